@@ -1,0 +1,59 @@
+# Everything starts from a machine with Python 3.11 and make: `make demo` or `make test` sets up .venv by itself.
+# On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes of CUDA libraries.
+# Paths are relative throughout, so the repository may lie in a directory whose name has spaces.
+
+PYTHON ?= $(shell command -v python3.11 >/dev/null 2>&1 && echo python3.11 || echo python3)
+TORCH_INDEX ?=
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+RUNTIME := $(VENV)/installed-runtime
+DEV := $(VENV)/installed-dev
+
+.PHONY: help demo test check format clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@echo "make TARGET, set-up included:"
+	@sed -n 's/^\([a-z]*\):.*##/  \1\t/p' Makefile
+	@echo "PYTHON=... chooses the interpreter (now $(PYTHON)), ARGS=... is passed on."
+
+demo: $(RUNTIME)  ## train the ring of 8 agents on the swiss roll (under a minute)
+	@echo "Training configs/swiss_roll_ring8.yaml (under a minute) ..."
+	@$(PY) -m dist_hdnn train configs/swiss_roll_ring8.yaml $(ARGS)
+
+test: $(DEV)  ## run the tests
+	@echo "Running the tests (a few minutes) ..."
+	@$(PY) -m pytest -q $(ARGS)
+
+check: $(DEV)  ## lint, format and types
+	@echo "Checking style and types (about half a minute) ..."
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(DEV)  ## let ruff repair style and format
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find dist_hdnn tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are written last, so a set-up that failed or was interrupted is taken up again by the next call.
+$(RUNTIME): pyproject.toml constraints.txt
+	@rm -f $(RUNTIME) $(DEV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "dist_hdnn needs Python 3.11 or newer; name one as in: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@echo "Setting up .venv with $(PYTHON), once; about two minutes, most of it PyTorch ..."
+	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
+	@$(PIP) --no-build-isolation --editable .
+	@touch $(RUNTIME)
+
+$(DEV): $(RUNTIME)
+	@echo "Adding the tools for tests and checks to .venv, once; about half a minute ..."
+	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $(DEV)

@@ -1,0 +1,86 @@
+"""Hamiltonian deep networks whose neurons live on the agents of a communication network.
+
+Names below are imported when they are first used, so that `import dist_hdnn` and `dist-hdnn --help` do not wait for
+torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dist_hdnn.data import Dataset, Sensor, SensorMap, read_dataset
+    from dist_hdnn.model.network import HDNN
+    from dist_hdnn.model.readout import LocalReadout, SumReadout
+    from dist_hdnn.topology import (
+        BlockPattern,
+        CommunicationGraph,
+        as_graph,
+        balanced_tree,
+        barabasi_albert,
+        build_pattern,
+        complete,
+        erdos_renyi,
+        exponential_ring,
+        grid,
+        hypercube,
+        path,
+        random_regular,
+        read_graph,
+        ring,
+        star,
+        torus,
+        watts_strogatz,
+    )
+
+__version__ = "0.1.0"
+
+_ELSEWHERE = {
+    "HDNN": "dist_hdnn.model.network",
+    "SumReadout": "dist_hdnn.model.readout",
+    "LocalReadout": "dist_hdnn.model.readout",
+    "Dataset": "dist_hdnn.data",
+    "Sensor": "dist_hdnn.data",
+    "SensorMap": "dist_hdnn.data",
+    "read_dataset": "dist_hdnn.data",
+}
+
+__all__ = [
+    "HDNN",
+    "BlockPattern",
+    "CommunicationGraph",
+    "Dataset",
+    "LocalReadout",
+    "Sensor",
+    "SensorMap",
+    "SumReadout",
+    "__version__",
+    "as_graph",
+    "balanced_tree",
+    "barabasi_albert",
+    "build_pattern",
+    "complete",
+    "erdos_renyi",
+    "exponential_ring",
+    "grid",
+    "hypercube",
+    "path",
+    "random_regular",
+    "read_dataset",
+    "read_graph",
+    "ring",
+    "star",
+    "torus",
+    "watts_strogatz",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'dist_hdnn' has no attribute {name!r}")
+    return getattr(importlib.import_module(_ELSEWHERE.get(name, "dist_hdnn.topology")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

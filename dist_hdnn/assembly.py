@@ -1,0 +1,199 @@
+"""From options to the parts they describe: graphs, block patterns, widths, data and sensors.
+
+Every function raises ValueError, one line that names the option, when the parts do not fit together.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dist_hdnn.config import FAMILY_OPTIONS, Config, DataConfig, GraphConfig, PatternConfig
+from dist_hdnn.data import TOYS, Dataset, InitialState, Sensor, SensorMap, default_sensors, read_dataset
+from dist_hdnn.model.network import HDNN, agent_widths
+from dist_hdnn.model.readout import READOUTS
+from dist_hdnn.topology import FAMILIES, BlockPattern, CommunicationGraph, block_diagonal, build_pattern, read_graph
+from dist_hdnn.training.classifier import AgentClassifier
+
+
+def build_graphs(config: Config) -> list[CommunicationGraph]:
+    """The communication graphs that the layers cycle through, all on the same number of agents."""
+    graphs = [build_graph(config.graph)]
+    for i, options in enumerate(config.more_graphs):
+        graph = build_graph(options, f"more_graphs[{i}]")
+        if graph.agents != graphs[0].agents:
+            raise ValueError(
+                f"more_graphs[{i}]: expected {graphs[0].agents} agents as in graph, got {graph.agents}; "
+                "all layers live on the same agents"
+            )
+        graphs.append(graph)
+    return graphs
+
+
+def build_graph(options: GraphConfig, key: str = "graph") -> CommunicationGraph:
+    """One communication graph; key: where its options stand, for messages."""
+    if options.file is not None:
+        try:
+            return read_graph(Path(options.file).expanduser(), options.format)
+        except OSError as error:
+            raise ValueError(
+                f"{key}.file: expected a readable graph file, got {options.file!r}: {error.strerror}; correct the path"
+            ) from error
+    _warn_unused(options, key)
+    return FAMILIES[options.family](*_family_arguments(options, key))
+
+
+def _warn_unused(options: GraphConfig, key: str) -> None:
+    for name in ("rows", "columns", "height", "dimension"):
+        if getattr(options, name) is not None and name not in FAMILY_OPTIONS.get(options.family, ()):
+            warnings.warn(f"{key}.{name} is not used by the family {options.family}", UserWarning, stacklevel=3)
+
+
+def _family_arguments(options: GraphConfig, key: str) -> tuple[int | float, ...]:
+    if options.family in ("grid", "torus"):
+        return _rectangle(options, key)
+    if options.family == "balanced_tree":
+        return _tree(options, key)
+    if options.family == "hypercube":
+        return (_dimension(options, key),)
+    return (options.agents, *(getattr(options, name) for name in FAMILY_OPTIONS.get(options.family, ())))
+
+
+def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
+    """Rows and columns as given, or as square as the number of agents allows."""
+    rows, columns, agents = options.rows, options.columns, options.agents
+    if rows is None and columns is None:
+        rows = max(n for n in range(1, math.isqrt(agents) + 1) if agents % n == 0)
+        if rows == 1 and agents > 3:
+            raise ValueError(
+                f"{key}.agents: expected a number that makes a {options.family} of several rows, got the prime "
+                f"{agents}; choose another number, or give {key}.rows and {key}.columns"
+            )
+        return rows, agents // rows
+    if rows is not None and columns is not None:
+        if agents not in (GraphConfig.agents, rows * columns):
+            raise ValueError(
+                f"{key}.agents: expected {rows} rows x {columns} columns = {rows * columns}, got {agents}; "
+                "leave agents out, or correct one of the three"
+            )
+        return rows, columns
+    known = rows if rows is not None else columns
+    assert known is not None
+    if agents % known:
+        given, missing = ("rows", "columns") if rows is not None else ("columns", "rows")
+        raise ValueError(
+            f"{key}.{given}: expected a divisor of the {agents} agents, got {known}; give {key}.{missing} too"
+        )
+    return (known, agents // known) if rows is not None else (agents // known, known)
+
+
+def _tree(options: GraphConfig, key: str) -> tuple[int, int]:
+    """Branching and height as given, or the height that gives the number of agents."""
+    if options.height is not None:
+        return options.branching, options.height
+    height, size, smaller = 0, 1, 1
+    while size < options.agents:
+        height, smaller, size = height + 1, size, size + options.branching ** (height + 1)
+    if size != options.agents:
+        raise ValueError(
+            f"{key}.agents: expected the size of a balanced tree with branching {options.branching}, such as {smaller} "
+            f"or {size}, got {options.agents}; choose one of these, or give {key}.height"
+        )
+    return options.branching, height
+
+
+def _dimension(options: GraphConfig, key: str) -> int:
+    dimension = options.agents.bit_length() - 1
+    if options.dimension is not None:
+        return options.dimension
+    if 2**dimension != options.agents:
+        raise ValueError(
+            f"{key}.agents: expected a power of two for the family hypercube, got {options.agents}; choose "
+            f"{2**dimension} or {2 ** (dimension + 1)}, or give {key}.dimension"
+        )
+    return dimension
+
+
+def build_block_pattern(options: PatternConfig, graph: CommunicationGraph) -> BlockPattern:
+    """Block pattern of one weight matrix on one graph; identity has the blocks of block_diagonal."""
+    if options.kind == "identity":
+        return replace(block_diagonal(graph.agents), kind="identity")
+    return build_pattern(graph, pattern_spec(options))
+
+
+def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
+    """The options of a pattern as `HDNN` takes them for K and X, and `topology.build_pattern` too (identity apart)."""
+    extras: dict[str, dict[str, object]] = {
+        "hops": {"hops": options.hops},
+        "thinned": {"keep": options.keep, "seed": options.seed, "spanning_forest": options.spanning_forest},
+        "matrix": {"file": options.file},
+    }
+    return {"kind": options.kind, **extras[options.kind]} if options.kind in extras else options.kind
+
+
+def build_widths(config: Config, graph: CommunicationGraph) -> NDArray[np.int64]:
+    """Neurons of every agent, (agents,) int64."""
+    return agent_widths(graph, config.network.width)
+
+
+def build_dataset(options: DataConfig) -> Dataset:
+    """The data, checked."""
+    if options.name == "file":
+        assert options.file is not None, "validate() asks for data.file"
+        path = Path(options.file).expanduser()
+        return read_dataset(path, options.classes, options.split, options.test_fraction, options.seed)
+    if options.classes is not None:
+        warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
+    return TOYS[options.name](options.samples, options.noise, options.split, options.test_fraction, options.seed)
+
+
+def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], features: int) -> SensorMap:
+    """Which agent observes which of the features: as given, or the published places."""
+    if not config.sensors:
+        return SensorMap(default_sensors(features, graph.agents, widths), widths, features)
+    sensors = []
+    for i, options in enumerate(config.sensors):
+        try:
+            agent = graph.index_of(options.agent)
+        except ValueError as error:
+            raise ValueError(f"sensors[{i}].agent: {error}") from error
+        sensors.append(Sensor(options.feature, agent, options.half, options.slot))
+    return SensorMap(sensors, widths, features)
+
+
+def build_classifier(config: Config, data: Dataset) -> AgentClassifier:
+    """Sensors, network and readout of a config, on its device, with their initial values."""
+    options, dtype, device = config.network, getattr(torch, config.dtype), build_device(config)
+    graphs = build_graphs(config)
+    network = HDNN(
+        graphs,
+        width=options.width,
+        layers=options.layers,
+        step=options.step,
+        activation=options.activation,
+        K=pattern_spec(options.K),
+        X=pattern_spec(options.X),
+        shared_x=options.shared_x,
+        seed=config.seed,
+        initial_scale=options.initial_scale,
+        dtype=dtype,
+    )
+    sensors = build_sensors(config, network.graph, network.widths, data.features)
+    readout = READOUTS[config.readout.kind](network.widths, data.classes).to(dtype)
+    start = InitialState(network.neurons, sensors, dtype=dtype) if config.initial_state == "learned" else None
+    return AgentClassifier(sensors, network, readout, start).to(device)
+
+
+def build_device(config: Config) -> torch.device:
+    """The device of state and weights, if this machine has it."""
+    device = torch.device(config.device)
+    if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
+        remedy = "use device=cpu" if found == 0 else f"use cuda:0 .. cuda:{found - 1}"
+        raise ValueError(f"device: expected one that PyTorch sees, got {config.device} with {found} GPUs; {remedy}")
+    return device

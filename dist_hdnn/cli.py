@@ -1,0 +1,259 @@
+"""The `dist-hdnn` command: reads the command line, calls `experiment`, prints the answer, makes errors one line.
+
+torch and numpy are imported after the command line is read, so `--help` and a misspelt option answer at once. Exit
+codes: 0 done, 2 usage, config, graph or data, 6 non-finite numbers, 7 disk, 130 interrupted; an exception with an
+attribute `exit_code` chooses its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dist_hdnn import __version__
+from dist_hdnn.config import Config, validate
+
+HELP = f"""\
+usage: dist-hdnn COMMAND ...
+
+Hamiltonian deep networks on networked agents, version {__version__}.
+
+  dist-hdnn train [CONFIG] [--key=value ...]     train; makes a run directory with weights, metrics and plots
+  dist-hdnn inspect [CONFIG] [--key=value ...]   graph, patterns, bytes per link, memory, warnings; trains nothing
+  dist-hdnn evaluate RUN                         accuracy of a trained run
+  dist-hdnn doctor                               versions, threads, transports, GPU, write access
+  dist-hdnn --version
+
+Options of one command: dist-hdnn train --help. Example: dist-hdnn train configs/swiss_roll_ring8.yaml --seed=1"""
+
+CONFIG_HELP = """\
+CONFIG is a YAML file; --key=value options override it; without CONFIG: the swiss roll on a ring of 8 agents.
+--print_config prints the resulting configuration and stops."""
+
+USAGE_ERROR, NON_FINITE, DISK, INTERRUPTED, READER_GONE = 2, 6, 7, 130, 141
+FLAGS = ("--json", "--print_config", "--help", "-h")
+
+
+class UsageError(ValueError):
+    """A command line that cannot be understood."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. arguments: without the program's name (None: from the shell)."""
+    given = list(sys.argv[1:]) if arguments is None else list(arguments)
+    try:
+        with _plain_warnings():
+            return _dispatch(given)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe has gone, as in `dist-hdnn inspect | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    except Exception as error:
+        code = _exit_code(error, given)
+        if code is None or sys.flags.dev_mode:  # a bug of ours, or `python -X dev -m dist_hdnn`: show where
+            raise
+        return _fail(str(error) or type(error).__name__, code)
+
+
+def _exit_code(error: Exception, given: list[str]) -> int | None:
+    """Exit code for an expected error, None for a bug."""
+    own = getattr(error, "exit_code", None)
+    if isinstance(own, int):
+        return own
+    loop = sys.modules.get("dist_hdnn.training.loop")  # importing it here would import torch
+    if loop is not None and isinstance(error, loop.NonFiniteError):
+        return NON_FINITE
+    if isinstance(error, ValueError):
+        return USAGE_ERROR
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+        return DISK if full or given[:1] == ["train"] else USAGE_ERROR
+    return None
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"dist-hdnn: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show a warning as one line, without the place in the source."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _dispatch(given: list[str]) -> int:
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "inspect": _inspect,
+        "evaluate": _evaluate,
+        "doctor": _doctor,
+    }
+    if not given:
+        print(HELP, file=sys.stderr)
+        return USAGE_ERROR
+    command, rest = given[0], given[1:]
+    if command in ("--help", "-h", "help"):
+        print(HELP)
+        return 0
+    if command == "--version":
+        print(f"dist-hdnn {__version__}")
+        return 0
+    if command not in commands:
+        near = difflib.get_close_matches(command, commands, 1)
+        remedy = f"did you mean {near[0]}?" if near else f"commands: {', '.join(commands)}"
+        raise UsageError(f"unknown command {command!r}; {remedy}")
+    return commands[command](rest)
+
+
+def _train(given: list[str]) -> int:
+    config = _config("train", given, ("--print_config",))
+    if config is None:
+        return 0
+    from dist_hdnn import experiment
+
+    directory = experiment.train(config)
+    summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    print(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
+    print(f"plots         {directory / 'plots'}")
+    print(f"run           {directory}")
+    return 0
+
+
+def _inspect(given: list[str]) -> int:
+    config = _config("inspect", given, ("--json", "--print_config"))
+    if config is None:
+        return 0
+    from dist_hdnn import experiment
+    from dist_hdnn.tables import inspection_sections, show
+
+    info = experiment.inspect(config)
+    if "--json" in given:
+        _print_json(info)
+    else:
+        show(inspection_sections(info))
+    return 0
+
+
+def _evaluate(given: list[str]) -> int:
+    usage = "usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run; RUN is its run directory."
+    positional = _simple("evaluate", given, usage, ("--json",), 1)
+    if positional is None:
+        return 0
+    directory = Path(positional[0])
+    if not (directory / "config.yaml").is_file():
+        found = (
+            "a directory without config.yaml" if directory.is_dir() else "none" if not directory.exists() else "a file"
+        )
+        raise UsageError(f"evaluate: expected a run directory, got {found}: {directory}; see the folders below runs/")
+    from dist_hdnn import experiment
+    from dist_hdnn.tables import result_rows, show
+
+    result = experiment.evaluate(directory)
+    if "--json" in given:
+        _print_json(result)
+    else:
+        show({str(directory): result_rows(result)})
+    return 0
+
+
+def _doctor(given: list[str]) -> int:
+    usage = "usage: dist-hdnn doctor [--json]\n\nVersions, threads, transports, GPU and write access of this machine."
+    if _simple("doctor", given, usage, ("--json",), 0) is None:
+        return 0
+    from dist_hdnn.doctor import examine, to_json
+    from dist_hdnn.tables import show
+
+    findings = examine()
+    if "--json" in given:
+        _print_json(to_json(findings))
+    else:
+        show(
+            {
+                section: [(f"{'ok  ' if found.ok else '--  '}{found.name}", found.detail) for found in group]
+                for section, group in findings.items()
+            }
+        )
+    return 0
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False, default=str))
+
+
+def _config(command: str, given: list[str], flags: tuple[str, ...]) -> Config | None:
+    """The validated config of a command line, or None when it asked for help or the config only."""
+    positional, options = _split(command, given, flags)
+    if len(positional) > 1:
+        raise UsageError(f"{command}: expected one config file, got {' and '.join(positional)}")
+    path = positional[0] if positional else None
+
+    from dist_hdnn.config_file import check_document, check_overrides, config_parser, parse_config, to_yaml
+
+    if path is not None:
+        check_document(path)
+    check_overrides(options)
+    extra = "--json prints the answer as JSON.\n" if "--json" in flags else ""
+    usage = f"dist-hdnn {command} [CONFIG] [--key=value ...]{' [--json]' if extra else ''} [--print_config]"
+    parser = config_parser(f"dist-hdnn {command}", usage, f"{CONFIG_HELP} {extra}", path)
+    if "--help" in given or "-h" in given:
+        parser.print_help()
+        return None
+    try:
+        config = parse_config(parser, options)
+    except SystemExit:  # jsonargparse has printed the help of one option, as for --sensors.help
+        return None
+    validate(config)
+    if "--print_config" in given:
+        print(to_yaml(config), end="")
+        return None
+    return config
+
+
+def _simple(command: str, given: list[str], usage: str, flags: tuple[str, ...], count: int) -> list[str] | None:
+    """Positional arguments of a command without a config, or None when it asked for help."""
+    positional, options = _split(command, given, flags)
+    if "--help" in given or "-h" in given:
+        print(usage)
+        return None
+    if options or len(positional) != count:
+        odd = (options or positional[count:] or ["nothing"])[0]
+        raise UsageError(f"{command}: got {odd}; {' '.join(usage.splitlines()[0].split())}")
+    return positional
+
+
+def _split(command: str, given: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """(positional arguments, options with their values); flags are dropped."""
+    positional, options = [], []
+    position = 0
+    while position < len(given):
+        word = given[position]
+        position += 1
+        if word in FLAGS:
+            if word.startswith("--") and word != "--help" and word not in flags:
+                raise UsageError(f"{command} takes no {word}")
+            continue
+        if not word.startswith("-"):
+            positional.append(word)
+            continue
+        options.append(word)
+        takes_value = "=" not in word and not word.endswith(".help")
+        if takes_value and position < len(given) and given[position] not in FLAGS and given[position][:2] != "--":
+            options.append(given[position])
+            position += 1
+    return positional, options

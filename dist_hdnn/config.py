@@ -1,0 +1,312 @@
+"""What a run is: typed, documented options, and the checks that need nothing but the options themselves.
+
+The text under each field is what `dist-hdnn train --help` shows. This module imports neither torch nor numpy, so that
+`--help` answers at once. Reading YAML files and command lines into a `Config` is in `config_file`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+FAMILY_OPTIONS: dict[str, tuple[str, ...]] = {
+    "grid": ("rows", "columns"),
+    "torus": ("rows", "columns"),
+    "balanced_tree": ("branching", "height"),
+    "erdos_renyi": ("probability", "seed"),
+    "watts_strogatz": ("neighbours", "probability", "seed"),
+    "barabasi_albert": ("attachments", "seed"),
+    "random_regular": ("degree", "seed"),
+    "hypercube": ("dimension",),
+}
+"""What some families of graphs read besides `agents`."""
+
+Family = Literal[
+    "path",
+    "ring",
+    "star",
+    "grid",
+    "torus",
+    "complete",
+    "balanced_tree",
+    "erdos_renyi",
+    "watts_strogatz",
+    "barabasi_albert",
+    "random_regular",
+    "hypercube",
+    "exponential_ring",
+]
+
+
+@dataclass
+class GraphConfig:
+    """The communication graph: a file, or a family of graphs and its size."""
+
+    family: Family = "ring"
+    """family of graphs; not used when file is given"""
+    agents: int = 8
+    """number of agents; grid, torus, balanced_tree and hypercube derive their own sizes from it"""
+    rows: int | None = None
+    """rows of grid and torus; with columns it replaces agents (default: as square as agents allow)"""
+    columns: int | None = None
+    """columns of grid and torus"""
+    branching: int = 2
+    """children of every inner agent of balanced_tree"""
+    height: int | None = None
+    """links from the root to a leaf of balanced_tree; replaces agents"""
+    dimension: int | None = None
+    """dimension of hypercube; replaces agents"""
+    neighbours: int = 4
+    """nearest neighbours of every agent of watts_strogatz, before rewiring"""
+    attachments: int = 2
+    """links of every new agent of barabasi_albert"""
+    degree: int = 3
+    """links of every agent of random_regular"""
+    probability: float = 0.3
+    """probability of a link (erdos_renyi) or of rewiring one (watts_strogatz)"""
+    seed: int = 0
+    """seed of the random families"""
+    file: str | None = None
+    """graph file (.graphml .gml .edges .edgelist .txt .adj .adjlist .json), relative to the current directory"""
+    format: Literal["graphml", "gml", "edgelist", "adjlist", "json"] | None = None
+    """format of file, when its name does not tell"""
+
+
+@dataclass
+class PatternConfig:
+    """Which blocks (agents x agents) of a weight matrix may be non-zero."""
+
+    kind: Literal["neighbours", "hops", "block_diagonal", "dense", "thinned", "matrix", "identity"] = "neighbours"
+    """neighbours: own block and linked agents; identity: not trained, for X only"""
+    hops: int = 2
+    """reach of kind=hops"""
+    keep: float = 0.5
+    """fraction of the links that kind=thinned keeps"""
+    seed: int = 0
+    """seed of kind=thinned"""
+    spanning_forest: bool = False
+    """let kind=thinned keep a spanning forest, so that it cuts no connection"""
+    file: str | None = None
+    """0/1 matrix (.csv or .npy) of kind=matrix"""
+
+
+@dataclass
+class NetworkConfig:
+    """The Hamiltonian network."""
+
+    width: int | dict[str, int] = 2
+    """neurons of every agent, an even number; or a mapping agent -> neurons"""
+    layers: int = 16
+    """number of integrator steps"""
+    step: float = 0.5
+    """step size h of the integrator"""
+    activation: str = "tanh"
+    """elementwise function of every layer: tanh, sigmoid, arctan, sin, softplus, silu, gelu"""
+    K: PatternConfig = field(default_factory=PatternConfig)
+    """block pattern R of the trained weights K"""
+    X: PatternConfig = field(default_factory=lambda: PatternConfig(kind="identity"))
+    """block pattern T of the interconnection X; identity: fixed"""
+    shared_x: bool = True
+    """one X for all layers; false: one per layer, which gives up the bound on gradients over several layers"""
+    initial_scale: float = 1.0
+    """standard deviation of K x at the start, for x of unit variance"""
+
+
+@dataclass
+class DataConfig:
+    """Inputs and labels."""
+
+    name: Literal["swiss_roll", "double_circles", "double_moons", "file"] = "swiss_roll"
+    """data set"""
+    samples: int = 8000
+    """points of a generated data set, training and test together"""
+    noise: float = 0.0
+    """standard deviation of the noise of a generated data set"""
+    split: Literal["alternate", "random"] = "alternate"
+    """alternate: every second point is a test point, as published; random: a held-out split"""
+    test_fraction: float = 0.5
+    """share of the test points when split=random"""
+    seed: int = 0
+    """seed of noise and split"""
+    file: str | None = None
+    """.csv or .npz file of name=file, relative to the current directory"""
+    classes: int | None = None
+    """number of classes in file (default: highest label + 1)"""
+
+
+@dataclass
+class SensorConfig:
+    """One input feature and the agent that observes it."""
+
+    feature: int
+    """column of the data"""
+    agent: str | int
+    """number of the agent, or its name in the graph file"""
+    half: Literal["p", "q"] = "q"
+    """half of the agent's state that takes the feature"""
+    slot: int = 0
+    """position in that half"""
+
+
+@dataclass
+class ReadoutConfig:
+    """From the final state to a class."""
+
+    kind: Literal["sum", "local"] = "sum"
+    """sum: one linear map over all agents; local: every agent classifies from its own neurons"""
+
+
+@dataclass
+class TrainConfig:
+    """The training recipe."""
+
+    epochs: int = 50
+    """passes over the training data"""
+    batch_size: int = 125
+    """samples of one gradient step"""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """optimizer of network and readout"""
+    learning_rate: float = 0.02
+    """first learning rate"""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """course of the learning rate over the run"""
+    weight_decay: float = 0.0
+    """weight decay of the optimizer"""
+    smoothness: float = 5e-4
+    """weight of the penalty (h/2) sum |K_{j+1} - K_j|^2 + |b_{j+1} - b_j|^2"""
+    readout_decay: float = 1e-4
+    """weight of the penalty on the mean square of the readout weights"""
+    threads: int | None = None
+    """CPU threads (default: as PyTorch chooses)"""
+
+
+@dataclass
+class Config:
+    """Everything that defines a run."""
+
+    name: str = "run"
+    """name of the run: the folder below runs/"""
+    output: str | None = None
+    """exact run directory (default: runs/<name>/<time>-s<seed>)"""
+    seed: int = 0
+    """seed of initial weights and batch order"""
+    dtype: Literal["float32", "float64"] = "float32"
+    """number format of state and weights"""
+    device: str = "cpu"
+    """cpu, cuda or cuda:<number>"""
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    more_graphs: list[GraphConfig] = field(default_factory=list)
+    """further graphs on the same agents; the layers cycle through graph and these"""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    sensors: list[SensorConfig] = field(default_factory=list)
+    """who observes which feature (default: the first feature at the first agent, the last at the last)"""
+    initial_state: Literal["zero", "learned"] = "zero"
+    """state of the neurons that no sensor feeds"""
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def validate(config: Config) -> None:
+    """Raise ValueError, one line, for the first option whose value cannot work whatever the graph and the data are."""
+    for complaint in _complaints(config):
+        raise ValueError(complaint)
+
+
+def _complaints(config: Config) -> Iterator[str]:
+    """One line for each unusable value: key, expected, got, what to do."""
+    yield from _numbers(config)
+    yield from _widths(config.network.width)
+    yield from _words(config)
+    for i, graph in enumerate([config.graph, *config.more_graphs]):
+        yield from _graph("graph" if i == 0 else f"more_graphs[{i - 1}]", graph)
+    for key, pattern in (("network.K", config.network.K), ("network.X", config.network.X)):
+        yield from _pattern(key, pattern)
+    yield from _sensors(config.sensors)
+
+
+def _at_least(key: str, value: float | None, least: int) -> Iterator[str]:
+    """Complain unless value is absent or a finite number >= least."""
+    if value is not None and not (math.isfinite(value) and value >= least):
+        yield f"{key}: expected a number >= {least}, got {value:g}"
+
+
+def _positive(key: str, value: float) -> Iterator[str]:
+    if not (math.isfinite(value) and value > 0):
+        yield f"{key}: expected a number > 0, got {value:g}"
+
+
+def _numbers(config: Config) -> Iterator[str]:
+    network, data, train = config.network, config.data, config.train
+    yield from _at_least("seed", config.seed, 0)
+    yield from _at_least("network.layers", network.layers, 1)
+    yield from _positive("network.step", network.step)
+    yield from _at_least("network.initial_scale", network.initial_scale, 0)
+    yield from _at_least("data.samples", data.samples, 4)
+    yield from _at_least("data.noise", data.noise, 0)
+    yield from _at_least("data.seed", data.seed, 0)
+    yield from _at_least("data.classes", data.classes, 2)
+    if not 0 < data.test_fraction < 1:
+        yield f"data.test_fraction: expected a number between 0 and 1, got {data.test_fraction:g}"
+    yield from _at_least("train.epochs", train.epochs, 1)
+    yield from _at_least("train.batch_size", train.batch_size, 1)
+    yield from _positive("train.learning_rate", train.learning_rate)
+    yield from _at_least("train.weight_decay", train.weight_decay, 0)
+    yield from _at_least("train.smoothness", train.smoothness, 0)
+    yield from _at_least("train.readout_decay", train.readout_decay, 0)
+    yield from _at_least("train.threads", train.threads, 1)
+
+
+def _widths(width: int | dict[str, int]) -> Iterator[str]:
+    named = {f"network.width.{agent}": n for agent, n in width.items()} if isinstance(width, dict) else {}
+    if isinstance(width, dict) and not width:
+        yield "network.width: expected an even number or a mapping agent -> even number, got an empty mapping"
+    for key, n in named.items() if isinstance(width, dict) else [("network.width", width)]:
+        if n < 2 or n % 2:
+            yield f"{key}: expected an even number >= 2 (half of the neurons are p, half are q), got {n}"
+
+
+def _words(config: Config) -> Iterator[str]:
+    if not config.name or config.name in (".", "..") or re.search(r"[/\\\0]", config.name):
+        yield f"name: expected the name of a folder, got {config.name!r}; use --output for a path"
+    if config.output is not None and not config.output.strip():
+        yield "output: expected the path of a run directory, got an empty text; leave it out for runs/<name>/<time>"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", config.device):
+        yield f"device: expected cpu, cuda or cuda:<number>, got {config.device!r}"
+    if config.data.name == "file" and not config.data.file:
+        yield "data.file: expected the path of a .csv or .npz file because data.name is file, got none; set data.file"
+    if config.data.file and config.data.name != "file":
+        yield f"data.name: expected file because data.file is given, got {config.data.name}; set data.name=file"
+
+
+def _graph(key: str, graph: GraphConfig) -> Iterator[str]:
+    for name, least in (("agents", 1), ("rows", 1), ("columns", 1), ("branching", 1), ("height", 0), ("dimension", 0)):
+        yield from _at_least(f"{key}.{name}", getattr(graph, name), least)
+    for name, least in (("neighbours", 0), ("attachments", 1), ("degree", 0), ("seed", 0)):
+        yield from _at_least(f"{key}.{name}", getattr(graph, name), least)
+    if not 0 <= graph.probability <= 1:
+        yield f"{key}.probability: expected a number from 0 to 1, got {graph.probability:g}"
+    if graph.file is not None and not graph.file.strip():
+        yield f"{key}.file: expected the path of a graph file, got an empty text"
+
+
+def _pattern(key: str, pattern: PatternConfig) -> Iterator[str]:
+    yield from _at_least(f"{key}.hops", pattern.hops, 0)
+    yield from _at_least(f"{key}.seed", pattern.seed, 0)
+    if not 0 <= pattern.keep <= 1:
+        yield f"{key}.keep: expected a number from 0 to 1, got {pattern.keep:g}"
+    if pattern.kind == "identity" and key.endswith("K"):
+        yield f"{key}.kind: identity is for network.X only; use block_diagonal for weights that stay inside each agent"
+    if pattern.kind == "matrix" and not pattern.file:
+        yield f"{key}.file: expected the path of a 0/1 matrix (.csv or .npy) because {key}.kind is matrix, got nothing"
+
+
+def _sensors(sensors: list[SensorConfig]) -> Iterator[str]:
+    for i, sensor in enumerate(sensors):
+        yield from _at_least(f"sensors[{i}].feature", sensor.feature, 0)
+        yield from _at_least(f"sensors[{i}].slot", sensor.slot, 0)
+        if isinstance(sensor.agent, int):
+            yield from _at_least(f"sensors[{i}].agent", sensor.agent, 0)

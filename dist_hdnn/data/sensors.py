@@ -1,0 +1,178 @@
+"""Sensors: which agent observes which input feature, and in which neuron it enters the state.
+
+    lift   x (batch, features) -> y (batch, neurons)    sensor columns take their feature, others zero or a constant
+
+State columns go agent by agent, p before q: agent i of width w starts at column sum(widths[:i]), its first w/2 columns
+are p_i, the rest q_i; `slot` counts inside a half.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from dist_hdnn.data.batches import checked_integer
+
+HALVES = ("p", "q")
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """Feature number `feature` enters neuron `slot` of the half ("p" or "q") of agent number `agent`."""
+
+    feature: int
+    agent: int
+    half: str
+    slot: int = 0
+
+
+class SensorMap:
+    """A checked set of sensors on a network of agents.
+
+    sensors: in any order; several agents may observe the same feature, but a neuron has one sensor at most.
+    widths: (agents,) even neurons per agent. features: columns of the input.
+    sensors, columns, feature_of_column: sorted by (feature, column), entry s of each for sensor s; so with one sensor a
+    feature `columns[f]` is the state column of feature f. Raises ValueError for an unknown agent, half, slot or
+    feature, two sensors in one neuron, and a feature that no agent observes.
+    """
+
+    def __init__(self, sensors: Sequence[Sensor], widths: npt.ArrayLike, features: int) -> None:
+        self.widths = _checked_widths(widths)
+        self.features = checked_integer(features, "number of input features", 1, "the data need at least one column")
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.widths)])
+        self.neurons = int(starts[-1])
+        taken: dict[int, Sensor] = {}
+        for sensor in sensors:
+            _check_sensor(sensor, self.widths, self.features)
+            width = int(self.widths[sensor.agent])
+            column = int(starts[sensor.agent]) + int(sensor.slot) + (width // 2 if sensor.half == "q" else 0)
+            if column in taken:
+                raise ValueError(
+                    f"sensors: expected one sensor per neuron, got {_words(taken[column])} and {_words(sensor)}; "
+                    "move one to another agent, half or slot"
+                )
+            taken[column] = sensor
+        missing = sorted(set(range(self.features)) - {int(sensor.feature) for sensor in sensors})
+        if missing:
+            raise ValueError(
+                f"sensors: more features than sensors: expected a sensor for each of the {self.features} features, got "
+                f"none for feature {', '.join(map(str, missing[:8]))}{', ...' * (len(missing) > 8)}; add a sensor or "
+                "leave the list empty for the default"
+            )
+        entries = sorted(taken.items(), key=lambda entry: (entry[1].feature, entry[0]))
+        self.sensors = tuple(sensor for _, sensor in entries)
+        self.columns = np.array([column for column, _ in entries], dtype=np.int64)
+        self.feature_of_column = np.array([sensor.feature for sensor in self.sensors], dtype=np.int64)
+        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def lift(self, x: Tensor, constant: Tensor | None = None) -> Tensor:
+        """The first state of the network: (batch, features) -> (batch, neurons), differentiable in x and constant.
+
+        constant: (neurons,) values of the columns without a sensor, usually InitialState(); None means zero.
+        ValueError when x does not have `features` columns.
+        """
+        if x.ndim != 2 or x.shape[1] != self.features:
+            raise ValueError(
+                f"sensors: expected input of shape (batch, {self.features}), got {tuple(x.shape)}; "
+                "give one column per feature"
+            )
+        if x.device not in self._on_device:
+            self._on_device[x.device] = (
+                torch.from_numpy(self.columns).to(x.device),
+                torch.from_numpy(self.feature_of_column).to(x.device),
+            )
+        columns, features = self._on_device[x.device]
+        if constant is None:
+            state = x.new_zeros(x.shape[0], self.neurons)
+        else:
+            state = constant.to(x.dtype).expand(x.shape[0], self.neurons)
+        return state.index_copy(1, columns, x.index_select(1, features))
+
+
+class InitialState(nn.Module):
+    """A learned constant for the columns without a sensor: () -> (neurons,), zero at the start of training.
+
+    `value` (neurons - sensors,) holds only the free columns, in ascending order, so no parameter is dead weight; the
+    sensor columns of the output are zero and SensorMap.lift overwrites them.
+    """
+
+    free: Tensor
+
+    def __init__(
+        self,
+        neurons: int,
+        sensors: SensorMap,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        if neurons != sensors.neurons:
+            raise ValueError(
+                f"initial state: expected {sensors.neurons} neurons as in the sensor map, got {neurons}; "
+                "build both from the same widths"
+            )
+        self.neurons = neurons
+        free = np.setdiff1d(np.arange(neurons, dtype=np.int64), sensors.columns)
+        self.register_buffer("free", torch.from_numpy(free).to(device), persistent=False)
+        self.value = nn.Parameter(torch.zeros(len(free), dtype=dtype, device=device))
+
+    def forward(self) -> Tensor:
+        """(neurons,): the learned values in the free columns, zeros in the sensor columns."""
+        return self.value.new_zeros(self.neurons).index_copy(0, self.free, self.value)
+
+
+def default_sensors(features: int, agents: int, widths: npt.ArrayLike) -> tuple[Sensor, ...]:
+    """One sensor a feature, spread evenly over the agents: the first into q of agent 0, the last into p of the last.
+
+    With the neurons listed agent by agent (q and p in turn: q slot 0, p slot 0, q slot 1, ...) feature f of F takes
+    entry f (N - 1) // (F - 1) of N. For two features these are the first and last channel, as in the two-dimensional
+    examples of DecodEPFL/HamiltonianNet at 288ffbef; its ring of 8 has feature 0 in q of agent 0 and feature 1 in p
+    of agent 4 instead. ValueError when there are more features than neurons.
+    """
+    widths = _checked_widths(widths)
+    if agents != len(widths):
+        raise ValueError(f"default sensors: expected one width per agent, got {agents} agents and {len(widths)} widths")
+    features = checked_integer(features, "number of input features", 1, "the data need at least one column")
+    ends = np.cumsum(widths)
+    neurons = int(ends[-1])
+    if features > neurons:
+        raise ValueError(
+            f"sensors: more features than sensors fit: expected at most {neurons} features for {neurons} neurons, got "
+            f"{features}; increase network.width or the number of agents"
+        )
+    entries = np.arange(features, dtype=np.int64) * (neurons - 1) // max(features - 1, 1)
+    owners = np.searchsorted(ends, entries, side="right")
+    within = entries - (ends - widths)[owners]
+    return tuple(
+        Sensor(feature, int(owner), "qp"[int(place) % 2], int(place) // 2)
+        for feature, (owner, place) in enumerate(zip(owners, within, strict=True))
+    )
+
+
+def _checked_widths(widths: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    array = np.asarray(widths)
+    if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iu" or (array < 2).any() or (array % 2).any():
+        raise ValueError(
+            f"sensors: expected one even width of at least 2 per agent, got {np.array2string(array, threshold=8)}; "
+            "use the network's widths"
+        )
+    return array.astype(np.int64)
+
+
+def _words(sensor: Sensor) -> str:
+    return f"feature {sensor.feature} on agent {sensor.agent}, {sensor.half}[{sensor.slot}]"
+
+
+def _check_sensor(sensor: Sensor, widths: npt.NDArray[np.int64], features: int) -> None:
+    who = f"sensor ({_words(sensor)})"
+    checked_integer(sensor.feature, f"{who}: feature", 0, f"the data have features 0 .. {features - 1}", features)
+    agents = len(widths)
+    checked_integer(sensor.agent, f"{who}: unknown agent", 0, f"the agents are 0 .. {agents - 1}", agents)
+    if sensor.half not in HALVES:
+        raise ValueError(f"{who}: expected the half p or q, got {sensor.half!r}; write half: p or half: q")
+    slots = int(widths[sensor.agent]) // 2
+    remedy = f"agent {sensor.agent} has {2 * slots} neurons, slots 0 .. {slots - 1} in p and in q; widen it or move it"
+    checked_integer(sensor.slot, f"{who}: slot", 0, remedy, slots)

@@ -1,0 +1,169 @@
+"""Two-dimensional classification problems of the H-DNN papers: swiss roll, double circles, double moons.
+
+Points: x (n, 2) float64, labels y (n,) int64. The formulas are those of the published code, DecodEPFL/HamiltonianNet
+(data/datasets.py at commit 288ffbef7e454f7d4f8f4e8cb7ba33bca6e50bae), derived anew. Its quirks, kept:
+
+- double circles and double moons sweep their angles with 3.14 in place of pi, so the two turns of a circle are 0.2
+  degrees out of step and a moon ends 0.1 degrees early. With pi the curves would close; nothing else would change.
+- The swiss roll has no noise of its own, so with noise=0 its test points lie on the curves of its training points.
+
+Where the published points are random (the jitter of circles and moons), ours have the same distribution under `seed`.
+
+Split "alternate": in the order below, even positions train and odd positions test (4000 + 4000 by default). The
+published code does the same after a random shuffle, that is, it trains on a random half: split="random" with
+test_fraction=0.5 is that, seeded.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dist_hdnn.data.batches import checked_integer, keyed_stream, shuffled
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+PUBLISHED_PI = 3.14
+SPLITS = ("alternate", "random")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A classification problem: points (n, features) float64, labels (n,) int64 in 0 .. classes - 1."""
+
+    name: str
+    train_x: Floats
+    train_y: Integers
+    test_x: Floats
+    test_y: Integers
+    classes: int
+    feature_names: tuple[str, ...]
+
+    @property
+    def features(self) -> int:
+        """Number of input features."""
+        return len(self.feature_names)
+
+
+def split_indices(samples: int, split: str, test_fraction: float, seed: int) -> tuple[Integers, Integers]:
+    """Indices of the training and of the test points, disjoint, together 0 .. samples - 1.
+
+    split: "alternate" (even train, odd test; test_fraction and seed play no part) or "random": round(samples *
+    test_fraction) points, at least one, held out under the seed; indices ascending in both parts.
+    ValueError for an unknown split, a fraction outside (0, 1) or fewer than 2 samples.
+    """
+    samples = checked_integer(samples, "number of samples", 2, "training and test need at least one point each")
+    if split not in SPLITS:
+        raise ValueError(
+            f"data split: expected one of {', '.join(SPLITS)}, got {split!r}; set data.split to one of them"
+        )
+    if split == "alternate":
+        return np.arange(0, samples, 2, dtype=np.int64), np.arange(1, samples, 2, dtype=np.int64)
+    if not isinstance(test_fraction, int | float) or not 0.0 < test_fraction < 1.0:
+        raise ValueError(
+            f"data test_fraction: expected a number above 0 and below 1, got {test_fraction!r}; 0.5 holds out half"
+        )
+    held_out = min(max(round(samples * test_fraction), 1), samples - 1)
+    order = shuffled(samples, seed, "held-out split")
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def swiss_roll(
+    samples: int = 8000, noise: float = 0.0, split: str = "alternate", test_fraction: float = 0.5, seed: int = 0
+) -> Dataset:
+    """Two interleaved spiral arms of two turns each.
+
+    With m = ceil(samples / 2) points k = 0 .. m - 1 an arm and theta = 4 pi k / m: class 1 at radius k / (m - 1),
+    class 0 at radius 0.2 + k / (m - 1). An odd number of samples drops the last point of class 1, as published.
+    noise: standard deviation of the Gaussian noise added to both coordinates, in coordinate units. ValueError for
+    fewer than 4 samples, a negative or infinite noise, or a bad split (see split_indices).
+    """
+    samples = _checked_samples(samples, "swiss_roll")
+    per_arm = math.ceil(samples / 2)
+    theta = 4.0 * math.pi * np.arange(per_arm) / per_arm
+    radius = np.linspace(0.0, 1.0, per_arm)
+    circle = np.stack([np.cos(theta), np.sin(theta)], axis=1)
+    first = (radius[:, None] * circle)[: samples // 2]
+    second = (radius + 0.2)[:, None] * circle
+    x = np.concatenate([first, second])
+    y = np.concatenate([np.ones(len(first), dtype=np.int64), np.zeros(len(second), dtype=np.int64)])
+    return _finished("swiss_roll", x, y, noise, split, test_fraction, seed)
+
+
+def double_circles(
+    samples: int = 8000, noise: float = 0.0, split: str = "alternate", test_fraction: float = 0.5, seed: int = 0
+) -> Dataset:
+    """Four concentric noisy circles of radius 1, 2, 3, 4 with classes 0, 1, 0, 1.
+
+    Point i of the n on one circle: radius (cos theta, sin theta) + 0.6 (u - 1/2), theta = 4 * 3.14 i / n, u uniform in
+    [0, 1) for each coordinate. noise and errors: as for swiss_roll. Circle c has samples // 4 points, one more for
+    the first samples % 4 circles (the published code leaves those points at the origin).
+    """
+    counts = _quarters(_checked_samples(samples, "double_circles"))
+    circles = []
+    for radius, count in enumerate(counts, start=1):
+        theta = 4.0 * PUBLISHED_PI * np.arange(count) / count
+        circles.append(radius * np.stack([np.cos(theta), np.sin(theta)], axis=1))
+    x = np.concatenate(circles) + _jitter(samples, 0.6, seed, "double circles")
+    return _finished("double_circles", x, _alternating_classes(counts), noise, split, test_fraction, seed)
+
+
+def double_moons(
+    samples: int = 8000, noise: float = 0.0, split: str = "alternate", test_fraction: float = 0.5, seed: int = 0
+) -> Dataset:
+    """Two pairs of interlocking noisy half circles with classes 0, 1, 0, 1; the second pair stands 2 further right.
+
+    Point i of the n on one moon, theta = 3.14 i / n, plus 0.3 (u - 1/2) with u uniform in [0, 1) for each coordinate:
+    class 0 at (cos theta, sin theta), class 1 at (1 - cos theta, 1/2 - sin theta).
+    noise, errors and samples that 4 does not divide: as for double_circles.
+    """
+    counts = _quarters(_checked_samples(samples, "double_moons"))
+    moons = []
+    for moon, count in enumerate(counts):
+        theta = PUBLISHED_PI * np.arange(count) / count
+        shift = 2.0 * (moon // 2)
+        if moon % 2 == 0:
+            moons.append(np.stack([shift + np.cos(theta), np.sin(theta)], axis=1))
+        else:
+            moons.append(np.stack([shift + 1.0 - np.cos(theta), 0.5 - np.sin(theta)], axis=1))
+    x = np.concatenate(moons) + _jitter(samples, 0.3, seed, "double moons")
+    return _finished("double_moons", x, _alternating_classes(counts), noise, split, test_fraction, seed)
+
+
+TOYS: dict[str, Callable[..., Dataset]] = {
+    "swiss_roll": swiss_roll,
+    "double_circles": double_circles,
+    "double_moons": double_moons,
+}
+
+
+def _checked_samples(samples: int, name: str) -> int:
+    return checked_integer(samples, f"{name} samples", 4, "set data.samples to 4 or more")
+
+
+def _quarters(samples: int) -> list[int]:
+    return [samples // 4 + (quarter < samples % 4) for quarter in range(4)]
+
+
+def _alternating_classes(counts: list[int]) -> Integers:
+    return np.repeat(np.array([0, 1, 0, 1], dtype=np.int64), counts)
+
+
+def _jitter(samples: int, size: float, seed: int, name: str) -> Floats:
+    uniform = np.random.Generator(keyed_stream(seed, f"jitter of {name}")).random((samples, 2))
+    return size * (uniform - 0.5)
+
+
+def _finished(name: str, x: Floats, y: Integers, noise: float, split: str, test_fraction: float, seed: int) -> Dataset:
+    if not isinstance(noise, int | float) or not math.isfinite(noise) or noise < 0.0:
+        raise ValueError(
+            f"{name} noise: expected a finite standard deviation of 0 or more, got {noise!r}; use 0 for none"
+        )
+    if noise > 0.0:
+        generator = np.random.Generator(keyed_stream(seed, f"noise of {name}"))
+        x = x + noise * generator.standard_normal(x.shape)
+    train, test = split_indices(len(y), split, test_fraction, seed)
+    return Dataset(name, x[train], y[train], x[test], y[test], classes=2, feature_names=("x1", "x2"))

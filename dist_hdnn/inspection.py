@@ -1,0 +1,269 @@
+"""What a run would do, counted before anything is trained: graph, patterns, rounds, bytes per link, memory, warnings.
+
+Counts are for one agent per worker: the smallest messages and the most of them. A round (gather or scatter-add) sends
+one slice, n_j x batch numbers with n_j = width_j / 2, over every directed off-diagonal entry (i, j) of a pattern.
+Everything is computed on whole arrays, because a graph may have 100 000 agents.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dist_hdnn import assembly
+from dist_hdnn.config import Config, PatternConfig
+from dist_hdnn.layers.activations import activation
+from dist_hdnn.topology import (
+    BlockPattern,
+    CommunicationGraph,
+    information_reach,
+    is_locally_computable,
+    non_links,
+    reach_in_layers,
+)
+
+K_ROUNDS, X_ROUNDS = 4, 2
+"""Forward rounds of one layer: two half steps, each a gather and a scatter-add for K and one of the two for X."""
+ITEM_BYTES = {"float32": 4, "float64": 8}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the layers of one graph exchange; layer j uses stage j mod the number of stages."""
+
+    graph: CommunicationGraph
+    K: BlockPattern
+    X: BlockPattern
+
+    @property
+    def rounds(self) -> list[tuple[BlockPattern, int]]:
+        """(pattern, forward rounds of one layer) of each pattern that couples agents."""
+        both = ((self.K, K_ROUNDS), (self.X, X_ROUNDS))
+        return [(pattern, rounds) for pattern, rounds in both if not pattern.is_block_diagonal]
+
+    @property
+    def placement(self) -> str:
+        """Which matrices couple the agents."""
+        coupled = not self.K.is_block_diagonal, not self.X.is_block_diagonal
+        return {(True, False): "K", (False, True): "X", (True, True): "K and X", (False, False): "none"}[coupled]
+
+
+def inspect(config: Config) -> dict[str, Any]:
+    """Everything `dist-hdnn inspect` shows, JSON-ready; nothing is trained and no weight is made.
+
+    config: validated. Raises ValueError as `assembly` does. Warnings go into the result, not to the terminal.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        activation(config.network.activation)
+        assembly.build_device(config)
+        stages = _stages(config)
+        graph = stages[0].graph
+        widths = assembly.build_widths(config, graph)
+        data = assembly.build_dataset(config.data)
+        sensors = assembly.build_sensors(config, graph, widths, data.features)
+        notes = [line for stage in stages for line in _stage_warnings(config, stage)]
+        result: dict[str, Any] = {
+            "name": config.name,
+            **_stage_summary(stages[0]),
+            "more_graphs": [_stage_summary(stage) for stage in stages[1:]],
+            "network": _network(config, stages, widths, data.classes),
+            "reach": _reach(config, stages[0]),
+            "communication": _communication(config, stages, widths),
+            "memory": {},
+            "data": {
+                "name": data.name,
+                "train": len(data.train_x),
+                "test": len(data.test_x),
+                "features": data.features,
+                "classes": data.classes,
+                "sensor_agents": [graph.names[sensor.agent] for sensor in sensors.sensors],
+            },
+        }
+        result["memory"] = _memory(config, stages, widths, result["network"]["parameters"]["total"])
+    lines = [" ".join(str(warning.message).split()) for warning in caught]
+    result["warnings"] = list(dict.fromkeys(lines + notes))
+    return result
+
+
+def _stages(config: Config) -> list[Stage]:
+    options = config.network
+    stages = [
+        Stage(graph, assembly.build_block_pattern(options.K, graph), assembly.build_block_pattern(options.X, graph))
+        for graph in assembly.build_graphs(config)
+    ]
+    first = stages[0].X
+    if options.shared_x and not all(stage.X.contains(first) and first.contains(stage.X) for stage in stages):
+        raise ValueError(
+            "network.shared_x: expected one pattern of X for all layers, got graphs whose patterns differ; set "
+            "network.shared_x=false, or network.X.kind=identity or block_diagonal"
+        )
+    return stages
+
+
+def _stage_summary(stage: Stage) -> dict[str, Any]:
+    graph, degrees, sizes = stage.graph, stage.graph.degrees(), stage.graph.component_sizes()
+    diameter, exact = graph.diameter()
+    return {
+        "graph": {
+            "name": graph.name,
+            "agents": graph.agents,
+            "links": len(graph.links),
+            "components": len(sizes),
+            "component_sizes": sizes[:10],
+            "diameter": diameter,
+            "diameter_exact": exact,
+            "degree": {"min": int(degrees.min()), "mean": float(degrees.mean()), "max": int(degrees.max())},
+        },
+        "K": _pattern_summary(stage.K, graph),
+        "X": _pattern_summary(stage.X, graph),
+        "locally_computable": is_locally_computable(stage.X, stage.K, graph),
+    }
+
+
+def _pattern_summary(pattern: BlockPattern, graph: CommunicationGraph) -> dict[str, Any]:
+    return {
+        "kind": pattern.kind,
+        "entries": pattern.entries,
+        "density": pattern.density,
+        "links_used": pattern.links_used,
+        "links": len(graph.links),
+        "entries_on_non_links": len(non_links(pattern, graph)),
+    }
+
+
+def _network(config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int) -> dict[str, Any]:
+    network = config.network
+    return {
+        "neurons": int(widths.sum()),
+        "width": {"min": int(widths.min()), "mean": float(widths.mean()), "max": int(widths.max())},
+        "layers": network.layers,
+        "step": network.step,
+        "activation": network.activation,
+        "X_trained": network.X.kind != "identity",
+        "placement": [stage.placement for stage in stages] if len(stages) > 1 else stages[0].placement,
+        "parameters": _parameters(config, stages, widths, classes),
+    }
+
+
+def _parameters(config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int) -> dict[str, int]:
+    """Trained numbers of each part of the network and its readout."""
+    half = widths // 2
+    layers = config.network.layers
+    neurons = int(widths.sum())
+    count = {"K": 0, "b": layers * neurons, "X": 0, "readout": 0, "initial_state": 0}
+    for stage, uses in zip(stages, _uses(layers, len(stages)), strict=True):
+        count["K"] += 2 * uses * _block_numbers(stage.K, half)
+        if config.network.X.kind != "identity" and not config.network.shared_x:
+            count["X"] += uses * _block_numbers(stage.X, half)
+    if config.network.X.kind != "identity" and config.network.shared_x:
+        count["X"] = _block_numbers(stages[0].X, half)
+    biases = classes * (len(widths) if config.readout.kind == "local" else 1)
+    count["readout"] = classes * neurons + biases
+    if config.initial_state == "learned":
+        count["initial_state"] = neurons
+    return {**count, "total": sum(count.values())}
+
+
+def _block_numbers(pattern: BlockPattern, half: NDArray[np.int64]) -> int:
+    return int(half[pattern.rows()] @ half[pattern.columns])
+
+
+def _uses(layers: int, stages: int) -> list[int]:
+    """How many of the layers use each stage."""
+    return [len(range(stage, layers, stages)) for stage in range(stages)]
+
+
+def _hops(options: PatternConfig) -> int:
+    return max(options.hops, 1) if options.kind == "hops" else 1
+
+
+def _hops_per_layer(config: Config, stage: Stage) -> int:
+    network = config.network
+    patterns = ((stage.K, network.K, K_ROUNDS), (stage.X, network.X, X_ROUNDS))
+    return sum(0 if pattern.is_block_diagonal else rounds * _hops(options) for pattern, options, rounds in patterns)
+
+
+def _reach(config: Config, stage: Stage) -> dict[str, Any]:
+    per_layer = _hops_per_layer(config, stage)
+    hops, diameter, exact = reach_in_layers(stage.graph, config.network.layers, per_layer)
+    return {"hops": hops, "hops_per_layer": per_layer, "diameter": diameter, "diameter_exact": exact}
+
+
+def _stage_warnings(config: Config, stage: Stage) -> list[str]:
+    lines = []
+    if "dense" not in (config.network.K.kind, config.network.X.kind) and stage.graph.agents > 1:
+        reach = information_reach(stage.graph, config.network.layers, _hops_per_layer(config, stage))
+        lines += [reach] if reach else []
+    for name, pattern in (("K", stage.K), ("X", stage.X)):
+        beyond = len(non_links(pattern, stage.graph))
+        if beyond:
+            lines.append(
+                f"network.{name}: {beyond} blocks of pattern {pattern.kind} join agents that are not linked in "
+                f"{stage.graph.name}; their messages go past neighbours"
+            )
+    if config.network.X.kind != "identity" and not config.network.shared_x:
+        lines.append("network.shared_x=false: each layer keeps the bound on gradients, the whole network does not")
+    return lines
+
+
+def _communication(config: Config, stages: list[Stage], widths: NDArray[np.int64]) -> dict[str, Any]:
+    """Rounds, messages and bytes of a layer (mean over the stages' layers) and of a training step, agent to agent."""
+    layers = config.network.layers
+    number_bytes = config.train.batch_size * ITEM_BYTES[config.dtype]
+    messages = total = 0
+    rounds, links, link_bytes = [], [], []
+    for stage, uses in zip(stages, _uses(layers, len(stages)), strict=True):
+        rounds.append(sum(count for _, count in stage.rounds))
+        for pattern, count in stage.rounds:
+            pairs, slices = _off_diagonal(pattern, widths // 2)
+            messages += uses * count * len(pairs)
+            total += uses * count * int(slices.sum()) * number_bytes
+            links.append(pairs)
+            link_bytes.append(uses * count * slices * number_bytes)
+    per_link = _sum_by_link(links, link_bytes)
+    return {
+        "state_bytes": int(widths.sum()) * number_bytes,
+        "rounds_per_layer": rounds[0] if len(set(rounds)) == 1 else rounds,
+        "messages_per_layer": messages / layers,
+        "bytes_per_layer": total / layers,
+        "bytes_per_link_and_layer": {"mean": float(per_link.mean()) / layers, "max": float(per_link.max()) / layers},
+        "messages_per_step": 2 * messages,
+        "bytes_per_step": 2 * total,
+        "bytes_per_link_and_step": {"mean": 2 * float(per_link.mean()), "max": 2 * int(per_link.max())},
+    }
+
+
+def _off_diagonal(pattern: BlockPattern, half: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of every off-diagonal entry (i, j): a number for the unordered pair, and the n_j of the slice that travels."""
+    rows, columns = pattern.rows(), pattern.columns
+    off = rows != columns
+    i, j = rows[off], columns[off]
+    return np.minimum(i, j) * pattern.agents + np.maximum(i, j), half[j]
+
+
+def _sum_by_link(links: list[NDArray[np.int64]], link_bytes: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Bytes of the forward sweep over every pair of agents that exchanges any; one zero when none does."""
+    if not links:  # a pattern that couples agents has entries off the diagonal, so no list here is empty
+        return np.zeros(1)
+    _, which = np.unique(np.concatenate(links), return_inverse=True)
+    return np.bincount(which, weights=np.concatenate(link_bytes)).astype(np.float64)
+
+
+def _memory(config: Config, stages: list[Stage], widths: NDArray[np.int64], parameters: int) -> dict[str, int]:
+    """Estimate in bytes, one process: weights with gradient and two optimizer moments, and what a sweep stores."""
+    item = ITEM_BYTES[config.dtype]
+    per_layer = 2 + (config.network.activation != "tanh") + (config.network.X.kind != "identity")
+    sweep = config.network.layers * per_layer * int(widths.sum()) * config.train.batch_size * item
+    index = sum(16 * (stage.K.entries + stage.X.entries) for stage in stages)
+    weights = 4 * parameters * item
+    return {
+        "weights_bytes": weights,
+        "sweep_bytes": sweep,
+        "index_bytes": index,
+        "total_bytes": weights + sweep + index,
+    }

@@ -1,0 +1,74 @@
+"""Activations σ: the value and the slope of one smooth elementwise function, in preallocated memory.
+
+Shapes: (neurons, batch) throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Activation:
+    """σ and σ'. `function` is elementwise and differentiable by autograd; tanh has a closed form that needs no u."""
+
+    name: str
+    function: Callable[[Tensor], Tensor]
+
+    @property
+    def keeps_argument(self) -> bool:
+        """Whether σ' needs the argument u; tanh' = 1 - tanh² needs the value alone."""
+        return self.name != "tanh"
+
+    def value(self, u: Tensor, out: Tensor) -> Tensor:
+        """z = σ(u)."""
+        if not self.keeps_argument:
+            return torch.tanh(u, out=out)
+        return out.copy_(self.function(u))
+
+    def times_slope(self, g: Tensor, u: Tensor | None, z: Tensor, out: Tensor) -> Tensor:
+        """w = g ⊙ σ'(u), from z alone for tanh. `out` must not be g or z."""
+        if u is None:
+            return torch.ops.aten.tanh_backward.grad_input(g, z, grad_input=out)  # type: ignore[no-any-return]
+        with torch.enable_grad():
+            argument = u.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.function(argument), argument, g)
+        return out.copy_(slope)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "arctan": torch.atan,
+    "sin": torch.sin,
+    "softplus": torch.nn.functional.softplus,
+    "silu": torch.nn.functional.silu,
+    "gelu": torch.nn.functional.gelu,
+}
+
+
+def activation(choice: str | Callable[[Tensor], Tensor]) -> Activation:
+    """Look an activation up by name, or wrap any smooth elementwise function on tensors.
+
+    Raises ValueError for an unknown name, or a function that changes shape or mixes elements.
+    """
+    if isinstance(choice, str):
+        if choice not in ACTIVATIONS:
+            raise ValueError(
+                f"network.activation: expected one of {', '.join(ACTIVATIONS)}, got '{choice}'. "
+                "Choose one of these, or pass a smooth elementwise function in Python."
+            )
+        return Activation(choice, ACTIVATIONS[choice])
+    probe = torch.linspace(-2, 2, 5, dtype=torch.float64)
+    together, alone = choice(probe), torch.cat([choice(value.reshape(1)) for value in probe])
+    if together.shape != probe.shape or not torch.allclose(together, alone):
+        name = getattr(choice, "__name__", "activation")
+        raise ValueError(
+            f"activation {name}: expected an elementwise function, got one that changes the shape or mixes elements. "
+            "Pass a function such as torch.tanh."
+        )
+    return Activation(getattr(choice, "__name__", "custom"), choice)

@@ -1,0 +1,252 @@
+"""Block-sparse products on (neurons, batch) states: K x, Kᵀ z and the gradient of K, each one gather plus batched GEMMs.
+
+Row agents with neighbouring numbers are grouped into *panels*: the rows of up to `PANEL_ROWS` neurons against the union
+of their neighbours' columns. Panels of one shape form a class, and a class is one batched GEMM. Wide agents get one panel
+each (no zero is stored); narrow agents share panels, because a GEMM of 16 x 20 costs less than sixteen of 1 x 5.
+A panel is bounded by its rows and their neighbours; nothing here grows with agents squared, and nothing is masked.
+
+Shapes: B batch; `entries` the scalar weights of one layer in canonical order, that is row neuron by row neuron, columns
+ascending (scalar CSR data); `row space` the row neurons in panel order, `column space` the neurons that a worker sees.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+IntArray = NDArray[np.int64]
+
+PANEL_ROWS = 16  # measured on 64-1024 agents of 1-8 neurons, batch 128: 8-16 rows a panel are fastest
+MAXIMUM_FILL = 6.0  # stored panel values per weight, beyond which panels are halved
+MAXIMUM_CLASSES = 8  # more shapes than this and column counts are rounded up to share GEMM calls
+
+
+def ragged_ranges(starts: IntArray, lengths: IntArray) -> IntArray:
+    """Concatenate arange(start, start + length) for every pair, without a Python loop."""
+    ends = np.cumsum(lengths)
+    within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    return np.repeat(starts, lengths) + within
+
+
+def offsets(sizes: IntArray) -> IntArray:
+    """Start of every block when blocks of these sizes lie one after the other: (len(sizes) + 1,)."""
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
+
+
+class ScalarPattern:
+    """The scalar CSR pattern of a block pattern: every weight's row and column, in canonical order.
+
+    row_start, columns: the block pattern in CSR (row agents x column agents). row_sizes, column_sizes: neurons per agent.
+    """
+
+    def __init__(self, row_start: IntArray, columns: IntArray, row_sizes: IntArray, column_sizes: IntArray) -> None:
+        self.row_start, self.columns = row_start, columns
+        self.row_sizes, self.column_sizes = row_sizes, column_sizes
+        self.block_rows = np.repeat(np.arange(len(row_sizes)), np.diff(row_start))
+        widths = column_sizes[columns]
+        before = offsets(widths)
+        self.row_widths = before[row_start[1:]] - before[row_start[:-1]]  # weights in one scalar row of each agent
+        self.block_start_in_row = before[:-1] - np.repeat(before[row_start[:-1]], np.diff(row_start))
+        self.entries = int((self.row_widths * row_sizes).sum())
+
+    def expand(self, block_values: IntArray) -> IntArray:
+        """For every weight: its block's value plus the column inside the block; (entries,)."""
+        column_in_block = ragged_ranges(np.zeros_like(self.columns), self.column_sizes[self.columns])
+        return self._every_row(np.repeat(block_values, self.column_sizes[self.columns]) + column_in_block)
+
+    def expand_blocks(self, block_values: IntArray) -> IntArray:
+        """For every weight: its block's value; (entries,)."""
+        return self._every_row(np.repeat(block_values, self.column_sizes[self.columns]))
+
+    def _every_row(self, one_row: IntArray) -> IntArray:
+        """Repeat what holds for one scalar row of each agent for every row of that agent; (entries,)."""
+        agent_start = np.repeat(offsets(self.row_widths)[:-1], self.row_sizes)
+        return one_row[ragged_ranges(agent_start, np.repeat(self.row_widths, self.row_sizes))]
+
+    def scalar_rows(self) -> IntArray:
+        """Row neuron of every weight; (entries,)."""
+        return np.repeat(np.arange(int(self.row_sizes.sum())), np.repeat(self.row_widths, self.row_sizes))
+
+    def scalar_columns(self) -> IntArray:
+        """Column neuron of every weight; (entries,)."""
+        return self.expand(offsets(self.column_sizes)[self.columns])
+
+
+class BlockOperator(nn.Module):
+    """The execution plan of one block-sparse matrix; holds index tensors, never weights.
+
+    row_start, columns: block pattern in CSR, row agents (owned) x column agents (owned, then ghosts).
+    row_sizes, column_sizes: neurons of each row and column agent.
+    panel_rows: neurons a panel may gather; 1 gives every agent its own panel (sums then depend on no grouping).
+    """
+
+    columns: Tensor
+    positions: Tensor
+    row_order: Tensor
+
+    def __init__(
+        self,
+        row_start: IntArray,
+        columns: IntArray,
+        row_sizes: IntArray,
+        column_sizes: IntArray,
+        panel_rows: int = PANEL_ROWS,
+    ) -> None:
+        super().__init__()
+        self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes)
+        self.rows, self.entries = int(row_sizes.sum()), self.pattern.entries
+        self.column_neurons = int(column_sizes.sum())
+        plan = _panels(self.pattern, panel_rows)
+        self.shapes = plan.shapes
+        self.stored = plan.stored
+        self.gathered = sum(count * columns for count, _, columns in self.shapes)
+        self.register_buffer("columns", torch.from_numpy(plan.columns), persistent=False)
+        self.register_buffer("positions", torch.from_numpy(plan.positions), persistent=False)
+        self.register_buffer("row_order", torch.from_numpy(plan.row_order), persistent=False)
+        self.columns_in_order = _is_arange(plan.columns, self.column_neurons)
+        self.rows_in_order = _is_arange(plan.row_order, self.rows)
+        self.stored_in_order = _is_arange(plan.positions, self.stored)
+
+    # -- weights between canonical order and panels: once per sweep, all layers together ----------------------------
+
+    def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
+        """Canonical weights (layers, entries) -> panels (layers, stored). `out` keeps its zeros between panels' weights."""
+        if self.stored_in_order:
+            return weights
+        return out.index_copy_(1, self.positions, weights)
+
+    def collect(self, panels: Tensor) -> Tensor:
+        """Panels (layers, stored) -> canonical weights (layers, entries): the adjoint of `arrange`."""
+        return panels if self.stored_in_order else panels.index_select(1, self.positions)
+
+    def order_rows(self, rows: Tensor) -> Tensor:
+        """Canonical rows (layers, rows) -> panel order."""
+        return rows if self.rows_in_order else rows.index_select(1, self.row_order)
+
+    def restore_rows(self, rows: Tensor) -> Tensor:
+        """Panel order (layers, rows) -> canonical rows: the adjoint of `order_rows`."""
+        return rows if self.rows_in_order else torch.empty_like(rows).index_copy_(1, self.row_order, rows)
+
+    # -- products of one layer; every tensor preallocated by the caller ---------------------------------------------
+
+    def select(self, x: Tensor, out: Tensor) -> Tensor:
+        """Column space (column_neurons, B) -> the panels' columns (gathered, B)."""
+        return x if self.columns_in_order else torch.index_select(x, 0, self.columns, out=out)
+
+    def product(self, panels: Tensor, selected: Tensor, out: Tensor) -> Tensor:
+        """K x in row space: (stored,), (gathered, B) -> (rows, B)."""
+        for weight, columns, rows in self._classes(panels, selected, out):
+            torch.bmm(weight, columns, out=rows)
+        return out
+
+    def transposed(self, panels: Tensor, z: Tensor, contributions: Tensor, out: Tensor) -> Tensor:
+        """Kᵀ z in column space, ghosts included: (stored,), (rows, B) -> (column_neurons, B); scratch (gathered, B)."""
+        target = out if self.columns_in_order else contributions
+        for weight, columns, rows in self._classes(panels, target, z):
+            torch.bmm(weight.transpose(1, 2), rows, out=columns)
+        if self.columns_in_order:
+            return out
+        return out.zero_().index_add_(0, self.columns, contributions)
+
+    def weight_gradient(self, rows: Tensor, selected: Tensor, out: Tensor, accumulate: bool) -> None:
+        """Σ over the batch of rows ⊗ columns, per panel: (rows, B), (gathered, B) -> out (stored,)."""
+        for weight, columns, row in self._classes(out, selected, rows):
+            if accumulate:
+                weight.baddbmm_(row, columns.transpose(1, 2))
+            else:
+                torch.bmm(row, columns.transpose(1, 2), out=weight)
+
+    def _classes(self, panels: Tensor, columns: Tensor, rows: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Views of one layer's panels, gathered columns and rows, one triple per class of equal panels."""
+        batch = rows.shape[-1]
+        if len(self.shapes) == 1:
+            count, height, width = self.shapes[0]
+            return [
+                (panels.view(count, height, width), columns.view(count, width, batch), rows.view(count, height, batch))
+            ]
+        views, weight_at, column_at, row_at = [], 0, 0, 0
+        for count, height, width in self.shapes:
+            views.append(
+                (
+                    panels[weight_at : weight_at + count * height * width].view(count, height, width),
+                    columns[column_at : column_at + count * width].view(count, width, batch),
+                    rows[row_at : row_at + count * height].view(count, height, batch),
+                )
+            )
+            weight_at += count * height * width
+            column_at += count * width
+            row_at += count * height
+        return views
+
+
+class _Plan:
+    """Panels of a pattern: class shapes and the index arrays between canonical and panel order."""
+
+    def __init__(self, pattern: ScalarPattern, panel_rows: int) -> None:
+        agents = len(pattern.row_sizes)
+        row_offset = offsets(pattern.row_sizes)
+        panel_of = row_offset[:-1] // panel_rows if panel_rows > 1 else np.arange(agents)
+        panel_of = np.unique(panel_of, return_inverse=True)[1].astype(np.int64)  # numbers without gaps
+        count = int(panel_of[-1]) + 1 if agents else 0
+        heights = np.bincount(panel_of, pattern.row_sizes, count).astype(np.int64)
+        # the union of column agents of each panel, ascending
+        agents_seen = max(len(pattern.column_sizes), 1)
+        keys = panel_of[pattern.block_rows] * agents_seen + pattern.columns
+        union, inverse = np.unique(keys, return_inverse=True)
+        owner, column_agent = union // agents_seen, union % agents_seen
+        sizes = pattern.column_sizes[column_agent]
+        widths = np.bincount(owner, sizes, count).astype(np.int64)
+        padded = _rounded(heights, widths)
+        # classes of equal shape, larger panels last; panels ascending inside a class
+        order = np.lexsort((np.arange(count), padded, heights))
+        shape_list, class_counts = np.unique(
+            np.stack([heights[order], padded[order]], axis=1) if count else np.zeros((0, 2), np.int64),
+            axis=0,
+            return_counts=True,
+        )
+        self.shapes = [(int(c), int(h), int(w)) for (h, w), c in zip(shape_list, class_counts, strict=True)]
+        place = np.empty(count, dtype=np.int64)
+        weight_start, column_start = (np.empty(count, dtype=np.int64) for _ in range(2))
+        place[order] = np.arange(count)
+        weight_start[order] = offsets((heights * padded)[order])[:-1]
+        column_start[order] = offsets(padded[order])[:-1]
+        self.stored = int((heights * padded).sum())
+        # gathered columns: padding points at column 0 with zero weight
+        union_start = offsets(widths)[:-1]
+        within = offsets(sizes)[:-1] - union_start[owner]  # column of a union member inside its panel
+        self.columns = np.zeros(int(padded.sum()), dtype=np.int64)
+        scalar_columns = ragged_ranges(offsets(pattern.column_sizes)[column_agent], sizes)
+        self.columns[ragged_ranges(column_start[owner] + within, sizes)] = scalar_columns
+        # rows in panel order
+        agent_order = np.argsort(place[panel_of], kind="stable")
+        self.row_order = ragged_ranges(row_offset[:-1][agent_order], pattern.row_sizes[agent_order])
+        # every weight's place in its panel
+        row_in_panel = np.arange(int(row_offset[-1])) - np.repeat(
+            offsets(heights)[:-1][panel_of], pattern.row_sizes
+        )
+        scalar_panel = np.repeat(panel_of, pattern.row_sizes)
+        row_base = weight_start[scalar_panel] + row_in_panel * padded[scalar_panel]
+        scalar_rows = pattern.scalar_rows()
+        self.positions = row_base[scalar_rows] + pattern.expand(within[inverse])
+
+
+def _panels(pattern: ScalarPattern, panel_rows: int) -> _Plan:
+    plan = _Plan(pattern, panel_rows)
+    while panel_rows > 1 and plan.stored > MAXIMUM_FILL * pattern.entries:
+        panel_rows //= 2
+        plan = _Plan(pattern, panel_rows)
+    return plan
+
+
+def _rounded(heights: IntArray, widths: IntArray) -> IntArray:
+    """Column counts, rounded up by at most a quarter when there are too many different panel shapes."""
+    if len(np.unique(heights * (widths.max(initial=0) + 1) + widths)) <= MAXIMUM_CLASSES:
+        return widths
+    step = 2 ** np.maximum(np.floor(np.log2(np.maximum(widths, 1))).astype(np.int64) - 2, 0)
+    return -(-widths // step) * step
+
+
+def _is_arange(index: IntArray, length: int) -> bool:
+    return len(index) == length and bool((index == np.arange(length)).all())

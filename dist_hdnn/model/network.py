@@ -1,0 +1,298 @@
+"""The H-DNN as an `nn.Module`: patterns from communication graphs, weights on them, and one sweep.
+
+    net = HDNN(ring(8), width=2, layers=16, step=0.5)      (batch, agents * width) -> (batch, agents * width)
+
+Columns of the state go agent by agent, p before q. Weights are kept in canonical order (layer, row neuron, column
+neuron, the pattern's entries only), so they are the same tensors wherever and however they are computed.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dist_hdnn.layers.activations import activation as named_activation
+from dist_hdnn.layers.dynamics import Interconnection, PotentialGradient
+from dist_hdnn.layers.exchange import SimulatedExchange
+from dist_hdnn.layers.operators import BlockOperator, ScalarPattern, offsets, ragged_ranges
+from dist_hdnn.layers.sweep import Sweep, Weights
+from dist_hdnn.model.initialization import Purpose, normal, normal_blocks
+from dist_hdnn.model.regularization import smoothness
+from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph, build_pattern, non_links, information_reach
+
+IntArray = NDArray[np.int64]
+INITIAL_SCALE = 1.0  # standard deviation of a row of K times the square root of its length
+
+
+class HDNN(nn.Module):
+    """Hamiltonian network y' = J Kᵀ σ(K y + b) on a communication graph, by semi-implicit Euler steps.
+
+    graph: a CommunicationGraph, an undirected networkx graph, or a list of them that the layers cycle through.
+    width: neurons of every agent (even; half are p, half are q), or a mapping agent number or name -> neurons.
+    layers, step: number of layers, and the step h in units of ODE time.
+    activation: a name ("tanh", ...) or any smooth elementwise function on tensors.
+    K, X: patterns R and T: "neighbours", "block_diagonal", "dense", "hops=k", a mapping such as
+        {"kind": "thinned", "keep": 0.5}, a BlockPattern or a 0/1 matrix. X may be "identity": fixed, no weights.
+    shared_x: one X for all layers; needed for the bound on products of layer Jacobians.
+    seed, initial_scale: K ~ N(0, initial_scale² / row length), b = 0, X = 1 plus a tenth of the same on its pattern.
+
+    Source: arXiv:2105.13205. Raises ValueError for sizes, widths or patterns that do not fit.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        width: int | Mapping[Any, int] = 2,
+        layers: int = 16,
+        step: float = 0.5,
+        activation: str | Callable[[Tensor], Tensor] = "tanh",
+        K: Any = "neighbours",
+        X: Any = "identity",
+        shared_x: bool = True,
+        seed: int = 0,
+        initial_scale: float = INITIAL_SCALE,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        if layers < 1:
+            raise ValueError(f"network.layers: expected at least 1, got {layers}. Set a positive number of layers.")
+        if not (math.isfinite(step) and step > 0):
+            raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
+        self.graphs = _graphs(graph)
+        self.graph = self.graphs[0]
+        self.widths = agent_widths(self.graph, width)
+        self.halves = self.widths // 2
+        self.neurons, self.layers, self.step, self.seed = int(self.widths.sum()), layers, float(step), seed
+        self.K_patterns = [build_pattern(g, K) for g in self.graphs]
+        self.X_patterns = None if _is_identity(X) else [build_pattern(g, X) for g in self.graphs]
+        self.shared_x = shared_x
+        self._check_patterns()
+        self.exchanges: list[SimulatedExchange] = []
+        sigma = named_activation(activation)
+        stages = []
+        for s, g in enumerate(self.graphs):
+            potential = PotentialGradient(*self._products(self.K_patterns[s], g), sigma)
+            coupling = None if self.X_patterns is None else Interconnection(*self._products(self.X_patterns[s], g))
+            stages.append((potential, coupling))
+        starts = offsets(self.widths)[:-1]
+        self.p_columns = ragged_ranges(starts, self.halves)
+        self.q_columns = ragged_ranges(starts + self.halves, self.halves)
+        columns = torch.from_numpy(self.p_columns), torch.from_numpy(self.q_columns)
+        self.sweep = Sweep(stages, layers, self.step, *columns, shared_x)
+        self._make_parameters(initial_scale, dtype or torch.get_default_dtype())
+        self._make_union()
+        if device is not None:
+            self.to(device)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """y0 (batch, neurons) -> yN (batch, neurons)."""
+        self._check_input(y)
+        return self.sweep(y, self.weights())  # type: ignore[no-any-return]
+
+    def states(self, y: Tensor) -> Tensor:
+        """The state after every layer, without gradients: (layers + 1, batch, neurons); the first is y itself."""
+        self._check_input(y)
+        return self.sweep.states(y, self.weights())
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """yN -> y0, (batch, neurons), without gradients; exact up to rounding."""
+        self._check_input(y)
+        return self.sweep.inverse(y, self.weights())
+
+    def smoothness(self) -> Tensor:
+        """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `regularization`."""
+        union = [getattr(self, f"union{s}") for s in range(len(self.graphs))] if len(self.graphs) > 1 else None
+        return smoothness(list(self.Kp), self.bp, self.step, union) + smoothness(
+            list(self.Kq), self.bq, self.step, union
+        )
+
+    def weights(self) -> Weights:
+        """The parameters in the order of the sweep."""
+        return Weights(list(self.Kp), list(self.Kq), self.bp, self.bq, list(self.X))
+
+    def scalar_positions(self, which: str, layer: int) -> tuple[Tensor, Tensor]:
+        """Row and column neuron of every weight of `which` ("Kp", "Kq" or "X") in a layer, two (entries,) tensors.
+
+        Rows and columns count the neurons of one half (p or q), agent by agent.
+        """
+        pattern = self._scalar_pattern(which, layer % len(self.graphs))
+        return torch.from_numpy(pattern.scalar_rows()), torch.from_numpy(pattern.scalar_columns())
+
+    def layer_weights(self, which: str, layer: int) -> Tensor:
+        """One layer's weights of `which` ("Kp", "Kq" or "X"), a view (entries,) of the parameter."""
+        stage, row = layer % len(self.graphs), layer // len(self.graphs)
+        if which == "X" and self.shared_x:
+            stage, row = 0, 0
+        return getattr(self, which)[stage][row]  # type: ignore[no-any-return]
+
+    def traffic(self) -> dict[str, int]:
+        """What the agents would have sent over their links since `reset_traffic`: rounds, messages, bytes, strays."""
+        total: Counter[str] = Counter()
+        for exchange in self.exchanges:
+            total.update(exchange.traffic())
+        return dict(total)
+
+    def reset_traffic(self) -> None:
+        """Start counting messages anew."""
+        for exchange in self.exchanges:
+            exchange.reset()
+
+    def extra_repr(self) -> str:
+        return f"{self.graph.name}, {self.graph.agents} agents, {self.neurons} neurons, step={self.step}"
+
+    # -- construction ------------------------------------------------------------------------------------------------
+
+    def _products(self, pattern: BlockPattern, graph: CommunicationGraph) -> tuple[BlockOperator, SimulatedExchange]:
+        operator = BlockOperator(pattern.row_start, pattern.columns, self.halves, self.halves)
+        self.exchanges.append(SimulatedExchange(pattern, graph, self.halves))
+        return operator, self.exchanges[-1]
+
+    def _scalar_pattern(self, which: str, stage: int) -> ScalarPattern:
+        potential, coupling = self.sweep.stages[stage]
+        if which == "X":
+            assert coupling is not None, "the identity has no weights"
+            return coupling.operator.pattern
+        return potential.operator.pattern
+
+    def _make_parameters(self, scale: float, dtype: torch.dtype) -> None:
+        """Draw every weight from its key; rows of K have length Σ columns, so Kp x starts with variance scale²."""
+        agents = np.arange(self.graph.agents)
+        stages = len(self.graphs)
+        self.Kp, self.Kq, self.X = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
+        half = int(self.halves.sum())
+
+        def draw(which: str, purpose: Purpose, stage: int, layers: Sequence[int]) -> Tensor:
+            pattern = self._scalar_pattern(which, stage)
+            rows = pattern.scalar_rows()
+            length = np.bincount(rows, minlength=half)[rows]
+            values = [normal_blocks(self.seed, purpose, j, pattern, agents, agents) for j in layers]
+            return torch.from_numpy(np.stack(values) * (scale / np.sqrt(length))).to(dtype)
+
+        for s in range(stages):
+            layers = range(s, self.layers, stages)
+            self.Kp.append(nn.Parameter(draw("Kp", Purpose.K_P, s, layers)))
+            self.Kq.append(nn.Parameter(draw("Kq", Purpose.K_Q, s, layers)))
+            if self.X_patterns is not None and (s == 0 or not self.shared_x):
+                pattern = self._scalar_pattern("X", s)
+                identity = torch.from_numpy(pattern.scalar_rows() == pattern.scalar_columns()).to(dtype)
+                noise = draw("X", Purpose.X, s, [0] if self.shared_x else layers)
+                self.X.append(nn.Parameter(identity + 0.1 * noise))
+        self.bp, self.bq = (nn.Parameter(torch.zeros(self.layers, half, dtype=dtype)) for _ in range(2))
+
+    def _make_union(self) -> None:
+        """Places of every stage's weights in the union of the patterns, for the smoothness of cycled graphs."""
+        if len(self.graphs) == 1:
+            return
+        patterns = [self._scalar_pattern("Kp", s) for s in range(len(self.graphs))]
+        half = int(self.halves.sum())
+        keys = [pattern.scalar_rows() * half + pattern.scalar_columns() for pattern in patterns]
+        union = np.unique(np.concatenate(keys))
+        for s, key in enumerate(keys):
+            self.register_buffer(f"union{s}", torch.from_numpy(np.searchsorted(union, key)), persistent=False)
+
+    def _check_patterns(self) -> None:
+        for g, pattern in [*zip(self.graphs, self.K_patterns, strict=True), *zip(self.graphs, self.X_patterns or [])]:
+            strays = non_links(pattern, g)
+            if len(strays):
+                warnings.warn(
+                    f"pattern {pattern.kind} couples {len(strays)} ordered pairs of agents that {g.name} does not link; "
+                    "each of their messages needs a relay and is counted as non-neighbour.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+        if self.X_patterns is None:
+            coupling = self.K_patterns
+        else:
+            coupling = [*self.K_patterns, *self.X_patterns]
+            first = self.X_patterns[0]
+            same = all(t.contains(first) and first.contains(t) for t in self.X_patterns)
+            if self.shared_x and not same:
+                raise ValueError(
+                    "network.shared_x: expected one pattern of X for all layers, got graphs whose patterns differ. "
+                    "Set shared_x=False, or use X='identity' or 'block_diagonal'."
+                )
+            if not self.shared_x:
+                warnings.warn(
+                    "every layer has its own X: single layers stay symplectic, but the bound on the products of layer "
+                    "Jacobians (gradients do not vanish) needs one X shared by all layers.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+        text = information_reach(self.graph, self.layers, self.hops_per_layer(coupling))
+        if text:
+            warnings.warn(text, UserWarning, stacklevel=3)
+
+    def hops_per_layer(self, patterns: list[BlockPattern] | None = None) -> int:
+        """Links that information crosses in one layer: one per round, 4 if K couples agents, 2 if only X does, 6 both."""
+        by_k = not all(pattern.is_block_diagonal for pattern in self.K_patterns)
+        by_x = self.X_patterns is not None and not all(pattern.is_block_diagonal for pattern in self.X_patterns)
+        return 4 * by_k + 2 * by_x
+
+    def _check_input(self, y: Tensor) -> None:
+        if y.ndim != 2 or y.shape[1] != self.neurons:
+            raise ValueError(
+                f"HDNN: expected a state of shape (batch, {self.neurons}), got {tuple(y.shape)}. "
+                "Lift the features to the agents' neurons first (see SensorMap)."
+            )
+        if y.dtype != self.bp.dtype or y.device != self.bp.device:
+            raise ValueError(
+                f"HDNN: expected a state of {self.bp.dtype} on {self.bp.device}, got {y.dtype} on {y.device}. "
+                "Convert one of them with .to(...)."
+            )
+
+
+def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int]) -> IntArray:
+    """Neurons of every agent, (agents,), from one even number or a mapping agent -> even number that names every agent.
+
+    Raises ValueError for an odd, zero or negative width, an unknown agent, or an agent without a width.
+    """
+    if isinstance(width, Mapping):
+        widths = np.zeros(graph.agents, dtype=np.int64)
+        for agent, value in width.items():
+            widths[graph.index_of(agent)] = _checked_width(value, f"agent {agent}")
+        if not widths.all():
+            missing = [graph.names[i] for i in np.flatnonzero(widths == 0)[:5]]
+            raise ValueError(
+                f"network.width: expected a width for each of the {graph.agents} agents, got none for agent "
+                f"{', '.join(missing)}{' ...' if (widths == 0).sum() > 5 else ''}. Add them, or give one number for all."
+            )
+        return widths
+    return np.full(graph.agents, _checked_width(width, "every agent"), dtype=np.int64)
+
+
+def _checked_width(value: int, who: str) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 2 or value % 2:
+        raise ValueError(
+            f"network.width: expected an even number of neurons, at least 2, for {who} (half are p, half are q), "
+            f"got {value}. Use {max(2, int(value) + 1)} for example."
+        )
+    return int(value)
+
+
+def _graphs(graph: Any) -> list[CommunicationGraph]:
+    graphs = [as_graph(g) for g in graph] if isinstance(graph, list | tuple) else [as_graph(graph)]
+    if not graphs:
+        raise ValueError("graph: expected at least one graph, got an empty list. Pass a graph such as ring(8).")
+    for other in graphs[1:]:
+        if other.names != graphs[0].names:
+            raise ValueError(
+                f"graph: expected graphs on the same agents, got {graphs[0].agents} agents in {graphs[0].name} and "
+                f"{other.agents} in {other.name}, or other names. Give every graph of the list the same nodes."
+            )
+    return graphs
+
+
+def _is_identity(spec: Any) -> bool:
+    return spec == "identity" if isinstance(spec, str) else isinstance(spec, Mapping) and spec.get("kind") == "identity"
+
+
+__all__ = ["HDNN", "agent_widths", "normal"]

@@ -1,0 +1,78 @@
+"""Curves of a training run: loss and accuracy over the epochs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from dist_hdnn.report.figures import BLUE, INK, VERMILION, new_figure, quiet, save
+
+History = Sequence[Mapping[str, float | int | None]]
+
+MARKERS_UP_TO = 25  # epochs; more markers than that hide the line
+
+
+def plot_curves(history: History, path: str | Path) -> Path:
+    """Training loss (left, logarithmic) and accuracies (right, percent) over the epochs; the path written.
+
+    history: one mapping per epoch with the keys epoch, loss, train_accuracy, test_accuracy; accuracies are fractions
+    in [0, 1]. A key that is missing, None or not finite leaves a gap. ValueError for an empty history.
+    """
+    if len(history) == 0:
+        raise ValueError("training curves: expected a history of at least one epoch, got none; train before plotting")
+    figure = new_figure(9.0, 3.6)
+    left, right = figure.subplots(1, 2)
+    loss = _series(history, "loss")
+    _draw(left, loss, "training loss", BLUE, "-", f"{loss[1][-1]:.3g}" if loss[1] else "")
+    _loss_scale(left, loss[1])
+    left.set(title="Loss", xlabel="epoch", ylabel="training loss (nats)")
+    for key, name, colour, style in (
+        ("train_accuracy", "training points", BLUE, "-"),
+        ("test_accuracy", "test points", VERMILION, "--"),
+    ):
+        epochs, values = _series(history, key)
+        percent = [100.0 * value for value in values]
+        _draw(right, (epochs, percent), name, colour, style, f"{percent[-1]:.2f} %" if percent else "")
+    right.set(title="Accuracy", xlabel="epoch", ylabel="correctly classified points (%)")
+    bottom = min([100.0 * v for key in ("train_accuracy", "test_accuracy") for v in _series(history, key)[1]] + [99.0])
+    right.set_ylim(bottom - 0.06 * (100.0 - bottom), 100.0 + 0.06 * (100.0 - bottom))
+    for axes in (left, right):
+        quiet(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        if len(history) == 1:
+            axes.set_xlim(*(axes.dataLim.intervalx + np.array([-1.0, 1.0])))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=9, frameon=False, loc="best")
+    return save(figure, path)
+
+
+def _series(history: History, key: str) -> tuple[list[float], list[float]]:
+    """Epochs and finite values of one key."""
+    points = [(entry.get("epoch", number), entry.get(key)) for number, entry in enumerate(history)]
+    kept = [(float(e), float(v)) for e, v in points if e is not None and v is not None and math.isfinite(v)]
+    return [epoch for epoch, _ in kept], [value for _, value in kept]
+
+
+def _draw(axes: Axes, series: tuple[list[float], list[float]], name: str, colour: str, style: str, last: str) -> None:
+    epochs, values = series
+    if not values:
+        return
+    marker = "o" if len(values) <= MARKERS_UP_TO else ""
+    label = f"{name} (last {last})"
+    axes.plot(epochs, values, style, color=colour, marker=marker, markersize=4, linewidth=1.6, label=label)
+
+
+def _loss_scale(axes: Axes, values: list[float]) -> None:
+    """Logarithmic where it can be: a loss that reached 0 or below gets a linear strip around zero."""
+    positive = [value for value in values if value > 0]
+    if not positive:
+        axes.axhline(0.0, color=INK, linewidth=0.5)
+    elif len(positive) < len(values):
+        axes.set_yscale("symlog", linthresh=min(positive))
+    else:
+        axes.set_yscale("log")
+        if max(positive) < 3 * min(positive):  # less than half a decade: the decades alone would leave no tick
+            axes.set_ylim(min(positive) / 2, max(positive) * 2)

@@ -1,0 +1,261 @@
+"""The picture of the communication graph: agents, links, sensors, accuracy per agent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from scipy.spatial import cKDTree
+
+from dist_hdnn.data.sensors import Sensor, SensorMap
+from dist_hdnn.report.figures import GREY, INK, SKY, VERMILION, new_figure, save
+from dist_hdnn.report.layout import Points, drawing_positions
+from dist_hdnn.topology.graphs import CommunicationGraph
+
+LABELS_UP_TO = 60  # agents
+SENSOR_LABELS_UP_TO = 24
+NAME_UP_TO = 18  # characters
+DRAWN_INCHES = 6.0  # about the width that the agents take up
+
+
+def plot_graph(
+    graph: CommunicationGraph,
+    sensors: SensorMap | Sequence[Sensor] | None,
+    accuracy_per_agent: npt.ArrayLike | None,
+    path: str | Path,
+    feature_names: Sequence[str] | None = None,
+) -> Path:
+    """Draw the agents and their links; sensor agents are ringed and named after their features; the path written.
+
+    accuracy_per_agent: (agents,) fractions in [0, 1] for the colours (NaN is left grey), or None for one colour.
+    feature_names: by feature number, else "feature 0" and so on. Agent names are written for up to 60 agents.
+    ValueError when accuracy_per_agent has another length.
+    """
+    accuracy = None if accuracy_per_agent is None else np.asarray(accuracy_per_agent, dtype=np.float64)
+    if accuracy is not None and accuracy.shape != (graph.agents,):
+        raise ValueError(
+            f"graph picture: expected one accuracy for each of the {graph.agents} agents, got shape {accuracy.shape}; "
+            "give accuracies in agent order"
+        )
+    points = drawing_positions(graph.links, graph.agents, graph.positions)
+    figure, axes = _canvas(points, accuracy is not None)
+    size = _node_size(points)
+    _draw_links(axes, points, graph.links)
+    shades = _draw_agents(figure, axes, points, accuracy, size)
+    observed = _observed(sensors, feature_names)
+    _draw_sensor_rings(figure, axes, points, sorted(observed), size)
+    axes.set_title(_title(graph, accuracy), fontsize=11, color=INK)
+    figure.draw_without_rendering()  # fixes the transforms that the placing of labels needs
+    _write_labels(figure, axes, points, graph, shades, size, observed)
+    return save(figure, path)
+
+
+def _title(graph: CommunicationGraph, accuracy: npt.NDArray[np.float64] | None) -> str:
+    links = len(graph.links)
+    words = f"{graph.name}: {graph.agents} agent{'s' * (graph.agents != 1)}, {links} link{'s' * (links != 1)}"
+    if accuracy is not None and np.isfinite(accuracy).any():
+        worst = int(np.nanargmin(accuracy))
+        words += f"\naccuracy: mean {100 * np.nanmean(accuracy):.1f} %, "
+        words += f"worst {100 * accuracy[worst]:.1f} % (agent {graph.names[worst]})"
+    return words
+
+
+def _canvas(points: Points, colour_bar: bool) -> tuple[Figure, Axes]:
+    """A figure whose shape follows the drawing's, within limits, with room around it for labels."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = np.maximum(high - low, max(0.25 * float((high - low).max()), 1e-9))
+    ratio = float(np.clip(extent[1] / extent[0], 0.5, 1.15))
+    figure = new_figure(8.2 + 0.8 * colour_bar, 7.4 * ratio + 1.0)
+    axes = figure.subplots()
+    middle, half = (low + high) / 2, np.array([0.62, 0.58]) * extent
+    axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
+    axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
+    axes.set_aspect("equal", adjustable="box")
+    axes.set_axis_off()
+    return figure, axes
+
+
+def _node_size(points: Points) -> float:
+    """Area of a node in points squared: by the number of agents, smaller where many of them stand close together."""
+    agents = len(points)
+    size = float(np.clip(11000.0 / agents, 6.0, 420.0))
+    if agents == 1:
+        return size
+    nearest = cKDTree(points).query(points, k=2)[0][:, 1]
+    inches = DRAWN_INCHES * float(np.quantile(nearest, 0.2)) / max(float(np.ptp(points, axis=0).max()), 1e-9)
+    return float(np.clip(np.pi / 4 * (72.0 * inches) ** 2, min(size, 40.0), size))
+
+
+def _draw_links(axes: Axes, points: Points, links: npt.NDArray[np.int64]) -> None:
+    width = float(np.clip(24.0 / np.sqrt(max(len(links), 1)), 0.25, 1.4))
+    opacity = float(np.clip(3000.0 / max(len(links), 1), 0.08, 1.0))
+    drawn = list(points[links])
+    for number in _hidden(points, links):
+        drawn[number] = _bowed(points[links[number, 0]], points[links[number, 1]], points.mean(axis=0))
+    collection = LineCollection(drawn, colors=GREY, linewidths=width, alpha=opacity, zorder=1)
+    collection.set_in_layout(False)  # measuring a hundred thousand links takes longer than drawing them
+    axes.add_collection(collection, autolim=False)
+
+
+def _hidden(points: Points, links: npt.NDArray[np.int64]) -> list[int]:
+    """The links that run over a third agent, as those around a torus do: straight, they could not be told apart."""
+    if len(links) * len(points) > 1_000_000:
+        return []
+    start, along = points[links[:, 0]], points[links[:, 1]] - points[links[:, 0]]
+    squared = np.maximum((along**2).sum(axis=1), 1e-30)
+    offset = points[None] - start[:, None]  # (links, agents, 2)
+    part = (offset * along[:, None]).sum(axis=2) / squared[:, None]
+    beside = offset - part[..., None] * along[:, None]
+    over = (part > 1e-6) & (part < 1 - 1e-6) & ((beside**2).sum(axis=2) < 1e-6 * squared[:, None])
+    return [int(number) for number in np.flatnonzero(over.any(axis=1))]
+
+
+def _bowed(start: Points, end: Points, middle: Points) -> Points:
+    """A shallow arc from start to end, bulging away from the middle of the drawing."""
+    part = np.linspace(0.0, 1.0, 24)[:, None]
+    across = np.array([start[1] - end[1], end[0] - start[0]])
+    side = 1.0 if across @ ((start + end) / 2 - middle) >= 0 else -1.0
+    arc: Points = start + part * (end - start) + side * 0.2 * part * (1 - part) * across
+    return arc
+
+
+def _draw_agents(
+    figure: Figure, axes: Axes, points: Points, accuracy: npt.NDArray[np.float64] | None, size: float
+) -> npt.NDArray[np.float64]:
+    """Scatter the agents; their colours, (agents, 4)."""
+    edge = 0.8 if size > 30 else 0.0
+    if accuracy is None:
+        axes.scatter(points[:, 0], points[:, 1], s=size, c=SKY, edgecolors="white", linewidths=edge, zorder=2)
+        return np.tile(np.array(to_rgba(SKY)), (len(points), 1))
+    percent = 100.0 * accuracy
+    seen = percent[np.isfinite(percent)]
+    low, high = (float(np.floor(seen.min())), float(np.ceil(seen.max()))) if len(seen) else (0.0, 100.0)
+    viridis = colormaps["viridis"].with_extremes(bad=GREY)
+    scale = Normalize(low if low < high else low - 1.0, high)
+    shades = np.asarray(viridis(scale(np.ma.masked_invalid(percent))), dtype=np.float64)
+    axes.scatter(points[:, 0], points[:, 1], s=size, c=shades, edgecolors="white", linewidths=edge, zorder=2)
+    bar = figure.colorbar(ScalarMappable(scale, viridis), ax=axes, shrink=0.75, aspect=28, pad=0.02)
+    bar.set_label("accuracy of the agent (%)", fontsize=10)
+    bar.outline.set_visible(False)
+    return shades
+
+
+def _observed(sensors: SensorMap | Sequence[Sensor] | None, names: Sequence[str] | None) -> dict[int, str]:
+    """Agent number -> the features it observes and the half each one enters, e.g. "x1 → q"."""
+    entries = sensors.sensors if isinstance(sensors, SensorMap) else sensors or ()
+    texts: dict[int, list[str]] = {}
+    for sensor in entries:
+        name = f"feature {sensor.feature}" if names is None else names[sensor.feature]
+        texts.setdefault(int(sensor.agent), []).append(f"{name} → {sensor.half}")
+    return {
+        agent: "\n".join(lines[:3]) + (f"\nand {len(lines) - 3} more" if len(lines) > 3 else "")
+        for agent, lines in texts.items()
+    }
+
+
+def _draw_sensor_rings(figure: Figure, axes: Axes, points: Points, agents: list[int], size: float) -> None:
+    if not agents:
+        return
+    ring = max(2.2 * size, 60.0) if size < 200 else 1.7 * size
+    axes.scatter(
+        points[agents, 0], points[agents, 1], s=ring, facecolors="none", edgecolors=VERMILION, linewidths=1.8, zorder=4
+    )
+    handle = Line2D([], [], linestyle="", marker="o", markersize=9, markerfacecolor="none", markeredgecolor=VERMILION)
+    handle.set_markeredgewidth(1.8)
+    label = "sensor: feature → half of the agent's state it enters"
+    figure.legend([handle], [label], loc="outside lower center", fontsize=9, frameon=False)
+
+
+def _write_labels(
+    figure: Figure,
+    axes: Axes,
+    points: Points,
+    graph: CommunicationGraph,
+    shades: npt.NDArray[np.float64],
+    size: float,
+    observed: dict[int, str],
+) -> None:
+    """Short names inside the nodes, long ones beside them, sensors in colour; each where it hides least."""
+    sensors = observed if len(observed) <= SENSOR_LABELS_UP_TO else {}
+    beside: list[tuple[int, str, str, float]] = []
+    diameter = 2.0 * np.sqrt(size / np.pi)
+    if graph.agents <= LABELS_UP_TO:
+        names = [name if len(name) <= NAME_UP_TO else name[: NAME_UP_TO - 1] + "…" for name in graph.names]
+        font = min(10.0, 0.55 * diameter, 1.25 * diameter / max(len(name) for name in names))
+        if font >= 6.5:
+            brightness = shades[:, :3] @ np.array([0.299, 0.587, 0.114])
+            for place, name, bright in zip(points, names, brightness, strict=True):
+                style = {"ha": "center", "va": "center_baseline", "fontsize": font, "zorder": 5}
+                axes.text(place[0], place[1], name, color=INK if bright > 0.5 else "white", **style)
+        else:
+            beside = [(agent, name, INK, 8.0) for agent, name in enumerate(names) if agent not in sensors]
+            sensors = {agent: f"{names[agent]}\n{text}" for agent, text in sensors.items()}
+    first = [(agent, text, VERMILION, 9.0) for agent, text in sensors.items()]
+    _place_beside(figure, axes, points, graph.links, first + beside, diameter)
+
+
+def _place_beside(
+    figure: Figure,
+    axes: Axes,
+    points: Points,
+    links: npt.NDArray[np.int64],
+    labels: list[tuple[int, str, str, float]],
+    diameter: float,
+) -> None:
+    """Write each (agent, text, colour, font size) on that one of twelve sides where it covers least, in order."""
+    if not labels:
+        return
+    dot = figure.dpi / 72.0
+    nodes = axes.transData.transform(points)
+    # a few places along each link stand for its ink; 100 000 of them are plenty
+    along = np.linspace(0.0, 1.0, int(np.clip(100_000 // max(len(links), 1), 2, 25)))[:, None, None]
+    inked = (nodes[links[:, 0]] * (1 - along) + nodes[links[:, 1]] * along).reshape(-1, 2)
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg), "new_figure gives every figure an Agg canvas"
+    angles = np.pi / 6 * np.array([0, 6, 3, 9, 1, 11, 5, 7, 2, 10, 4, 8])
+    frame = axes.get_window_extent().padded(4 * dot)
+    rim = 0.5 * diameter * dot * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    discs = np.concatenate([nodes[:, None] + rim, nodes[:, None]], axis=1).reshape(-1, 2)
+    taken = np.empty((0, 4))
+    for agent, text, colour, font in labels:
+        gap = (0.5 * diameter * (1.35 if colour == VERMILION else 1.0) + 5.0) * dot
+        written = axes.text(0, 0, text, fontsize=font, color=colour, ha="center", va="center", zorder=6)
+        written.set(linespacing=1.1, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8})
+        half = _half_extent(written, canvas) + 1.0
+        # the middle of the text, such that the box just clears the node on that side
+        centres = nodes[agent] + np.stack([np.cos(angles) * (gap + half[0]), np.sin(angles) * (gap + half[1])], axis=1)
+        boxes = np.concatenate([centres - half, centres + half], axis=1)
+        cost = 1.0 * _inside(boxes, inked) + 6.0 * _inside(boxes, discs) + 40.0 * _overlaps(boxes, taken)
+        outside = (boxes[:, :2] < frame.min).any(axis=1) | (boxes[:, 2:] > frame.max).any(axis=1)
+        best = int(np.argmin(cost + 500.0 * outside + 1e-3 * np.arange(len(angles))))
+        x, y = axes.transData.inverted().transform(centres[best])
+        written.set_position((float(x), float(y)))
+        taken = np.concatenate([taken, boxes[best : best + 1]])
+
+
+def _half_extent(text: Text, canvas: FigureCanvasAgg) -> npt.NDArray[np.float64]:
+    box = text.get_window_extent(canvas.get_renderer())  # type: ignore[no-untyped-call]
+    return np.array([box.width / 2, box.height / 2])
+
+
+def _inside(boxes: Points, places: Points) -> Points:
+    """For each box (left, bottom, right, top) the number of places in it."""
+    inside = (places[None] >= boxes[:, None, :2]).all(axis=2) & (places[None] <= boxes[:, None, 2:]).all(axis=2)
+    return np.asarray(inside.sum(axis=1), dtype=np.float64)
+
+
+def _overlaps(boxes: Points, taken: Points) -> Points:
+    """For each box the number of taken boxes it meets."""
+    apart = (boxes[:, None, :2] > taken[None, :, 2:]).any(axis=2) | (boxes[:, None, 2:] < taken[None, :, :2]).any(
+        axis=2
+    )
+    return np.asarray((~apart).sum(axis=1), dtype=np.float64)

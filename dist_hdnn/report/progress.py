@@ -1,0 +1,70 @@
+"""How far training is: a live bar on a terminal, one plain line every few epochs elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dist_hdnn.training.loop import Epoch
+
+PLAIN_LINES = 10  # of a whole run, besides those that time asks for
+PLAIN_SECONDS = 30.0  # a line at least this often
+
+
+class TrainingProgress:
+    """Shows steps and the last epoch's figures on stderr; a context manager.
+
+    epochs, steps: of the whole run.
+    """
+
+    def __init__(self, name: str, epochs: int, steps: int) -> None:
+        self.name, self.epochs = name, epochs
+        self.every = max(1, epochs // PLAIN_LINES)
+        self.last_line = time.monotonic()
+        self.bar: Progress | None = None
+        if sys.stderr.isatty():
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("steps"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
+                console=Console(stderr=True),
+            )
+            self.task = self.bar.add_task(name, total=steps, figures="")
+
+    def __enter__(self) -> TrainingProgress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def step(self, step: int, loss: float) -> None:
+        """After every gradient step."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step)
+
+    def epoch(self, record: Epoch) -> None:
+        """After every epoch."""
+        figures = f"loss {record.loss:.4f}  test {100 * record.test_accuracy:.2f} %"
+        if record.mean_agent_accuracy is not None:
+            figures += f"  agents {100 * record.mean_agent_accuracy:.2f} %"
+        if self.bar is not None:
+            self.bar.update(self.task, figures=figures)
+            return
+        now = time.monotonic()
+        if record.epoch % self.every == 0 or record.epoch in (1, self.epochs) or now - self.last_line > PLAIN_SECONDS:
+            self.last_line = now
+            print(f"{self.name}: epoch {record.epoch}/{self.epochs}  {figures}", file=sys.stderr, flush=True)

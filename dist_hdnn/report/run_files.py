@@ -1,0 +1,74 @@
+"""The files of a run directory that are written while it trains: metrics as they come, the rest at start and end.
+
+metrics.jsonl, metrics.csv    one line an epoch, readable while the run goes on
+graph.json, environment.json  the communication graph (node-link form); versions, machine, command
+summary.json                  what scripts rely on, written whole or not at all
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dist_hdnn import __version__
+from dist_hdnn.topology import CommunicationGraph
+from dist_hdnn.training.loop import Epoch
+
+PACKAGES = ("torch", "numpy", "scipy", "networkx", "safetensors", "scikit-learn", "matplotlib")
+
+
+class MetricsFiles:
+    """metrics.jsonl and metrics.csv in a run directory; every record is on disk when `write` returns."""
+
+    def __init__(self, directory: Path) -> None:
+        self.jsonl, self.csv = directory / "metrics.jsonl", directory / "metrics.csv"
+
+    def write(self, record: Epoch) -> None:
+        """Append one epoch."""
+        values = asdict(record)
+        with self.jsonl.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+        with self.csv.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(values))
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(values)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and what the numbers depend on."""
+    found = {"dist_hdnn": __version__, "python": platform.python_version()}
+    return found | {package: importlib.metadata.version(package) for package in PACKAGES}
+
+
+def write_start(directory: Path, graph: CommunicationGraph, threads: int, device: str) -> None:
+    """graph.json and environment.json."""
+    _write_json(directory / "graph.json", {**graph.to_json(), "digest": graph.digest()})
+    environment = {
+        "versions": versions(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "device": device,
+        "command": sys.argv,
+    }
+    _write_json(directory / "environment.json", environment)
+
+
+def write_summary(directory: Path, summary: dict[str, Any]) -> None:
+    """summary.json; a reader never sees half of it."""
+    part = directory / "summary.json.part"
+    _write_json(part, summary)
+    os.replace(part, directory / "summary.json")
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")

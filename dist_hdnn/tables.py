@@ -1,0 +1,138 @@
+"""What the commands print: sections of label and text, as a table on a terminal and as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+Sections = dict[str, list[tuple[str, str]]]
+
+
+def show(sections: Sections) -> None:
+    """Print sections on stdout."""
+    width = max((len(label) for rows in sections.values() for label, _ in rows), default=0)
+    if not sys.stdout.isatty():
+        for title, rows in sections.items():
+            print(title)
+            for label, text in rows:
+                print(f"  {label:<{width}}  {text}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for title, rows in sections.items():
+        table.add_row(Text(title, style="bold"), "")
+        for label, text in rows:
+            table.add_row(Text(f"  {label:<{width}}", style="cyan"), Text(text))
+    Console().print(table)
+
+
+def inspection_sections(info: dict[str, Any]) -> Sections:
+    """The result of `inspection.inspect` as sections."""
+    sections: Sections = _stage_sections(info, "")
+    for i, stage in enumerate(info["more_graphs"], start=2):
+        sections |= _stage_sections(stage, f" {i}")
+    sections |= {
+        "network": _network_rows(info),
+        "communication (one agent per worker)": _communication_rows(info),
+        "memory (estimate, one process)": [
+            ("weights, gradients, optimizer", size(info["memory"]["weights_bytes"])),
+            ("stored by a sweep", size(info["memory"]["sweep_bytes"])),
+            ("total", size(info["memory"]["total_bytes"])),
+        ],
+        "data": _data_rows(info["data"]),
+    }
+    if info["warnings"]:
+        sections["warnings"] = [("warning", text) for text in info["warnings"]]
+    return sections
+
+
+def _stage_sections(stage: dict[str, Any], number: str) -> Sections:
+    graph, degree = stage["graph"], stage["graph"]["degree"]
+    sizes = ", ".join(map(str, graph["component_sizes"])) + (", ..." if graph["components"] > 10 else "")
+    return {
+        f"graph{number}": [
+            ("name", graph["name"]),
+            ("agents, links", f"{graph['agents']}, {graph['links']}"),
+            ("components", str(graph["components"]) + (f" of {sizes} agents" if graph["components"] > 1 else "")),
+            ("diameter", f"{'' if graph['diameter_exact'] else 'at least '}{graph['diameter']} hops"),
+            ("degree", f"{degree['min']} to {degree['max']}, mean {degree['mean']:.2f}"),
+        ],
+        f"patterns{number}": [
+            ("K", _pattern_text(stage["K"])),
+            ("X", _pattern_text(stage["X"])),
+            ("T R'R <= S", "yes" if stage["locally_computable"] else "no (not needed here: two exchanges a half step)"),
+        ],
+    }
+
+
+def _pattern_text(pattern: dict[str, Any]) -> str:
+    beyond = f", {pattern['entries_on_non_links']} blocks on non-links" if pattern["entries_on_non_links"] else ""
+    return (
+        f"{pattern['kind']}: {pattern['entries']} blocks, density {pattern['density']:.3g}, "
+        f"{pattern['links_used']} of {pattern['links']} links{beyond}"
+    )
+
+
+def _network_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
+    network, reach, width = info["network"], info["reach"], info["network"]["width"]
+    widths = str(width["min"]) if width["min"] == width["max"] else f"{width['min']} to {width['max']}"
+    parts = ", ".join(f"{name} {count}" for name, count in network["parameters"].items() if count and name != "total")
+    placement = network["placement"]
+    return [
+        ("neurons", f"{network['neurons']}, {widths} an agent"),
+        ("layers", f"{network['layers']} of step {network['step']:g}, {network['activation']}"),
+        ("agents coupled by", placement if isinstance(placement, str) else ", then ".join(placement)),
+        ("parameters", f"{network['parameters']['total']} ({parts})"),
+        (
+            "reach",
+            f"{reach['hops']} hops in all layers, diameter {'' if reach['diameter_exact'] else 'at least '}"
+            f"{reach['diameter']}",
+        ),
+    ]
+
+
+def _communication_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
+    sent = info["communication"]
+    link, step = sent["bytes_per_link_and_layer"], sent["bytes_per_link_and_step"]
+    rounds = sent["rounds_per_layer"]
+    return [
+        ("state", size(sent["state_bytes"])),
+        ("rounds a layer", f"{rounds if isinstance(rounds, int) else ', '.join(map(str, rounds))}, backward the same"),
+        ("a layer, forward", f"{sent['messages_per_layer']:g} messages, {size(sent['bytes_per_layer'])}"),
+        ("a link and layer", f"{size(link['mean'])} mean, {size(link['max'])} at most"),
+        ("a training step", f"{sent['messages_per_step']} messages, {size(sent['bytes_per_step'])}"),
+        ("a link and step", f"{size(step['mean'])} mean, {size(step['max'])} at most"),
+    ]
+
+
+def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
+    agents = ", ".join(data["sensor_agents"][:8]) + (", ..." if len(data["sensor_agents"]) > 8 else "")
+    return [
+        ("name", f"{data['name']}, {data['train']} training and {data['test']} test points"),
+        ("features, classes", f"{data['features']}, {data['classes']}"),
+        ("agents with a sensor", agents),
+    ]
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:g} {unit}" if unit == "B" and count == int(count) else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Any flat result as rows; accuracies, which are fractions, in percent."""
+    rows = []
+    for key, value in result.items():
+        if isinstance(value, float):
+            text = f"{100 * value:.2f} %" if "accuracy" in key else f"{value:.6g}"
+        else:
+            text = str(value)
+        rows.append((key.replace("_", " "), text))
+    return rows

@@ -1,0 +1,66 @@
+"""Who owns what and who talks to whom: communication graphs and block patterns. Pure data, no communication."""
+
+from dist_hdnn.topology.families import (
+    FAMILIES,
+    balanced_tree,
+    barabasi_albert,
+    complete,
+    erdos_renyi,
+    exponential_ring,
+    grid,
+    hypercube,
+    path,
+    random_regular,
+    ring,
+    star,
+    torus,
+    watts_strogatz,
+)
+from dist_hdnn.topology.files import read_graph
+from dist_hdnn.topology.graphs import CommunicationGraph
+from dist_hdnn.topology.numbering import as_graph
+from dist_hdnn.topology.pattern_spec import build_pattern
+from dist_hdnn.topology.patterns import (
+    BlockPattern,
+    block_diagonal,
+    dense,
+    from_matrix,
+    hops,
+    is_locally_computable,
+    neighbours,
+    non_links,
+    thinned,
+)
+from dist_hdnn.topology.reach import information_reach, reach_in_layers
+
+__all__ = [
+    "FAMILIES",
+    "BlockPattern",
+    "CommunicationGraph",
+    "as_graph",
+    "balanced_tree",
+    "barabasi_albert",
+    "block_diagonal",
+    "build_pattern",
+    "complete",
+    "dense",
+    "erdos_renyi",
+    "exponential_ring",
+    "from_matrix",
+    "grid",
+    "hops",
+    "hypercube",
+    "information_reach",
+    "is_locally_computable",
+    "neighbours",
+    "non_links",
+    "path",
+    "random_regular",
+    "reach_in_layers",
+    "read_graph",
+    "ring",
+    "star",
+    "thinned",
+    "torus",
+    "watts_strogatz",
+]

@@ -1,0 +1,111 @@
+"""From networkx graphs to communication graphs: canonical numbers, simple links, one warning for each thing changed."""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
+
+INTEGER_TUPLE = re.compile(r"\(\s*-?[0-9]{1,18}\s*(,\s*-?[0-9]{1,18}\s*)*,?\s*\)")
+COORDINATES = (("Longitude", "Latitude"), ("longitude", "latitude"), ("x", "y"))
+
+
+def as_graph(graph: CommunicationGraph | nx.Graph) -> CommunicationGraph:
+    """A CommunicationGraph from any undirected networkx graph, named by its nodes as text; one already made passes.
+
+    Raises ValueError for a directed or an empty graph, or one whose nodes are not told apart by their text.
+    """
+    if isinstance(graph, CommunicationGraph):
+        return graph
+    if not isinstance(graph, nx.Graph):
+        raise ValueError(
+            f"as_graph: expected a networkx.Graph or a CommunicationGraph, got {type(graph).__name__}; "
+            "make one with a family such as ring(8), with read_graph, or with networkx.Graph(your_links)"
+        )
+    return from_networkx(graph, graph.name or "graph")
+
+
+def from_networkx(
+    graph: nx.Graph,
+    name: str,
+    labels: Mapping[Any, str] | None = None,
+    positions: Mapping[Any, Sequence[float]] | None = None,
+) -> CommunicationGraph:
+    """Number the nodes canonically, merge repeated links, drop self-loops; one UserWarning line for each thing done.
+
+    labels: node -> display name instead of the node as text (the numbering stays with the nodes).
+    positions: node -> (x, y); default: attributes Longitude and Latitude, x and y, or pos, when every node has them.
+    """
+    if graph.is_directed():
+        raise ValueError(
+            f"{name}: expected undirected links, as training sends slices both ways over a link, got a directed graph; "
+            "pass graph.to_undirected()"
+        )
+    nodes = list(graph)
+    texts = [str(node) for node in nodes]
+    if len(set(texts)) < len(texts):
+        first = dict(reversed(list(zip(texts, nodes, strict=True))))
+        one, other = next((first[t], n) for t, n in zip(texts, nodes, strict=True) if first[t] is not n)
+        raise ValueError(f"{name}: expected nodes that differ as text, got {one!r} and {other!r}; rename one of them")
+    nodes = [nodes[i] for i in canonical_order(texts)]
+    number = {node: i for i, node in enumerate(nodes)}
+    ends = np.fromiter((number[v] for v in chain.from_iterable(graph.edges())), np.int64, 2 * graph.number_of_edges())
+    ends = np.sort(ends.reshape(-1, 2), axis=1)
+    proper = ends[ends[:, 0] != ends[:, 1]]
+    links = np.column_stack(np.divmod(np.unique(proper[:, 0] * len(nodes) + proper[:, 1]), max(len(nodes), 1)))
+    notes = []
+    if loops := len(ends) - len(proper):
+        notes.append(f"{name}: dropped {_count(loops, 'self-loop')} (an agent always hears itself)")
+    if repeats := len(proper) - len(links):
+        notes.append(f"{name}: merged {_count(repeats, 'repeated link')} (a pair of agents is linked once)")
+    places = _positions(graph, nodes) if positions is None else np.array([positions[node] for node in nodes])
+    names = tuple(str(node) if labels is None else labels[node] for node in nodes)
+    result = CommunicationGraph(name, names, links, places)
+    sizes = result.component_sizes()
+    if len(sizes) > 1:
+        parts = f"{len(sizes)} components of {_sizes(sizes)} agents"
+        notes.append(f"{name}: the graph is disconnected, {parts}; agents learn nothing from other components")
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=3)
+    object.__setattr__(result, "notes", tuple(notes))
+    return result
+
+
+def canonical_order(names: Sequence[str]) -> list[int]:
+    """The order that sorts the names: as integers when all are, as tuples of integers when all are, else as text."""
+    keys: list[Any] = list(names)
+    if all(map(INTEGER.fullmatch, names)):
+        keys = [int(name) for name in names]
+    elif all(map(INTEGER_TUPLE.fullmatch, names)):
+        keys = [tuple(int(part) for part in name[1:-1].split(",") if part.strip()) for name in names]
+    return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
+
+
+def _positions(graph: nx.Graph, nodes: list[Any]) -> NDArray[np.float64] | None:
+    """(nodes, 2) from node attributes, or None when a node lacks them."""
+    pairs = [[(data.get(x), data.get(y)) for data in map(graph.nodes.get, nodes)] for x, y in COORDINATES]
+    for pair in [*pairs, [graph.nodes[node].get("pos") for node in nodes]]:
+        try:
+            places = np.array(pair, dtype=np.float64)  # None becomes NaN
+        except (TypeError, ValueError):
+            continue
+        if places.shape == (len(nodes), 2) and np.all(np.isfinite(places)):
+            return places
+    return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}"
+
+
+def _sizes(sizes: list[int]) -> str:
+    """ "138, 1 (55 times)" for descending sizes, the first few kinds of them."""
+    kinds = sorted(set(sizes), reverse=True)
+    texts = [f"{size} ({sizes.count(size)} times)" if sizes.count(size) > 1 else str(size) for size in kinds[:5]]
+    return ", ".join(texts) + (", ..." if len(kinds) > 5 else "")

@@ -1,0 +1,38 @@
+"""What is trained: features -> sensors -> network -> readout, as one module.
+
+Shapes: features (batch, features); scores as the readout gives them.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dist_hdnn.data.sensors import InitialState, SensorMap
+from dist_hdnn.model.network import HDNN
+from dist_hdnn.model.readout import LocalReadout, SumReadout
+
+
+class AgentClassifier(nn.Module):
+    """The sensors lift the features into the agents' states, the network moves them, the readout scores the classes.
+
+    initial_state: a learned constant for the neurons without a sensor; None starts them at zero.
+    """
+
+    def __init__(
+        self,
+        sensors: SensorMap,
+        network: HDNN,
+        readout: SumReadout | LocalReadout,
+        initial_state: InitialState | None = None,
+    ) -> None:
+        super().__init__()
+        self.sensors, self.network, self.readout, self.initial_state = sensors, network, readout, initial_state
+
+    def lift(self, x: Tensor) -> Tensor:
+        """Features (batch, features) -> first state (batch, neurons)."""
+        return self.sensors.lift(x, None if self.initial_state is None else self.initial_state())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, features) -> scores."""
+        scores: Tensor = self.readout(self.network(self.lift(x)))
+        return scores

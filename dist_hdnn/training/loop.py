@@ -1,0 +1,127 @@
+"""The training loop, from top to bottom: batch order, loss, gradient step, epoch report.
+
+Gradient steps are joint on sweep, readout and learned initial state. Everything random is a function of (seed, epoch).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dist_hdnn.data.batches import batch_order
+from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.metrics import evaluate
+
+Split = tuple[Tensor, Tensor]  # x (samples, features), labels (samples,)
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss that is not finite; the message names epoch, step and the first layer with a non-finite state."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of metrics; accuracies are shares between 0 and 1, seconds is wall time of training alone."""
+
+    epoch: int
+    step: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float
+    mean_agent_accuracy: float | None
+    worst_agent_accuracy: float | None
+    learning_rate: float
+    seconds: float
+
+
+def train(
+    model: AgentClassifier,
+    training: Split,
+    test: Split,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    optimizer: Literal["adam", "adamw"] = "adam",
+    schedule: Literal["cosine", "constant"] = "cosine",
+    weight_decay: float = 0.0,
+    smoothness: float = 0.0,
+    readout_decay: float = 0.0,
+    seed: int = 0,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+    on_epoch: Callable[[Epoch], None] = lambda record: None,
+) -> list[Epoch]:
+    """Train `model` in place and return one record an epoch.
+
+    smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². readout_decay: weight of the readout's mean
+    square. on_step(step, loss) and on_epoch(record) are called as they happen. Raises NonFiniteError.
+    """
+    x, labels = training
+    batches = math.ceil(len(x) / batch_size)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    adam = kinds[optimizer](model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: _rate(schedule, step, epochs * batches))
+    history, step = [], 0
+    for epoch in range(1, epochs + 1):
+        started, total = time.perf_counter(), 0.0
+        for batch in batch_order(len(x), batch_size, seed, epoch):
+            index = torch.from_numpy(batch).to(x.device)
+            features, target = x[index], labels[index]
+            adam.zero_grad(set_to_none=True)
+            loss = model.readout.loss(model(features), target)
+            objective = loss
+            if smoothness:
+                objective = objective + smoothness * model.network.smoothness()
+            if readout_decay:
+                objective = objective + readout_decay * model.readout.weight.square().mean()
+            value = float(objective.detach())
+            step += 1
+            if not math.isfinite(value):
+                raise NonFiniteError(_non_finite(model, features, epoch, step, value))
+            objective.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            rate.step()
+            total += float(loss.detach()) * len(batch)
+            on_step(step, value)
+        seconds = time.perf_counter() - started
+        on_test = evaluate(model, *test)
+        record = Epoch(
+            epoch=epoch,
+            step=step,
+            loss=total / len(x),
+            train_accuracy=evaluate(model, x, labels).accuracy,
+            test_accuracy=on_test.accuracy,
+            mean_agent_accuracy=on_test.mean_agent,
+            worst_agent_accuracy=on_test.worst_agent,
+            learning_rate=adam.param_groups[0]["lr"],
+            seconds=seconds,
+        )
+        history.append(record)
+        on_epoch(record)
+    return history
+
+
+def _rate(schedule: str, step: int, steps: int) -> float:
+    """Learning rate at a step as a share of the first: constant, or half a cosine down to zero."""
+    return 1.0 if schedule == "constant" else 0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0)))
+
+
+def _non_finite(model: AgentClassifier, features: Tensor, epoch: int, step: int, value: float) -> str:
+    """Where a non-finite loss comes from, by running the batch again layer by layer."""
+    with torch.no_grad():
+        finite = model.network.states(model.lift(features)).isfinite().flatten(1).all(dim=1).tolist()
+    if all(finite):
+        where = f"every layer's state is finite, so the readout or the penalties are not (last layer {len(finite) - 1})"
+    else:
+        layer = finite.index(False)
+        where = f"first non-finite state: {'the input' if layer == 0 else f'layer {layer} of {len(finite) - 1}'}"
+    return (
+        f"training: expected a finite loss, got {value} in epoch {epoch}, step {step}; {where}. "
+        "Lower train.learning_rate or network.step."
+    )

@@ -1,0 +1,14 @@
+"""What every test may use."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of golden values and real networks beside the repository; a test that needs it skips without it."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder}")
+    return folder

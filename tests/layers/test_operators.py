@@ -1,0 +1,82 @@
+"""The block-sparse operator against a scalar matrix: products, adjoint identity, weight gradients, any panel size."""
+
+import numpy as np
+import pytest
+import torch
+from networks import GRAPHS, quiet_graph, uneven_widths
+
+from dist_hdnn.layers.operators import BlockOperator, ragged_ranges
+from dist_hdnn.topology import neighbours
+
+
+def operator_for(name: str, panel_rows: int, widest: int = 3) -> BlockOperator:
+    graph = quiet_graph(name)
+    pattern = neighbours(graph)
+    rows = np.array(list(uneven_widths(graph.agents, 0, widest).values())) // 2
+    columns = np.array(list(uneven_widths(graph.agents, 1, widest).values())) // 2
+    return BlockOperator(pattern.row_start, pattern.columns, rows, columns, panel_rows)
+
+
+def matrix(operator: BlockOperator, weights: torch.Tensor) -> torch.Tensor:
+    dense = torch.zeros(operator.rows, operator.column_neurons, dtype=weights.dtype)
+    dense[operator.pattern.scalar_rows(), operator.pattern.scalar_columns()] = weights
+    return dense
+
+
+@pytest.mark.parametrize("panel_rows", [1, 4, 16, 1000])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_products_and_weight_gradient_equal_the_scalar_matrix(name: str, panel_rows: int) -> None:
+    operator, batch = operator_for(name, panel_rows), 3
+    weights = torch.randn(2, operator.entries, dtype=torch.float64)
+    x = torch.randn(operator.column_neurons, batch, dtype=torch.float64)
+    z = torch.randn(operator.rows, batch, dtype=torch.float64)
+    order = operator.row_order
+    panels = operator.arrange(weights, torch.zeros(2, operator.stored, dtype=torch.float64))[1]
+    selected = operator.select(x, x.new_empty(operator.gathered, batch)).clone()
+    product = operator.product(panels, selected, z.new_empty(z.shape))
+    dense = matrix(operator, weights[1])
+    torch.testing.assert_close(product, (dense @ x)[order], rtol=0, atol=1e-12)
+    scratch, out = x.new_empty(operator.gathered, batch), x.new_empty(x.shape)
+    transposed = operator.transposed(panels, z[order].contiguous(), scratch, out)
+    torch.testing.assert_close(transposed, dense.T @ z, rtol=0, atol=1e-12)
+    gradient = torch.ones(operator.stored, dtype=torch.float64)
+    operator.weight_gradient(z[order].contiguous(), selected, gradient, accumulate=False)
+    operator.weight_gradient(z[order].contiguous(), selected, gradient, accumulate=True)
+    expected = 2 * (z @ x.T)[operator.pattern.scalar_rows(), operator.pattern.scalar_columns()]
+    torch.testing.assert_close(operator.collect(gradient[None])[0], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_arrange_and_collect_are_adjoint_and_lossless(name: str) -> None:
+    operator = operator_for(name, 16)
+    weights = torch.randn(3, operator.entries, dtype=torch.float64)
+    panels = operator.arrange(weights, torch.zeros(3, operator.stored, dtype=torch.float64))
+    assert torch.equal(operator.collect(panels), weights)
+    rows = torch.randn(3, operator.rows)
+    assert torch.equal(operator.restore_rows(operator.order_rows(rows)), rows)
+
+
+def test_memory_grows_with_links_and_not_with_agents_squared() -> None:
+    def stored(agents: int) -> int:
+        ring = np.arange(agents)
+        columns = np.sort(np.stack([(ring - 1) % agents, ring, (ring + 1) % agents], axis=1)).ravel()
+        ones = np.ones(agents, dtype=np.int64)
+        return BlockOperator(3 * np.arange(agents + 1), columns, ones, ones).stored
+
+    assert stored(20_000) < 1.01 * 20 * stored(1_000)
+    assert stored(1_000) < 7 * 3 * 1_000
+
+
+def test_wide_agents_store_no_zeros_and_copy_no_weights_on_a_ring() -> None:
+    agents = np.arange(8)
+    columns = np.sort(np.stack([(agents - 1) % 8, agents, (agents + 1) % 8], axis=1)).ravel()
+    sizes = np.full(8, 16)
+    operator = BlockOperator(3 * np.arange(9), columns, sizes, sizes)
+    assert operator.shapes == [(8, 16, 48)]
+    weights = torch.randn(2, operator.entries)
+    assert operator.arrange(weights, torch.empty(0)) is weights
+
+
+def test_ragged_ranges_concatenates_ranges_and_skips_empty_ones() -> None:
+    assert ragged_ranges(np.array([5, 2, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
+    assert ragged_ranges(np.array([], dtype=np.int64), np.array([], dtype=np.int64)).tolist() == []

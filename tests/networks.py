@@ -1,0 +1,83 @@
+"""Graphs and networks that many tests run over, and the comparison of a network with its dense twin."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+
+import dist_hdnn
+from dist_hdnn.model.dense import DenseTwin, dense
+from dist_hdnn.topology import as_graph
+
+GRAPHS: dict[str, Any] = {
+    "one agent": nx.empty_graph(1),
+    "two agents": nx.path_graph(2),
+    "two strangers": nx.empty_graph(2),
+    "path": nx.path_graph(5),
+    "ring": nx.cycle_graph(8),
+    "star": nx.star_graph(6),
+    "complete": nx.complete_graph(5),
+    "grid": nx.grid_2d_graph(3, 4),
+    "torus": nx.grid_2d_graph(4, 5, periodic=True),
+    "random": nx.gnp_random_graph(17, 0.25, seed=1),
+    "hubs": nx.barabasi_albert_graph(40, 2, seed=0),
+    "disconnected": nx.disjoint_union(nx.cycle_graph(4), nx.path_graph(3)),
+    "isolated agents": nx.disjoint_union(nx.cycle_graph(5), nx.empty_graph(2)),
+    "tree": nx.balanced_tree(2, 3),
+}
+
+PLACEMENTS: dict[str, dict[str, str]] = {
+    "K": {"K": "neighbours", "X": "identity"},
+    "K, X trained within agents": {"K": "neighbours", "X": "block_diagonal"},
+    "X": {"K": "block_diagonal", "X": "neighbours"},
+    "K and X": {"K": "neighbours", "X": "neighbours"},
+}
+
+
+def uneven_widths(agents: int, seed: int = 0, widest: int = 3) -> dict[int, int]:
+    """An even width between 2 and 2 * widest for every agent."""
+    halves = np.random.default_rng(seed).integers(1, widest + 1, agents)
+    return {agent: 2 * int(half) for agent, half in enumerate(halves)}
+
+
+def quiet_graph(name: str) -> dist_hdnn.CommunicationGraph:
+    """One of GRAPHS, without its warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return as_graph(GRAPHS[name])
+
+
+def network(graph: Any, **options: Any) -> dist_hdnn.HDNN:
+    """A float64 network whose weights and biases are all away from zero, without warnings about reach."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = dist_hdnn.HDNN(graph, dtype=torch.float64, **options)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return net
+
+
+def largest_difference_to_twin(net: dist_hdnn.HDNN, batch: int = 5) -> float:
+    """Largest difference between a network and its dense twin: output, input gradient, every weight's gradient.
+
+    Each tensor's difference is taken relative to its largest value where that exceeds 1.
+    """
+    twin = DenseTwin(net)
+    generator = torch.Generator().manual_seed(2)
+    y, cotangent = torch.randn(2, batch, net.neurons, generator=generator, dtype=torch.float64)
+    ours, theirs = (y.clone().requires_grad_() for _ in range(2))
+    output, expected = net(ours), twin(theirs)
+    (output * cotangent).sum().backward()
+    (expected * cotangent).sum().backward()
+    assert ours.grad is not None and theirs.grad is not None
+    pairs = [(output.detach(), expected.detach()), (ours.grad, theirs.grad), (net.bp.grad, twin.bp.grad), (net.bq.grad, twin.bq.grad)]
+    pairs += [(dense(net, which, "grad"), getattr(twin, which).grad) for which in ("Kp", "Kq")]
+    if net.X_patterns is not None:
+        pairs.append((dense(net, "X", "grad")[: len(twin.X)], twin.X.grad))
+    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in pairs)

@@ -1,0 +1,434 @@
+"""The command line: speed, exit codes, one-line errors, JSON on stdout, and the run directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dist_hdnn
+from dist_hdnn import cli, experiment
+from dist_hdnn.cli import main
+from dist_hdnn.config_file import read_config, self_contained
+from dist_hdnn.rundir import prepare_run_directory
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def never_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(config: Any) -> Path:
+        raise AssertionError("training was reached")
+
+    monkeypatch.setattr(experiment, "train", train)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    """The one line on stderr of a command that must fail with `code` and print nothing else."""
+    assert main(list(arguments)) == code
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1 and lines[0].startswith("dist-hdnn: error: ") and captured.out == ""
+    return lines[0]
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The JSON that a command prints; nothing else may be on stdout."""
+    assert main([*arguments, "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dist_hdnn", *arguments]
+    path = os.pathsep.join(filter(None, [str(CONFIGS.parent), os.environ.get("PYTHONPATH", "")]))
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": path})
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["inspect", "--help"]])
+def test_help_takes_less_than_half_a_second_of_processor_time(arguments: list[str]) -> None:
+    used = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = shell(*arguments)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0 and "usage: dist-hdnn" in done.stdout and done.stderr == ""
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(used) < 0.5, used
+
+
+def test_neither_help_nor_a_mistake_imports_torch_or_numpy() -> None:
+    program = (
+        "import sys, dist_hdnn; from dist_hdnn.cli import main; "
+        "main(['train', '--help']); main(['train', '--layers=3']); "
+        "sys.exit(bool({'torch', 'numpy', 'networkx', 'rich'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=CONFIGS.parent, capture_output=True).returncode == 0
+
+
+def test_the_module_is_the_command() -> None:
+    assert shell("--version").stdout == f"dist-hdnn {dist_hdnn.__version__}\n"
+    wrong = shell("train", "--grahp.agents=3")
+    assert wrong.returncode == 2 and wrong.stdout == ""
+    assert wrong.stderr == "dist-hdnn: error: unknown key grahp.agents; did you mean graph.agents?\n"
+
+
+def test_help_shows_the_documentation_of_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("--network.step", "step size h of the integrator", "--print_config", "swiss roll on a ring of 8"):
+        assert words in text
+    assert main(["train", "--sensors.help"]) == 0
+    assert "position in that half" in capsys.readouterr().out
+
+
+def test_print_config_gives_a_file_that_reads_back_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--seed=4", "--network.layers", "3", "--sensors=[{feature: 0, agent: '2'}]"]
+    assert main(["train", *options, "--print_config"]) == 0
+    Path("printed.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert read_config("printed.yaml") == read_config(None, options)
+
+
+def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: dist-hdnn COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean train?"),
+        (["train", "none.yaml"], "none.yaml: no such config file"),
+        (["train", "a.yaml", "b.yaml"], "expected one config file, got a.yaml and b.yaml"),
+        (["train", "--json"], "train takes no --json"),
+        (["evaluate"], "usage: dist-hdnn evaluate RUN"),
+        (["evaluate", "nowhere"], "expected a run directory, got none: nowhere"),
+        (["evaluate", "."], "expected a run directory, got a directory without config.yaml"),
+        (["doctor", "me"], "usage: dist-hdnn doctor"),
+        (["inspect", "-x", "3"], "unexpected argument '-x'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    assert expected in refused(capsys, *arguments)
+
+
+BAD_OPTIONS = [
+    (["--network.width=3"], "network.width"),
+    (["--network.layers=0"], "network.layers"),
+    (["--network.layers=-1"], "network.layers"),
+    (["--network.step=0"], "network.step"),
+    (["--graph.agents=-1"], "graph.agents"),
+    (["--train.batch_size=0"], "train.batch_size"),
+    (["--network.layres=3"], "did you mean network.layers?"),
+    (["--network.layers=many"], "network.layers: expected an integer, got 'many'"),
+    (["--network.activation=tahn"], "network.activation"),
+    (["--network.width={'0': 2}"], "network.width"),
+    (["--network.K.kind=matrix", "--network.K.file=none.npy"], "none.npy"),
+    (["--device=cuda:99"], "device: expected one that PyTorch sees, got cuda:99"),
+    (["--graph.family=torus", "--graph.agents=97"], "graph.agents"),
+    (["--graph.family=hypercube", "--graph.agents=6"], "choose 4 or 8"),
+    (["--graph.family=balanced_tree", "--graph.agents=8"], "such as 7 or 15, got 8"),
+    (["--graph.family=grid", "--graph.rows=3"], "graph.rows"),
+    (["--graph.family=grid", "--graph.rows=3", "--graph.columns=3", "--graph.agents=10"], "3 rows x 3 columns = 9"),
+    (["--sensors=[{feature: 0, agent: Atlantis}, {feature: 1, agent: 0}]"], "sensors[0].agent"),
+    (["--sensors=[{feature: 0, agent: 8}, {feature: 1, agent: 0}]"], "sensors[0].agent"),
+    (["--sensors=[{feature: 0, agent: 1}, {feature: 1, agent: 1}]"], "one sensor per neuron"),
+    (["--sensors=[{feature: 0, agent: 1}, {feature: 1, agent: '1'}]"], "one sensor per neuron"),
+    (["--sensors=[{feature: 0, agent: 1}]"], "feature"),
+    (["--sensors=[{feature: 0, agent: 0}, {feature: 1, agent: 1}, {feature: 2, agent: 2}]"], "feature"),
+    (["--sensors=[{feature: 0, agent: 0}, {feature: 1, agent: 1, slot: 5}]"], "slot"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), BAD_OPTIONS)
+def test_options_that_do_not_fit_are_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], options: list[str], expected: str
+) -> None:
+    assert expected in refused(capsys, "inspect", *options)
+
+
+GRAPHML = '<graphml xmlns="http://graphml.graphdrawing.org/xmlns"><graph edgedefault="{}"><node id="a"/><node id="b"/>'
+GRAPH_FILES: dict[str, tuple[str, bytes | None]] = {
+    "missing": ("net.graphml", None),
+    "empty": ("net.graphml", b""),
+    "truncated": ("net.graphml", GRAPHML.format("undirected").encode()),
+    "binary": ("net.graphml", bytes(range(256))),
+    "of another kind": ("net.gml", (GRAPHML.format("undirected") + "</graph></graphml>").encode()),
+    "of an unknown suffix": ("net.xyz", b"a b\n"),
+    "directed": (
+        "net.graphml",
+        (GRAPHML.format("directed") + '<edge source="a" target="b"/></graph></graphml>').encode(),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", GRAPH_FILES)
+def test_a_graph_file_that_is(capsys: pytest.CaptureFixture[str], fault: str) -> None:
+    name, content = GRAPH_FILES[fault]
+    if content is not None:
+        Path(name).write_bytes(content)
+    line = refused(capsys, "inspect", f"--graph.file={name}")
+    assert name in line and (fault != "directed" or "undirected" in line)
+
+
+def test_a_pattern_entry_on_a_pair_without_a_link_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [["1" if i == j or (i, j) == (0, 4) else "0" for j in range(8)] for i in range(8)]
+    Path("R.csv").write_text("\n".join(",".join(row) for row in rows), encoding="utf-8")
+    line = refused(capsys, "inspect", "--network.K.kind=matrix", "--network.K.file=R.csv")
+    assert "block (0, 4)" in line and "not linked" in line
+
+
+DATA_FILES = {
+    "label outside the classes": ("x1,x2,label\n0,1,0\n1,0,1\n1,1,3\n", ["--data.classes=2"], "label"),
+    "not a number": ("x1,x2,label\n0,nan,0\n1,0,1\n", [], "x2"),
+    "infinity": ("x1,x2,label\n0,1,0\ninf,0,1\n", [], "x1"),
+    "more features than sensors": (
+        "a,b,c,label\n0,1,2,0\n1,0,2,1\n",
+        ["--graph.agents=1"],
+        "more features than sensors",
+    ),
+    "no such file": (None, [], "data.csv"),
+}
+
+
+@pytest.mark.parametrize("fault", DATA_FILES)
+def test_a_data_file_with(capsys: pytest.CaptureFixture[str], fault: str) -> None:
+    content, options, expected = DATA_FILES[fault]
+    if content is not None:
+        Path("data.csv").write_text(content, encoding="utf-8")
+    assert expected in refused(capsys, "inspect", "--data.name=file", "--data.file=data.csv", *options)
+
+
+def test_inspect_counts_what_the_ring_of_eight_exchanges(capsys: pytest.CaptureFixture[str]) -> None:
+    info = answer(capsys, "inspect")
+    assert (info["graph"]["agents"], info["graph"]["links"], info["graph"]["diameter"]) == (8, 8, 4)
+    sent = info["communication"]
+    slice_bytes = 1 * 125 * 4  # n_i = width / 2, batch, float32
+    assert sent["messages_per_layer"] == 4 * 16 and sent["bytes_per_layer"] == 4 * 16 * slice_bytes
+    assert sent["messages_per_step"] == 2 * 16 * 4 * 16
+    assert sent["bytes_per_link_and_step"] == {"mean": 2 * 16 * 8 * slice_bytes, "max": 2 * 16 * 8 * slice_bytes}
+    assert info["warnings"] == [] and info["network"]["parameters"]["total"] == 16 * (48 + 16) + 34
+
+
+@pytest.mark.parametrize(
+    ("options", "rounds", "placement"),
+    [
+        ([], 4, "K"),
+        (["--network.K.kind=block_diagonal", "--network.X.kind=neighbours"], 2, "X"),
+        (["--network.X.kind=neighbours"], 6, "K and X"),
+        (["--network.K.kind=block_diagonal"], 0, "none"),
+    ],
+)
+def test_rounds_a_layer_follow_the_placement(
+    capsys: pytest.CaptureFixture[str], options: list[str], rounds: int, placement: str
+) -> None:
+    info = answer(capsys, "inspect", *options)
+    assert info["communication"]["rounds_per_layer"] == rounds and info["network"]["placement"] == placement
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--network.X.kind=neighbours", "--readout.kind=local"],
+        ["--more_graphs=[{family: path}]", "--network.shared_x=false", "--network.X.kind=neighbours"],
+        ["--network.width={'0': 4, '1': 2, '2': 6, '3': 2}", "--graph.agents=4", "--graph.family=star"],
+    ],
+)
+def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options: list[str]) -> None:
+    import torch
+
+    from dist_hdnn.assembly import build_graphs, pattern_spec
+    from dist_hdnn.model.network import HDNN
+    from dist_hdnn.model.readout import READOUTS
+
+    config = read_config(None, [*options, "--network.layers=3", "--train.batch_size=5"])
+    network = config.network
+    patterns = {"K": pattern_spec(network.K), "X": pattern_spec(network.X)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = HDNN(build_graphs(config), network.width, network.layers, shared_x=network.shared_x, **patterns)
+    readout = READOUTS[config.readout.kind](net.widths, 2)
+    info = experiment.inspect(config)
+    trained = sum(parameter.numel() for module in (net, readout) for parameter in module.parameters())
+    assert info["network"]["parameters"]["total"] == trained
+    net(torch.randn(5, net.neurons)).sum().backward()
+    sent, traffic = info["communication"], net.traffic()
+    assert (sent["messages_per_step"], sent["bytes_per_step"]) == (traffic["messages"], traffic["bytes"])
+
+
+def test_inspect_of_a_wide_graph_warns_about_the_reach(capsys: pytest.CaptureFixture[str]) -> None:
+    info = answer(capsys, "inspect", "--graph.family=path", "--graph.agents=100", "--network.layers=2")
+    assert any("diameter" in line for line in info["warnings"])
+    assert main(["inspect", "--graph.family=path", "--graph.agents=100", "--network.layers=2"]) == 0
+    assert "warning" in capsys.readouterr().out
+
+
+def test_inspect_of_a_torus_of_100_000_agents_takes_less_than_30_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    start = datetime.now()
+    info = answer(capsys, "inspect", "--graph.family=torus", "--graph.agents=100000")
+    assert info["graph"]["links"] == 200000 and info["communication"]["rounds_per_layer"] == 4
+    assert (datetime.now() - start).total_seconds() < 30
+
+
+def test_inspect_works_on_every_real_network(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted((shared / "data" / "graphs").glob("*.graphml"))
+    assert len(files) == 12
+    for file in files:
+        info = answer(capsys, "inspect", str(CONFIGS / "real_network.yaml"), f"--graph.file={file}")
+        assert info["graph"]["agents"] > 1
+
+
+@pytest.mark.parametrize("family", ["grid", "torus", "hypercube", "complete", "exponential_ring", "watts_strogatz"])
+def test_every_family_can_be_sized_by_its_agents(capsys: pytest.CaptureFixture[str], family: str) -> None:
+    assert answer(capsys, "inspect", f"--graph.family={family}", "--graph.agents=16")["graph"]["agents"] == 16
+
+
+def test_an_option_that_the_family_does_not_use_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    info = answer(capsys, "inspect", "--graph.rows=3")
+    assert info["warnings"] == ["graph.rows is not used by the family ring"]
+
+
+def test_doctor_reports_and_never_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "doctor")
+    assert found["software"]["torch"]["ok"] and found["transports"]["local"]["ok"]
+    assert set(found["transports"]) == {"local", "gloo", "nccl", "mpi"}
+    assert found["runs"]["write access"]["ok"]
+    assert main(["doctor"]) == 0
+    assert "ok  python" in capsys.readouterr().out
+
+
+def test_a_warning_is_one_line_without_a_source_path(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inspect(config: Any) -> dict[str, Any]:
+        warnings.warn("two\nlines", UserWarning, stacklevel=2)
+        return {}
+
+    monkeypatch.setattr(experiment, "inspect", inspect)
+    assert main(["inspect", "--json"]) == 0
+    assert capsys.readouterr().err == "warning: two lines\n"
+
+
+class Chosen(RuntimeError):
+    exit_code = 3
+
+
+def non_finite() -> Exception:
+    from dist_hdnn.training.loop import NonFiniteError
+
+    return NonFiniteError("epoch 2, step 7, layer 3")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("bad\ninput"), 2),
+        (OSError(28, "No space left on device"), 7),
+        (PermissionError(13, "Permission denied"), 7),
+        (KeyboardInterrupt(), 130),
+        (Chosen("workers disagree"), 3),
+        ("non-finite", 6),
+    ],
+)
+def test_an_error_while_training_has_its_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException | str, code: int
+) -> None:
+    raised = non_finite() if isinstance(error, str) else error
+
+    def train(config: Any) -> Path:
+        raise raised
+
+    monkeypatch.setattr(experiment, "train", train)
+    assert refused(capsys, "train", code=code)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(config: Any) -> Path:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(experiment, "train", train)
+    with pytest.raises(KeyError):
+        main(["train"])
+
+
+def test_train_prints_the_test_accuracy_and_where_the_plots_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def train(config: Any) -> Path:
+        directory = prepare_run_directory(config)
+        (directory / "summary.json").write_text(json.dumps({"test_accuracy": 0.9995}), encoding="utf-8")
+        return directory
+
+    monkeypatch.setattr(experiment, "train", train)
+    assert main(["train", "--output=out"]) == 0
+    out = capsys.readouterr().out
+    assert "test accuracy 99.95 %" in out and str(tmp_path / "out" / "plots") in out
+
+
+@pytest.mark.usefixtures("never_trains")
+def test_a_bad_config_never_reaches_training(capsys: pytest.CaptureFixture[str]) -> None:
+    for options, _ in BAD_OPTIONS[:8]:
+        refused(capsys, "train", *options)
+
+
+def test_a_run_directory_is_new_and_its_config_reproduces_the_run(tmp_path: Path) -> None:
+    config = read_config(None, ["--name=trial", "--seed=5", "--graph.file=net.gml"])
+    directory = prepare_run_directory(config)
+    assert directory.parent == tmp_path / "runs" / "trial" and directory.name.endswith("-s5")
+    assert {entry.name for entry in directory.iterdir()} == {"config.yaml", "checkpoints", "plots", "logs"}
+    again = read_config(directory / "config.yaml")
+    assert again == self_contained(config) and again.graph.file == str(tmp_path / "net.gml")
+
+
+def test_runs_that_start_in_the_same_second_have_their_own_directories() -> None:
+    config = read_config()
+    assert len({prepare_run_directory(config) for _ in range(5)}) == 5
+
+
+def test_a_directory_that_holds_a_run_is_refused() -> None:
+    config = read_config(None, ["--output=out"])
+    prepare_run_directory(config)
+    with pytest.raises(ValueError, match="output: expected a new or an empty directory, got one that holds a run"):
+        prepare_run_directory(config)
+
+
+def test_an_output_that_is_no_writable_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("taken", encoding="utf-8")
+    outputs = ["file", "file/below"] + (["/proc/none/run"] if Path("/proc/self").exists() else [])
+    for output in outputs:
+        with pytest.raises(ValueError, match="output: expected a directory that can be written") as caught:
+            prepare_run_directory(read_config(None, [f"--output={output}"]))
+        assert "choose another --output" in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ValueError, match="Permission denied"):
+        prepare_run_directory(read_config(None, ["--output=out"]))
+    tmp_path.chmod(0o700)
+
+
+def test_training_refuses_a_taken_output_before_it_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    prepare_run_directory(read_config(None, ["--output=out"]))
+    assert "holds a run" in refused(capsys, "train", "--output=out")
+
+
+def test_exit_codes_are_those_of_the_design() -> None:
+    assert (cli.USAGE_ERROR, cli.NON_FINITE, cli.DISK, cli.INTERRUPTED) == (2, 6, 7, 130)

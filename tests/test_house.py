@@ -1,0 +1,101 @@
+"""The rules of the house, read from the source: one way of imports, and who may use what."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "dist_hdnn"
+FILES = sorted(PACKAGE.rglob("*.py"))
+ORDER = (
+    {"topology"},
+    {"transport"},
+    {"layers"},
+    {"model"},
+    {"data"},
+    {"training"},
+    {"analysis"},
+    {"study", "report"},
+)
+TOP = len(ORDER)  # config, cli, experiment, ...: beside the packages, above all of them
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).as_posix()
+
+
+def package_of(file: Path) -> str:
+    """The first folder of a file, or its own name for a module beside the packages."""
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def line_of(package: str) -> int:
+    return next((number for number, group in enumerate(ORDER) if package in group), TOP)
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Full names of what a file imports, also inside functions and for type checking."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(file)}: relative import"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_module_imports_only_from_lines_above_its_own(file: Path) -> None:
+    own = package_of(file)
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] != "dist_hdnn" or len(parts) < 2 or parts[1] == "__version__":
+            continue
+        used = parts[1]
+        allowed = used == own or line_of(used) < line_of(own) or line_of(own) == TOP
+        assert allowed, f"{name_of(file)} imports {name}: {used} is not above {own}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_library_is_used_only_where_it_belongs(file: Path) -> None:
+    used = {name.split(".")[0] for name in imports(file)}
+    own = package_of(file)
+    assert own == "topology" or "networkx" not in used, "only topology/ knows networkx"
+    assert own in ("transport", "doctor") or "mpi4py" not in used, "only transport/ knows MPI"
+    assert own in ("config_file",) or "jsonargparse" not in used, "only config_file reads options"
+    assert not used & {"pickle", "shelve", "marshal", "dill"}, "nothing is read from or written to pickles"
+    if own in ("config", "config_file", "cli", "rundir", "tables", "__main__"):
+        assert not used & {"torch", "numpy", "scipy"}, "the command line must answer before torch is imported"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_the_environment_is_read_only_by_the_launcher_and_the_transports(file: Path) -> None:
+    if package_of(file) in ("launcher", "transport"):
+        return
+    source = file.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        assert name not in ("environ", "getenv", "environb", "putenv"), f"{name_of(file)} reads the environment"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_module_says_what_it_is_for(file: Path) -> None:
+    assert file.stem != "utils"
+    assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), f"{name_of(file)} has no docstring"
+
+
+def test_every_package_of_the_design_is_known_to_this_test() -> None:
+    folders = {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").is_file()}
+    assert folders <= set().union(*ORDER)
+
+
+def test_the_names_that_the_package_promises_exist() -> None:
+    import dist_hdnn
+
+    for name in dist_hdnn.__all__:
+        assert getattr(dist_hdnn, name) is not None
+    with pytest.raises(AttributeError):
+        _ = dist_hdnn.no_such_name  # type: ignore[attr-defined]
