@@ -185,7 +185,7 @@ def build_classifier(config: Config, data: Dataset) -> AgentClassifier:
         dtype=dtype,
     )
     sensors = build_sensors(config, network.graph, network.widths, data.features)
-    readout = READOUTS[config.readout.kind](network.widths, data.classes).to(dtype)
+    readout = READOUTS[config.readout.kind](network.widths, data.classes, config.seed).to(dtype)
     start = InitialState(network.neurons, sensors, dtype=dtype) if config.initial_state == "learned" else None
     return AgentClassifier(sensors, network, readout, start).to(device)
 

@@ -1,8 +1,8 @@
 """The `dist-hdnn` command: reads the command line, calls `experiment`, prints the answer, makes errors one line.
 
 torch and numpy are imported after the command line is read, so `--help` and a misspelt option answer at once. Exit
-codes: 0 done, 2 usage, config, graph or data, 6 non-finite numbers, 7 disk, 130 interrupted; an exception with an
-attribute `exit_code` chooses its own.
+codes: 0 done, 2 usage, config, graph or data, 7 disk, 130 interrupted; an exception with an attribute `exit_code`
+chooses its own (4 unusable checkpoint, 6 non-finite numbers).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONFIG_HELP = """\
 CONFIG is a YAML file; --key=value options override it; without CONFIG: the swiss roll on a ring of 8 agents.
 --print_config prints the resulting configuration and stops."""
 
-USAGE_ERROR, NON_FINITE, DISK, INTERRUPTED, READER_GONE = 2, 6, 7, 130, 141
+USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
 FLAGS = ("--json", "--print_config", "--help", "-h")
 
 
@@ -69,9 +69,6 @@ def _exit_code(error: Exception, given: list[str]) -> int | None:
     own = getattr(error, "exit_code", None)
     if isinstance(own, int):
         return own
-    loop = sys.modules.get("dist_hdnn.training.loop")  # importing it here would import torch
-    if loop is not None and isinstance(error, loop.NonFiniteError):
-        return NON_FINITE
     if isinstance(error, ValueError):
         return USAGE_ERROR
     if isinstance(error, OSError):
@@ -130,6 +127,9 @@ def _train(given: list[str]) -> int:
     directory = experiment.train(config)
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     print(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
+    if "mean_agent_accuracy" in summary:
+        mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
+        print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")
     print(f"plots         {directory / 'plots'}")
     print(f"run           {directory}")
     return 0

@@ -111,7 +111,7 @@ class NetworkConfig:
     """block pattern T of the interconnection X; identity: fixed"""
     shared_x: bool = True
     """one X for all layers; false: one per layer, which gives up the bound on gradients over several layers"""
-    initial_scale: float = 1.0
+    initial_scale: float = 1.2
     """standard deviation of K x at the start, for x of unit variance"""
 
 
@@ -167,20 +167,18 @@ class TrainConfig:
     """passes over the training data"""
     batch_size: int = 125
     """samples of one gradient step"""
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw"] = "adamw"
     """optimizer of network and readout"""
     learning_rate: float = 0.02
     """first learning rate"""
     schedule: Literal["cosine", "constant"] = "cosine"
     """course of the learning rate over the run"""
-    weight_decay: float = 0.0
-    """weight decay of the optimizer"""
-    smoothness: float = 5e-4
+    weight_decay: float = 0.03
+    """decay of K, X and the readout's weights; biases do not decay"""
+    smoothness: float = 1e-4
     """weight of the penalty (h/2) sum |K_{j+1} - K_j|^2 + |b_{j+1} - b_j|^2"""
-    readout_decay: float = 1e-4
-    """weight of the penalty on the mean square of the readout weights"""
     threads: int | None = None
-    """CPU threads (default: as PyTorch chooses)"""
+    """CPU threads (default: one for small networks, else as PyTorch chooses)"""
 
 
 @dataclass
@@ -231,12 +229,12 @@ def _complaints(config: Config) -> Iterator[str]:
 def _at_least(key: str, value: float | None, least: int) -> Iterator[str]:
     """Complain unless value is absent or a finite number >= least."""
     if value is not None and not (math.isfinite(value) and value >= least):
-        yield f"{key}: expected a number >= {least}, got {value:g}"
+        yield f"{key}: expected a number >= {least}, got {value:g}; raise it"
 
 
 def _positive(key: str, value: float) -> Iterator[str]:
     if not (math.isfinite(value) and value > 0):
-        yield f"{key}: expected a number > 0, got {value:g}"
+        yield f"{key}: expected a number > 0, got {value:g}; make it positive"
 
 
 def _numbers(config: Config) -> Iterator[str]:
@@ -256,7 +254,6 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _positive("train.learning_rate", train.learning_rate)
     yield from _at_least("train.weight_decay", train.weight_decay, 0)
     yield from _at_least("train.smoothness", train.smoothness, 0)
-    yield from _at_least("train.readout_decay", train.readout_decay, 0)
     yield from _at_least("train.threads", train.threads, 1)
 
 
@@ -266,7 +263,8 @@ def _widths(width: int | dict[str, int]) -> Iterator[str]:
         yield "network.width: expected an even number or a mapping agent -> even number, got an empty mapping"
     for key, n in named.items() if isinstance(width, dict) else [("network.width", width)]:
         if n < 2 or n % 2:
-            yield f"{key}: expected an even number >= 2 (half of the neurons are p, half are q), got {n}"
+            remedy = f"use {max(2, n + 1)}" if n % 2 else "use 2 or more"
+            yield f"{key}: expected an even number >= 2 (half of the neurons are p, half are q), got {n}; {remedy}"
 
 
 def _words(config: Config) -> Iterator[str]:

@@ -259,4 +259,4 @@ def _mismatch(value: Any, kind: Any, key: str) -> ValueError:
         text += f"; did you mean {near[0]}?" if near else ""
     if kind is str and value is not None:
         text += f"; write {key.split('.')[-1]}: '{value}'"
-    return ValueError(text)
+    return ValueError(text if ";" in text else f"{text}; correct the value")

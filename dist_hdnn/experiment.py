@@ -26,11 +26,13 @@ from dist_hdnn.training.checkpoint import load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Epoch, Split
 from dist_hdnn.training.loop import train as train_classifier
-from dist_hdnn.training.metrics import Evaluation, evaluate as evaluate_classifier
+from dist_hdnn.training.metrics import Evaluation
+from dist_hdnn.training.metrics import evaluate as evaluate_classifier
 
 __all__ = ["evaluate", "inspect", "train"]
 
 FINAL = Path("checkpoints") / "final.safetensors"
+THREAD_WORK = 4_000_000  # multiplications of one product, about a millisecond of one core
 
 
 def train(config: Config) -> Path:
@@ -39,12 +41,11 @@ def train(config: Config) -> Path:
     Everything is checked before the run directory is made, and that before the first step. Raises ValueError for bad
     input, NonFiniteError, OSError when the disk fails.
     """
-    if config.train.threads is not None:
-        torch.set_num_threads(config.train.threads)
     data = assembly.build_dataset(config.data)
     model = assembly.build_classifier(config, data)
     training, test = (split_tensors(config, data, which) for which in ("train", "test"))
     directory = prepare_run_directory(config)
+    torch.set_num_threads(config.train.threads or _useful_threads(model, config.train.batch_size))
     write_start(directory, model.network.graph, torch.get_num_threads(), config.device)
     options = config.train
     steps = options.epochs * math.ceil(len(data.train_x) / options.batch_size)
@@ -103,6 +104,12 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     return result
 
 
+def _useful_threads(model: AgentClassifier, batch_size: int) -> int:
+    """One thread for half steps that are over before a second thread has woken up, else PyTorch's choice."""
+    multiplications = model.network.Kp[0].shape[1] * batch_size
+    return 1 if multiplications < THREAD_WORK else torch.get_num_threads()
+
+
 def split_tensors(config: Config, data: Dataset, which: str) -> Split:
     """The training or test points and labels as tensors of the run's dtype on its device."""
     points, labels = (data.train_x, data.train_y) if which == "train" else (data.test_x, data.test_y)
@@ -139,11 +146,16 @@ def _summary(
         "epochs": last.epoch,
         "steps": last.step,
         "seconds_per_step": seconds,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "peak_memory_bytes": _peak_memory(),
         "messages_per_step": traffic["messages"],
         "bytes_per_step": traffic["bytes"],
         "non_neighbour_messages": traffic["non_neighbour_messages"],
     }
+
+
+def _peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes (Linux counts in KiB, macOS in bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _draw(plots: Path, model: AgentClassifier, data: Dataset, history: list[Epoch], result: Evaluation) -> None:

@@ -76,7 +76,12 @@ def largest_difference_to_twin(net: dist_hdnn.HDNN, batch: int = 5) -> float:
     (output * cotangent).sum().backward()
     (expected * cotangent).sum().backward()
     assert ours.grad is not None and theirs.grad is not None
-    pairs = [(output.detach(), expected.detach()), (ours.grad, theirs.grad), (net.bp.grad, twin.bp.grad), (net.bq.grad, twin.bq.grad)]
+    pairs = [
+        (output.detach(), expected.detach()),
+        (ours.grad, theirs.grad),
+        (net.bp.grad, twin.bp.grad),
+        (net.bq.grad, twin.bq.grad),
+    ]
     pairs += [(dense(net, which, "grad"), getattr(twin, which).grad) for which in ("Kp", "Kq")]
     if net.X_patterns is not None:
         pairs.append((dense(net, "X", "grad")[: len(twin.X)], twin.X.grad))

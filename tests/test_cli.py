@@ -431,4 +431,8 @@ def test_training_refuses_a_taken_output_before_it_starts(capsys: pytest.Capture
 
 
 def test_exit_codes_are_those_of_the_design() -> None:
-    assert (cli.USAGE_ERROR, cli.NON_FINITE, cli.DISK, cli.INTERRUPTED) == (2, 6, 7, 130)
+    from dist_hdnn.training.checkpoint import CheckpointError
+    from dist_hdnn.training.loop import NonFiniteError
+
+    assert (cli.USAGE_ERROR, cli.DISK, cli.INTERRUPTED) == (2, 7, 130)
+    assert (CheckpointError.exit_code, NonFiniteError.exit_code) == (4, 6)

@@ -1,50 +1,38 @@
 """The Hamiltonian field y' = J Kᵀ σ(K y + b) on block-sparse K and X, as two products and their adjoints.
 
-    PotentialGradient    v = Kᵀ σ(K x + b), the gradient of Σ σ̃(K x + b) with respect to x      one gather, one scatter-add
-    Interconnection      X v and Xᵀ v, the off-diagonal halves of J = [[0, -Xᵀ], [X, 0]]          one round each
+    PotentialGradient    v = Kᵀ σ(K x + b), the gradient of Σ σ̃(K x + b) in x; one gather, one scatter-add
+    Interconnection      X v and Xᵀ v, the off-diagonal halves of J = [[0, -Xᵀ], [X, 0]]; one round each
 
-Source: arXiv:2105.13205 (H-DNN), with K = blockdiag(Kp, Kq).
-Shapes: x and v are (owned + ghost neurons of one half, B); z, u, w are (rows of K, B) in the operator's row order.
+Both are bound to the memory of one batch. Source: arXiv:2105.13205 (H-DNN), with K = blockdiag(Kp, Kq).
+Shapes: x and v are in column space (owned + ghost neurons of one half, B); z, u, g, w in the operator's row space.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.operators import BlockOperator
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows, Views
 
 
-class Scratch:
-    """Memory of one half step that nobody reads afterwards; shared by all layers that use one operator."""
+class PotentialGradient:
+    """v = Kᵀ σ(K x + b) and its adjoint, for one block pattern of K; weights and what is remembered are arguments."""
 
-    def __init__(self, operator: BlockOperator, batch: int, like: Tensor) -> None:
-        def rows(count: int) -> Tensor:
-            return torch.empty(count, batch, dtype=like.dtype, device=like.device)
+    def __init__(self, operator: BlockOperator, exchange: Exchange, sigma: Activation, like: Tensor) -> None:
+        self.products, self.exchange, self.sigma = BlockProducts(operator, like), exchange, sigma
+        self.u, self.g, self.w = self.products.rows(3)
+        self.force = like.new_empty(operator.column_neurons, like.shape[0])  # δv on its way in, with room for ghosts
 
-        self.selected, self.selected_adjoint = rows(operator.gathered), rows(operator.gathered)
-        self.contributions = rows(0 if operator.columns_in_order else operator.gathered)
-        self.u, self.g, self.w = (rows(operator.rows) for _ in range(3))
-        self.columns, self.adjoint_columns = rows(operator.column_neurons), rows(operator.column_neurons)
-
-
-class PotentialGradient(nn.Module):
-    """v = Kᵀ σ(K x + b) and its adjoint, for one block pattern of K; the weights are arguments."""
-
-    def __init__(self, operator: BlockOperator, exchange: Exchange, sigma: Activation) -> None:
-        super().__init__()
-        self.operator, self.exchange, self.sigma = operator, exchange, sigma
-
-    def forward(self, x: Tensor, K: Tensor, b: Tensor, z: Tensor, u: Tensor | None, scratch: Scratch) -> Tensor:
-        """x (columns, B), K (stored,), b (rows,) -> v (columns, B), valid in its owned rows; keeps z = σ(u) and u."""
-        u = scratch.u if u is None else u
+    def value(self, x: Tensor, weights: BlockWeights, z: Rows, u: Rows | None) -> Tensor:
+        """x -> v, valid in its owned rows until the next call; remembers z = σ(u) and, where asked, u."""
+        argument = self.u if u is None else u
         self.exchange.gather(x, "forward")
-        selected = self.operator.select(x, scratch.selected)
-        self.operator.product(K, selected, out=u).add_(b.unsqueeze(1))
-        self.sigma.value(u, out=z)
-        v = self.operator.transposed(K, z, scratch.contributions, out=scratch.columns)
+        self.products.affine(weights, self.products.select(x, self.products.selected), argument)
+        self.sigma.value(argument.flat, out=z.flat)
+        v = self.products.transposed(weights, z)
         self.exchange.scatter_add(v, "forward")
         return v
 
@@ -52,59 +40,62 @@ class PotentialGradient(nn.Module):
         self,
         dv: Tensor,
         x: Tensor,
-        K: Tensor,
-        z: Tensor,
-        u: Tensor | None,
-        grad_K: Tensor,
-        grad_b: Tensor,
-        scratch: Scratch,
+        weights: BlockWeights,
+        z: Rows,
+        u: Rows | None,
+        gradient: Views,
+        bias_gradient: Tensor,
     ) -> Tensor:
-        """δv -> δx (columns, B), valid in its owned rows; writes δK = z δvᵀ + w xᵀ and δb = Σ w, both owned here.
+        """δv -> δx, valid in its owned rows; writes δK = z δvᵀ + w xᵀ and δb = Σ w, w = K δv ⊙ σ'(u), both owned here.
 
         x still holds the ghosts of the forward pass; the ghost rows of δv are gathered here.
         """
+        products = self.products
         self.exchange.gather(dv, "backward")
-        dv_selected = self.operator.select(dv, scratch.selected_adjoint)
-        x_selected = self.operator.select(x, scratch.selected)
-        g = self.operator.product(K, dv_selected, out=scratch.g)
-        w = self.sigma.times_slope(g, u, z, out=scratch.w)
-        self.operator.weight_gradient(z, dv_selected, grad_K, accumulate=False)
-        self.operator.weight_gradient(w, x_selected, grad_K, accumulate=True)
-        torch.sum(w, dim=1, out=grad_b)
-        dx = self.operator.transposed(K, w, scratch.contributions, out=scratch.columns)
+        dv_columns = products.select(dv, products.selected_adjoint)
+        x_columns = products.select(x, products.selected)
+        products.product(weights, dv_columns, self.g)
+        self.sigma.times_slope(self.g.flat, None if u is None else u.flat, z.flat, out=self.w.flat)
+        products.weight_gradient(z, dv_columns, gradient, accumulate=False)
+        products.weight_gradient(self.w, x_columns, gradient, accumulate=True)
+        torch.sum(self.w.flat, dim=1, out=bias_gradient)
+        dx = products.transposed(weights, self.w)
         self.exchange.scatter_add(dx, "backward")
         return dx
 
 
-class Interconnection(nn.Module):
+class Interconnection:
     """X v and Xᵀ v for one block pattern T; each is one round, and the other's adjoint."""
 
-    inverse_rows: Tensor
+    def __init__(self, operator: BlockOperator, exchange: Exchange, like: Tensor) -> None:
+        self.products, self.exchange = BlockProducts(operator, like), exchange
+        self.result, self.argument = self.products.rows(2)
+        self.columns = like.new_empty(operator.column_neurons, like.shape[0])  # an argument with room for its ghosts
+        self._order = None if operator.rows_in_order else operator.row_order
+        self._inverse = None if operator.rows_in_order else torch.argsort(operator.row_order)
 
-    def __init__(self, operator: BlockOperator, exchange: Exchange) -> None:
-        super().__init__()
-        self.operator, self.exchange = operator, exchange
-        self.register_buffer("inverse_rows", torch.argsort(operator.row_order), persistent=False)
-
-    def product(self, v: Tensor, X: Tensor, scratch: Scratch, phase: str) -> Tensor:
-        """X v: (columns, B) -> (rows, B) in canonical order; gathers the ghost rows of v."""
+    def product(self, v: Tensor, weights: BlockWeights, phase: str) -> Tensor:
+        """X v: column space -> (rows, B) in canonical order, valid until the next call; gathers the ghosts of v."""
         self.exchange.gather(v, phase)
-        rows = self.operator.product(X, self.operator.select(v, scratch.selected), out=scratch.u)
-        return rows if self.operator.rows_in_order else torch.index_select(rows, 0, self.inverse_rows, out=scratch.w)
+        self.products.product(weights, self.products.select(v, self.products.selected), self.result)
+        if self._inverse is None:
+            return self.result.flat
+        return torch.index_select(self.result.flat, 0, self._inverse, out=self.argument.flat)
 
-    def transposed(self, v: Tensor, X: Tensor, scratch: Scratch, phase: str) -> Tensor:
-        """Xᵀ v: (rows, B) in canonical order -> (columns, B), valid in its owned rows."""
-        rows = self._in_panel_order(v, scratch)
-        columns = self.operator.transposed(X, rows, scratch.contributions, out=scratch.columns)
+    def transposed(self, v: Tensor, weights: BlockWeights, phase: str) -> Tensor:
+        """Xᵀ v: (rows, B) in canonical order -> column space, valid in its owned rows until the next call."""
+        columns = self.products.transposed(weights, self._in_panel_order(v))
         self.exchange.scatter_add(columns, phase)
         return columns
 
-    def accumulate_gradient(self, rows: Tensor, columns: Tensor, grad_X: Tensor, scratch: Scratch) -> None:
-        """δX += Σ over the batch of rows ⊗ columns; the ghost rows of `columns` are already there."""
-        ordered = self._in_panel_order(rows, scratch)
-        self.operator.weight_gradient(ordered, self.operator.select(columns, scratch.selected), grad_X, accumulate=True)
+    def accumulate_gradient(self, rows: Tensor, columns: Tensor, gradient: Views) -> None:
+        """δX += rows ⊗ columns summed over the batch; the ghost rows of `columns` are already there."""
+        selected = self.products.select(columns, self.products.selected_adjoint)
+        self.products.weight_gradient(self._in_panel_order(rows), selected, gradient, accumulate=True)
 
-    def _in_panel_order(self, rows: Tensor, scratch: Scratch) -> Tensor:
-        if self.operator.rows_in_order:
-            return rows
-        return torch.index_select(rows, 0, self.operator.row_order, out=scratch.g)
+    def _in_panel_order(self, rows: Tensor) -> Rows:
+        if self._order is None:
+            self.argument.flat.copy_(rows)
+        else:
+            torch.index_select(rows, 0, self._order, out=self.argument.flat)
+        return self.argument

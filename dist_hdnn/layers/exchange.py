@@ -1,7 +1,7 @@
 """Halo exchange: the only two operations through which agents see each other.
 
-    gather       owned slices            -> owned slices + ghosts     neighbour slices come in
-    scatter_add  owned slices + ghosts   -> owned slices              contributions go out and are summed by their owners
+    gather       owned slices           -> owned slices + ghosts    neighbour slices come in
+    scatter_add  owned slices + ghosts  -> owned slices             contributions go out, their owners sum them
 
 Each is the transpose of the other, so each is the other's backward pass. Both work in place on one buffer whose first
 rows are the owned neurons and whose last rows are the ghosts.
@@ -43,8 +43,8 @@ class SimulatedExchange:
     pattern: BlockPattern
     graph: CommunicationGraph
     slice_neurons: np.ndarray
-    values: Counter[str] = field(default_factory=Counter)  # scalars sent, by phase
-    rounds: Counter[str] = field(default_factory=Counter)
+    rounds: Counter[str] = field(default_factory=Counter)  # by phase
+    columns: int = 0  # samples of all rounds together
     element_size: int = 0
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class SimulatedExchange:
     def _count(self, slices: Tensor, phase: str) -> None:
         if self.messages_per_round:
             self.rounds[phase] += 1
-            self.values[phase] += self.neurons_per_round * slices.shape[1]
+            self.columns += slices.shape[1]
             self.element_size = slices.element_size()
 
     def traffic(self) -> dict[str, int]:
@@ -72,10 +72,11 @@ class SimulatedExchange:
         return {
             "rounds": rounds,
             "messages": rounds * self.messages_per_round,
-            "bytes": self.values.total() * self.element_size,
+            "bytes": self.neurons_per_round * self.columns * self.element_size,
             "non_neighbour_messages": rounds * self.non_links_per_round,
         }
 
     def reset(self) -> None:
-        self.values.clear()
+        """Start counting anew."""
         self.rounds.clear()
+        self.columns = 0

@@ -11,127 +11,138 @@ Shapes: p, q are (owned + ghost neurons of one half, B); the first `owned` rows 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from dist_hdnn.layers.dynamics import Interconnection, PotentialGradient, Scratch
+from dist_hdnn.layers.dynamics import Interconnection, PotentialGradient
+from dist_hdnn.layers.products import BlockWeights, Rows, Views
 
 
-@dataclass
-class Stage:
-    """What layers with one pattern share: the products, and the memory of a half step."""
+class Field(NamedTuple):
+    """The products that layers of one pattern share, bound to one batch; without interconnection X is the identity."""
 
     potential: PotentialGradient
-    interconnection: Interconnection | None  # None: X is the identity
-    scratch: Scratch
-    x_scratch: Scratch | None
+    interconnection: Interconnection | None
 
 
-@dataclass
-class LayerWeights:
-    """One layer's weights (or their gradients) in panel order: Kp, Kq, X (stored,), bp, bq (rows,)."""
+class LayerWeights(NamedTuple):
+    """One layer's weights; X only where it is trained."""
 
-    Kp: Tensor
+    Kp: BlockWeights
+    Kq: BlockWeights
+    X: BlockWeights | None
+
+
+class LayerGradients(NamedTuple):
+    """Where one layer's gradients go: views of panels, bias rows in panel order."""
+
+    Kp: Views
     bp: Tensor
-    Kq: Tensor
+    Kq: Views
     bq: Tensor
-    X: Tensor | None
+    X: Views
 
 
 @dataclass
 class LayerRecord:
     """One layer's memory: the state it starts from, the state it ends in, and what its adjoint needs.
 
-    p_next and q are read with their ghosts; z and u are σ's value and argument (u only where σ' needs it);
-    force_q, force_p are ∇q and ∇p, kept where X is trained.
+    q and p_next are read with their ghosts; z and u are σ's value and argument (u only where σ' needs it);
+    force_q (owned rows) and force_p (with ghosts) are ∇q and ∇p, kept where X is trained.
     """
 
     p: Tensor
     q: Tensor
     p_next: Tensor
     q_next: Tensor
-    z_q: Tensor
-    z_p: Tensor
-    u_q: Tensor | None
-    u_p: Tensor | None
+    z_q: Rows
+    z_p: Rows
+    u_q: Rows | None
+    u_p: Rows | None
     force_q: Tensor | None
     force_p: Tensor | None
 
 
-def semi_implicit_step(stage: Stage, weights: LayerWeights, record: LayerRecord, h: float, owned: int) -> None:
+def semi_implicit_step(field: Field, weights: LayerWeights, record: LayerRecord, h: float, owned: int) -> None:
     """(p, q) -> (p⁺, q⁺) in `record`. K-coupled: two gathers and two scatter-adds; X-coupled: one of each."""
-    potential, coupling, scratch, x_scratch = stage.potential, stage.interconnection, stage.scratch, stage.x_scratch
-    force = potential(record.q, weights.Kq, weights.bq, record.z_q, record.u_q, scratch)[:owned]
-    if coupling is not None:
-        assert weights.X is not None and x_scratch is not None and record.force_q is not None
-        force = coupling.transposed(record.force_q.copy_(force), weights.X, x_scratch, "forward")[:owned]
-    torch.sub(record.p[:owned], force, alpha=h, out=record.p_next[:owned])
-    force = potential(record.p_next, weights.Kp, weights.bp, record.z_p, record.u_p, scratch)[:owned]
-    if coupling is not None:
-        assert weights.X is not None and x_scratch is not None and record.force_p is not None
-        record.force_p[:owned].copy_(force)
-        force = coupling.product(record.force_p, weights.X, x_scratch, "forward")
-    torch.add(record.q[:owned], force, alpha=h, out=record.q_next[:owned])
+    torch.sub(record.p[:owned], _force_q(field, weights, record, owned), alpha=h, out=record.p_next[:owned])
+    torch.add(record.q[:owned], _force_p(field, weights, record, owned), alpha=h, out=record.q_next[:owned])
+
+
+def semi_implicit_inverse(field: Field, weights: LayerWeights, record: LayerRecord, h: float, owned: int) -> None:
+    """(p⁺, q⁺) -> (p, q) in `record`, exact up to rounding; the same exchanges as the step itself."""
+    torch.sub(record.q_next[:owned], _force_p(field, weights, record, owned), alpha=h, out=record.q[:owned])
+    torch.add(record.p_next[:owned], _force_q(field, weights, record, owned), alpha=h, out=record.p[:owned])
 
 
 def semi_implicit_adjoint(
-    stage: Stage,
+    field: Field,
     weights: LayerWeights,
     record: LayerRecord,
-    gradients: LayerWeights,
+    gradients: LayerGradients,
     dp: Tensor,
     dq: Tensor,
     h: float,
-    owned: int,
 ) -> None:
-    """(δp⁺, δq⁺) -> (δp, δq) in place; K's and b's gradients are written, X's is added to.
+    """(δp⁺, δq⁺) -> (δp, δq) in place, (owned, B) each; K's and b's gradients are written, X's is added to.
 
-    dp, dq: (owned + ghosts, B). Mirrors `semi_implicit_step` from its last line to its first.
+    Mirrors `semi_implicit_step` from its last line to its first.
     """
-    potential, coupling, scratch, x_scratch = stage.potential, stage.interconnection, stage.scratch, stage.x_scratch
-    dv = scratch.adjoint_columns
-    # q⁺ = q + h X ∇p(p⁺)
+    potential, owned = field.potential, len(dp)
+    dv = _adjoint_force_p(field, weights, record, gradients, dq, h)
+    dx = potential.adjoint(dv, record.p_next, weights.Kp, record.z_p, record.u_p, gradients.Kp, gradients.bp)
+    dp.add_(dx[:owned])
+    dv = _adjoint_force_q(field, weights, record, gradients, dp, h)
+    dx = potential.adjoint(dv, record.q, weights.Kq, record.z_q, record.u_q, gradients.Kq, gradients.bq)
+    dq.add_(dx[:owned])
+
+
+def _force_q(field: Field, weights: LayerWeights, record: LayerRecord, owned: int) -> Tensor:
+    """Xᵀ ∇q, (owned, B)."""
+    force = field.potential.value(record.q, weights.Kq, record.z_q, record.u_q)[:owned]
+    if field.interconnection is None:
+        return force
+    assert weights.X is not None and record.force_q is not None, "a trained X has weights and memory"
+    return field.interconnection.transposed(record.force_q.copy_(force), weights.X, "forward")[:owned]
+
+
+def _force_p(field: Field, weights: LayerWeights, record: LayerRecord, owned: int) -> Tensor:
+    """X ∇p⁺, (owned, B)."""
+    force = field.potential.value(record.p_next, weights.Kp, record.z_p, record.u_p)[:owned]
+    if field.interconnection is None:
+        return force
+    assert weights.X is not None and record.force_p is not None, "a trained X has weights and memory"
+    record.force_p[:owned].copy_(force)
+    return field.interconnection.product(record.force_p, weights.X, "forward")
+
+
+def _adjoint_force_p(
+    field: Field, weights: LayerWeights, record: LayerRecord, gradients: LayerGradients, dq: Tensor, h: float
+) -> Tensor:
+    """δ∇p = h Xᵀ δq⁺ in column space; adds h δq⁺ ⊗ ∇p to δX."""
+    dv, coupling = field.potential.force, field.interconnection
     if coupling is None:
-        torch.mul(dq[:owned], h, out=dv[:owned])
-    else:
-        assert weights.X is not None and gradients.X is not None and x_scratch is not None
-        assert record.force_p is not None
-        scaled = torch.mul(dq[:owned], h, out=x_scratch.adjoint_columns[:owned])
-        coupling.accumulate_gradient(scaled, record.force_p, gradients.X, x_scratch)
-        dv[:owned].copy_(coupling.transposed(scaled, weights.X, x_scratch, "backward")[:owned])
-    dx = potential.adjoint(
-        dv, record.p_next, weights.Kp, record.z_p, record.u_p, gradients.Kp, gradients.bp, scratch
-    )
-    dp[:owned].add_(dx[:owned])
-    # p⁺ = p - h Xᵀ ∇q(q)
+        torch.mul(dq, h, out=dv[: len(dq)])
+        return dv
+    assert weights.X is not None and record.force_p is not None, "a trained X has weights and memory"
+    scaled = torch.mul(dq, h, out=coupling.columns[: len(dq)])
+    coupling.accumulate_gradient(scaled, record.force_p, gradients.X)
+    dv[: len(dq)].copy_(coupling.transposed(scaled, weights.X, "backward")[: len(dq)])
+    return dv
+
+
+def _adjoint_force_q(
+    field: Field, weights: LayerWeights, record: LayerRecord, gradients: LayerGradients, dp: Tensor, h: float
+) -> Tensor:
+    """δ∇q = -h X δp⁺ in column space; adds -h ∇q ⊗ δp⁺ to δX."""
+    dv, coupling = field.potential.force, field.interconnection
     if coupling is None:
-        torch.mul(dp[:owned], -h, out=dv[:owned])
-    else:
-        assert weights.X is not None and gradients.X is not None and x_scratch is not None
-        assert record.force_q is not None
-        scaled = x_scratch.adjoint_columns
-        torch.mul(dp[:owned], -h, out=scaled[:owned])
-        dv[:owned].copy_(coupling.product(scaled, weights.X, x_scratch, "backward"))
-        coupling.accumulate_gradient(record.force_q, scaled, gradients.X, x_scratch)
-    dx = potential.adjoint(dv, record.q, weights.Kq, record.z_q, record.u_q, gradients.Kq, gradients.bq, scratch)
-    dq[:owned].add_(dx[:owned])
-
-
-def semi_implicit_inverse(stage: Stage, weights: LayerWeights, record: LayerRecord, h: float, owned: int) -> None:
-    """(p⁺, q⁺) -> (p, q) in `record`, exact up to rounding; the same exchanges as the step itself.
-
-    Reads p_next and q_next, writes q and p.
-    """
-    potential, coupling, scratch, x_scratch = stage.potential, stage.interconnection, stage.scratch, stage.x_scratch
-    force = potential(record.p_next, weights.Kp, weights.bp, record.z_p, record.u_p, scratch)[:owned]
-    if coupling is not None:
-        assert weights.X is not None and x_scratch is not None and record.force_p is not None
-        record.force_p[:owned].copy_(force)
-        force = coupling.product(record.force_p, weights.X, x_scratch, "forward")
-    torch.sub(record.q_next[:owned], force, alpha=h, out=record.q[:owned])
-    force = potential(record.q, weights.Kq, weights.bq, record.z_q, record.u_q, scratch)[:owned]
-    if coupling is not None:
-        assert weights.X is not None and x_scratch is not None and record.force_q is not None
-        force = coupling.transposed(record.force_q.copy_(force), weights.X, x_scratch, "forward")[:owned]
-    torch.add(record.p_next[:owned], force, alpha=h, out=record.p[:owned])
+        torch.mul(dp, -h, out=dv[: len(dp)])
+        return dv
+    assert weights.X is not None and record.force_q is not None, "a trained X has weights and memory"
+    torch.mul(dp, -h, out=coupling.columns[: len(dp)])
+    dv[: len(dp)].copy_(coupling.product(coupling.columns, weights.X, "backward"))
+    coupling.accumulate_gradient(record.force_q, coupling.columns, gradients.X)
+    return dv

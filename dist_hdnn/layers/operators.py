@@ -1,11 +1,11 @@
-"""Block-sparse products on (neurons, batch) states: K x, Kᵀ z and the gradient of K, each one gather plus batched GEMMs.
+"""The execution plan of a block-sparse matrix: which weights form one GEMM, and in which order they are stored.
 
-Row agents with neighbouring numbers are grouped into *panels*: the rows of up to `PANEL_ROWS` neurons against the union
-of their neighbours' columns. Panels of one shape form a class, and a class is one batched GEMM. Wide agents get one panel
-each (no zero is stored); narrow agents share panels, because a GEMM of 16 x 20 costs less than sixteen of 1 x 5.
+Row agents with neighbouring numbers are grouped into *panels*: the rows of up to `PANEL_ROWS` neurons against the
+union of their neighbours' columns. Panels of one shape form a class, and a class is one batched GEMM. Wide agents get
+one panel each (no zero is stored); narrow ones share, because a GEMM of 16 x 20 costs less than sixteen of 1 x 5.
 A panel is bounded by its rows and their neighbours; nothing here grows with agents squared, and nothing is masked.
 
-Shapes: B batch; `entries` the scalar weights of one layer in canonical order, that is row neuron by row neuron, columns
+Shapes: `entries` the scalar weights of one layer in canonical order, that is row neuron by row neuron, columns
 ascending (scalar CSR data); `row space` the row neurons in panel order, `column space` the neurons that a worker sees.
 """
 
@@ -38,7 +38,7 @@ def offsets(sizes: IntArray) -> IntArray:
 class ScalarPattern:
     """The scalar CSR pattern of a block pattern: every weight's row and column, in canonical order.
 
-    row_start, columns: the block pattern in CSR (row agents x column agents). row_sizes, column_sizes: neurons per agent.
+    row_start, columns: the block pattern in CSR, row agents x column agents. row_sizes, column_sizes: neurons of each.
     """
 
     def __init__(self, row_start: IntArray, columns: IntArray, row_sizes: IntArray, column_sizes: IntArray) -> None:
@@ -112,7 +112,7 @@ class BlockOperator(nn.Module):
     # -- weights between canonical order and panels: once per sweep, all layers together ----------------------------
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Canonical weights (layers, entries) -> panels (layers, stored). `out` keeps its zeros between panels' weights."""
+        """Canonical weights (layers, entries) -> panels (layers, stored); `out` is zero where a panel has no weight."""
         if self.stored_in_order:
             return weights
         return out.index_copy_(1, self.positions, weights)
@@ -128,57 +128,6 @@ class BlockOperator(nn.Module):
     def restore_rows(self, rows: Tensor) -> Tensor:
         """Panel order (layers, rows) -> canonical rows: the adjoint of `order_rows`."""
         return rows if self.rows_in_order else torch.empty_like(rows).index_copy_(1, self.row_order, rows)
-
-    # -- products of one layer; every tensor preallocated by the caller ---------------------------------------------
-
-    def select(self, x: Tensor, out: Tensor) -> Tensor:
-        """Column space (column_neurons, B) -> the panels' columns (gathered, B)."""
-        return x if self.columns_in_order else torch.index_select(x, 0, self.columns, out=out)
-
-    def product(self, panels: Tensor, selected: Tensor, out: Tensor) -> Tensor:
-        """K x in row space: (stored,), (gathered, B) -> (rows, B)."""
-        for weight, columns, rows in self._classes(panels, selected, out):
-            torch.bmm(weight, columns, out=rows)
-        return out
-
-    def transposed(self, panels: Tensor, z: Tensor, contributions: Tensor, out: Tensor) -> Tensor:
-        """Kᵀ z in column space, ghosts included: (stored,), (rows, B) -> (column_neurons, B); scratch (gathered, B)."""
-        target = out if self.columns_in_order else contributions
-        for weight, columns, rows in self._classes(panels, target, z):
-            torch.bmm(weight.transpose(1, 2), rows, out=columns)
-        if self.columns_in_order:
-            return out
-        return out.zero_().index_add_(0, self.columns, contributions)
-
-    def weight_gradient(self, rows: Tensor, selected: Tensor, out: Tensor, accumulate: bool) -> None:
-        """Σ over the batch of rows ⊗ columns, per panel: (rows, B), (gathered, B) -> out (stored,)."""
-        for weight, columns, row in self._classes(out, selected, rows):
-            if accumulate:
-                weight.baddbmm_(row, columns.transpose(1, 2))
-            else:
-                torch.bmm(row, columns.transpose(1, 2), out=weight)
-
-    def _classes(self, panels: Tensor, columns: Tensor, rows: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Views of one layer's panels, gathered columns and rows, one triple per class of equal panels."""
-        batch = rows.shape[-1]
-        if len(self.shapes) == 1:
-            count, height, width = self.shapes[0]
-            return [
-                (panels.view(count, height, width), columns.view(count, width, batch), rows.view(count, height, batch))
-            ]
-        views, weight_at, column_at, row_at = [], 0, 0, 0
-        for count, height, width in self.shapes:
-            views.append(
-                (
-                    panels[weight_at : weight_at + count * height * width].view(count, height, width),
-                    columns[column_at : column_at + count * width].view(count, width, batch),
-                    rows[row_at : row_at + count * height].view(count, height, batch),
-                )
-            )
-            weight_at += count * height * width
-            column_at += count * width
-            row_at += count * height
-        return views
 
 
 class _Plan:
@@ -223,9 +172,7 @@ class _Plan:
         agent_order = np.argsort(place[panel_of], kind="stable")
         self.row_order = ragged_ranges(row_offset[:-1][agent_order], pattern.row_sizes[agent_order])
         # every weight's place in its panel
-        row_in_panel = np.arange(int(row_offset[-1])) - np.repeat(
-            offsets(heights)[:-1][panel_of], pattern.row_sizes
-        )
+        row_in_panel = np.arange(int(row_offset[-1])) - np.repeat(offsets(heights)[:-1][panel_of], pattern.row_sizes)
         scalar_panel = np.repeat(panel_of, pattern.row_sizes)
         row_base = weight_start[scalar_panel] + row_in_panel * padded[scalar_panel]
         scalar_rows = pattern.scalar_rows()
@@ -245,7 +192,8 @@ def _rounded(heights: IntArray, widths: IntArray) -> IntArray:
     if len(np.unique(heights * (widths.max(initial=0) + 1) + widths)) <= MAXIMUM_CLASSES:
         return widths
     step = 2 ** np.maximum(np.floor(np.log2(np.maximum(widths, 1))).astype(np.int64) - 2, 0)
-    return -(-widths // step) * step
+    rounded: IntArray = -(-widths // step) * step
+    return rounded
 
 
 def _is_arange(index: IntArray, length: int) -> bool:

@@ -16,18 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.integrators import (
+    LayerGradients,
     LayerWeights,
     semi_implicit_adjoint,
     semi_implicit_inverse,
     semi_implicit_step,
 )
 from dist_hdnn.layers.operators import BlockOperator
-from dist_hdnn.layers.workspace import StageProducts, Workspace, WorkspacePool
+from dist_hdnn.layers.products import BlockWeights, Views, layer_panels, layer_weights
+from dist_hdnn.layers.workspace import Stage, Workspace, WorkspacePool
 
 
 class Weights(NamedTuple):
-    """All weights in canonical order, one tensor per stage: Kp, Kq (layers of the stage, entries); bp, bq (layers, rows).
+    """All weights in canonical order: Kp, Kq per stage (layers of the stage, entries); bp, bq (layers, rows).
 
     X: one tensor (1, entries) shared by all layers, or one (layers of the stage, entries) per stage, or none.
     """
@@ -50,7 +53,7 @@ class Weights(NamedTuple):
 class Sweep(nn.Module):
     """Layers of step h that cycle through stages; weights are arguments, so this module owns none.
 
-    stages: the products of each pattern; layer j uses stage j mod len(stages).
+    stages: plans and exchanges of each pattern; layer j uses stage j mod len(stages).
     p_columns, q_columns: columns of y that hold p and q, (neurons of one half,) each.
     """
 
@@ -58,12 +61,19 @@ class Sweep(nn.Module):
     q_columns: Tensor
 
     def __init__(
-        self, stages: list[StageProducts], layers: int, h: float, p_columns: Tensor, q_columns: Tensor, shared_x: bool
+        self,
+        stages: list[Stage],
+        sigma: Activation,
+        layers: int,
+        h: float,
+        p_columns: Tensor,
+        q_columns: Tensor,
+        shared_x: bool,
     ) -> None:
         super().__init__()
-        self.potentials = nn.ModuleList(potential for potential, _ in stages)
-        self.interconnections = nn.ModuleList(coupling for _, coupling in stages if coupling is not None)
-        self.stages, self.layers, self.h, self.shared_x = stages, layers, h, shared_x
+        operators = [operator for stage in stages for operator in (stage.K, stage.X) if operator is not None]
+        self.operators = nn.ModuleList(operators)  # so that their index tensors follow the module to its device
+        self.stages, self.sigma, self.layers, self.h, self.shared_x = stages, sigma, layers, h, shared_x
         self.owned = len(p_columns)
         self.register_buffer("p_columns", p_columns, persistent=False)
         self.register_buffer("q_columns", q_columns, persistent=False)
@@ -73,7 +83,7 @@ class Sweep(nn.Module):
         """y0 (batch, neurons) -> yN (batch, neurons)."""
         flat = weights.flat()
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in [y, *flat]):
-            output: Tensor = _SweepFunction.apply(self, y, *flat)
+            output: Tensor = _SweepFunction.apply(self, y, *flat)  # type: ignore[no-untyped-call]
             return output
         with torch.no_grad():
             workspace = self.lease(y, store=False)
@@ -96,10 +106,10 @@ class Sweep(nn.Module):
         """yN (batch, neurons) -> y0, by inverting every layer from the last to the first; exact up to rounding."""
         workspace = self.lease(y, store=True)
         self.pack(y, workspace.p[workspace.final], workspace.q[workspace.final])
-        layers = self.arranged(weights, workspace)
+        layers = self._arranged(weights, workspace)
         for layer in reversed(range(self.layers)):
-            stage, record = workspace.stages[layer % len(self.stages)], workspace.records[layer]
-            semi_implicit_inverse(stage, layers[layer], record, self.h, self.owned)
+            field, record = workspace.fields[layer % len(self.stages)], workspace.records[layer]
+            semi_implicit_inverse(field, layers[layer], record, self.h, self.owned)
         start = self.unpack(workspace.p[0], workspace.q[0])
         self.pool.give_back(workspace)
         return start
@@ -109,23 +119,27 @@ class Sweep(nn.Module):
     def run(self, y: Tensor, weights: Weights, workspace: Workspace) -> None:
         """Forward sweep; the last state is workspace.p, .q at `final`."""
         self.pack(y, workspace.p[0], workspace.q[0])
-        for layer, layer_weights in enumerate(self.arranged(weights, workspace)):
-            stage, record = workspace.stages[layer % len(self.stages)], workspace.records[layer]
-            semi_implicit_step(stage, layer_weights, record, self.h, self.owned)
+        workspace.weights = self._arranged(weights, workspace)
+        for layer, arranged in enumerate(workspace.weights):
+            field, record = workspace.fields[layer % len(self.stages)], workspace.records[layer]
+            semi_implicit_step(field, arranged, record, self.h, self.owned)
 
     def run_back(self, dy: Tensor, weights: Weights, workspace: Workspace) -> tuple[Tensor, Weights]:
         """Backward sweep after `run` in the same stored workspace: δyN -> (δy0, gradient of every weight)."""
         dp, dq = workspace.dp, workspace.dq
         self.pack(dy, dp, dq)
-        layers = self.arranged(weights, workspace)
-        gradients = self._gradient_panels(weights, workspace)
-        gradient_layers = self._layer_views(gradients)
+        layers = workspace.weights  # autograd has checked that no weight changed since `run`
+        panels, gradients = self._gradients(weights, workspace)
         for layer in reversed(range(self.layers)):
-            stage, record = workspace.stages[layer % len(self.stages)], workspace.records[layer]
-            semi_implicit_adjoint(stage, layers[layer], record, gradient_layers[layer], dp, dq, self.h, self.owned)
-        return self.unpack(dp, dq), self._collected(gradients)
+            field, record = workspace.fields[layer % len(self.stages)], workspace.records[layer]
+            semi_implicit_adjoint(field, layers[layer], record, gradients[layer], dp, dq, self.h)
+        return self.unpack(dp, dq), self._collected(panels)
 
     # -- edges: batch-first outside, neuron-first inside; canonical weights outside, panels inside -------------------
+
+    def lease(self, y: Tensor, store: bool) -> Workspace:
+        """Memory for one sweep of a batch like y."""
+        return self.pool.lease(y, store, lambda: Workspace(self.stages, self.sigma, self.layers, y, store))
 
     def pack(self, y: Tensor, p: Tensor, q: Tensor) -> None:
         """y (batch, neurons) -> p, q (neurons of one half, batch)."""
@@ -135,88 +149,90 @@ class Sweep(nn.Module):
 
     def unpack(self, p: Tensor, q: Tensor) -> Tensor:
         """p, q (neurons of one half, batch) -> a new y (batch, neurons)."""
-        y = p.new_empty(p.shape[1], 2 * self.owned)
-        y[:, self.p_columns] = p[: self.owned].t()
-        y[:, self.q_columns] = q[: self.owned].t()
-        return y
+        y = p.new_empty(2 * self.owned, p.shape[1])
+        y.index_copy_(0, self.p_columns, p[: self.owned]).index_copy_(0, self.q_columns, q[: self.owned])
+        return y.t().contiguous()
 
-    def lease(self, y: Tensor, store: bool) -> Workspace:
-        """Memory for one sweep of a batch like y."""
-        return self.pool.lease(y, store, lambda: Workspace(self.stages, self.layers, y, store))
-
-    def arranged(self, weights: Weights, workspace: Workspace) -> list[LayerWeights]:
+    def _arranged(self, weights: Weights, workspace: Workspace) -> list[LayerWeights]:
         """Every layer's weights as views of panels."""
-        panels = _Panels([], [], [], [], [])
-        for s, (potential, coupling) in enumerate(self.stages):
-            operator = potential.operator
-            for name, source, target in (("Kp", weights.Kp[s], panels.Kp), ("Kq", weights.Kq[s], panels.Kq)):
-                buffer = workspace.panel_buffer(name, s, source.shape[0], operator.stored)
-                target.append(operator.arrange(source, buffer))
-            panels.bp.append(operator.order_rows(weights.bp[s :: len(self.stages)]))
-            panels.bq.append(operator.order_rows(weights.bq[s :: len(self.stages)]))
-            if coupling is not None:
+        count = len(self.stages)
+        dealt: list[tuple[list[BlockWeights], list[BlockWeights], list[BlockWeights]]] = []
+        for s, stage in enumerate(self.stages):
+            Kp, Kq = (
+                layer_weights(
+                    stage.K,
+                    stage.K.arrange(source, workspace.panel_buffer(name, s, len(source), stage.K.stored)),
+                    stage.K.order_rows(bias[s::count]),
+                )
+                for name, source, bias in (("Kp", weights.Kp[s], weights.bp), ("Kq", weights.Kq[s], weights.bq))
+            )
+            X: list[BlockWeights] = []
+            if stage.X is not None:
                 source = weights.X[0 if self.shared_x else s]
-                buffer = workspace.panel_buffer("X", s, source.shape[0], coupling.operator.stored)
-                panels.X.append(coupling.operator.arrange(source, buffer))
-        return self._layer_views(panels)
+                buffer = workspace.panel_buffer("X", s, len(source), stage.X.stored)
+                X = layer_weights(stage.X, stage.X.arrange(source, buffer))
+            dealt.append((Kp, Kq, X))
+        layers = []
+        for layer in range(self.layers):
+            Kp, Kq, X = dealt[layer % count]
+            row = layer // count
+            layers.append(LayerWeights(Kp[row], Kq[row], X[0 if self.shared_x else row] if X else None))
+        return layers
 
-    def _gradient_panels(self, weights: Weights, workspace: Workspace) -> _Panels:
-        """Memory for the gradients in panel order; new where it will be handed to autograd as it is."""
+    def _gradients(self, weights: Weights, workspace: Workspace) -> tuple[list[_Panels], list[LayerGradients]]:
+        """Memory for the gradients in panel order, per stage, and its views per layer."""
 
         def memory(name: str, s: int, operator: BlockOperator, layers: int) -> Tensor:
-            if operator.stored_in_order:
-                return weights.bp.new_empty(layers, operator.stored)
+            if operator.stored_in_order:  # handed to autograd as it is, so it must be new
+                return workspace.like.new_empty(layers, operator.stored)
             return workspace.panel_buffer("gradient of " + name, s, layers, operator.stored)
 
-        panels = _Panels([], [], [], [], [])
-        for s, (potential, coupling) in enumerate(self.stages):
-            layers = weights.Kp[s].shape[0]
-            panels.Kp.append(memory("Kp", s, potential.operator, layers))
-            panels.Kq.append(memory("Kq", s, potential.operator, layers))
-            panels.bp.append(weights.bp.new_empty(layers, self.owned))
-            panels.bq.append(weights.bq.new_empty(layers, self.owned))
-            if coupling is not None:
-                count = 1 if self.shared_x else layers
-                panels.X.append(memory("X", s, coupling.operator, count).zero_())
-        return panels
-
-    def _layer_views(self, panels: _Panels) -> list[LayerWeights]:
-        """The rows of each stage's panels, dealt out to the layers."""
+        panels = []
+        for s, stage in enumerate(self.stages):
+            layers = len(weights.Kp[s])
+            bp, bq = (workspace.like.new_empty(layers, self.owned) for _ in range(2))
+            X = None
+            if stage.X is not None:
+                X = memory("X", s, stage.X, 1 if self.shared_x else layers).zero_()
+            Kp, Kq = (memory(name, s, stage.K, layers) for name in ("Kp", "Kq"))
+            panels.append(_Panels(Kp, bp, Kq, bq, X))
+        views: list[list[LayerGradients]] = []
+        for stage, group in zip(self.stages, panels, strict=True):
+            layers = len(group.Kp)
+            X_views: list[Views] = [()] * layers
+            if stage.X is not None and group.X is not None:
+                X_views = layer_panels(stage.X, group.X) * (layers if self.shared_x else 1)
+            Kp_views, Kq_views = layer_panels(stage.K, group.Kp), layer_panels(stage.K, group.Kq)
+            rows = zip(Kp_views, group.bp, Kq_views, group.bq, X_views, strict=True)
+            views.append([LayerGradients(*row) for row in rows])
         count = len(self.stages)
-        rows = [[tensor.unbind(0) for tensor in group] for group in panels[:4]]
-        x_rows = [tensor.unbind(0) for tensor in panels.X]
-        views = []
-        for layer in range(self.layers):
-            s, row = layer % count, layer // count
-            x = x_rows[s][0 if self.shared_x else row] if x_rows else None
-            views.append(LayerWeights(rows[0][s][row], rows[1][s][row], rows[2][s][row], rows[3][s][row], x))
-        return views
+        return panels, [views[layer % count][layer // count] for layer in range(self.layers)]
 
-    def _collected(self, panels: _Panels) -> Weights:
+    def _collected(self, panels: list[_Panels]) -> Weights:
         """Gradients in canonical order."""
         count = len(self.stages)
-        bp, bq = (panels.bp[0].new_empty(self.layers, self.owned) for _ in range(2))
+        bp, bq = (panels[0].bp.new_empty(self.layers, self.owned) for _ in range(2))
         Kp, Kq, X = [], [], []
-        for s, (potential, coupling) in enumerate(self.stages):
-            Kp.append(potential.operator.collect(panels.Kp[s]))
-            Kq.append(potential.operator.collect(panels.Kq[s]))
-            bp[s::count] = potential.operator.restore_rows(panels.bp[s])
-            bq[s::count] = potential.operator.restore_rows(panels.bq[s])
-            if coupling is not None:
-                X.append(coupling.operator.collect(panels.X[s]))
+        for s, (stage, group) in enumerate(zip(self.stages, panels, strict=True)):
+            Kp.append(stage.K.collect(group.Kp))
+            Kq.append(stage.K.collect(group.Kq))
+            bp[s::count] = stage.K.restore_rows(group.bp)
+            bq[s::count] = stage.K.restore_rows(group.bq)
+            if stage.X is not None and group.X is not None:
+                X.append(stage.X.collect(group.X))
         if self.shared_x and len(X) > 1:
             X = [torch.stack(X).sum(0)]
         return Weights(Kp, Kq, bp, bq, X)
 
 
 class _Panels(NamedTuple):
-    """Per stage: Kp, bp, Kq, bq, X in panel order, (layers of the stage, ...)."""
+    """One stage's gradients in panel order: (layers of the stage, stored or rows); X one row if it is shared."""
 
-    Kp: list[Tensor]
-    bp: list[Tensor]
-    Kq: list[Tensor]
-    bq: list[Tensor]
-    X: list[Tensor]
+    Kp: Tensor
+    bp: Tensor
+    Kq: Tensor
+    bq: Tensor
+    X: Tensor | None
 
 
 class _SweepFunction(torch.autograd.Function):

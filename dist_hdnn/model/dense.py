@@ -13,7 +13,7 @@ from dist_hdnn.model.network import HDNN
 
 
 class DenseTwin(nn.Module):
-    """The same network as `net`, copied at the time of the call: weights (layers, n, n) and 0/1 masks, n = neurons / 2."""
+    """The same network as `net`, copied when made: weights (layers, n, n) and 0/1 masks, n = neurons / 2."""
 
     masks: Tensor
     x_masks: Tensor
@@ -21,7 +21,7 @@ class DenseTwin(nn.Module):
     def __init__(self, net: HDNN) -> None:
         super().__init__()
         self.step, self.layers = net.step, net.layers
-        self.sigma = net.sweep.stages[0][0].sigma.function
+        self.sigma = net.sweep.sigma.function
         self.p_columns, self.q_columns = torch.from_numpy(net.p_columns), torch.from_numpy(net.q_columns)
         self.Kp, self.Kq = (nn.Parameter(dense(net, which)) for which in ("Kp", "Kq"))
         self.register_buffer("masks", dense(net, "Kp", torch.ones_like))

@@ -9,6 +9,8 @@ Shapes: state (batch, neurons), columns agent by agent; labels (batch,).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,14 +18,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from dist_hdnn.layers.operators import offsets, ragged_ranges
+from dist_hdnn.model.initialization import Purpose, normal
 
 
 class SumReadout(nn.Module):
-    """scores = Σ over agents of W_i y_i, plus a bias; weights start at zero, so every start is the same."""
+    """scores = Σ over agents of W_i y_i, plus a bias; W ~ N(0, 1 / neurons), keyed by (seed, class, agent).
 
-    def __init__(self, widths: NDArray[np.int64], classes: int) -> None:
+    widths: neurons of every agent.
+    """
+
+    def __init__(self, widths: NDArray[np.int64], classes: int, seed: int = 0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(classes, int(widths.sum())))
+        self.weight = nn.Parameter(_initial(widths, classes, seed) / math.sqrt(widths.sum()))
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, state: Tensor) -> Tensor:
@@ -42,15 +48,16 @@ class SumReadout(nn.Module):
 class LocalReadout(nn.Module):
     """scores_i = W_i y_i + bias_i for every agent i, from its own block alone: no communication at all.
 
-    widths: neurons of every agent.
+    W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). widths: neurons of every agent.
     """
 
     padded_columns: Tensor
 
-    def __init__(self, widths: NDArray[np.int64], classes: int) -> None:
+    def __init__(self, widths: NDArray[np.int64], classes: int, seed: int = 0) -> None:
         super().__init__()
         self.agents, self.classes, self.equal = len(widths), classes, len(set(widths.tolist())) == 1
-        self.weight = nn.Parameter(torch.zeros(classes, int(widths.sum())))
+        scale = torch.from_numpy(np.repeat(widths, widths) ** -0.5).to(torch.get_default_dtype())
+        self.weight = nn.Parameter(_initial(widths, classes, seed) * scale)
         self.bias = nn.Parameter(torch.zeros(self.agents, classes))
         padded = np.full((self.agents, int(widths.max())), int(widths.sum()), dtype=np.int64)
         rows = np.repeat(np.arange(self.agents), widths)
@@ -77,6 +84,14 @@ class LocalReadout(nn.Module):
         votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
         tie_break = scores.softmax(dim=-1).mean(dim=1)  # in [0, 1), so it never outweighs a vote
         return (votes + 0.5 * tie_break).argmax(dim=-1)
+
+
+def _initial(widths: NDArray[np.int64], classes: int, seed: int) -> Tensor:
+    """Standard normal weights (classes, neurons), each a function of (seed, class, agent, neuron of the agent)."""
+    agents = np.repeat(np.arange(len(widths)), widths).astype(np.uint64)
+    neurons = ragged_ranges(np.zeros_like(widths), widths).astype(np.uint64)
+    rows = [normal(seed, Purpose.READOUT, 0, np.full_like(agents, c), agents, neurons) for c in range(classes)]
+    return torch.from_numpy(np.stack(rows)).to(torch.get_default_dtype())
 
 
 READOUTS: dict[str, type[SumReadout] | type[LocalReadout]] = {"sum": SumReadout, "local": LocalReadout}

@@ -1,4 +1,4 @@
-"""Who owns what and who talks to whom: communication graphs and block patterns. Pure data, no communication."""
+"""Who owns what and who talks to whom: graphs, block patterns, partitions and halos. Pure data, no communication."""
 
 from dist_hdnn.topology.families import (
     FAMILIES,
@@ -18,7 +18,18 @@ from dist_hdnn.topology.families import (
 )
 from dist_hdnn.topology.files import read_graph
 from dist_hdnn.topology.graphs import CommunicationGraph
+from dist_hdnn.topology.halo import (
+    Halo,
+    build_halo,
+    disagreement,
+    message_digests,
+    message_plan,
+    minimum_neurons_per_round,
+    plan_digest,
+)
 from dist_hdnn.topology.numbering import as_graph
+from dist_hdnn.topology.partition import Partition, describe_partition, from_mapping, make_partition
+from dist_hdnn.topology.partitioners import METHODS
 from dist_hdnn.topology.pattern_spec import build_pattern
 from dist_hdnn.topology.patterns import (
     BlockPattern,
@@ -35,26 +46,38 @@ from dist_hdnn.topology.reach import information_reach, reach_in_layers
 
 __all__ = [
     "FAMILIES",
+    "METHODS",
     "BlockPattern",
     "CommunicationGraph",
+    "Halo",
+    "Partition",
     "as_graph",
     "balanced_tree",
     "barabasi_albert",
     "block_diagonal",
+    "build_halo",
     "build_pattern",
     "complete",
     "dense",
+    "describe_partition",
+    "disagreement",
     "erdos_renyi",
     "exponential_ring",
+    "from_mapping",
     "from_matrix",
     "grid",
     "hops",
     "hypercube",
     "information_reach",
     "is_locally_computable",
+    "make_partition",
+    "message_digests",
+    "message_plan",
+    "minimum_neurons_per_round",
     "neighbours",
     "non_links",
     "path",
+    "plan_digest",
     "random_regular",
     "reach_in_layers",
     "read_graph",

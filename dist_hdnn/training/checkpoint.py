@@ -15,6 +15,8 @@ from dist_hdnn.training.classifier import AgentClassifier
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used: missing, damaged, or of another network."""
 
+    exit_code = 4
+
 
 def save_weights(model: AgentClassifier, path: Path) -> None:
     """Write every parameter of `model`; the file appears whole or not at all."""

@@ -18,11 +18,14 @@ from dist_hdnn.data.batches import batch_order
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.metrics import evaluate
 
+BETAS = (0.9, 0.95)  # a memory of 20 steps for the squares; with 1000 a first large gradient stalls weights for epochs
 Split = tuple[Tensor, Tensor]  # x (samples, features), labels (samples,)
 
 
 class NonFiniteError(ArithmeticError):
     """A loss that is not finite; the message names epoch, step and the first layer with a non-finite state."""
+
+    exit_code = 6
 
 
 @dataclass(frozen=True)
@@ -48,24 +51,24 @@ def train(
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    optimizer: Literal["adam", "adamw"] = "adam",
+    optimizer: Literal["adam", "adamw"] = "adamw",
     schedule: Literal["cosine", "constant"] = "cosine",
     weight_decay: float = 0.0,
     smoothness: float = 0.0,
-    readout_decay: float = 0.0,
     seed: int = 0,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda record: None,
 ) -> list[Epoch]:
     """Train `model` in place and return one record an epoch.
 
-    smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². readout_decay: weight of the readout's mean
-    square. on_step(step, loss) and on_epoch(record) are called as they happen. Raises NonFiniteError.
+    smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the readout's weights;
+    biases and the initial state do not decay. on_step(step, loss) and on_epoch(record) are called as they happen.
+    Raises NonFiniteError.
     """
     x, labels = training
     batches = math.ceil(len(x) / batch_size)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    adam = kinds[optimizer](model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    adam = kinds[optimizer](_groups(model, weight_decay), lr=learning_rate, betas=BETAS)
     rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: _rate(schedule, step, epochs * batches))
     history, step = [], 0
     for epoch in range(1, epochs + 1):
@@ -78,8 +81,6 @@ def train(
             objective = loss
             if smoothness:
                 objective = objective + smoothness * model.network.smoothness()
-            if readout_decay:
-                objective = objective + readout_decay * model.readout.weight.square().mean()
             value = float(objective.detach())
             step += 1
             if not math.isfinite(value):
@@ -105,6 +106,15 @@ def train(
         history.append(record)
         on_epoch(record)
     return history
+
+
+def _groups(model: AgentClassifier, weight_decay: float) -> list[dict[str, object]]:
+    """Parameters that decay (K, X, readout weights) and those that do not."""
+    network, readout = model.network, model.readout
+    decaying = [*network.Kp, *network.Kq, *network.X, readout.weight]
+    kept = {id(parameter) for parameter in decaying}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in kept]
+    return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _rate(schedule: str, step: int, steps: int) -> float:

@@ -6,6 +6,7 @@ import torch
 from networks import GRAPHS, quiet_graph, uneven_widths
 
 from dist_hdnn.layers.operators import BlockOperator, ragged_ranges
+from dist_hdnn.layers.products import BlockProducts, layer_panels, layer_weights
 from dist_hdnn.topology import neighbours
 
 
@@ -27,23 +28,26 @@ def matrix(operator: BlockOperator, weights: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_products_and_weight_gradient_equal_the_scalar_matrix(name: str, panel_rows: int) -> None:
     operator, batch = operator_for(name, panel_rows), 3
+    products = BlockProducts(operator, torch.empty(batch, 0, dtype=torch.float64))
     weights = torch.randn(2, operator.entries, dtype=torch.float64)
+    bias = torch.randn(2, operator.rows, dtype=torch.float64)
     x = torch.randn(operator.column_neurons, batch, dtype=torch.float64)
     z = torch.randn(operator.rows, batch, dtype=torch.float64)
-    order = operator.row_order
-    panels = operator.arrange(weights, torch.zeros(2, operator.stored, dtype=torch.float64))[1]
-    selected = operator.select(x, x.new_empty(operator.gathered, batch)).clone()
-    product = operator.product(panels, selected, z.new_empty(z.shape))
+    panels = operator.arrange(weights, torch.zeros(2, operator.stored, dtype=torch.float64))
+    layer = layer_weights(operator, panels, operator.order_rows(bias))[1]
+    columns, (rows, u) = products.select(x, products.selected), products.rows(2)
+    rows.flat.copy_(z[operator.row_order])
     dense = matrix(operator, weights[1])
-    torch.testing.assert_close(product, (dense @ x)[order], rtol=0, atol=1e-12)
-    scratch, out = x.new_empty(operator.gathered, batch), x.new_empty(x.shape)
-    transposed = operator.transposed(panels, z[order].contiguous(), scratch, out)
-    torch.testing.assert_close(transposed, dense.T @ z, rtol=0, atol=1e-12)
-    gradient = torch.ones(operator.stored, dtype=torch.float64)
-    operator.weight_gradient(z[order].contiguous(), selected, gradient, accumulate=False)
-    operator.weight_gradient(z[order].contiguous(), selected, gradient, accumulate=True)
+    products.affine(layer, columns, u)
+    torch.testing.assert_close(u.flat, (dense @ x + bias[1][:, None])[operator.row_order], rtol=0, atol=1e-12)
+    products.product(layer, columns, u)
+    torch.testing.assert_close(u.flat, (dense @ x)[operator.row_order], rtol=0, atol=1e-12)
+    torch.testing.assert_close(products.transposed(layer, rows), dense.T @ z, rtol=0, atol=1e-12)
+    gradient = torch.ones(1, operator.stored, dtype=torch.float64)
+    for accumulate in (False, True):
+        products.weight_gradient(rows, columns, layer_panels(operator, gradient)[0], accumulate)
     expected = 2 * (z @ x.T)[operator.pattern.scalar_rows(), operator.pattern.scalar_columns()]
-    torch.testing.assert_close(operator.collect(gradient[None])[0], expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(operator.collect(gradient)[0], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -45,7 +45,9 @@ def test_graphs_are_cycled_through_the_layers(shared_x: bool) -> None:
     placement = {"X": "block_diagonal"} if shared_x else {"K": "block_diagonal", "X": "neighbours"}
     net = network(graphs, width=uneven_widths(8), layers=7, shared_x=shared_x, **placement)
     assert largest_difference_to_twin(net) <= TOLERANCE
-    assert [len(net.layer_weights("Kp", j)) for j in range(3)] == [len(net.layer_weights("Kp", j + 3)) for j in range(3)]
+    assert [len(net.layer_weights("Kp", j)) for j in range(3)] == [
+        len(net.layer_weights("Kp", j + 3)) for j in range(3)
+    ]
 
 
 @pytest.mark.parametrize("name", ["H2_ring8", "H2_ring8_full", "H2"])

@@ -37,7 +37,7 @@ def run(model: AgentClassifier, **options: object) -> list[Epoch]:
 @pytest.mark.parametrize("readout", ["sum", "local"])
 def test_training_separates_two_blobs(readout: str) -> None:
     model = classifier(readout, learned=True)
-    history = run(model, smoothness=1e-3, readout_decay=1e-3)
+    history = run(model, smoothness=1e-3)
     assert [record.epoch for record in history] == [1, 2, 3, 4, 5]
     assert history[-1].step == 50
     assert history[-1].test_accuracy > 0.97

@@ -1,0 +1,140 @@
+"""The products of one block-sparse matrix bound to one batch: preallocated memory and ready-made views, no allocation.
+
+    product, affine      K x, K x + b      gather the columns, then batched GEMM
+    transposed           Kᵀ z              batched GEMM, then scatter-add
+    weight_gradient      z xᵀ, summed over the batch, on the pattern
+
+A tensor in row space or gathered column space is kept as a flat (neurons, B) tensor and as one 3-D view per class of
+equal panels; the views are made once, because making them costs as much as a small GEMM.
+Shapes: B batch; per class (panels, rows, columns), (panels, columns, B), (panels, rows, B).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dist_hdnn.layers.operators import BlockOperator
+
+Views = tuple[Tensor, ...]  # one per class
+
+
+class Rows(NamedTuple):
+    """A tensor in row space, (rows, B), with its views (panels, rows, B)."""
+
+    flat: Tensor
+    classes: Views
+
+
+class Columns(NamedTuple):
+    """Gathered columns, (gathered, B), with views (panels, columns, B) and (panels, B, columns)."""
+
+    flat: Tensor
+    classes: Views
+    transposed: Views
+
+
+class BlockWeights(NamedTuple):
+    """One layer's panels: views (panels, rows, columns), the same transposed, and the bias (panels, rows, 1) if any."""
+
+    classes: Views
+    transposed: Views
+    bias: Views
+
+
+class BlockProducts:
+    """`operator` with the memory that a batch like `like` (batch, neurons) needs."""
+
+    def __init__(self, operator: BlockOperator, like: Tensor) -> None:
+        self.operator, self.batch = operator, like.shape[0]
+        self._like = like.new_empty(0)
+        self._index, self._in_order = operator.columns, operator.columns_in_order
+        self._known: dict[int, Columns] = {}  # views of column-space tensors that need no gather
+        self.selected, self.selected_adjoint = self._columns(), self._columns()
+        self._contributions = self._columns()
+        self.output = like.new_empty(operator.column_neurons, self.batch)  # column space: owned rows, then ghosts
+        if self._in_order:
+            self._contributions = self._views(self.output)
+
+    def rows(self, count: int = 1) -> list[Rows]:
+        """New tensors in row space, as rows of one allocation."""
+        flat = self._like.new_empty(count, self.operator.rows, self.batch).unbind(0)
+        return [Rows(tensor, self._split(tensor, [height for _, height, _ in self.operator.shapes])) for tensor in flat]
+
+    def select(self, x: Tensor, out: Columns) -> Columns:
+        """Gather the panels' columns from column space (column_neurons, B); without a copy where they lie in order.
+
+        x must be a tensor that lives as long as this object: its views are kept.
+        """
+        if self._in_order:
+            known = self._known.get(id(x))
+            if known is None:
+                known = self._known[id(x)] = self._views(x)  # holds x, so its id stays its own
+            return known
+        torch.index_select(x, 0, self._index, out=out.flat)
+        return out
+
+    def product(self, weights: BlockWeights, columns: Columns, out: Rows) -> None:
+        """K x."""
+        for w, x, u in zip(weights.classes, columns.classes, out.classes, strict=True):
+            torch.bmm(w, x, out=u)
+
+    def affine(self, weights: BlockWeights, columns: Columns, out: Rows) -> None:
+        """K x + b."""
+        for w, b, x, u in zip(weights.classes, weights.bias, columns.classes, out.classes, strict=True):
+            torch.baddbmm(b, w, x, out=u)
+
+    def transposed(self, weights: BlockWeights, rows: Rows) -> Tensor:
+        """Kᵀ z in column space, ghosts included: (column_neurons, B), valid until the next call."""
+        for w, z, x in zip(weights.transposed, rows.classes, self._contributions.classes, strict=True):
+            torch.bmm(w, z, out=x)
+        if not self._in_order:
+            self.output.zero_().index_add_(0, self._index, self._contributions.flat)
+        return self.output
+
+    def weight_gradient(self, rows: Rows, columns: Columns, out: Views, accumulate: bool) -> None:
+        """Rows ⊗ columns summed over the batch, written or added to the panels `out`."""
+        for z, x, gradient in zip(rows.classes, columns.transposed, out, strict=True):
+            if accumulate:
+                gradient.baddbmm_(z, x)
+            else:
+                torch.bmm(z, x, out=gradient)
+
+    def _columns(self) -> Columns:
+        return self._views(self._like.new_empty(0 if self._in_order else self.operator.gathered, self.batch))
+
+    def _views(self, flat: Tensor) -> Columns:
+        classes = self._split(flat, [width for _, _, width in self.operator.shapes]) if flat.shape[0] else ()
+        return Columns(flat, classes, tuple(view.transpose(1, 2) for view in classes))
+
+    def _split(self, flat: Tensor, sizes: list[int]) -> Views:
+        counts = [count for count, _, _ in self.operator.shapes]
+        parts = flat.split([count * size for count, size in zip(counts, sizes, strict=True)])
+        return tuple(part.view(count, size, self.batch) for part, count, size in zip(parts, counts, sizes, strict=True))
+
+
+def layer_panels(operator: BlockOperator, panels: Tensor) -> list[Views]:
+    """Panels (layers, stored) -> for every layer its views (panels, rows, columns), one per class."""
+    if not operator.shapes:
+        return [()] * len(panels)
+    sizes = [count * height * width for count, height, width in operator.shapes]
+    classes = [
+        part.view(len(panels), *shape).unbind(0)
+        for part, shape in zip(panels.split(sizes, dim=1), operator.shapes, strict=True)
+    ]
+    return list(zip(*classes, strict=True))
+
+
+def layer_weights(operator: BlockOperator, panels: Tensor, bias: Tensor | None = None) -> list[BlockWeights]:
+    """Panels (layers, stored), bias (layers, rows) in panel order -> every layer's weights."""
+    rows: list[Views] = [()] * len(panels)
+    if bias is not None:
+        counts = [count * height for count, height, _ in operator.shapes]
+        parts = zip(bias.split(counts, dim=1), operator.shapes, strict=True)
+        rows = list(zip(*(part.view(len(bias), shape[0], shape[1], 1).unbind(0) for part, shape in parts), strict=True))
+    return [
+        BlockWeights(classes, tuple(view.transpose(1, 2) for view in classes), b)
+        for classes, b in zip(layer_panels(operator, panels), rows, strict=True)
+    ]

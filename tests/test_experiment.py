@@ -1,0 +1,136 @@
+"""Whole runs: what a run directory holds, that a run repeats bit by bit, and that training is accurate and not chaotic."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from dist_hdnn import assembly, experiment
+from dist_hdnn.cli import main
+from dist_hdnn.config_file import read_config
+from dist_hdnn.training.loop import train
+from dist_hdnn.training.metrics import evaluate
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SHORT = ["--data.samples=400", "--train.epochs=2", "--network.layers=4", "--train.batch_size=50"]
+PROMISED = """status test_accuracy train_accuracy loss agents workers transport parameters layers steps seconds_per_step
+    peak_memory_bytes messages_per_step bytes_per_step non_neighbour_messages seed versions""".split()
+
+
+def short_run(directory: Path, *options: str) -> Path:
+    return experiment.train(read_config(CONFIGS / "swiss_roll_ring8.yaml", [*SHORT, f"--output={directory}", *options]))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return short_run(tmp_path_factory.mktemp("runs") / "local", "--readout.kind=local")
+
+
+def test_run_directory_holds_what_the_design_promises(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    assert set(PROMISED) <= summary.keys()
+    assert summary["status"] == "done"
+    assert summary["steps"] == 2 * 4
+    assert summary["messages_per_step"] == 2 * 4 * 4 * 16  # both sweeps, 4 layers, 4 rounds, 8 links both ways
+    assert summary["bytes_per_step"] == summary["messages_per_step"] * 50 * 4  # one neuron of 50 samples in float32
+    assert summary["non_neighbour_messages"] == 0
+    assert len(summary["agent_accuracy"]) == 8
+    assert summary["worst_agent_accuracy"] == min(summary["agent_accuracy"])
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [line["epoch"] for line in lines] == [1, 2] == [int(row["epoch"]) for row in rows]
+    assert lines[-1]["test_accuracy"] == summary["test_accuracy"]
+    for name in ("curves", "graph", "pattern", "decision"):
+        assert (run / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((run / "graph.json").read_text())["nodes"]) == 8
+    assert json.loads((run / "environment.json").read_text())["versions"]["torch"] == torch.__version__
+
+
+def test_config_of_a_run_reproduces_its_weights_bit_by_bit_in_another_process(run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dist_hdnn", "train", str(run / "config.yaml"), f"--output={tmp_path / 'again'}"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ})
+    assert finished.returncode == 0, finished.stderr
+    first, second = (load_file(path / experiment.FINAL) for path in (run, tmp_path / "again"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert "test accuracy" in finished.stdout and str(tmp_path / "again" / "plots") in finished.stdout
+
+
+def test_evaluate_repeats_the_accuracy_of_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    summary = json.loads((run / "summary.json").read_text())
+    assert result["test_accuracy"] == summary["test_accuracy"]
+    assert result["train_accuracy"] == summary["train_accuracy"]
+    assert result["test_agent_accuracy"] == summary["agent_accuracy"]
+
+
+def test_evaluate_of_a_damaged_run_exits_4_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = short_run(tmp_path / "run")
+    weights = directory / experiment.FINAL
+    weights.write_bytes(weights.read_bytes()[:-10])
+    capsys.readouterr()
+    assert main(["evaluate", str(directory)]) == 4
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_that_diverges_exits_6_and_says_so_in_its_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, output = str(CONFIGS / "swiss_roll_ring8.yaml"), tmp_path / "run"
+    assert main(["train", config, *SHORT, f"--output={output}", "--network.initial_scale=1e39"]) == 6
+    assert "epoch 1, step 1; first non-finite state: layer 1 of 4" in capsys.readouterr().err.splitlines()[-1]
+    assert json.loads((output / "summary.json").read_text())["status"] == "non-finite"
+
+
+def test_every_option_of_the_network_trains_and_evaluates(tmp_path: Path) -> None:
+    directory = short_run(
+        tmp_path / "run",
+        "--network.X.kind=neighbours",
+        "--network.K.kind=thinned",
+        "--network.width={0: 4, 1: 2, 2: 6, 3: 2, 4: 2, 5: 2, 6: 2, 7: 8}",
+        "--initial_state=learned",
+        "--network.activation=sigmoid",
+        "--train.optimizer=adam",
+        "--train.schedule=constant",
+        "--dtype=float64",
+        '--more_graphs=[{"family": "ring", "agents": 8}]',
+    )
+    result = experiment.evaluate(directory)
+    assert result["test_accuracy"] == json.loads((directory / "summary.json").read_text())["test_accuracy"]
+    assert yaml.safe_load((directory / "config.yaml").read_text())["network"]["width"][7] == 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_ring_of_8_reaches_99_9_percent_and_a_tiny_change_of_the_start_does_not_matter(tmp_path: Path) -> None:
+    """The published training moves by up to 20 points when its start changes by 1e-7."""
+    config = read_config(CONFIGS / "swiss_roll_ring8.yaml")
+    data = assembly.build_dataset(config.data)
+    training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
+    accuracies = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for change in (0.0, 1e-7):
+            model = assembly.build_classifier(config, data)
+            generator = torch.Generator().manual_seed(0)
+            with torch.no_grad():
+                for parameter in model.network.parameters():
+                    parameter.mul_(1 + change * torch.randn(parameter.shape, generator=generator))
+            recipe = {key: value for key, value in vars(config.train).items() if key != "threads"}
+            train(model, training, test, seed=config.seed, **recipe)
+            accuracies.append(evaluate(model, *test).accuracy)
+    finally:
+        torch.set_num_threads(threads)
+    assert min(accuracies) >= 0.999, accuracies
+    assert np.ptp(accuracies) <= 0.001, accuracies
