@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dist_hdnn.config import FAMILY_OPTIONS, Config, DataConfig, GraphConfig, PatternConfig
 from dist_hdnn.data import TOYS, Dataset, InitialState, Sensor, SensorMap, default_sensors, read_dataset
-from dist_hdnn.model.network import HDNN, agent_widths
+from dist_hdnn.model.arguments import agent_widths
+from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import READOUTS
 from dist_hdnn.topology import FAMILIES, BlockPattern, CommunicationGraph, block_diagonal, build_pattern, read_graph
 from dist_hdnn.training.classifier import AgentClassifier

@@ -182,6 +182,16 @@ class TrainConfig:
 
 
 @dataclass
+class PartitionConfig:
+    """Which worker owns which agent."""
+
+    method: Literal["contiguous", "round_robin", "spectral", "greedy", "metis", "given"] = "contiguous"
+    """contiguous: runs of agent numbers; metis needs the extra dist_hdnn[partition]; given: by owners"""
+    owners: dict[str, int] | None = None
+    """agent -> worker, for method=given"""
+
+
+@dataclass
 class Config:
     """Everything that defines a run."""
 
@@ -206,6 +216,15 @@ class Config:
     """state of the neurons that no sensor feeds"""
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    workers: int | None = None
+    """workers to start on this machine (default: as many as torchrun, mpiexec or srun started, else one)"""
+    transport: Literal["threads", "gloo", "nccl", "mpi"] | None = None
+    """how workers talk (default: mpi under mpiexec and srun, else gloo)"""
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    deterministic: bool = False
+    """the same bits whatever the number of workers, for more bytes and time"""
+    timeout: float = 120.0
+    """seconds a worker waits for another before the job ends"""
 
 
 def validate(config: Config) -> None:
@@ -247,6 +266,8 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _at_least("data.noise", data.noise, 0)
     yield from _at_least("data.seed", data.seed, 0)
     yield from _at_least("data.classes", data.classes, 2)
+    yield from _at_least("workers", config.workers, 1)
+    yield from _positive("timeout", config.timeout)
     if not 0 < data.test_fraction < 1:
         yield f"data.test_fraction: expected a number between 0 and 1, got {data.test_fraction:g}"
     yield from _at_least("train.epochs", train.epochs, 1)
@@ -274,6 +295,9 @@ def _words(config: Config) -> Iterator[str]:
         yield "output: expected the path of a run directory, got an empty text; leave it out for runs/<name>/<time>"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", config.device):
         yield f"device: expected cpu, cuda or cuda:<number>, got {config.device!r}"
+    if (config.partition.method == "given") != (config.partition.owners is not None):
+        got = f"method={config.partition.method}, owners {'given' if config.partition.owners else 'not given'}"
+        yield f"partition: expected owners with method=given and only there, got {got}; give both or neither"
     if config.data.name == "file" and not config.data.file:
         yield "data.file: expected the path of a .csv or .npz file because data.name is file, got none; set data.file"
     if config.data.file and config.data.name != "file":

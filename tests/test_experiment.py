@@ -1,4 +1,4 @@
-"""Whole runs: what a run directory holds, that a run repeats bit by bit, and that training is accurate and not chaotic."""
+"""Whole runs: what a run directory holds, that it repeats bit by bit, that training is accurate and not chaotic."""
 
 import csv
 import json

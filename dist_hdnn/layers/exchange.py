@@ -3,21 +3,25 @@
     gather       owned slices           -> owned slices + ghosts    neighbour slices come in
     scatter_add  owned slices + ghosts  -> owned slices             contributions go out, their owners sum them
 
-Each is the transpose of the other, so each is the other's backward pass. Both work in place on one buffer whose first
+Each is the transpose of the other, so each is the other's backward pass. Both work in place on one tensor whose first
 rows are the owned neurons and whose last rows are the ghosts.
 Shapes: (owned + ghost neurons, batch); rows are neurons, so a slice is contiguous.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.topology import BlockPattern, CommunicationGraph, non_links
+from dist_hdnn.layers.operators import offsets, ragged_ranges
+from dist_hdnn.topology import BlockPattern, Halo
+from dist_hdnn.transport import Channel, Ledger, Transport
+
+IntArray = NDArray[np.int64]
 
 
 class Exchange(Protocol):
@@ -30,53 +34,128 @@ class Exchange(Protocol):
         """Add the ghost rows of `slices` to their owners' rows."""
 
 
-@dataclass
 class SimulatedExchange:
-    """All agents in one process: there are no ghosts, so nothing moves, but every round is counted.
+    """All agents in one process: there are no ghosts, so nothing moves, but every round is booked.
 
-    What is counted is what the same agents would send on a network of their own: in a round each agent's slice goes
-    once over every directed off-diagonal entry of the pattern.
-
+    What is booked is what the same agents would send on a network of their own, one agent a worker: in a round each
+    agent's slice goes once over every directed off-diagonal entry of the pattern.
     slice_neurons: neurons of each agent's slice (half its width), (agents,).
     """
 
-    pattern: BlockPattern
-    graph: CommunicationGraph
-    slice_neurons: np.ndarray
-    rounds: Counter[str] = field(default_factory=Counter)  # by phase
-    columns: int = 0  # samples of all rounds together
-    element_size: int = 0
-
-    def __post_init__(self) -> None:
-        rows, columns = self.pattern.rows(), self.pattern.columns
+    def __init__(self, pattern: BlockPattern, slice_neurons: IntArray, ledger: Ledger) -> None:
+        rows, columns = pattern.rows(), pattern.columns
         between = rows != columns
-        self.messages_per_round = int(between.sum())
-        self.neurons_per_round = int(self.slice_neurons[columns[between]].sum())
-        self.non_links_per_round = len(non_links(self.pattern, self.graph))
+        reader, owner = rows[between], columns[between]
+        self.ledger = ledger
+        self.idle = not between.any()
+        self.gathering = ledger.register(owner, reader, slice_neurons[owner])
+        self.scattering = ledger.register(reader, owner, slice_neurons[owner])
 
     def gather(self, slices: Tensor, phase: str) -> None:
-        self._count(slices, phase)
+        if not self.idle:
+            self.ledger.book(self.gathering, phase, slices.shape[1], slices.element_size())
 
     def scatter_add(self, slices: Tensor, phase: str) -> None:
-        self._count(slices, phase)
+        if not self.idle:
+            self.ledger.book(self.scattering, phase, slices.shape[1], slices.element_size())
 
-    def _count(self, slices: Tensor, phase: str) -> None:
-        if self.messages_per_round:
-            self.rounds[phase] += 1
-            self.columns += slices.shape[1]
-            self.element_size = slices.element_size()
 
-    def traffic(self) -> dict[str, int]:
-        """Messages, bytes and messages between agents that are not linked, since the last `reset`."""
-        rounds = self.rounds.total()
-        return {
-            "rounds": rounds,
-            "messages": rounds * self.messages_per_round,
-            "bytes": self.neurons_per_round * self.columns * self.element_size,
-            "non_neighbour_messages": rounds * self.non_links_per_round,
-        }
+class _Buffers(NamedTuple):
+    """Memory and channels of one batch size, dtype and device; `own` holds slices of mine, `ghosts` those of others."""
 
-    def reset(self) -> None:
-        """Start counting anew."""
-        self.rounds.clear()
-        self.columns = 0
+    own: Tensor
+    ghosts: Tensor
+    gathering: Channel
+    scattering: Channel
+
+
+class HaloExchange:
+    """One worker's end: a slice goes to another worker once a round, however many agents there need it.
+
+    gather sends owned slices and receives ghosts; scatter_add sends the ghost rows, each already the sum of what this
+    worker's agents contribute, and adds what arrives, peer by peer in ascending order.
+    label: for error messages, such as "K".
+    """
+
+    def __init__(
+        self,
+        halo: Halo,
+        pattern: BlockPattern,
+        owners: IntArray,
+        slice_neurons: IntArray,
+        transport: Transport,
+        ledger: Ledger,
+        label: str,
+    ) -> None:
+        self.transport, self.ledger, self.label = transport, ledger, label
+        own = slice_neurons[halo.owned]
+        self.owned = int(own.sum())
+        starts = dict(zip(halo.owned.tolist(), offsets(own)[:-1].tolist(), strict=True))
+        sent = [agent for _, agents in halo.send for agent in agents.tolist()]
+        rows = ragged_ranges(np.array([starts[agent] for agent in sent], np.int64), slice_neurons[sent])
+        self.rows = torch.from_numpy(rows)
+        self.sends = [(peer, int(slice_neurons[agents].sum())) for peer, agents in halo.send]
+        self.receives = [(peer, int(slice_neurons[agents].sum())) for peer, agents in halo.receive]
+        self.idle = not (self.sends or self.receives)
+        self._buffers: dict[tuple[object, ...], _Buffers] = {}
+        self._register(halo, pattern, owners, slice_neurons)
+
+    def gather(self, slices: Tensor, phase: str) -> None:
+        if self.idle:
+            return
+        buffers = self._at(slices)
+        torch.index_select(slices, 0, self.rows, out=buffers.own)
+        buffers.gathering.start()
+        buffers.gathering.wait()
+        slices[self.owned :].copy_(buffers.ghosts)
+        self.ledger.book(self.gathering, phase, slices.shape[1], slices.element_size())
+
+    def scatter_add(self, slices: Tensor, phase: str) -> None:
+        if self.idle:
+            return
+        buffers = self._at(slices)
+        buffers.ghosts.copy_(slices[self.owned :])
+        buffers.scattering.start()
+        buffers.scattering.wait()
+        slices[: self.owned].index_add_(0, self.rows, buffers.own)
+        self.ledger.book(self.scattering, phase, slices.shape[1], slices.element_size())
+
+    def _at(self, slices: Tensor) -> _Buffers:
+        """Buffers for tensors like this one; made by all workers in the same order, because they sweep in step."""
+        key = slices.shape[1], slices.dtype, slices.device
+        buffers = self._buffers.get(key)
+        if buffers is None:
+            self.rows = self.rows.to(slices.device)
+            own = slices.new_empty(len(self.rows), slices.shape[1])
+            ghosts = slices.new_empty(sum(count for _, count in self.receives), slices.shape[1])
+            sends, receives = _by_peer(own, self.sends), _by_peer(ghosts, self.receives)
+            buffers = self._buffers[key] = _Buffers(
+                own,
+                ghosts,
+                self.transport.channel(sends, receives, f"{self.label} gather"),
+                self.transport.channel(receives, sends, f"{self.label} scatter-add"),
+            )
+        return buffers
+
+    def _register(self, halo: Halo, pattern: BlockPattern, owners: IntArray, slice_neurons: IntArray) -> None:
+        """Tell the ledger what this worker sends in a round, between workers and between agents."""
+        rows, columns = pattern.rows(), pattern.columns
+        crossing = owners[rows] != owners[columns]
+        rows, columns = rows[crossing], columns[crossing]
+        me = halo.worker
+        own_slice, own_row = owners[columns] == me, owners[rows] == me
+
+        def register(messages: list[tuple[int, int]], sender: IntArray, receiver: IntArray, slices: IntArray) -> int:
+            peers, neurons = zip(*messages, strict=True) if messages else ((), ())
+            agents = (sender, receiver, slice_neurons[slices])
+            return self.ledger.register([me] * len(peers), peers, neurons, agents)
+
+        mine = columns[own_slice]
+        self.gathering = register(self.sends, mine, rows[own_slice], mine)
+        self.scattering = register(self.receives, rows[own_row], columns[own_row], columns[own_row])
+
+
+def _by_peer(buffer: Tensor, counts: list[tuple[int, int]]) -> list[tuple[int, Tensor]]:
+    """A buffer's rows dealt out to peers: views of (count, batch) each."""
+    parts = buffer.split([count for _, count in counts]) if counts else ()
+    return [(peer, part) for (peer, _), part in zip(counts, parts, strict=True)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,13 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dist_hdnn.layers.activations import activation as named_activation
-from dist_hdnn.layers.exchange import SimulatedExchange
-from dist_hdnn.layers.operators import BlockOperator, ScalarPattern, offsets, ragged_ranges
+from dist_hdnn.layers.operators import ScalarPattern, offsets, ragged_ranges
 from dist_hdnn.layers.sweep import Sweep, Weights
 from dist_hdnn.layers.workspace import Stage
+from dist_hdnn.model.arguments import agent_widths, is_identity, list_of_graphs
 from dist_hdnn.model.initialization import Purpose, normal, normal_blocks
+from dist_hdnn.model.ownership import Ownership, share_state
 from dist_hdnn.model.regularization import smoothness
-from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph, build_pattern, information_reach, non_links
+from dist_hdnn.topology import Partition, build_pattern, information_reach, non_links
+from dist_hdnn.transport import Transport
 
 IntArray = NDArray[np.int64]
 INITIAL_SCALE = 1.2  # standard deviation of K times the square root of its row length; over time 8 (16 layers of 0.5)
@@ -44,6 +45,9 @@ class HDNN(nn.Module):
     K, X: patterns R and T: "neighbours", "block_diagonal", "dense", "hops=k", a mapping such as
         {"kind": "thinned", "keep": 0.5}, a BlockPattern or a 0/1 matrix. X may be "identity": fixed, no weights.
     shared_x: one X for all layers; needed for the bound on products of layer Jacobians.
+    workers, partition: this worker's transport, and which worker owns which agent: a method ("contiguous", "metis"),
+        a mapping or a Partition. The state then has the columns of the owned agents only (`owned`), forward and
+        backward are collective, and so are `state_dict` and `load_state_dict`, which speak of the whole network.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths or patterns that do not fit.
@@ -63,27 +67,33 @@ class HDNN(nn.Module):
         initial_scale: float = INITIAL_SCALE,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        workers: Transport | None = None,
+        partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
     ) -> None:
         super().__init__()
         if layers < 1:
             raise ValueError(f"network.layers: expected at least 1, got {layers}. Set a positive number of layers.")
         if not (math.isfinite(step) and step > 0):
             raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
-        self.graphs = _graphs(graph)
+        self.graphs = list_of_graphs(graph)
         self.graph = self.graphs[0]
-        self.widths = agent_widths(self.graph, width)
-        self.halves = self.widths // 2
-        self.neurons, self.layers, self.step, self.seed = int(self.widths.sum()), layers, float(step), seed
+        self.layers, self.step, self.seed = layers, float(step), seed
         self.K_patterns = [build_pattern(g, K) for g in self.graphs]
-        self.X_patterns = None if _is_identity(X) else [build_pattern(g, X) for g in self.graphs]
+        self.X_patterns = None if is_identity(X) else [build_pattern(g, X) for g in self.graphs]
         self.shared_x = shared_x
         self._check_patterns()
-        self.exchanges: list[SimulatedExchange] = []
+        coupling = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
+        self.ownership = Ownership(self.graph, agent_widths(self.graph, width), workers, partition, coupling)
+        self.widths, self.halves = self.ownership.widths, self.ownership.halves
+        self.neurons = int(self.widths.sum())
         sigma = named_activation(activation)
-        stages = []
-        for s, g in enumerate(self.graphs):
-            X_part = (None, None) if self.X_patterns is None else self._operator(self.X_patterns[s], g)
-            stages.append(Stage(*self._operator(self.K_patterns[s], g), *X_part))
+        stages, self._column_agents = [], dict[tuple[str, int], IntArray]()
+        for s in range(len(self.graphs)):
+            K_operator, K_exchange, self._column_agents["K", s] = self.ownership.operator(self.K_patterns[s], "K")
+            X_operator, X_exchange = None, None
+            if self.X_patterns is not None:
+                X_operator, X_exchange, self._column_agents["X", s] = self.ownership.operator(self.X_patterns[s], "X")
+            stages.append(Stage(K_operator, K_exchange, X_operator, X_exchange))
         starts = offsets(self.widths)[:-1]
         self.p_columns = ragged_ranges(starts, self.halves)
         self.q_columns = ragged_ranges(starts + self.halves, self.halves)
@@ -135,27 +145,30 @@ class HDNN(nn.Module):
             stage, row = 0, 0
         return getattr(self, which)[stage][row]  # type: ignore[no-any-return]
 
+    @property
+    def owned(self) -> IntArray:
+        """The agents whose columns this worker's state has, ascending; all of them in one process."""
+        return self.ownership.agents
+
     def traffic(self) -> dict[str, int]:
-        """What the agents would have sent over their links since `reset_traffic`: rounds, messages, bytes, strays."""
-        total: Counter[str] = Counter()
-        for exchange in self.exchanges:
-            total.update(exchange.traffic())
-        return dict(total)
+        """What this worker has sent since `reset_traffic`: rounds, messages, bytes, and messages to non-neighbours.
+
+        In one process: what its agents would have sent, each on its own.
+        """
+        total = self.ownership.ledger.totals()["all"]
+        linked = sum(graph.adjacency().astype(np.int64) for graph in self.graphs)
+        owners = None if self.ownership.alone else self.ownership.partition.owners
+        strays = self.ownership.ledger.non_neighbour_messages(linked, owners)
+        return {name: total[name] for name in ("rounds", "messages", "bytes")} | {"non_neighbour_messages": strays}
 
     def reset_traffic(self) -> None:
         """Start counting messages anew."""
-        for exchange in self.exchanges:
-            exchange.reset()
+        self.ownership.ledger.reset()
 
     def extra_repr(self) -> str:
         return f"{self.graph.name}, {self.graph.agents} agents, {self.neurons} neurons, step={self.step}"
 
     # -- construction ------------------------------------------------------------------------------------------------
-
-    def _operator(self, pattern: BlockPattern, graph: CommunicationGraph) -> tuple[BlockOperator, SimulatedExchange]:
-        operator = BlockOperator(pattern.row_start, pattern.columns, self.halves, self.halves)
-        self.exchanges.append(SimulatedExchange(pattern, graph, self.halves))
-        return operator, self.exchanges[-1]
 
     def _scalar_pattern(self, which: str, stage: int) -> ScalarPattern:
         operator = self.sweep.stages[stage].X if which == "X" else self.sweep.stages[stage].K
@@ -164,7 +177,7 @@ class HDNN(nn.Module):
 
     def _make_parameters(self, scale: float, dtype: torch.dtype) -> None:
         """Draw every weight from its key; rows of K have length Σ columns, so Kp x starts with variance scale²."""
-        agents = np.arange(self.graph.agents, dtype=np.uint64)
+        agents = self.ownership.agents.astype(np.uint64)
         stages = len(self.graphs)
         self.Kp, self.Kq, self.X = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         half = int(self.halves.sum())
@@ -173,7 +186,8 @@ class HDNN(nn.Module):
             pattern = self._scalar_pattern(which, stage)
             rows = pattern.scalar_rows()
             length = np.bincount(rows, minlength=half)[rows]
-            values = [normal_blocks(self.seed, purpose, j, pattern, agents, agents) for j in layers]
+            columns = self._column_agents[which[0], stage].astype(np.uint64)
+            values = [normal_blocks(self.seed, purpose, j, pattern, agents, columns) for j in layers]
             return torch.from_numpy(np.stack(values) * (scale / np.sqrt(length))).to(dtype)
 
         for s in range(stages):
@@ -193,14 +207,31 @@ class HDNN(nn.Module):
             return nn.Parameter(torch.from_numpy(INITIAL_BIAS * np.stack(values)).to(dtype))
 
         self.bp, self.bq = bias(Purpose.BIAS_P), bias(Purpose.BIAS_Q)
+        self._share_state()
+
+    def _share_state(self) -> None:
+        """`state_dict` shows global weights in canonical order, whatever this worker owns of them."""
+        rows = self.ownership.shard_of_agents(self.ownership.all_halves, dimension=1)
+        self.shards = {"bp": rows, "bq": rows}
+        for s, pattern in enumerate(self.K_patterns):
+            self.shards |= {f"{name}.{s}": self.ownership.shard_of_pattern(pattern) for name in ("Kp", "Kq")}
+        for s in range(len(self.X)):
+            assert self.X_patterns is not None, "only a pattern makes weights of X"
+            self.shards[f"X.{s}"] = self.ownership.shard_of_pattern(self.X_patterns[s])
+        share_state(self, self.ownership, self.shards)
 
     def _make_union(self) -> None:
         """Places of every stage's weights in the union of the patterns, for the smoothness of cycled graphs."""
         if len(self.graphs) == 1:
             return
-        patterns = [self._scalar_pattern("Kp", s) for s in range(len(self.graphs))]
-        half = int(self.halves.sum())
-        keys = [pattern.scalar_rows() * half + pattern.scalar_columns() for pattern in patterns]
+        starts = offsets(self.ownership.all_halves)
+        keys = []
+        for s in range(len(self.graphs)):
+            pattern = self._scalar_pattern("Kp", s)
+            columns = pattern.expand(
+                starts[self._column_agents["K", s]][pattern.columns]
+            )  # global, unlike ghosts' rows
+            keys.append(pattern.scalar_rows() * starts[-1] + columns)
         union = np.unique(np.concatenate(keys))
         for s, key in enumerate(keys):
             self.register_buffer(f"union{s}", torch.from_numpy(np.searchsorted(union, key)), persistent=False)
@@ -255,48 +286,3 @@ class HDNN(nn.Module):
                 f"HDNN: expected a state of {self.bp.dtype} on {self.bp.device}, got {y.dtype} on {y.device}. "
                 "Convert one of them with .to(...)."
             )
-
-
-def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int]) -> IntArray:
-    """Neurons of every agent, (agents,), from one even number or a mapping agent -> even number that names every agent.
-
-    Raises ValueError for an odd, zero or negative width, an unknown agent, or an agent without a width.
-    """
-    if isinstance(width, Mapping):
-        widths = np.zeros(graph.agents, dtype=np.int64)
-        for agent, value in width.items():
-            widths[graph.index_of(agent)] = _checked_width(value, f"agent {agent}")
-        if not widths.all():
-            missing = [graph.names[i] for i in np.flatnonzero(widths == 0)[:5]]
-            raise ValueError(
-                f"network.width: expected a width for each of the {graph.agents} agents, got none for "
-                f"{(widths == 0).sum()} of them, first {', '.join(missing)}. Add them, or give one number for all."
-            )
-        return widths
-    return np.full(graph.agents, _checked_width(width, "every agent"), dtype=np.int64)
-
-
-def _checked_width(value: int, who: str) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 2 or value % 2:
-        raise ValueError(
-            f"network.width: expected an even number of neurons, at least 2, for {who} (half are p, half are q), "
-            f"got {value}. Use {max(2, int(value) + 1)} for example."
-        )
-    return int(value)
-
-
-def _graphs(graph: Any) -> list[CommunicationGraph]:
-    graphs = [as_graph(g) for g in graph] if isinstance(graph, list | tuple) else [as_graph(graph)]
-    if not graphs:
-        raise ValueError("graph: expected at least one graph, got an empty list. Pass a graph such as ring(8).")
-    for other in graphs[1:]:
-        if other.names != graphs[0].names:
-            raise ValueError(
-                f"graph: expected graphs on the same agents, got {graphs[0].agents} agents in {graphs[0].name} and "
-                f"{other.agents} in {other.name}, or other names. Give every graph of the list the same nodes."
-            )
-    return graphs
-
-
-def _is_identity(spec: Any) -> bool:
-    return spec == "identity" if isinstance(spec, str) else isinstance(spec, Mapping) and spec.get("kind") == "identity"

@@ -1,0 +1,140 @@
+"""Who owns which agents, seen by one worker: the only place where a network learns that there are several.
+
+Everything a worker holds is a part of something global that exists nowhere: `Shard` says which part, and
+`share_state` lets `state_dict` speak in global tensors, the same whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dist_hdnn.layers.exchange import Exchange, HaloExchange, SimulatedExchange
+from dist_hdnn.layers.operators import BlockOperator, offsets, ragged_ranges
+from dist_hdnn.topology import (
+    BlockPattern,
+    CommunicationGraph,
+    Partition,
+    build_halo,
+    from_mapping,
+    make_partition,
+    minimum_neurons_per_round,
+)
+from dist_hdnn.transport import Ledger, Transport
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A worker's part of a global tensor: its indices along one dimension of a given global length."""
+
+    dimension: int
+    length: int
+    index: IntArray
+
+
+class Ownership:
+    """One worker's agents and its means to reach the others; without transport it owns all agents.
+
+    partition: a Partition, a method of `make_partition`, or a mapping agent -> worker.
+    agents: owned agents, ascending. widths, halves: neurons of the owned agents and half of them; all_widths,
+    all_halves: of every agent. ledger: what this worker has sent.
+    """
+
+    def __init__(
+        self,
+        graph: CommunicationGraph,
+        all_widths: IntArray,
+        transport: Transport | None = None,
+        partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
+        pattern: BlockPattern | None = None,
+    ) -> None:
+        self.graph, self.transport, self.ledger = graph, transport, Ledger()
+        self.rank, self.workers = (0, 1) if transport is None else (transport.rank, transport.size)
+        if isinstance(partition, str):
+            partition = make_partition(graph, self.workers, partition, all_widths, pattern)
+        elif not isinstance(partition, Partition):
+            partition = from_mapping(graph, partition, self.workers)
+        if partition.workers != self.workers or partition.agents != graph.agents:
+            raise ValueError(
+                f"partition: expected {graph.agents} agents on {self.workers} workers, got {partition.agents} on "
+                f"{partition.workers}. Make it for this graph and this number of workers."
+            )
+        self.partition = partition
+        self.agents = partition.owned(self.rank)
+        self.all_widths, self.all_halves = all_widths, all_widths // 2
+        self.widths, self.halves = all_widths[self.agents], self.all_halves[self.agents]
+
+    @property
+    def alone(self) -> bool:
+        """Whether this worker owns every agent."""
+        return self.workers == 1
+
+    def operator(self, pattern: BlockPattern, label: str) -> tuple[BlockOperator, Exchange, IntArray]:
+        """Plan and exchange of this worker's rows of a pattern, and the global number of each column agent."""
+        if self.alone:
+            operator = BlockOperator(pattern.row_start, pattern.columns, self.halves, self.halves)
+            return operator, SimulatedExchange(pattern, self.all_halves, self.ledger), self.agents
+        assert self.transport is not None, "several workers have a transport"
+        halo = build_halo(pattern, self.partition, self.rank)
+        operator = BlockOperator(halo.row_start, halo.columns, self.halves, self.all_halves[halo.agents])
+        owners = np.asarray(self.partition.owners)
+        exchange = HaloExchange(halo, pattern, owners, self.all_halves, self.transport, self.ledger, label)
+        return operator, exchange, halo.agents
+
+    def shard_of_pattern(self, pattern: BlockPattern) -> Shard:
+        """Where the weights of the owned rows lie among all weights of a pattern, (layers, entries) along entries."""
+        columns = np.bincount(pattern.rows(), self.all_halves[pattern.columns], pattern.agents).astype(np.int64)
+        return self.shard_of_agents(columns * self.all_halves, dimension=1)
+
+    def shard_of_agents(self, sizes: IntArray, dimension: int) -> Shard:
+        """Where the owned agents' parts lie when every agent has a run of `sizes` elements, agent by agent."""
+        starts = offsets(sizes)
+        index = ragged_ranges(starts[self.agents], sizes[self.agents])
+        return Shard(dimension, int(starts[-1]), index)
+
+    def minimum_bytes_per_round(self, pattern: BlockPattern, batch: int, element_size: int) -> int:
+        """Bytes that all workers together must send in a round of this pattern; none can send fewer."""
+        return minimum_neurons_per_round(pattern, self.partition, self.all_halves) * batch * element_size
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Ownership:
+        return self  # a copied network has the same workers
+
+
+def share_state(module: nn.Module, ownership: Ownership, shards: dict[str, Shard]) -> None:
+    """Make `state_dict` and `load_state_dict` of a module speak of global tensors; all workers call them together.
+
+    shards: for each parameter of which this worker holds a part, which part.
+    """
+    if ownership.alone:
+        return
+    transport = ownership.transport
+    assert transport is not None, "several workers have a transport"
+
+    def export(_: nn.Module, state: dict[str, Tensor], prefix: str, __: object) -> None:
+        for name, shard in shards.items():
+            part = state[prefix + name]
+            shape = list(part.shape)
+            shape[shard.dimension] = shard.length
+            whole = part.new_zeros(shape)
+            whole.index_copy_(shard.dimension, torch.from_numpy(shard.index).to(part.device), part)
+            transport.all_reduce(whole)
+            state[prefix + name] = whole
+
+    def slice_up(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+        for name, shard in shards.items():
+            whole = state.get(prefix + name)
+            if whole is not None and whole.shape[shard.dimension] == shard.length:
+                state[prefix + name] = whole.index_select(
+                    shard.dimension, torch.from_numpy(shard.index).to(whole.device)
+                )
+
+    module.register_state_dict_post_hook(export)
+    module.register_load_state_dict_pre_hook(slice_up)
