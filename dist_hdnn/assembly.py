@@ -18,9 +18,10 @@ from dist_hdnn.config import FAMILY_OPTIONS, Config, DataConfig, GraphConfig, Pa
 from dist_hdnn.data import TOYS, Dataset, InitialState, Sensor, SensorMap, default_sensors, read_dataset
 from dist_hdnn.model.arguments import agent_widths
 from dist_hdnn.model.network import HDNN
-from dist_hdnn.model.readout import READOUTS
+from dist_hdnn.model.readout import make_readout
 from dist_hdnn.topology import FAMILIES, BlockPattern, CommunicationGraph, block_diagonal, build_pattern, read_graph
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.transport import Transport
 
 
 def build_graphs(config: Config) -> list[CommunicationGraph]:
@@ -160,16 +161,13 @@ def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.
         return SensorMap(default_sensors(features, graph.agents, widths), widths, features)
     sensors = []
     for i, options in enumerate(config.sensors):
-        try:
-            agent = graph.index_of(options.agent)
-        except ValueError as error:
-            raise ValueError(f"sensors[{i}].agent: {error}") from error
+        agent = _agent(graph, options.agent, f"sensors[{i}].agent")
         sensors.append(Sensor(options.feature, agent, options.half, options.slot))
     return SensorMap(sensors, widths, features)
 
 
-def build_classifier(config: Config, data: Dataset) -> AgentClassifier:
-    """Sensors, network and readout of a config, on its device, with their initial values."""
+def build_classifier(config: Config, data: Dataset, transport: Transport | None = None) -> AgentClassifier:
+    """Sensors, network and readout of a config, on its device, with their initial values: this worker's part."""
     options, dtype, device = config.network, getattr(torch, config.dtype), build_device(config)
     graphs = build_graphs(config)
     network = HDNN(
@@ -184,11 +182,25 @@ def build_classifier(config: Config, data: Dataset) -> AgentClassifier:
         seed=config.seed,
         initial_scale=options.initial_scale,
         dtype=dtype,
+        workers=transport,
+        partition=config.partition.owners or config.partition.method,
+        deterministic=config.deterministic,
     )
-    sensors = build_sensors(config, network.graph, network.widths, data.features)
-    readout = READOUTS[config.readout.kind](network.widths, data.classes, config.seed).to(dtype)
-    start = InitialState(network.neurons, sensors, dtype=dtype) if config.initial_state == "learned" else None
-    return AgentClassifier(sensors, network, readout, start).to(device)
+    sensors = build_sensors(config, network.graph, network.ownership.all_widths, data.features)
+    ownership = network.ownership
+    output_agents = [_agent(ownership.graph, agent, "readout.agents") for agent in config.readout.agents]
+    readout = make_readout(
+        config.readout.kind, ownership, data.classes, config.seed, config.readout.rounds, output_agents
+    ).to(dtype)
+    start = InitialState(sensors, ownership, dtype) if config.initial_state == "learned" else None
+    return AgentClassifier(sensors.restricted(network.owned), network, readout, start).to(device)
+
+
+def _agent(graph: CommunicationGraph, agent: int | str, key: str) -> int:
+    try:
+        return graph.index_of(agent)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 def build_device(config: Config) -> torch.device:

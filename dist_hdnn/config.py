@@ -155,8 +155,13 @@ class SensorConfig:
 class ReadoutConfig:
     """From the final state to a class."""
 
-    kind: Literal["sum", "local"] = "sum"
-    """sum: one linear map over all agents; local: every agent classifies from its own neurons"""
+    kind: Literal["sum", "local", "gossip", "agents"] = "sum"
+    """sum: one linear map over all agents; local: every agent classifies from its own neurons; gossip: and averages its
+    scores with its neighbours'; agents: only the designated ones classify"""
+    rounds: int = 4
+    """rounds of averaging of kind=gossip"""
+    agents: list[int | str] = field(default_factory=list)
+    """numbers or names of the agents of kind=agents"""
 
 
 @dataclass
@@ -266,6 +271,7 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _at_least("data.noise", data.noise, 0)
     yield from _at_least("data.seed", data.seed, 0)
     yield from _at_least("data.classes", data.classes, 2)
+    yield from _at_least("readout.rounds", config.readout.rounds, 0)
     yield from _at_least("workers", config.workers, 1)
     yield from _positive("timeout", config.timeout)
     if not 0 < data.test_fraction < 1:
@@ -295,6 +301,9 @@ def _words(config: Config) -> Iterator[str]:
         yield "output: expected the path of a run directory, got an empty text; leave it out for runs/<name>/<time>"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", config.device):
         yield f"device: expected cpu, cuda or cuda:<number>, got {config.device!r}"
+    if (config.readout.kind == "agents") != bool(config.readout.agents):
+        got = f"kind={config.readout.kind}, agents {config.readout.agents}"
+        yield f"readout: expected a list of agents with kind=agents and only there, got {got}; give both or neither"
     if (config.partition.method == "given") != (config.partition.owners is not None):
         got = f"method={config.partition.method}, owners {'given' if config.partition.owners else 'not given'}"
         yield f"partition: expected owners with method=given and only there, got {got}; give both or neither"

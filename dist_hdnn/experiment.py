@@ -6,10 +6,13 @@ import math
 import resource
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,17 +20,21 @@ from dist_hdnn import assembly
 from dist_hdnn.config import Config, validate
 from dist_hdnn.config_file import read_config
 from dist_hdnn.data import Dataset
+from dist_hdnn.handshake import shake_hands
 from dist_hdnn.inspection import inspect
+from dist_hdnn.model.readout import LocalReadout, summed
 from dist_hdnn.report import plot_curves, plot_decision, plot_graph, plot_pattern
 from dist_hdnn.report.progress import TrainingProgress
 from dist_hdnn.report.run_files import MetricsFiles, versions, write_start, write_summary
 from dist_hdnn.rundir import prepare_run_directory
+from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.checkpoint import load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.loop import Epoch, Split
+from dist_hdnn.training.loop import Epoch, NonFiniteError, Split
 from dist_hdnn.training.loop import train as train_classifier
 from dist_hdnn.training.metrics import Evaluation
 from dist_hdnn.training.metrics import evaluate as evaluate_classifier
+from dist_hdnn.transport import Transport
 
 __all__ = ["evaluate", "inspect", "train"]
 
@@ -35,54 +42,79 @@ FINAL = Path("checkpoints") / "final.safetensors"
 THREAD_WORK = 4_000_000  # multiplications of one product, about a millisecond of one core
 
 
-def train(config: Config) -> Path:
+def train(config: Config, transport: Transport | None = None) -> Path | None:
     """Train the network that a validated config describes; returns the run directory.
 
-    Everything is checked before the run directory is made, and that before the first step. Raises ValueError for bad
-    input, NonFiniteError, OSError when the disk fails.
+    Several workers call it together, each with its transport: worker 0 writes and returns the run directory, the others
+    return None. Everything is checked before the run directory is made, and that before the first step. Raises
+    ValueError for bad input, NonFiniteError, DisagreementError, TransportError, OSError when the disk fails.
     """
     data = assembly.build_dataset(config.data)
-    model = assembly.build_classifier(config, data)
+    model = assembly.build_classifier(config, data, transport)
+    network, options = model.network, config.train
+    if not network.ownership.alone:
+        assert transport is not None, "several workers have a transport"
+        shake_hands(transport, config, network, data)
     training, test = (split_tensors(config, data, which) for which in ("train", "test"))
-    directory = prepare_run_directory(config)
-    torch.set_num_threads(config.train.threads or _useful_threads(model, config.train.batch_size))
-    write_start(directory, model.network.graph, torch.get_num_threads(), config.device)
-    options = config.train
+    directory = prepare_run_directory(config) if network.ownership.rank == 0 else None
+    torch.set_num_threads(options.threads or _useful_threads(model, options.batch_size))
+    started, first_step = time.perf_counter(), dict[str, int]()
     steps = options.epochs * math.ceil(len(data.train_x) / options.batch_size)
-    metrics, traffic = MetricsFiles(directory), dict[str, int]()
-    started = time.perf_counter()
-    with TrainingProgress(config.name, options.epochs, steps) as progress:
+    with run_log(directory, config, network.graph, steps) as log:
 
         def on_step(step: int, loss: float) -> None:
             if step == 1:
-                traffic.update(model.network.traffic())
-            progress.step(step, loss)
+                first_step.update(network.traffic())
+            log.step(step, loss)
 
-        def on_epoch(record: Epoch) -> None:
-            metrics.write(record)
-            progress.epoch(record)
-
-        model.network.reset_traffic()
+        network.reset_traffic()
         recipe = {key: value for key, value in asdict(options).items() if key != "threads"}
+        history = train_classifier(
+            model, training, test, seed=config.seed, on_step=on_step, on_epoch=log.epoch, **recipe
+        )
+    weights = model.state_dict()
+    result = evaluate_classifier(model, *test)
+    summary = _summary(model, history, result, first_step)
+    if directory is None:
+        return None
+    save_weights(weights, directory / FINAL)
+    write_summary(directory, summary | _settings(config, transport, time.perf_counter() - started))
+    _draw(directory / "plots", config, data, history, result)
+    return directory
+
+
+@contextmanager
+def run_log(directory: Path | None, config: Config, graph: CommunicationGraph, steps: int) -> Iterator[RunLog]:
+    """Metrics files and progress of a run; of workers without a run directory, nothing."""
+    if directory is None:
+        yield RunLog(None, None)
+        return
+    write_start(directory, graph, torch.get_num_threads(), config.device)
+    with TrainingProgress(config.name, config.train.epochs, steps) as progress:
         try:
-            history = train_classifier(
-                model, training, test, seed=config.seed, on_step=on_step, on_epoch=on_epoch, **recipe
-            )
-        except ArithmeticError as error:
+            yield RunLog(MetricsFiles(directory), progress)
+        except NonFiniteError as error:
             write_summary(directory, {"status": "non-finite", "error": str(error), "seed": config.seed})
             raise
-    save_weights(model, directory / FINAL)
-    result = evaluate_classifier(model, *test)
-    summary = _summary(model, history, result, traffic) | {
-        "seconds": time.perf_counter() - started,
-        "seed": config.seed,
-        "dtype": config.dtype,
-        "device": config.device,
-        "versions": versions(),
-    }
-    write_summary(directory, summary)
-    _draw(directory / "plots", model, data, history, result)
-    return directory
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """Where a run's steps and epochs are told."""
+
+    metrics: MetricsFiles | None
+    progress: TrainingProgress | None
+
+    def step(self, step: int, loss: float) -> None:
+        """After every gradient step."""
+        if self.progress is not None:
+            self.progress.step(step, loss)
+
+    def epoch(self, record: Epoch) -> None:
+        """After every epoch."""
+        if self.metrics is not None and self.progress is not None:
+            self.metrics.write(record)
+            self.progress.epoch(record)
 
 
 def evaluate(run_directory: Path) -> dict[str, Any]:
@@ -126,10 +158,16 @@ def _agent_figures(result: Evaluation, prefix: str = "") -> dict[str, Any]:
 
 
 def _summary(
-    model: AgentClassifier, history: list[Epoch], result: Evaluation, traffic: dict[str, int]
+    model: AgentClassifier, history: list[Epoch], result: Evaluation, first_step: dict[str, int]
 ) -> dict[str, Any]:
-    """What summary.json promises; messages and bytes are those of the first training step, counted agent to agent."""
-    net, last = model.network, history[-1]
+    """What summary.json promises, summed over workers; messages and bytes are those of the first training step.
+
+    In one process they are what the agents would send, each on its own; else what the workers sent.
+    """
+    network, last = model.network, history[-1]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    counts = torch.tensor([*first_step.values(), parameters, _peak_memory()], dtype=torch.int64)
+    traffic = dict(zip([*first_step, "parameters", "memory"], summed(counts, network.ownership).tolist(), strict=True))
     seconds = sorted(record.seconds for record in history)[len(history) // 2] * len(history) / last.step
     return {
         "status": "done",
@@ -137,19 +175,29 @@ def _summary(
         "train_accuracy": last.train_accuracy,
         "loss": last.loss,
         **(_agent_figures(result) if result.per_agent is not None else {}),
-        "agents": net.graph.agents,
-        "links": len(net.graph.links),
-        "workers": 1,
-        "transport": "local",
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "layers": net.layers,
+        "agents": network.graph.agents,
+        "links": len(network.graph.links),
+        "parameters": traffic["parameters"],
+        "layers": network.layers,
         "epochs": last.epoch,
         "steps": last.step,
         "seconds_per_step": seconds,
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": traffic["memory"],
         "messages_per_step": traffic["messages"],
         "bytes_per_step": traffic["bytes"],
         "non_neighbour_messages": traffic["non_neighbour_messages"],
+    }
+
+
+def _settings(config: Config, transport: Transport | None, seconds: float) -> dict[str, Any]:
+    return {
+        "workers": 1 if transport is None else transport.size,
+        "transport": "local" if transport is None else transport.name,
+        "seconds": seconds,
+        "seed": config.seed,
+        "dtype": config.dtype,
+        "device": config.device,
+        "versions": versions(),
     }
 
 
@@ -158,19 +206,25 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _draw(plots: Path, model: AgentClassifier, data: Dataset, history: list[Epoch], result: Evaluation) -> None:
-    """Every picture of a run."""
-    net = model.network
+def _draw(plots: Path, config: Config, data: Dataset, history: list[Epoch], result: Evaluation) -> None:
+    """Every picture of a run, by one process that reads the weights back, whoever trained them."""
+    model = assembly.build_classifier(config, data)
+    load_weights(model, plots.parent / FINAL)
+    network = model.network
+    per_agent = None
+    if isinstance(model.readout, LocalReadout) and result.per_agent is not None:
+        per_agent = np.full(network.graph.agents, np.nan)
+        per_agent[model.readout.output_agents] = result.per_agent
     plot_curves([asdict(record) for record in history], plots / "curves.png")
-    plot_graph(net.graph, model.sensors, result.per_agent, plots / "graph.png", data.feature_names)
-    plot_pattern(net.K_patterns[0], plots / "pattern.png")
+    plot_graph(network.graph, model.sensors, per_agent, plots / "graph.png", data.feature_names)
+    plot_pattern(network.K_patterns[0], plots / "pattern.png")
     if data.features == 2:
         plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png")
 
 
 @torch.no_grad()
 def _probabilities(model: AgentClassifier, points: Any) -> Any:
-    """Points (n, 2) -> class shares (n, classes): softmax of the scores, with a local readout the agents' mean."""
+    """Points (n, 2) -> class shares (n, classes): softmax of the scores, with agents that classify, their mean."""
     parameter = model.network.bp
     scores: Tensor = model(torch.from_numpy(points).to(parameter.device, parameter.dtype))
     shares = scores.softmax(dim=-1)

@@ -71,7 +71,7 @@ def inspect(config: Config) -> dict[str, Any]:
             "name": config.name,
             **_stage_summary(stages[0]),
             "more_graphs": [_stage_summary(stage) for stage in stages[1:]],
-            "network": _network(config, stages, widths, data.classes),
+            "network": _network(config, stages, widths, data.classes, len(sensors.sensors)),
             "reach": _reach(config, stages[0]),
             "communication": _communication(config, stages, widths),
             "memory": {},
@@ -136,7 +136,9 @@ def _pattern_summary(pattern: BlockPattern, graph: CommunicationGraph) -> dict[s
     }
 
 
-def _network(config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int) -> dict[str, Any]:
+def _network(
+    config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int, sensors: int
+) -> dict[str, Any]:
     network = config.network
     return {
         "neurons": int(widths.sum()),
@@ -146,11 +148,13 @@ def _network(config: Config, stages: list[Stage], widths: NDArray[np.int64], cla
         "activation": network.activation,
         "X_trained": network.X.kind != "identity",
         "placement": [stage.placement for stage in stages] if len(stages) > 1 else stages[0].placement,
-        "parameters": _parameters(config, stages, widths, classes),
+        "parameters": _parameters(config, stages, widths, classes, sensors),
     }
 
 
-def _parameters(config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int) -> dict[str, int]:
+def _parameters(
+    config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int, sensors: int
+) -> dict[str, int]:
     """Trained numbers of each part of the network and its readout."""
     half = widths // 2
     layers = config.network.layers
@@ -162,10 +166,13 @@ def _parameters(config: Config, stages: list[Stage], widths: NDArray[np.int64], 
             count["X"] += uses * _block_numbers(stage.X, half)
     if config.network.X.kind != "identity" and config.network.shared_x:
         count["X"] = _block_numbers(stages[0].X, half)
-    biases = classes * (len(widths) if config.readout.kind == "local" else 1)
-    count["readout"] = classes * neurons + biases
+    outputs = widths
+    if config.readout.kind == "agents":
+        outputs = widths[np.unique([stages[0].graph.index_of(agent) for agent in config.readout.agents])]
+    biases = 1 if config.readout.kind == "sum" else len(outputs)
+    count["readout"] = classes * (int(outputs.sum()) + biases)
     if config.initial_state == "learned":
-        count["initial_state"] = neurons
+        count["initial_state"] = neurons - sensors
     return {**count, "total": sum(count.values())}
 
 

@@ -6,6 +6,7 @@ State columns go agent by agent, p before q: agent i of width w starts at column
 are p_i, the rest q_i; `slot` counts inside a half.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dist_hdnn.data.batches import checked_integer
+from dist_hdnn.model.ownership import Ownership, Shard, share_state
 
 HALVES = ("p", "q")
 
@@ -68,6 +70,25 @@ class SensorMap:
         self.feature_of_column = np.array([sensor.feature for sensor in self.sensors], dtype=np.int64)
         self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
+    def restricted(self, agents: npt.NDArray[np.int64]) -> "SensorMap":
+        """The sensors of these agents (ascending), on a state of their columns alone; the input keeps all features.
+
+        A checked map stays checked: features that others observe are nobody's here.
+        """
+        part = copy.copy(self)
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.widths)])
+        owner = np.searchsorted(starts, self.columns, side="right") - 1
+        mine = np.isin(owner, agents)
+        part.widths = self.widths[agents]
+        local = np.cumsum(part.widths) - part.widths
+        inside = self.columns[mine] - starts[owner[mine]]
+        part.columns = local[np.searchsorted(agents, owner[mine])] + inside
+        part.feature_of_column = self.feature_of_column[mine]
+        part.sensors = tuple(sensor for sensor, here in zip(self.sensors, mine, strict=True) if here)
+        part.neurons = int(part.widths.sum())
+        part._on_device = {}
+        return part
+
     def lift(self, x: Tensor, constant: Tensor | None = None) -> Tensor:
         """The first state of the network: (batch, features) -> (batch, neurons), differentiable in x and constant.
 
@@ -93,31 +114,29 @@ class SensorMap:
 
 
 class InitialState(nn.Module):
-    """A learned constant for the columns without a sensor: () -> (neurons,), zero at the start of training.
+    """A learned constant for the columns without a sensor: () -> (neurons of the owned agents,), zero at the start.
 
-    `value` (neurons - sensors,) holds only the free columns, in ascending order, so no parameter is dead weight; the
-    sensor columns of the output are zero and SensorMap.lift overwrites them.
+    sensors: of the whole network. `value` holds only the free columns of this worker, in ascending order, so no
+    parameter is dead weight; the sensor columns of the output are zero and SensorMap.lift overwrites them.
     """
 
     free: Tensor
 
-    def __init__(
-        self,
-        neurons: int,
-        sensors: SensorMap,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
+    def __init__(self, sensors: SensorMap, ownership: Ownership, dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        if neurons != sensors.neurons:
+        if not np.array_equal(sensors.widths, ownership.all_widths):
             raise ValueError(
-                f"initial state: expected {sensors.neurons} neurons as in the sensor map, got {neurons}; "
-                "build both from the same widths"
+                f"initial state: expected sensors on {len(ownership.all_widths)} agents of the network's widths, got a "
+                f"map on {len(sensors.widths)} agents or of other widths; build both from the same widths"
             )
-        self.neurons = neurons
-        free = np.setdiff1d(np.arange(neurons, dtype=np.int64), sensors.columns)
-        self.register_buffer("free", torch.from_numpy(free).to(device), persistent=False)
-        self.value = nn.Parameter(torch.zeros(len(free), dtype=dtype, device=device))
+        own = ownership.shard_of_agents(ownership.all_widths, dimension=0).index
+        everywhere = np.setdiff1d(np.arange(sensors.neurons, dtype=np.int64), sensors.columns)
+        mine = np.isin(everywhere, own)
+        self.neurons = len(own)
+        self.register_buffer("free", torch.from_numpy(np.searchsorted(own, everywhere[mine])), persistent=False)
+        self.value = nn.Parameter(torch.zeros(int(mine.sum()), dtype=dtype))
+        self.shards = {"value": Shard(0, len(everywhere), np.flatnonzero(mine))}
+        share_state(self, ownership, self.shards)
 
     def forward(self) -> Tensor:
         """(neurons,): the learned values in the free columns, zeros in the sensor columns."""

@@ -32,9 +32,7 @@ class PotentialGradient:
         self.exchange.gather(x, "forward")
         self.products.affine(weights, self.products.select(x, self.products.selected), argument)
         self.sigma.value(argument.flat, out=z.flat)
-        v = self.products.transposed(weights, z)
-        self.exchange.scatter_add(v, "forward")
-        return v
+        return self.products.transposed(weights, z, self.exchange, "forward")
 
     def adjoint(
         self,
@@ -59,9 +57,7 @@ class PotentialGradient:
         products.weight_gradient(z, dv_columns, gradient, accumulate=False)
         products.weight_gradient(self.w, x_columns, gradient, accumulate=True)
         torch.sum(self.w.flat, dim=1, out=bias_gradient)
-        dx = products.transposed(weights, self.w)
-        self.exchange.scatter_add(dx, "backward")
-        return dx
+        return products.transposed(weights, self.w, self.exchange, "backward")
 
 
 class Interconnection:
@@ -84,9 +80,7 @@ class Interconnection:
 
     def transposed(self, v: Tensor, weights: BlockWeights, phase: str) -> Tensor:
         """Xᵀ v: (rows, B) in canonical order -> column space, valid in its owned rows until the next call."""
-        columns = self.products.transposed(weights, self._in_panel_order(v))
-        self.exchange.scatter_add(columns, phase)
-        return columns
+        return self.products.transposed(weights, self._in_panel_order(v), self.exchange, phase)
 
     def accumulate_gradient(self, rows: Tensor, columns: Tensor, gradient: Views) -> None:
         """δX += rows ⊗ columns summed over the batch; the ghost rows of `columns` are already there."""

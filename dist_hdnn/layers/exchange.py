@@ -25,13 +25,21 @@ IntArray = NDArray[np.int64]
 
 
 class Exchange(Protocol):
-    """What the layers need of an exchange; `phase` ("forward" or "backward") says to which sweep a round is booked."""
+    """What the layers need of an exchange; `phase` ("forward" or "backward") says to which sweep a round is booked.
+
+    ordered: contributions are to be given one by one to `scatter_links` instead of summed to `scatter_add`.
+    """
+
+    ordered: bool
 
     def gather(self, slices: Tensor, phase: str) -> None:
         """Fill the ghost rows of `slices` with their owners' rows."""
 
     def scatter_add(self, slices: Tensor, phase: str) -> None:
         """Add the ghost rows of `slices` to their owners' rows."""
+
+    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
+        """Sum contributions (gathered, B), one run of rows per block, into the owned rows of `out`, in order."""
 
 
 class SimulatedExchange:
@@ -41,6 +49,8 @@ class SimulatedExchange:
     agent's slice goes once over every directed off-diagonal entry of the pattern.
     slice_neurons: neurons of each agent's slice (half its width), (agents,).
     """
+
+    ordered = False
 
     def __init__(self, pattern: BlockPattern, slice_neurons: IntArray, ledger: Ledger) -> None:
         rows, columns = pattern.rows(), pattern.columns
@@ -59,6 +69,9 @@ class SimulatedExchange:
         if not self.idle:
             self.ledger.book(self.scattering, phase, slices.shape[1], slices.element_size())
 
+    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
+        raise RuntimeError("this exchange sums before it sends, see scatter_add")
+
 
 class _Buffers(NamedTuple):
     """Memory and channels of one batch size, dtype and device; `own` holds slices of mine, `ghosts` those of others."""
@@ -76,6 +89,8 @@ class HaloExchange:
     worker's agents contribute, and adds what arrives, peer by peer in ascending order.
     label: for error messages, such as "K".
     """
+
+    ordered = False
 
     def __init__(
         self,
@@ -120,6 +135,9 @@ class HaloExchange:
         slices[: self.owned].index_add_(0, self.rows, buffers.own)
         self.ledger.book(self.scattering, phase, slices.shape[1], slices.element_size())
 
+    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
+        raise RuntimeError("this exchange sums before it sends, see scatter_add")
+
     def _at(self, slices: Tensor) -> _Buffers:
         """Buffers for tensors like this one; made by all workers in the same order, because they sweep in step."""
         key = slices.shape[1], slices.dtype, slices.device
@@ -128,7 +146,7 @@ class HaloExchange:
             self.rows = self.rows.to(slices.device)
             own = slices.new_empty(len(self.rows), slices.shape[1])
             ghosts = slices.new_empty(sum(count for _, count in self.receives), slices.shape[1])
-            sends, receives = _by_peer(own, self.sends), _by_peer(ghosts, self.receives)
+            sends, receives = deal(own, self.sends), deal(ghosts, self.receives)
             buffers = self._buffers[key] = _Buffers(
                 own,
                 ghosts,
@@ -155,7 +173,7 @@ class HaloExchange:
         self.scattering = register(self.receives, rows[own_row], columns[own_row], columns[own_row])
 
 
-def _by_peer(buffer: Tensor, counts: list[tuple[int, int]]) -> list[tuple[int, Tensor]]:
+def deal(buffer: Tensor, counts: list[tuple[int, int]]) -> list[tuple[int, Tensor]]:
     """A buffer's rows dealt out to peers: views of (count, batch) each."""
     parts = buffer.split([count for _, count in counts]) if counts else ()
     return [(peer, part) for (peer, _), part in zip(counts, parts, strict=True)]

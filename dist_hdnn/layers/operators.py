@@ -79,7 +79,9 @@ class BlockOperator(nn.Module):
 
     row_start, columns: block pattern in CSR, row agents (owned) x column agents (owned, then ghosts).
     row_sizes, column_sizes: neurons of each row and column agent.
-    panel_rows: neurons a panel may gather; 1 gives every agent its own panel (sums then depend on no grouping).
+    column_agents: global numbers of the column agents; None when they ascend.
+    ordered: every agent has its own panel, columns by ascending global number, nothing rounded up: sums then depend
+        neither on which worker computes them nor on what else it owns.
     """
 
     columns: Tensor
@@ -93,19 +95,23 @@ class BlockOperator(nn.Module):
         row_sizes: IntArray,
         column_sizes: IntArray,
         panel_rows: int = PANEL_ROWS,
+        column_agents: IntArray | None = None,
+        ordered: bool = False,
     ) -> None:
         super().__init__()
         self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes)
         self.rows, self.entries = int(row_sizes.sum()), self.pattern.entries
         self.column_neurons = int(column_sizes.sum())
-        plan = _panels(self.pattern, panel_rows)
+        order = np.arange(len(column_sizes)) if column_agents is None else np.argsort(column_agents)
+        plan = _Plan(self.pattern, 1, order, True) if ordered else _panels(self.pattern, panel_rows, order)
+        self.block_start = plan.block_start
         self.shapes = plan.shapes
         self.stored = plan.stored
         self.gathered = sum(count * columns for count, _, columns in self.shapes)
         self.register_buffer("columns", torch.from_numpy(plan.columns), persistent=False)
         self.register_buffer("positions", torch.from_numpy(plan.positions), persistent=False)
         self.register_buffer("row_order", torch.from_numpy(plan.row_order), persistent=False)
-        self.columns_in_order = _is_arange(plan.columns, self.column_neurons)
+        self.columns_in_order = not ordered and _is_arange(plan.columns, self.column_neurons)
         self.rows_in_order = _is_arange(plan.row_order, self.rows)
         self.stored_in_order = _is_arange(plan.positions, self.stored)
 
@@ -131,9 +137,12 @@ class BlockOperator(nn.Module):
 
 
 class _Plan:
-    """Panels of a pattern: class shapes and the index arrays between canonical and panel order."""
+    """Panels of a pattern: class shapes and the index arrays between canonical and panel order.
 
-    def __init__(self, pattern: ScalarPattern, panel_rows: int) -> None:
+    order: column agents in the order in which a panel shows them. exact: no column counts are rounded up.
+    """
+
+    def __init__(self, pattern: ScalarPattern, panel_rows: int, order: IntArray, exact: bool = False) -> None:
         agents = len(pattern.row_sizes)
         row_offset = offsets(pattern.row_sizes)
         panel_of = row_offset[:-1] // panel_rows if panel_rows > 1 else np.arange(agents)
@@ -142,12 +151,14 @@ class _Plan:
         heights = np.bincount(panel_of, pattern.row_sizes, count).astype(np.int64)
         # the union of column agents of each panel, ascending
         agents_seen = max(len(pattern.column_sizes), 1)
-        keys = panel_of[pattern.block_rows] * agents_seen + pattern.columns
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        keys = panel_of[pattern.block_rows] * agents_seen + rank[pattern.columns]
         union, inverse = np.unique(keys, return_inverse=True)
-        owner, column_agent = union // agents_seen, union % agents_seen
+        owner, column_agent = union // agents_seen, order[union % agents_seen]
         sizes = pattern.column_sizes[column_agent]
         widths = np.bincount(owner, sizes, count).astype(np.int64)
-        padded = _rounded(heights, widths)
+        padded = widths if exact else _rounded(heights, widths)
         # classes of equal shape, larger panels last; panels ascending inside a class
         order = np.lexsort((np.arange(count), padded, heights))
         shape_list, class_counts = np.unique(
@@ -168,6 +179,7 @@ class _Plan:
         self.columns = np.zeros(int(padded.sum()), dtype=np.int64)
         scalar_columns = ragged_ranges(offsets(pattern.column_sizes)[column_agent], sizes)
         self.columns[ragged_ranges(column_start[owner] + within, sizes)] = scalar_columns
+        self.block_start = (column_start[owner] + within)[inverse]  # first gathered row of every block
         # rows in panel order
         agent_order = np.argsort(place[panel_of], kind="stable")
         self.row_order = ragged_ranges(row_offset[:-1][agent_order], pattern.row_sizes[agent_order])
@@ -179,11 +191,11 @@ class _Plan:
         self.positions = row_base[scalar_rows] + pattern.expand(within[inverse])
 
 
-def _panels(pattern: ScalarPattern, panel_rows: int) -> _Plan:
-    plan = _Plan(pattern, panel_rows)
+def _panels(pattern: ScalarPattern, panel_rows: int, order: IntArray) -> _Plan:
+    plan = _Plan(pattern, panel_rows, order)
     while panel_rows > 1 and plan.stored > MAXIMUM_FILL * pattern.entries:
         panel_rows //= 2
-        plan = _Plan(pattern, panel_rows)
+        plan = _Plan(pattern, panel_rows, order)
     return plan
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.operators import BlockOperator
 
 Views = tuple[Tensor, ...]  # one per class
@@ -86,12 +87,16 @@ class BlockProducts:
         for w, b, x, u in zip(weights.classes, weights.bias, columns.classes, out.classes, strict=True):
             torch.baddbmm(b, w, x, out=u)
 
-    def transposed(self, weights: BlockWeights, rows: Rows) -> Tensor:
-        """Kᵀ z in column space, ghosts included: (column_neurons, B), valid until the next call."""
+    def transposed(self, weights: BlockWeights, rows: Rows, exchange: Exchange, phase: str) -> Tensor:
+        """Kᵀ z, contributions of other workers included: (column_neurons, B), valid in its owned rows for now."""
         for w, z, x in zip(weights.transposed, rows.classes, self._contributions.classes, strict=True):
             torch.bmm(w, z, out=x)
+        if exchange.ordered:
+            exchange.scatter_links(self._contributions.flat, self.output, phase)
+            return self.output
         if not self._in_order:
             self.output.zero_().index_add_(0, self._index, self._contributions.flat)
+        exchange.scatter_add(self.output, phase)
         return self.output
 
     def weight_gradient(self, rows: Rows, columns: Columns, out: Views, accumulate: bool) -> None:

@@ -78,6 +78,7 @@ class Sweep(nn.Module):
         self.register_buffer("p_columns", p_columns, persistent=False)
         self.register_buffer("q_columns", q_columns, persistent=False)
         self.pool = WorkspacePool()
+        self.last: Workspace | None = None  # of the last sweep with gradients, for `first_non_finite`
 
     def forward(self, y: Tensor, weights: Weights) -> Tensor:
         """y0 (batch, neurons) -> yN (batch, neurons)."""
@@ -100,6 +101,18 @@ class Sweep(nn.Module):
         states = torch.stack([self.unpack(p, q) for p, q in zip(workspace.p, workspace.q, strict=True)])
         self.pool.give_back(workspace)
         return states
+
+    def first_non_finite(self) -> int | None:
+        """The first layer of the last sweep with gradients whose state is not finite: 0 is the input, None all finite.
+
+        Looks at this worker's memory alone and sends nothing.
+        """
+        if self.last is None:
+            return None
+        for layer, (p, q) in enumerate(zip(self.last.p, self.last.q, strict=True)):
+            if not (p[: self.owned].isfinite().all() and q[: self.owned].isfinite().all()):
+                return layer
+        return None
 
     @torch.no_grad()
     def inverse(self, y: Tensor, weights: Weights) -> Tensor:
@@ -246,6 +259,7 @@ class _SweepFunction(torch.autograd.Function):
     def forward(ctx: Any, sweep: Sweep, y: Tensor, *flat: Tensor) -> Tensor:
         workspace = sweep.lease(y, store=True)
         sweep.run(y, Weights.from_flat(flat, len(sweep.stages)), workspace)
+        sweep.last = workspace
         ctx.sweep, ctx.workspace, ctx.ticket = sweep, workspace, workspace.ticket
         ctx.leased = True
         ctx.save_for_backward(y, *flat)

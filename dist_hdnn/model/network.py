@@ -48,6 +48,8 @@ class HDNN(nn.Module):
     workers, partition: this worker's transport, and which worker owns which agent: a method ("contiguous", "metis"),
         a mapping or a Partition. The state then has the columns of the owned agents only (`owned`), forward and
         backward are collective, and so are `state_dict` and `load_state_dict`, which speak of the whole network.
+    deterministic: the same bits whatever the number of workers, for more bytes and time. The matrix library has to
+        play along: set MKL_CBWR=AVX2,STRICT in the environment before PyTorch is loaded.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths or patterns that do not fit.
@@ -69,6 +71,7 @@ class HDNN(nn.Module):
         device: torch.device | str | None = None,
         workers: Transport | None = None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
+        deterministic: bool = False,
     ) -> None:
         super().__init__()
         if layers < 1:
@@ -83,7 +86,9 @@ class HDNN(nn.Module):
         self.shared_x = shared_x
         self._check_patterns()
         coupling = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
-        self.ownership = Ownership(self.graph, agent_widths(self.graph, width), workers, partition, coupling)
+        self.ownership = Ownership(
+            self.graph, agent_widths(self.graph, width), workers, partition, coupling, deterministic
+        )
         self.widths, self.halves = self.ownership.widths, self.ownership.halves
         self.neurons = int(self.widths.sum())
         sigma = named_activation(activation)

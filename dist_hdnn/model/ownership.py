@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dist_hdnn.layers.exchange import Exchange, HaloExchange, SimulatedExchange
 from dist_hdnn.layers.operators import BlockOperator, offsets, ragged_ranges
+from dist_hdnn.layers.ordered import OrderedExchange
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -44,6 +45,7 @@ class Ownership:
     """One worker's agents and its means to reach the others; without transport it owns all agents.
 
     partition: a Partition, a method of `make_partition`, or a mapping agent -> worker.
+    ordered: sums are made in ascending order of agents, whatever the partition (see `layers.ordered`).
     agents: owned agents, ascending. widths, halves: neurons of the owned agents and half of them; all_widths,
     all_halves: of every agent. ledger: what this worker has sent.
     """
@@ -55,8 +57,11 @@ class Ownership:
         transport: Transport | None = None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
         pattern: BlockPattern | None = None,
+        ordered: bool = False,
     ) -> None:
+        self.ordered = ordered
         self.graph, self.transport, self.ledger = graph, transport, Ledger()
+        self._collectives: dict[int, int] = {}
         self.rank, self.workers = (0, 1) if transport is None else (transport.rank, transport.size)
         if isinstance(partition, str):
             partition = make_partition(graph, self.workers, partition, all_widths, pattern)
@@ -77,17 +82,49 @@ class Ownership:
         """Whether this worker owns every agent."""
         return self.workers == 1
 
-    def operator(self, pattern: BlockPattern, label: str) -> tuple[BlockOperator, Exchange, IntArray]:
-        """Plan and exchange of this worker's rows of a pattern, and the global number of each column agent."""
-        if self.alone:
-            operator = BlockOperator(pattern.row_start, pattern.columns, self.halves, self.halves)
-            return operator, SimulatedExchange(pattern, self.all_halves, self.ledger), self.agents
-        assert self.transport is not None, "several workers have a transport"
-        halo = build_halo(pattern, self.partition, self.rank)
-        operator = BlockOperator(halo.row_start, halo.columns, self.halves, self.all_halves[halo.agents])
+    def operator(
+        self, pattern: BlockPattern, label: str, sizes: IntArray | None = None
+    ) -> tuple[BlockOperator, Exchange, IntArray]:
+        """Plan and exchange of this worker's rows of a pattern, and the global number of each column agent.
+
+        sizes: rows of every agent's slice, (agents,); None for half of its neurons. label: for error messages.
+        """
+        sizes = self.all_halves if sizes is None else sizes
+        own = sizes[self.agents]
         owners = np.asarray(self.partition.owners)
-        exchange = HaloExchange(halo, pattern, owners, self.all_halves, self.transport, self.ledger, label)
-        return operator, exchange, halo.agents
+        exchange: Exchange
+        if self.alone:
+            operator = BlockOperator(pattern.row_start, pattern.columns, own, own, ordered=self.ordered)
+            column_agents = self.agents
+            exchange = SimulatedExchange(pattern, sizes, self.ledger)
+        else:
+            assert self.transport is not None, "several workers have a transport"
+            halo = build_halo(pattern, self.partition, self.rank)
+            column_agents = halo.agents
+            operator = BlockOperator(
+                halo.row_start,
+                halo.columns,
+                own,
+                sizes[column_agents],
+                column_agents=column_agents,
+                ordered=self.ordered,
+            )
+            exchange = HaloExchange(halo, pattern, owners, sizes, self.transport, self.ledger, label)
+        if self.ordered:
+            transport = None if self.alone else self.transport
+            exchange = OrderedExchange(
+                exchange, operator, pattern, owners, sizes, column_agents, self.rank, transport, self.ledger, label
+            )
+        return operator, exchange, column_agents
+
+    def all_reduce(self, values: Tensor, phase: str) -> None:
+        """Sum `values` over all workers in place and book it; phase: "readout" or "metrics"."""
+        assert self.transport is not None, "several workers have a transport"
+        key = values.numel()
+        if key not in self._collectives:
+            self._collectives[key] = self.ledger.register_collective(self.rank, self.workers, key)
+        self.transport.all_reduce(values)
+        self.ledger.book(self._collectives[key], phase, 1, values.element_size())
 
     def shard_of_pattern(self, pattern: BlockPattern) -> Shard:
         """Where the weights of the owned rows lie among all weights of a pattern, (layers, entries) along entries."""

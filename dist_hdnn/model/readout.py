@@ -1,15 +1,20 @@
 """Readouts: from the last state to class scores.
 
-    sum      one linear map over all agents, that is a global sum of every agent's scores
-    local    every agent classifies from its own block; the loss is the agents' mean, the prediction their majority
+    sum      one linear map over all agents: a global sum of every agent's scores
+    local    every agent classifies from its own block; loss is the agents' mean, prediction their majority
+    agents   the same, by a few designated agents
+    gossip   every agent's scores, averaged with its neighbours' over some rounds before it decides
 
-Both hold one weight per class and neuron, (classes, neurons), and differ in what is summed.
-Shapes: state (batch, neurons), columns agent by agent; labels (batch,).
+All hold one weight per class and neuron, (classes, neurons), and differ in who combines what. `sum` needs one global
+sum per sweep, `gossip` neighbours, `local` and `agents` nobody.
+Shapes: state (batch, neurons of the owned agents), columns agent by agent; labels (batch,).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,27 +23,55 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from dist_hdnn.layers.operators import offsets, ragged_ranges
+from dist_hdnn.model.gossip import MetropolisAverage
 from dist_hdnn.model.initialization import Purpose, normal
+from dist_hdnn.model.ownership import Ownership, Shard, share_state
+
+IntArray = NDArray[np.int64]
 
 
 class SumReadout(nn.Module):
     """scores = Σ over agents of W_i y_i, plus a bias; W ~ N(0, 1 / neurons), keyed by (seed, class, agent).
 
-    widths: neurons of every agent.
+    The bias belongs to the worker of agent 0; elsewhere it is empty. In a deterministic network the agents' scores
+    are summed in ascending order, so that the bits do not depend on the workers.
     """
 
-    def __init__(self, widths: NDArray[np.int64], classes: int, seed: int = 0) -> None:
+    def __init__(self, ownership: Ownership, classes: int, seed: int = 0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(_initial(widths, classes, seed) / math.sqrt(widths.sum()))
-        self.bias = nn.Parameter(torch.zeros(classes))
+        self.ownership, self.classes = ownership, classes
+        scale = 1.0 / math.sqrt(ownership.all_widths.sum())
+        self.weight = nn.Parameter(_initial(ownership, ownership.agents, classes, seed) * scale)
+        owns_bias = 0 in ownership.agents
+        self.bias = nn.Parameter(torch.zeros(classes if owns_bias else 0))
+        self.blocks = AgentBlocks(ownership, ownership.agents)
+        bias = Shard(0, classes, np.arange(classes if owns_bias else 0))
+        self.shards = {"weight": ownership.shard_of_agents(ownership.all_widths, dimension=1), "bias": bias}
+        share_state(self, ownership, self.shards)
 
     def forward(self, state: Tensor) -> Tensor:
-        """(batch, neurons) -> scores (batch, classes)."""
-        return nn.functional.linear(state, self.weight, self.bias)
+        """(batch, neurons) -> scores (batch, classes), the same on all workers."""
+        if self.ownership.ordered:
+            return self._in_order(state)
+        scores = nn.functional.linear(state, self.weight, self.bias if len(self.bias) else None)
+        return all_reduced(scores, self.ownership)
+
+    def _in_order(self, state: Tensor) -> Tensor:
+        scores = torch.einsum("baw,caw->bac", self.blocks(state), self.blocks(self.weight))
+        if len(self.bias):
+            scores = torch.cat([scores[:, :1] + self.bias, scores[:, 1:]], dim=1)
+        index = torch.from_numpy(self.ownership.agents).to(state.device)
+        everyone = scores.new_zeros(len(state), self.ownership.graph.agents, self.classes)
+        everyone = all_reduced(everyone.index_copy(1, index, scores), self.ownership)
+        return everyone.sum(dim=1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy, a scalar."""
+        """Mean cross entropy, a scalar; the same on all workers."""
         return cross_entropy(scores, labels)
+
+    def reported_loss(self, loss: Tensor) -> float:
+        """The loss of the whole network from what `loss` gave here."""
+        return float(loss.detach())
 
     def predict(self, scores: Tensor) -> Tensor:
         """(batch, classes) -> class (batch,)."""
@@ -46,52 +79,164 @@ class SumReadout(nn.Module):
 
 
 class LocalReadout(nn.Module):
-    """scores_i = W_i y_i + bias_i for every agent i, from its own block alone: no communication at all.
+    """scores_i = W_i y_i + bias_i for every output agent i, from its own block alone: no communication at all.
 
-    W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). widths: neurons of every agent.
+    W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). output_agents: who classifies, global numbers;
+    None for every agent. Several workers: `loss` is this worker's share, `predict` a global count of votes.
     """
 
-    padded_columns: Tensor
-
-    def __init__(self, widths: NDArray[np.int64], classes: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        ownership: Ownership,
+        classes: int,
+        seed: int = 0,
+        output_agents: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
-        self.agents, self.classes, self.equal = len(widths), classes, len(set(widths.tolist())) == 1
+        self.ownership, self.classes = ownership, classes
+        everyone = np.arange(ownership.graph.agents)
+        self.output_agents = everyone if output_agents is None else np.unique(np.asarray(output_agents, np.int64))
+        self.agents = np.intersect1d(ownership.agents, self.output_agents)
+        widths = ownership.all_widths[self.agents]
         scale = torch.from_numpy(np.repeat(widths, widths) ** -0.5).to(torch.get_default_dtype())
-        self.weight = nn.Parameter(_initial(widths, classes, seed) * scale)
-        self.bias = nn.Parameter(torch.zeros(self.agents, classes))
-        padded = np.full((self.agents, int(widths.max())), int(widths.sum()), dtype=np.int64)
-        rows = np.repeat(np.arange(self.agents), widths)
-        padded[rows, ragged_ranges(np.zeros(self.agents, np.int64), widths)] = np.arange(int(offsets(widths)[-1]))
-        self.register_buffer("padded_columns", torch.from_numpy(padded), persistent=False)
+        self.weight = nn.Parameter(_initial(ownership, self.agents, classes, seed) * scale)
+        self.bias = nn.Parameter(torch.zeros(len(self.agents), classes))
+        self.blocks = AgentBlocks(ownership, self.agents)
+        self.weight_blocks = AgentBlocks(ownership, self.agents, of_agents_only=True)
+        self.places = np.searchsorted(self.output_agents, self.agents)
+        sizes = ownership.all_widths[self.output_agents]
+        index = ragged_ranges(offsets(sizes)[self.places], sizes[self.places])
+        self.shards = {
+            "weight": Shard(1, int(sizes.sum()), index),
+            "bias": Shard(0, len(self.output_agents), self.places),
+        }
+        share_state(self, ownership, self.shards)
 
     def forward(self, state: Tensor) -> Tensor:
-        """(batch, neurons) -> scores (batch, agents, classes)."""
-        blocks, weight = self._by_agent(state), self._by_agent(self.weight)
-        return torch.einsum("baw,caw->bac", blocks, weight) + self.bias
-
-    def _by_agent(self, columns: Tensor) -> Tensor:
-        """(rows, neurons) -> (rows, agents, neurons of the widest agent); narrower blocks are filled with zeros."""
-        if self.equal:
-            return columns.view(len(columns), self.agents, -1)
-        return nn.functional.pad(columns, (0, 1))[:, self.padded_columns]
+        """(batch, neurons) -> scores of this worker's output agents (batch, agents, classes)."""
+        return torch.einsum("baw,caw->bac", self.blocks(state), self.weight_blocks(self.weight)) + self.bias
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Mean over agents and samples of the cross entropy, a scalar."""
-        return cross_entropy(scores.flatten(0, 1), labels.repeat_interleave(self.agents))
+        """Mean cross entropy over all output agents and samples; on several workers, this worker's share of it."""
+        total = len(labels) * len(self.output_agents)
+        target = labels.repeat_interleave(scores.shape[1])
+        return cross_entropy(scores.flatten(0, 1), target, reduction="sum") / max(total, 1)
+
+    def reported_loss(self, loss: Tensor) -> float:
+        """The loss of the whole network: a global sum, booked as metrics."""
+        return float(summed(loss.detach().double().reshape(1), self.ownership))
 
     def predict(self, scores: Tensor) -> Tensor:
-        """Majority vote of the agents, (batch, agents, classes) -> (batch,); a tie goes to the larger summed score."""
+        """Majority vote of the output agents, (batch,); a tie goes to the larger mean share. Booked as metrics."""
         votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
-        tie_break = scores.softmax(dim=-1).mean(dim=1)  # in [0, 1), so it never outweighs a vote
-        return (votes + 0.5 * tie_break).argmax(dim=-1)
+        shares = scores.double().softmax(dim=-1).sum(dim=1) / len(self.output_agents)  # in [0, 1]: never outweighs one
+        return summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
 
 
-def _initial(widths: NDArray[np.int64], classes: int, seed: int) -> Tensor:
+class GossipReadout(LocalReadout):
+    """Every agent averages its scores with its neighbours' for some rounds, then decides as in `local`.
+
+    rounds: Metropolis averaging rounds; many of them approach the mean of a connected graph. Neighbours only.
+    """
+
+    def __init__(self, ownership: Ownership, classes: int, seed: int = 0, rounds: int = 4) -> None:
+        super().__init__(ownership, classes, seed)
+        self.average = MetropolisAverage(ownership, rounds)
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(batch, neurons) -> averaged scores of this worker's agents (batch, agents, classes)."""
+        averaged: Tensor = self.average(super().forward(state))
+        return averaged
+
+
+class AgentBlocks(nn.Module):
+    """(rows, neurons) -> (rows, agents, neurons of the widest agent of the network); narrower blocks end in zeros.
+
+    agents: the agents to show, global numbers. of_agents_only: the columns are those of these agents alone, not those
+    of all owned agents.
+    """
+
+    columns: Tensor
+
+    def __init__(self, ownership: Ownership, agents: IntArray, of_agents_only: bool = False) -> None:
+        super().__init__()
+        widths, widest = ownership.all_widths[agents], int(ownership.all_widths.max())
+        source = agents if of_agents_only else ownership.agents
+        starts = offsets(ownership.all_widths[source])
+        columns = np.full((len(agents), widest), int(starts[-1]), dtype=np.int64)
+        inside = ragged_ranges(np.zeros_like(widths), widths)
+        rows = np.repeat(np.arange(len(agents)), widths)
+        columns[rows, inside] = np.repeat(starts[np.searchsorted(source, agents)], widths) + inside
+        self.register_buffer("columns", torch.from_numpy(columns), persistent=False)
+        self.whole = bool((columns.ravel() == np.arange(columns.size)).all()) and columns.size == int(starts[-1])
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(rows, neurons) -> (rows, agents, widest)."""
+        if self.whole:
+            return values.view(len(values), *self.columns.shape)
+        return nn.functional.pad(values, (0, 1))[:, self.columns]
+
+
+class _AllReduce(torch.autograd.Function):
+    """forward: sum over all workers. backward: the gradient as it is, for all workers compute the same loss of it."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, ownership: Ownership) -> Tensor:
+        total = values.detach().clone()
+        ownership.all_reduce(total, "readout")
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def all_reduced(values: Tensor, ownership: Ownership) -> Tensor:
+    """The sum over all workers, differentiable; one global sum, booked as readout."""
+    if ownership.alone:
+        return values
+    total: Tensor = _AllReduce.apply(values, ownership)  # type: ignore[no-untyped-call]
+    return total
+
+
+def summed(values: Tensor, ownership: Ownership) -> Tensor:
+    """The sum over all workers of something to report; booked as metrics."""
+    if not ownership.alone:
+        ownership.all_reduce(values, "metrics")
+    return values
+
+
+def _initial(ownership: Ownership, agents: IntArray, classes: int, seed: int) -> Tensor:
     """Standard normal weights (classes, neurons), each a function of (seed, class, agent, neuron of the agent)."""
-    agents = np.repeat(np.arange(len(widths)), widths).astype(np.uint64)
+    widths = ownership.all_widths[agents]
+    owners = np.repeat(agents, widths).astype(np.uint64)
     neurons = ragged_ranges(np.zeros_like(widths), widths).astype(np.uint64)
-    rows = [normal(seed, Purpose.READOUT, 0, np.full_like(agents, c), agents, neurons) for c in range(classes)]
+    rows = [normal(seed, Purpose.READOUT, 0, np.full_like(owners, c), owners, neurons) for c in range(classes)]
     return torch.from_numpy(np.stack(rows)).to(torch.get_default_dtype())
 
 
-READOUTS: dict[str, type[SumReadout] | type[LocalReadout]] = {"sum": SumReadout, "local": LocalReadout}
+Readout = SumReadout | LocalReadout
+KINDS = ("sum", "local", "gossip", "agents")
+
+
+def make_readout(
+    kind: str,
+    ownership: Ownership,
+    classes: int,
+    seed: int = 0,
+    rounds: int = 4,
+    output_agents: Sequence[int] | None = None,
+) -> Readout:
+    """The readout of a kind for this worker's part of a network. Raises ValueError for an unknown kind."""
+    if kind == "sum":
+        return SumReadout(ownership, classes, seed)
+    if kind == "local":
+        return LocalReadout(ownership, classes, seed)
+    if kind == "gossip":
+        return GossipReadout(ownership, classes, seed, rounds)
+    if kind == "agents" and output_agents:
+        return LocalReadout(ownership, classes, seed, output_agents)
+    raise ValueError(
+        f"readout.kind: expected one of {', '.join(KINDS)} (the last with a list of agents), got {kind!r}. "
+        "Choose one of these."
+    )

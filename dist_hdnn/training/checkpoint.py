@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from dist_hdnn.training.classifier import AgentClassifier
 
@@ -18,9 +20,9 @@ class CheckpointError(ValueError):
     exit_code = 4
 
 
-def save_weights(model: AgentClassifier, path: Path) -> None:
-    """Write every parameter of `model`; the file appears whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a model's `state_dict`, which is global whatever the workers; the file appears whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     part = path.with_suffix(".part")
     part.write_bytes(save(tensors))
     os.replace(part, path)

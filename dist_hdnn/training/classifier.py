@@ -9,20 +9,21 @@ from torch import Tensor, nn
 
 from dist_hdnn.data.sensors import InitialState, SensorMap
 from dist_hdnn.model.network import HDNN
-from dist_hdnn.model.readout import LocalReadout, SumReadout
+from dist_hdnn.model.readout import Readout
 
 
 class AgentClassifier(nn.Module):
     """The sensors lift the features into the agents' states, the network moves them, the readout scores the classes.
 
-    initial_state: a learned constant for the neurons without a sensor; None starts them at zero.
+    Several workers: each has its own part of all four, and the same features. initial_state: a learned constant for
+    the neurons without a sensor; None starts them at zero.
     """
 
     def __init__(
         self,
         sensors: SensorMap,
         network: HDNN,
-        readout: SumReadout | LocalReadout,
+        readout: Readout,
         initial_state: InitialState | None = None,
     ) -> None:
         super().__init__()

@@ -72,7 +72,7 @@ def train(
     rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: _rate(schedule, step, epochs * batches))
     history, step = [], 0
     for epoch in range(1, epochs + 1):
-        started, total = time.perf_counter(), 0.0
+        started, total = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=x.device)
         for batch in batch_order(len(x), batch_size, seed, epoch):
             index = torch.from_numpy(batch).to(x.device)
             features, target = x[index], labels[index]
@@ -84,18 +84,18 @@ def train(
             value = float(objective.detach())
             step += 1
             if not math.isfinite(value):
-                raise NonFiniteError(_non_finite(model, features, epoch, step, value))
+                raise NonFiniteError(_non_finite(model, epoch, step, value))
             objective.backward()  # type: ignore[no-untyped-call]
             adam.step()
             rate.step()
-            total += float(loss.detach()) * len(batch)
+            total += loss.detach() * len(batch)
             on_step(step, value)
         seconds = time.perf_counter() - started
         on_test = evaluate(model, *test)
         record = Epoch(
             epoch=epoch,
             step=step,
-            loss=total / len(x),
+            loss=model.readout.reported_loss(total / len(x)),
             train_accuracy=evaluate(model, x, labels).accuracy,
             test_accuracy=on_test.accuracy,
             mean_agent_accuracy=on_test.mean_agent,
@@ -122,15 +122,13 @@ def _rate(schedule: str, step: int, steps: int) -> float:
     return 1.0 if schedule == "constant" else 0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0)))
 
 
-def _non_finite(model: AgentClassifier, features: Tensor, epoch: int, step: int, value: float) -> str:
-    """Where a non-finite loss comes from, by running the batch again layer by layer."""
-    with torch.no_grad():
-        finite = model.network.states(model.lift(features)).isfinite().flatten(1).all(dim=1).tolist()
-    if all(finite):
-        where = f"every layer's state is finite, so the readout or the penalties are not (last layer {len(finite) - 1})"
+def _non_finite(model: AgentClassifier, epoch: int, step: int, value: float) -> str:
+    """Where a non-finite loss comes from: the first layer of the sweep just run whose state is not finite."""
+    layer, layers = model.network.sweep.first_non_finite(), model.network.layers
+    if layer is None:
+        where = f"every layer's state is finite, so the readout or the penalties are not (last layer {layers})"
     else:
-        layer = finite.index(False)
-        where = f"first non-finite state: {'the input' if layer == 0 else f'layer {layer} of {len(finite) - 1}'}"
+        where = f"first non-finite state: {'the input' if layer == 0 else f'layer {layer} of {layers}'}"
     return (
         f"training: expected a finite loss, got {value} in epoch {epoch}, step {step}; {where}. "
         "Lower train.learning_rate or network.step."

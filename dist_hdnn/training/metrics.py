@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dist_hdnn.model.readout import LocalReadout
+from dist_hdnn.model.readout import LocalReadout, summed
 from dist_hdnn.training.classifier import AgentClassifier
 
 EVALUATION_BATCH = 1000  # samples: small enough for wide networks, large enough to cost little
@@ -37,15 +37,21 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: AgentClassifier, x: Tensor, labels: Tensor) -> Evaluation:
-    """Loss and accuracies on x (samples, features), labels (samples,), in batches that bound the memory."""
-    loss, right, right_by_agent = 0.0, 0, None
+    """Loss and accuracies on x (samples, features), labels (samples,), in batches that bound the memory.
+
+    Several workers call it together; what has to be summed over them is booked as metrics.
+    """
+    readout = model.readout
+    loss, right = torch.zeros((), dtype=torch.float64, device=x.device), 0
+    hits = None
+    if isinstance(readout, LocalReadout):
+        hits = torch.zeros(len(readout.output_agents), dtype=torch.float64, device=x.device)
     for part, target in zip(x.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
         scores = model(part)
-        loss += float(model.readout.loss(scores, target)) * len(part)
-        right += int((model.readout.predict(scores) == target).sum())
-        if isinstance(model.readout, LocalReadout):
-            hits = (scores.argmax(dim=-1) == target[:, None]).sum(dim=0)
-            right_by_agent = hits if right_by_agent is None else right_by_agent + hits
+        loss += readout.loss(scores, target).double() * len(part)
+        right += int((readout.predict(scores) == target).sum())
+        if isinstance(readout, LocalReadout) and hits is not None:
+            hits[readout.places] += (scores.argmax(dim=-1) == target[:, None]).sum(dim=0)
     samples = len(x)
-    per_agent = None if right_by_agent is None else (right_by_agent.double() / samples).tolist()
-    return Evaluation(loss / samples, right / samples, per_agent)
+    per_agent = None if hits is None else (summed(hits, readout.ownership) / samples).tolist()
+    return Evaluation(readout.reported_loss(loss / samples), right / samples, per_agent)

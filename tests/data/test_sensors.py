@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+import dist_hdnn
 from dist_hdnn.data.sensors import InitialState, Sensor, SensorMap, default_sensors
+from dist_hdnn.model.ownership import Ownership
 
 WIDTHS = np.array([4, 2, 6])  # columns: p 0 1, q 2 3 | p 4, q 5 | p 6 7 8, q 9 10 11
+
+
+def ownership(widths: np.ndarray) -> Ownership:
+    """All agents of a path in one process."""
+    return Ownership(dist_hdnn.path(len(widths)), np.asarray(widths))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +51,7 @@ def test_the_gradient_of_a_feature_is_the_sum_over_its_sensors():
 
 def test_the_learned_constant_starts_at_zero_and_fills_the_other_columns_only():
     sensors = SensorMap([Sensor(0, 0, "q"), Sensor(1, 2, "p")], WIDTHS, features=2)
-    initial = InitialState(12, sensors, dtype=torch.float64)
+    initial = InitialState(sensors, ownership(WIDTHS), dtype=torch.float64)
     x = torch.randn(5, 2, dtype=torch.float64)
     assert initial.value.shape == (10,)
     assert torch.equal(sensors.lift(x, initial()), sensors.lift(x))
@@ -136,5 +143,16 @@ def test_input_of_another_shape_is_a_one_line_error():
     sensors = SensorMap(default_sensors(2, 3, WIDTHS), WIDTHS, 2)
     with pytest.raises(ValueError, match=r"expected input of shape \(batch, 2\), got \(5, 3\)"):
         sensors.lift(torch.zeros(5, 3))
-    with pytest.raises(ValueError, match="expected 12 neurons as in the sensor map, got 10"):
-        InitialState(10, sensors)
+    with pytest.raises(ValueError, match="build both from the same widths"):
+        InitialState(sensors, ownership(WIDTHS[:2]))
+
+
+def test_restricted_sensors_lift_exactly_the_columns_of_these_agents():
+    widths = np.array([4, 2, 6, 2])
+    sensors = SensorMap([Sensor(0, 0, "q", 1), Sensor(1, 2, "p"), Sensor(0, 2, "q", 2)], widths, features=2)
+    x = torch.randn(3, 2, dtype=torch.float64)
+    whole = sensors.lift(x)
+    starts = np.cumsum(widths) - widths
+    for agents in ([0, 1, 2, 3], [2], [1, 3], [0, 2], [3]):
+        columns = np.concatenate([np.arange(starts[agent], starts[agent] + widths[agent]) for agent in agents])
+        assert torch.equal(sensors.restricted(np.array(agents)).lift(x), whole[:, columns])

@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+import dist_hdnn
+from dist_hdnn.model.ownership import Ownership
 from dist_hdnn.model.readout import LocalReadout, SumReadout
 
 WIDTHS = {"equal": np.array([4, 4, 4]), "unequal": np.array([2, 6, 4])}
 
 
+def alone(widths: np.ndarray) -> Ownership:
+    """A path of agents of these widths, in one process."""
+    return Ownership(dist_hdnn.path(len(widths)), widths)
+
+
 @pytest.mark.parametrize("widths", WIDTHS.values(), ids=WIDTHS)
 def test_sum_is_the_sum_of_local_scores(widths: np.ndarray) -> None:
-    total, local = SumReadout(widths, 3), LocalReadout(widths, 3)
+    total, local = SumReadout(alone(widths), 3), LocalReadout(alone(widths), 3)
     torch.nn.init.normal_(total.weight)
     with torch.no_grad():
         local.weight.copy_(total.weight)
@@ -21,7 +28,7 @@ def test_sum_is_the_sum_of_local_scores(widths: np.ndarray) -> None:
 
 @pytest.mark.parametrize("widths", WIDTHS.values(), ids=WIDTHS)
 def test_local_scores_depend_on_the_own_block_alone(widths: np.ndarray) -> None:
-    readout = LocalReadout(widths, 3)
+    readout = LocalReadout(alone(widths), 3)
     torch.nn.init.normal_(readout.weight)
     state = torch.randn(5, 12, requires_grad=True)
     start = 0
@@ -33,14 +40,14 @@ def test_local_scores_depend_on_the_own_block_alone(widths: np.ndarray) -> None:
 
 
 def test_local_loss_is_the_mean_over_agents() -> None:
-    readout = LocalReadout(np.array([2, 2]), 3)
+    readout = LocalReadout(alone(np.array([2, 2])), 3)
     scores, labels = torch.randn(4, 2, 3), torch.tensor([0, 1, 2, 1])
     each = [torch.nn.functional.cross_entropy(scores[:, agent], labels) for agent in range(2)]
     torch.testing.assert_close(readout.loss(scores, labels), torch.stack(each).mean())
 
 
 def test_majority_counts_votes_and_breaks_ties_by_confidence() -> None:
-    readout = LocalReadout(np.array([2, 2, 2, 2]), 3)
+    readout = LocalReadout(alone(np.array([2, 2, 2, 2])), 3)
     sure, slight = [9.0, 0.0, 0.0], [0.0, 0.1, 0.0]
     scores = torch.tensor([[sure, slight, slight, slight], [sure, sure, slight, slight]])
     assert readout.predict(scores).tolist() == [1, 0]

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -64,7 +63,9 @@ def largest_difference(graph: Any, workers: int, partition: Any, **options: Any)
         return [*pairs, (inverse, mine.detach())]
 
     results = run_threads(workers, work, timeout=60)
-    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for part in results for a, b in part if b.numel())
+    return max(
+        float((a - b).abs().max() / b.abs().max().clamp(min=1)) for part in results for a, b in part if b.numel()
+    )
 
 
 def dist_hdnn_without_noise(graph: Any, transport: Transport | None, partition: Any, options: Any) -> dist_hdnn.HDNN:

@@ -8,7 +8,7 @@ import torch
 
 import dist_hdnn
 from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
-from dist_hdnn.model.readout import READOUTS
+from dist_hdnn.model.readout import make_readout
 from dist_hdnn.training.checkpoint import CheckpointError, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Epoch, NonFiniteError, train
@@ -18,8 +18,8 @@ from dist_hdnn.training.metrics import evaluate
 def classifier(readout: str = "sum", learned: bool = False, agents: int = 6) -> AgentClassifier:
     net = dist_hdnn.HDNN(dist_hdnn.ring(agents), layers=4, step=0.5)
     sensors = SensorMap(default_sensors(2, agents, net.widths), net.widths, 2)
-    start = InitialState(net.neurons, sensors) if learned else None
-    return AgentClassifier(sensors, net, READOUTS[readout](net.widths, 2), start)
+    start = InitialState(sensors, net.ownership) if learned else None
+    return AgentClassifier(sensors, net, make_readout(readout, net.ownership, 2), start)
 
 
 def blobs(samples: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,7 +97,7 @@ def test_non_finite_loss_names_epoch_step_and_first_layer() -> None:
 def test_weights_survive_a_file_bit_by_bit(tmp_path: Path) -> None:
     model, other = classifier(learned=True), classifier(learned=True)
     run(model, epochs=1)
-    save_weights(model, tmp_path / "final.safetensors")
+    save_weights(model.state_dict(), tmp_path / "final.safetensors")
     load_weights(other, tmp_path / "final.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     assert [path.name for path in tmp_path.iterdir()] == ["final.safetensors"]
@@ -107,7 +107,7 @@ def test_unusable_checkpoints_are_named(tmp_path: Path) -> None:
     path = tmp_path / "final.safetensors"
     with pytest.raises(CheckpointError, match="final.safetensors: expected a checkpoint"):
         load_weights(classifier(), path)
-    save_weights(classifier(), path)
+    save_weights(classifier().state_dict(), path)
     with pytest.raises(CheckpointError, match="other shapes or names"):
         load_weights(classifier(agents=7), path)
     path.write_bytes(path.read_bytes()[:-8])
@@ -116,6 +116,6 @@ def test_unusable_checkpoints_are_named(tmp_path: Path) -> None:
     broken = classifier()
     with torch.no_grad():
         broken.network.bp[0, 0] = torch.nan
-    save_weights(broken, path)
+    save_weights(broken.state_dict(), path)
     with pytest.raises(CheckpointError, match="expected finite weights"):
         load_weights(classifier(), path)

@@ -1,0 +1,75 @@
+"""Averaging over a communication graph with neighbours only: Metropolis weights, differentiable.
+
+    x_i <- x_i + Σ over neighbours j of (x_j - x_i) / (1 + max(degree i, degree j))
+
+The weights are symmetric and their rows sum to one, so rounds keep the mean, and the backward pass is the same rounds.
+Source: Xiao, Boyd and Kim, "Distributed average consensus with least-mean-square deviation", JPDC 67, 2007.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dist_hdnn.layers.products import BlockProducts, layer_weights
+from dist_hdnn.model.ownership import Ownership
+from dist_hdnn.topology import neighbours
+
+
+class MetropolisAverage(nn.Module):
+    """`rounds` rounds of averaging over the first graph of a network; this worker's agents, (batch, agents, values)."""
+
+    weights: Tensor
+
+    def __init__(self, ownership: Ownership, rounds: int) -> None:
+        super().__init__()
+        if rounds < 0:
+            raise ValueError(f"readout.rounds: expected 0 or more rounds of gossip, got {rounds}. Set 4, for example.")
+        self.rounds = rounds
+        pattern = neighbours(ownership.graph)
+        single = np.ones(ownership.graph.agents, dtype=np.int64)
+        self.operator, self.exchange, columns = ownership.operator(pattern, "gossip", single)
+        rows = ownership.agents[self.operator.pattern.block_rows]
+        others = columns[self.operator.pattern.columns]
+        degrees = ownership.graph.degrees()
+        weights = np.where(rows == others, 0.0, 1.0 / (1.0 + np.maximum(degrees[rows], degrees[others])))
+        own = 1.0 - np.bincount(self.operator.pattern.block_rows, weights, len(ownership.agents))
+        weights[rows == others] = own
+        self.register_buffer("weights", torch.from_numpy(weights)[None], persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch, agents, values) -> the same after all rounds."""
+        averaged: Tensor = _Average.apply(self, values)  # type: ignore[no-untyped-call]
+        return averaged
+
+    def average(self, values: Tensor) -> Tensor:
+        """All rounds without gradient; the operation is its own adjoint."""
+        batch, agents, size = values.shape
+        x = values.new_zeros(self.operator.column_neurons, batch * size)
+        x[:agents] = values.transpose(0, 1).reshape(agents, batch * size)
+        products = BlockProducts(self.operator, x.t())
+        panels = self.operator.arrange(self.weights.to(values.dtype), values.new_zeros(1, self.operator.stored))
+        layer = layer_weights(self.operator, panels)[0]
+        order = torch.argsort(self.operator.row_order)
+        rows = products.rows()[0]
+        for _ in range(self.rounds):
+            self.exchange.gather(x, "readout")
+            products.product(layer, products.select(x, products.selected), rows)
+            x[:agents] = rows.flat[order]
+        return x[:agents].view(agents, batch, size).transpose(0, 1).contiguous()
+
+
+class _Average(torch.autograd.Function):
+    """forward: rounds of x <- W x. backward: rounds of g <- Wᵀ g = W g."""
+
+    @staticmethod
+    def forward(ctx: Any, average: MetropolisAverage, values: Tensor) -> Tensor:
+        ctx.average = average
+        return average.average(values.detach())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.average.average(gradient)
