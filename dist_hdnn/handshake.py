@@ -31,8 +31,8 @@ def compare(transport: Transport, digests: dict[str, bytes]) -> None:
         odd = [rank for rank, value in enumerate(values) if value != usual]
         if odd:
             raise DisagreementError(
-                f"workers disagree: worker {odd[0]} has another {key} than {values.count(usual)} of {len(values)} workers; "
-                "start all of them with the same command, files and code"
+                f"workers disagree: worker {odd[0]} has another {key} than {values.count(usual)} of {len(values)} "
+                "workers; start all of them with the same command, files and code"
             )
 
 

@@ -1,8 +1,11 @@
 """What every test may use."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # before PyTorch is loaded: tests of equal bits need it
 
 
 @pytest.fixture

@@ -56,9 +56,9 @@ class Workspace:
         u_p: list[Rows] | list[None] = [None] * layers
         if sigma.keeps_argument:
             u_q, u_p = self._rows(memories, layers), self._rows(memories, layers)
-        x_columns = max(0 if stage.X is None else stage.X.column_neurons for stage in stages)
-        force_q = self._memory(memories, owned) if x_columns else [None] * memories
-        force_p = self._memory(memories, x_columns) if x_columns else [None] * memories
+        x_columns = [0 if stage.X is None else stage.X.column_neurons for stage in stages]
+        force_q = self._memory(memories, owned) if max(x_columns) else None
+        force_p = self._memory(memories, max(x_columns)) if max(x_columns) else None
         self.records = []
         for layer in range(layers):
             here, there, memory = layer % states, (layer + 1) % states, layer % memories
@@ -72,8 +72,8 @@ class Workspace:
                 z_p=z_p[layer],
                 u_q=u_q[layer],
                 u_p=u_p[layer],
-                force_q=force_q[memory],
-                force_p=force_p[memory],
+                force_q=None if force_q is None else force_q[memory],
+                force_p=None if force_p is None else force_p[memory][: x_columns[layer % len(stages)]],
             )
             self.records.append(record)
         self.final = layers % states

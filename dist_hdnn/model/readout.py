@@ -66,12 +66,12 @@ class SumReadout(nn.Module):
         return everyone.sum(dim=1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy, a scalar; the same on all workers."""
-        return cross_entropy(scores, labels)
+        """Mean cross entropy, (1,), the same on all workers."""
+        return cross_entropy(scores, labels).reshape(1)
 
     def reported_loss(self, loss: Tensor) -> float:
         """The loss of the whole network from what `loss` gave here."""
-        return float(loss.detach())
+        return float(loss.detach().sum())
 
     def predict(self, scores: Tensor) -> Tensor:
         """(batch, classes) -> class (batch,)."""
@@ -82,7 +82,7 @@ class LocalReadout(nn.Module):
     """scores_i = W_i y_i + bias_i for every output agent i, from its own block alone: no communication at all.
 
     W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). output_agents: who classifies, global numbers;
-    None for every agent. Several workers: `loss` is this worker's share, `predict` a global count of votes.
+    None for every agent. Several workers: `loss` is of this worker's agents, `predict` a global count of votes.
     """
 
     def __init__(
@@ -114,17 +114,29 @@ class LocalReadout(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """(batch, neurons) -> scores of this worker's output agents (batch, agents, classes)."""
-        return torch.einsum("baw,caw->bac", self.blocks(state), self.weight_blocks(self.weight)) + self.bias
+        scores = torch.einsum("baw,caw->bac", self.blocks(state), self.weight_blocks(self.weight))
+        if not self.ownership.ordered:
+            return scores + self.bias
+        ones = state.new_ones(scores.shape[1], len(state), 1)  # a product per agent: its gradient is no other agent's
+        return scores + torch.bmm(ones, self.bias.unsqueeze(1)).transpose(0, 1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy over all output agents and samples; on several workers, this worker's share of it."""
-        total = len(labels) * len(self.output_agents)
+        """Each agent's share of the mean cross entropy over output agents and samples, (agents,); the loss is their sum.
+
+        On several workers the agents are this worker's.
+        """
+        share = 1.0 / max(len(labels) * len(self.output_agents), 1)
+        if self.ownership.ordered:  # one agent at a time, so that no bit depends on which agents are here
+            each = [cross_entropy(scores[:, i].contiguous(), labels, reduction="sum") for i in range(scores.shape[1])]
+            return share * torch.stack(each) if each else scores.sum().reshape(1)[:0]
         target = labels.repeat_interleave(scores.shape[1])
-        return cross_entropy(scores.flatten(0, 1), target, reduction="sum") / max(total, 1)
+        return share * cross_entropy(scores.flatten(0, 1), target, reduction="none").view(scores.shape[:2]).sum(dim=0)
 
     def reported_loss(self, loss: Tensor) -> float:
-        """The loss of the whole network: a global sum, booked as metrics."""
-        return float(summed(loss.detach().double().reshape(1), self.ownership))
+        """The loss of the whole network, summed over all agents in order; booked as metrics."""
+        everyone = torch.zeros(len(self.output_agents), dtype=torch.float64, device=loss.device)
+        everyone[self.places] = loss.detach().double()
+        return float(summed(everyone, self.ownership).sum())
 
     def predict(self, scores: Tensor) -> Tensor:
         """Majority vote of the output agents, (batch,); a tie goes to the larger mean share. Booked as metrics."""

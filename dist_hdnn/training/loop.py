@@ -78,7 +78,7 @@ def train(
             features, target = x[index], labels[index]
             adam.zero_grad(set_to_none=True)
             loss = model.readout.loss(model(features), target)
-            objective = loss
+            objective = loss.sum()
             if smoothness:
                 objective = objective + smoothness * model.network.smoothness()
             value = float(objective.detach())
@@ -88,7 +88,7 @@ def train(
             objective.backward()  # type: ignore[no-untyped-call]
             adam.step()
             rate.step()
-            total += loss.detach() * len(batch)
+            total = total + loss.detach().double() * len(batch)
             on_step(step, value)
         seconds = time.perf_counter() - started
         on_test = evaluate(model, *test)

@@ -48,7 +48,7 @@ def evaluate(model: AgentClassifier, x: Tensor, labels: Tensor) -> Evaluation:
         hits = torch.zeros(len(readout.output_agents), dtype=torch.float64, device=x.device)
     for part, target in zip(x.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
         scores = model(part)
-        loss += readout.loss(scores, target).double() * len(part)
+        loss = loss + readout.loss(scores, target).double() * len(part)
         right += int((readout.predict(scores) == target).sum())
         if isinstance(readout, LocalReadout) and hits is not None:
             hits[readout.places] += (scores.argmax(dim=-1) == target[:, None]).sum(dim=0)

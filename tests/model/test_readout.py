@@ -43,7 +43,7 @@ def test_local_loss_is_the_mean_over_agents() -> None:
     readout = LocalReadout(alone(np.array([2, 2])), 3)
     scores, labels = torch.randn(4, 2, 3), torch.tensor([0, 1, 2, 1])
     each = [torch.nn.functional.cross_entropy(scores[:, agent], labels) for agent in range(2)]
-    torch.testing.assert_close(readout.loss(scores, labels), torch.stack(each).mean())
+    torch.testing.assert_close(readout.loss(scores, labels).sum(), torch.stack(each).mean())
 
 
 def test_majority_counts_votes_and_breaks_ties_by_confidence() -> None:

@@ -1,7 +1,9 @@
 """The network on several workers: the numbers of one process, and nothing on the wire but what neighbours need."""
 
+import warnings
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from networks import GRAPHS, PLACEMENTS, network, quiet_graph, uneven_widths
 
 import dist_hdnn
 from dist_hdnn.layers.operators import offsets, ragged_ranges
+from dist_hdnn.model.readout import LocalReadout
 from dist_hdnn.transport import Transport, run_threads
 
 WORKERS = (1, 2, 3, 4, 8)
@@ -69,20 +72,126 @@ def largest_difference(graph: Any, workers: int, partition: Any, **options: Any)
 
 
 def dist_hdnn_without_noise(graph: Any, transport: Transport | None, partition: Any, options: Any) -> dist_hdnn.HDNN:
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return dist_hdnn.HDNN(graph, dtype=torch.float64, workers=transport, partition=partition, **options)
 
 
-@pytest.mark.parametrize("workers", WORKERS)
+CASES = [(name, workers) for name in GRAPHS for workers in WORKERS if workers <= quiet_graph(name).agents]
+
+
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("name", GRAPHS)
-def test_parity_with_one_process(name: str, placement: str, workers: int) -> None:
+@pytest.mark.parametrize(("name", "workers"), CASES)
+def test_parity_with_one_process(name: str, workers: int, placement: str) -> None:
     graph = quiet_graph(name)
-    if workers > graph.agents:
-        pytest.skip("more workers than agents")
     options = {"width": uneven_widths(graph.agents), "layers": 3, "step": 0.4, **PLACEMENTS[placement]}
     owners = random_owners(graph.agents, workers)
     assert largest_difference(graph, workers, owners, **options) <= 1e-12
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_parity_with_cycled_graphs_and_own_x_per_layer(workers: int) -> None:
+    graphs = [nx.cycle_graph(8), nx.path_graph(8), nx.star_graph(7)]
+    options = {"width": uneven_widths(8), "layers": 7, "K": "neighbours", "X": "neighbours", "shared_x": False}
+    assert largest_difference(graphs, workers, random_owners(8, workers), **options) <= 1e-12
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_deterministic_networks_give_the_same_bits(placement: str, workers: int) -> None:
+    options = {"width": uneven_widths(17, widest=5), "layers": 3, "deterministic": True, **PLACEMENTS[placement]}
+    assert largest_difference(quiet_graph("random"), workers, random_owners(17, workers), **options) <= 1e-14
+    assert same_bits(quiet_graph("random"), workers, options)
+
+
+def same_bits(graph: Any, workers: int, options: dict[str, Any]) -> bool:
+    """Whether outputs and gradients of all weights equal those of one process bit by bit."""
+    whole = network(graph, **options)
+    state = whole.state_dict()
+    y = torch.randn(37, whole.neurons, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    output = whole(y)
+    output.square().sum().backward()
+    theirs = dict(whole.named_parameters())
+
+    def work(transport: Transport) -> bool:
+        net = network(graph, workers=transport, partition=random_owners(graph.agents, workers), **options)
+        net.load_state_dict(state)
+        columns = columns_of(net.owned, whole.widths)
+        result = net(y[:, columns])
+        result.square().sum().backward()
+        same = [torch.equal(result, output[:, columns])]
+        for name, parameter in net.named_parameters():
+            gradient, shard = theirs[name].grad, net.shards[name]
+            assert gradient is not None and parameter.grad is not None
+            same.append(
+                torch.equal(parameter.grad, gradient.index_select(shard.dimension, torch.from_numpy(shard.index)))
+            )
+        return all(same)
+
+    return all(run_threads(workers, work, timeout=60))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize(("name", "workers"), [case for case in CASES if case[1] > 1])
+def test_bytes_on_the_wire_are_the_analytical_minimum(name: str, workers: int, placement: str) -> None:
+    graph = quiet_graph(name)
+    options = {"width": uneven_widths(graph.agents), "layers": 3, **PLACEMENTS[placement]}
+
+    def work(transport: Transport) -> tuple[int, int, int]:
+        net = network(graph, workers=transport, partition=random_owners(graph.agents, workers), **options)
+        y = torch.zeros(BATCH, net.neurons, dtype=torch.float64)
+        before = transport.sent()
+        net(y).sum().backward()
+        sent = int((transport.sent() - before)[:, 1].sum())
+        k_rounds, x_rounds = 2 * 3 * 4, 2 * 3 * 2  # both sweeps of 3 layers
+        minimum = k_rounds * net.ownership.minimum_bytes_per_round(net.K_patterns[0], BATCH, 8)
+        if net.X_patterns is not None:
+            minimum += x_rounds * net.ownership.minimum_bytes_per_round(net.X_patterns[0], BATCH, 8)
+        traffic = net.traffic()
+        assert traffic["non_neighbour_messages"] == 0
+        assert traffic["bytes"] == sent
+        return sent, minimum, traffic["messages"]
+
+    results = run_threads(workers, work, timeout=60)
+    assert sum(sent for sent, _, _ in results) == results[0][1]
+
+
+def test_one_agent_a_worker_sends_what_the_simulation_counts() -> None:
+    whole = network(quiet_graph("ring"), layers=2)
+    y = torch.zeros(BATCH, whole.neurons, dtype=torch.float64)
+    whole(y).sum().backward()
+
+    def work(transport: Transport) -> dict[str, int]:
+        net = network(quiet_graph("ring"), layers=2, workers=transport)
+        net(torch.zeros(BATCH, net.neurons, dtype=torch.float64)).sum().backward()
+        return net.traffic()
+
+    parts = run_threads(8, work, timeout=60)
+    simulated = whole.traffic()
+    for name in ("messages", "bytes", "non_neighbour_messages"):
+        assert sum(part[name] for part in parts) == simulated[name]
+
+
+def test_a_local_readout_needs_no_global_message_in_a_step() -> None:
+    def work(transport: Transport) -> dict[str, dict[str, int]]:
+        net = network(quiet_graph("ring"), layers=2, workers=transport)
+        readout = LocalReadout(net.ownership, 2).double()
+        before = transport.sent()
+        scores = readout(net(torch.zeros(BATCH, net.neurons, dtype=torch.float64)))
+        readout.loss(scores, torch.tensor([0, 1, 0])).sum().backward()
+        peers = (transport.sent() - before)[:, 0].nonzero()[0].tolist()
+        neighbours = {(transport.rank - 1) % 8, (transport.rank + 1) % 8}
+        assert set(peers) == neighbours, f"worker {transport.rank} sent to {peers}"
+        return net.ownership.ledger.totals()
+
+    for totals in run_threads(8, work, timeout=60):
+        assert totals["all"]["collective_messages"] == 0
+        assert totals["readout"]["messages"] == totals["metrics"]["messages"] == 0
+
+
+def test_a_partition_that_does_not_fit_is_named() -> None:
+    def work(transport: Transport) -> None:
+        dist_hdnn.HDNN(dist_hdnn.ring(2), layers=1, workers=transport)
+
+    with pytest.raises(ValueError, match="expected at most 2 workers"):
+        run_threads(3, work, timeout=30)

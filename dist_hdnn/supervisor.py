@@ -1,0 +1,153 @@
+"""Runs worker processes on this machine, names the first one that fails, and leaves none behind.
+
+Workers meet through a file in a folder that is removed in the end, so no port is taken. Each has a session of its own:
+Ctrl-C reaches this process only, which ends them. If it is killed itself, their standard input ends, and so do they.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from dist_hdnn.worker import LOST
+
+WORKER = "DIST_HDNN_WORKER"  # the variable that tells a process its rank, the number of workers and their store
+POLL, SETTLE, TERMINATE = 0.05, 2.0, 3.0  # seconds: between looks, for the others to report, until SIGKILL
+LINES = 40  # of the failed worker's output
+
+
+def run_workers(command: list[str], workers: int, timeout: float, environment: Mapping[str, str]) -> int:
+    """Run `command` as so many workers; returns 0, or the exit code of the first failure after a line on stderr.
+
+    Worker 0 writes to our stdout and stderr; what the others write is shown only if one of them fails first.
+    timeout: seconds that a worker may go on after the first one has ended well. Call it from the main thread.
+    """
+    with tempfile.TemporaryDirectory(prefix="dist_hdnn-") as folder:
+        children: list[subprocess.Popen[bytes]] = []
+        with _ending(children):
+            for rank in range(workers):
+                variables = {**environment, WORKER: f"{rank} {workers} file://{folder}/store"}
+                children.append(_start(command, variables, _output(folder, rank)))
+            codes = _wait(children, timeout)
+        if not any(codes.values()) and len(codes) == workers:
+            return 0
+        return _report(codes, workers, folder)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _output(folder: str, rank: int) -> Path | None:
+    """Where a worker's output is kept; worker 0 has ours."""
+    return Path(folder, f"worker-{rank}.txt") if rank else None
+
+
+def _start(command: list[str], variables: Mapping[str, str], output: Path | None) -> subprocess.Popen[bytes]:
+    with open(output, "wb") if output else contextlib.nullcontext() as file:
+        return subprocess.Popen(
+            command,
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT if file else None,
+            start_new_session=True,
+        )
+
+
+def _wait(children: list[subprocess.Popen[bytes]], timeout: float) -> dict[int, int]:
+    """Exit codes by rank, in the order of the ends; soon after a failure, of those that have ended by then."""
+    codes: dict[int, int] = {}
+    deadline = math.inf
+    while len(codes) < len(children) and time.monotonic() < deadline:
+        for rank, child in enumerate(children):
+            if rank not in codes and (code := child.poll()) is not None:
+                codes[rank] = code
+                deadline = min(deadline, time.monotonic() + SETTLE + (0 if code else timeout))
+        time.sleep(POLL)
+    return codes
+
+
+def _report(codes: dict[int, int], workers: int, folder: str) -> int:
+    """Say on stderr which worker failed first, and how; returns its exit code.
+
+    Those that failed because of another one end with LOST; if all did, a worker that still goes on is to blame.
+    """
+    failed = [rank for rank, code in codes.items() if code]
+    own = [rank for rank in failed if codes[rank] != LOST]
+    late = [rank for rank in range(workers) if rank not in codes]
+    if own:
+        first = witness = min(rank for rank in own if codes[rank] == codes[own[0]])  # all alike: one that could be seen
+    elif late:
+        first, witness = late[0], failed[0] if failed else late[0]
+    else:
+        first = witness = failed[0]
+    output = _output(folder, witness)
+    lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LINES:] if output else []
+    if len(lines) > 1:
+        print("\n".join(lines), file=sys.stderr)
+    code, said = codes.get(first), "; see above" if witness == 0 else ""
+    if lines:
+        own_words = lines[-1].removeprefix("dist-hdnn: error: ").removeprefix(f"worker {witness}: ")
+        said = f"; last line of worker {witness}: {own_words}"
+    print(f"dist-hdnn: error: worker {first} of {workers} failed first, {_how(code)}{said}", file=sys.stderr)
+    return LOST if code is None else 128 - code if code < 0 else code
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "it did not answer and was stopped"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+
+
+@contextlib.contextmanager
+def _ending(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """End all children at the end of the block, also when SIGINT, SIGTERM or SIGHUP ends it."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in signals}
+    before[signal.SIGINT] = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        for number in before:  # nothing may interrupt what follows, which takes seconds at most
+            signal.signal(number, signal.SIG_IGN)
+        _end(children)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    """Ask those that are left to end, then kill them, each with all that it has started."""
+    left = [child for child in children if child.poll() is None]
+    for child in left:
+        _signal(child, signal.SIGTERM)
+    deadline = time.monotonic() + TERMINATE
+    while any(child.poll() is None for child in left) and time.monotonic() < deadline:
+        time.sleep(POLL)
+    for child in left:
+        if child.poll() is None:
+            _signal(child, signal.SIGKILL)
+    for child in children:
+        child.wait()
+        if child.stdin is not None:
+            child.stdin.close()
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)

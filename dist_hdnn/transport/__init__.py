@@ -1,0 +1,31 @@
+"""Moves slices between workers, and nothing else: one small protocol and its implementations.
+
+`process_group`, `nccl` and `mpi` are imported where they are used, since each needs something of its own.
+"""
+
+from dist_hdnn.transport.base import (
+    AbortError,
+    Channel,
+    DisagreementError,
+    PeerLostError,
+    Transport,
+    TransportError,
+    TransportTimeoutError,
+)
+from dist_hdnn.transport.ledger import Ledger, Traffic
+from dist_hdnn.transport.local import LocalTransport
+from dist_hdnn.transport.threads import run_threads
+
+__all__ = [
+    "AbortError",
+    "Channel",
+    "DisagreementError",
+    "Ledger",
+    "LocalTransport",
+    "PeerLostError",
+    "Traffic",
+    "Transport",
+    "TransportError",
+    "TransportTimeoutError",
+    "run_threads",
+]

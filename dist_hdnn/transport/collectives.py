@@ -1,0 +1,217 @@
+"""Barrier, all-reduce and all-gather for scalars, readouts and digests: up to worker 0, combined there, and back.
+
+    worker k  --header, data-->  worker 0  --header, result-->  worker k
+
+2 (workers - 1) messages. All transports use these, so sums run in rank order and come out the same bit for bit.
+The header says what is called, so that calls which differ are an error on all workers. Messages are padded to a
+capacity that depends on their length only, with a tag of its own: calls of very different length do not meet, and end
+in a timeout that names the worker.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dist_hdnn.transport.base import DisagreementError
+from dist_hdnn.transport.messages import bytes_of
+
+if TYPE_CHECKING:
+    from dist_hdnn.transport.point_to_point import FixedChannel, PointToPoint
+
+HEADER = 64
+SMALLEST = 512
+CALL = struct.Struct("<16s16sqq")  # what is called, dtype, elements, how manieth collective
+VERDICT = struct.Struct("<qq")  # agreed (1) or not (0), the first worker that differs; its CALL follows
+PATIENCE = 2.0  # seconds that others wait longer than worker 0, which knows who is missing
+
+Bytes = NDArray[np.uint8]
+NOTHING: Bytes = np.zeros(0, np.uint8)
+OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sum": torch.add,
+    "max": torch.maximum,
+    "min": torch.minimum,
+}
+
+
+class Lane(NamedTuple):
+    """A channel for one capacity in one direction. rows: (peers, capacity) uint8; host: the same in host memory."""
+
+    channel: FixedChannel
+    rows: Tensor
+    host: Tensor
+    memory: Bytes  # of host
+
+    def fetch(self) -> Bytes:
+        """What has been received."""
+        if self.host is not self.rows:
+            self.host.copy_(self.rows)
+        return self.memory
+
+    def post(self) -> None:
+        """Send what is in `memory`."""
+        if self.host is not self.rows:
+            self.rows.copy_(self.host)
+        self.channel.start()
+
+
+class Star:
+    """The collectives of one transport. Its channels are made at first use and kept."""
+
+    def __init__(self, transport: PointToPoint) -> None:
+        self._transport = transport
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._calls = 0
+
+    def barrier(self) -> None:
+        if self._transport.size > 1:
+            self._round("barrier", "", 0, NOTHING, 0, lambda rows: NOTHING)
+
+    def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:
+        if op not in OPERATIONS:
+            raise ValueError(f"all_reduce: expected op {', '.join(OPERATIONS)}, got {op!r}; choose one of them")
+        if tensor.requires_grad:
+            raise ValueError("all_reduce: the tensor requires grad, but the sum would not; give its detach()")
+        if tensor.dtype == torch.bool or (tensor.is_complex() and op != "sum"):
+            raise ValueError(f"all_reduce: no {op} of {tensor.dtype}; convert the tensor to another type")
+        if self._transport.size == 1:
+            return
+        host = tensor.cpu().contiguous()
+        dtype, shape = host.dtype, host.shape
+
+        def combine(rows: list[Bytes]) -> Bytes:
+            if not shape.numel():
+                return NOTHING
+            return _memory(_reduce([torch.from_numpy(row).view(dtype) for row in rows], op))
+
+        kind = str(dtype).removeprefix("torch.")
+        result = self._round(f"all_reduce {op}", kind, host.numel(), _memory(host), host.nbytes, combine)
+        if shape.numel():
+            tensor.copy_(torch.from_numpy(result).view(dtype).view(shape))
+
+    def all_gather_bytes(self, data: bytes) -> list[bytes]:
+        size, length = self._transport.size, len(data)
+        if size == 1:
+            return [data]
+        payload = np.frombuffer(data, dtype=np.uint8)
+        result = self._round("all_gather_bytes", "bytes", length, payload, size * length, np.concatenate).tobytes()
+        return [result[k * length : (k + 1) * length] for k in range(size)]
+
+    def _round(
+        self,
+        call: str,
+        kind: str,
+        elements: int,
+        payload: Bytes,
+        reply_bytes: int,
+        combine: Callable[[list[Bytes]], Bytes],
+    ) -> Bytes:
+        """(reply_bytes,): what `combine` makes of all payloads, in rank order, at worker 0; until the next call."""
+        transport = self._transport
+        header = CALL.pack(call.encode(), kind.encode(), elements, self._calls)
+        self._calls += 1
+        end = HEADER + len(payload)
+        up, down = self._lane("up", end), self._lane("down", HEADER + reply_bytes)
+        up.channel.relabel(_describe(header))
+        down.channel.relabel(up.channel.label)
+        if transport.rank == 0:
+            up.channel.start()
+            up.channel.wait()
+            rows = up.fetch()
+            verdict = _compare(header, rows)
+            reply: Bytes = down.memory[0]
+            reply[: len(verdict)] = np.frombuffer(verdict, dtype=np.uint8)
+            if len(verdict) == VERDICT.size:
+                reply[HEADER : HEADER + reply_bytes] = combine([payload, *(row[HEADER:end] for row in rows)])
+            down.post()
+            down.channel.wait()
+        else:
+            down.channel.start()
+            up.memory[0, : CALL.size] = np.frombuffer(header, dtype=np.uint8)
+            up.memory[0, HEADER:end] = payload
+            up.post()
+            last = time.monotonic() + transport.timeout + min(PATIENCE, transport.timeout / 4)
+            up.channel.wait(last - time.monotonic())
+            down.channel.wait(max(last - time.monotonic(), 0.001))
+            reply = down.fetch()[0]
+        self._judge(reply[:HEADER].tobytes(), header)
+        return reply[HEADER : HEADER + reply_bytes]
+
+    def _judge(self, reply: bytes, header: bytes) -> None:
+        agreed, worker = VERDICT.unpack_from(reply)
+        if agreed:
+            return
+        other, label = reply[VERDICT.size : VERDICT.size + CALL.size], _describe(header)
+        raise DisagreementError(
+            f"worker {self._transport.rank} is in {label}, but worker {worker} in {_describe(other)}, not in the call "
+            "of worker 0; all workers must call the same collectives in the same order",
+            self._transport.rank,
+            worker,
+            label,
+        )
+
+    def _lane(self, direction: str, length: int) -> Lane:
+        capacity, tag = _capacity(length)
+        if (direction, tag) not in self._lanes:
+            transport = self._transport
+            root, others = transport.rank == 0, range(1, transport.size)
+            rows = transport._buffer(len(others) if root and direction == "up" else 1, capacity)
+            buffers = [(k, rows[k - 1 if direction == "up" else 0]) for k in others] if root else [(0, rows[0])]
+            outward = root == (direction == "down")
+            channel = transport._open(buffers if outward else [], [] if outward else buffers, "collective", tag)
+            host = rows if rows.device.type == "cpu" else torch.zeros(rows.shape, dtype=torch.uint8)
+            self._lanes[direction, tag] = Lane(channel, rows, host, host.numpy())
+        return self._lanes[direction, tag]
+
+
+def _capacity(length: int) -> tuple[int, int]:
+    """The bytes that a message is padded to, and the tag of that capacity.
+
+    At least SMALLEST, then at most 1/8 more; a multiple of 64, so every row of a buffer is aligned for every dtype.
+    """
+    length = max(length, SMALLEST)
+    step = length.bit_length() - 4
+    capacity = -(-length >> step) << step
+    step = capacity.bit_length() - 4
+    return capacity, 8 * step + (capacity >> step) - 8
+
+
+def _reduce(rows: list[Tensor], op: str) -> Tensor:
+    """In rank order; bfloat16 and float16 are summed in float32 and rounded once."""
+    dtype = rows[0].dtype
+    narrow = dtype in (torch.bfloat16, torch.float16)
+    total = rows[0].to(torch.float32 if narrow else dtype)
+    for row in rows[1:]:
+        total = OPERATIONS[op](total, row.to(total.dtype))
+    return total.to(dtype)
+
+
+def _compare(header: bytes, rows: Bytes) -> bytes:
+    """The verdict on these calls, with the call of the first worker that differs from ours."""
+    for worker, row in enumerate(rows, start=1):
+        theirs: bytes = row[: CALL.size].tobytes()
+        if theirs != header:
+            return VERDICT.pack(0, worker) + theirs
+    return VERDICT.pack(1, 0)
+
+
+def _memory(tensor: Tensor) -> Bytes:
+    memory: Bytes = bytes_of(tensor).numpy()
+    return memory
+
+
+def _describe(header: bytes) -> str:
+    call, kind, elements, number = CALL.unpack(header)
+    values = f" of {elements} {_text(kind)}" if elements else ""
+    return f"{_text(call)}{values} (collective {number})"
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode()

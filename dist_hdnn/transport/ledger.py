@@ -1,0 +1,176 @@
+"""The ledger: every message counted by phase, from, to and bytes.
+
+An exchange registers the messages of its round once; a round is then booked by two additions, whatever the number of
+messages, and the counts are multiplied out when somebody asks. One ledger holds what it is told: the sends of one
+worker, or those of all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+
+PHASES = ("forward", "backward", "readout", "metrics", "setup")
+
+
+@dataclass(frozen=True, eq=False)
+class Traffic:
+    """Messages and bytes per directed link, sorted by (sender, receiver): five arrays of one length, all int64."""
+
+    sender: NDArray[np.int64]
+    receiver: NDArray[np.int64]
+    messages: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Messages:
+    """One message per entry; neurons: rows of the state in it."""
+
+    sender: NDArray[np.int64]
+    receiver: NDArray[np.int64]
+    neurons: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    between_workers: _Messages
+    between_agents: _Messages | None
+    collective: bool
+
+
+class Ledger:
+    """Counts messages. Workers are numbered by rank, agents as in the graph."""
+
+    def __init__(self) -> None:
+        self._plans: list[_Plan] = []
+        self._rounds: Counter[tuple[int, str]] = Counter()
+        self._values: Counter[tuple[int, str]] = Counter()  # bytes per neuron, summed over rounds
+
+    def register(
+        self,
+        from_worker: ArrayLike,
+        to_worker: ArrayLike,
+        neurons: ArrayLike,
+        agents: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+    ) -> int:
+        """The messages of one round of an exchange, one per entry; returns the number to book rounds with.
+
+        agents: (from, to, neurons) of the slices in them, one entry per slice and agent that it is for; for all
+        agents of a simulation in one process, too. Raises ValueError for arrays of different length.
+        """
+        by_agent = None if agents is None else _messages("agents", *agents)
+        self._plans.append(_Plan(_messages("workers", from_worker, to_worker, neurons), by_agent, False))
+        return len(self._plans) - 1
+
+    def register_collective(self, worker: int, workers: int, values: int, reply: int | None = None) -> int:
+        """What this worker sends in an all-reduce of so many values (reply: as many, if not given), header not counted.
+
+        Worker 0 collects and answers. Collectives are no part of `non_neighbour_messages`; `totals` lists them apart.
+        """
+        to = np.arange(1, workers, dtype=np.int64) if worker == 0 else np.zeros(1, np.int64)
+        each = (values if reply is None else reply) if worker == 0 else values
+        self._plans.append(_Plan(_Messages(np.full_like(to, worker), to, np.full_like(to, each)), None, True))
+        return len(self._plans) - 1
+
+    def book(self, plan: int, phase: str, batch: int, itemsize: int, rounds: int = 1) -> None:
+        """`rounds` rounds of a registered exchange with `batch` columns of `itemsize` bytes."""
+        if phase not in PHASES:
+            raise ValueError(f"ledger: expected phase {', '.join(PHASES)}, got {phase!r}; use one of these")
+        self._rounds[plan, phase] += rounds
+        self._values[plan, phase] += rounds * batch * itemsize
+
+    def reset(self) -> None:
+        """Forget what was booked, not what is registered."""
+        self._rounds.clear()
+        self._values.clear()
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """For each phase, and for "all": rounds, messages, bytes, and how many of the messages were collective."""
+        names = ("rounds", "messages", "bytes", "collective_messages")
+        totals = {phase: dict.fromkeys(names, 0) for phase in (*PHASES, "all")}
+        for (number, phase), rounds in self._rounds.items():
+            plan = self._plans[number]
+            messages = rounds * len(plan.between_workers.sender)
+            amount = self._values[number, phase] * int(plan.between_workers.neurons.sum())
+            booked = (rounds, messages, amount, messages if plan.collective else 0)
+            for key in (phase, "all"):
+                for name, value in zip(names, booked, strict=True):
+                    totals[key][name] += value
+        return totals
+
+    def per_link(self, phase: str | None = None, agents: bool = False) -> Traffic:
+        """Traffic between workers (or agents, where exchanges told them), in one phase or in all."""
+        parts = []
+        for (number, booked), rounds in self._rounds.items():
+            plan = self._plans[number]
+            messages = plan.between_agents if agents else plan.between_workers
+            if messages is not None and phase in (None, booked) and rounds:
+                amount = messages.neurons * self._values[number, booked]
+                parts.append(np.stack([messages.sender, messages.receiver, np.full_like(amount, rounds), amount]))
+        return _summed(np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), np.int64))
+
+    def matrix(self, workers: int) -> NDArray[np.int64]:
+        """(phases, workers, workers, 2): messages and bytes from row to column; summed over the workers it is whole."""
+        result = np.zeros((len(PHASES), workers, workers, 2), np.int64)
+        for index, phase in enumerate(PHASES):
+            traffic = self.per_link(phase)
+            result[index, traffic.sender, traffic.receiver] = np.stack([traffic.messages, traffic.bytes], axis=1)
+        return result
+
+    def non_neighbour_messages(self, adjacency: csr_array, owners: ArrayLike | None = None) -> int:
+        """Messages, collectives aside, that went past the links of the graph.
+
+        adjacency: (agents, agents) of the communication graph. owners: (agents,) worker of each agent; when None, agent
+        k is worker k. Counted are slices between agents that are not linked, and, of exchanges that did not tell their
+        agents, messages between workers no agents of which are linked.
+        """
+        linked = csr_array(adjacency).astype(bool)
+        owner = np.arange(linked.shape[0]) if owners is None else np.asarray(owners, np.int64)
+        between = csr_array((np.ones(len(owner), bool), (owner, np.arange(len(owner)))))
+        worker_linked: Any = (between @ linked @ between.T).astype(bool)
+        count = 0
+        for (number, _), rounds in self._rounds.items():
+            plan = self._plans[number]
+            if not plan.collective:
+                known = plan.between_agents is not None
+                messages, links = (plan.between_agents, linked) if known else (plan.between_workers, worker_linked)
+                assert messages is not None
+                count += rounds * _beyond(messages, links)
+        return count
+
+
+def _messages(what: str, sender: ArrayLike, receiver: ArrayLike, neurons: ArrayLike) -> _Messages:
+    arrays = [np.array(values, dtype=np.int64).reshape(-1) for values in (sender, receiver, neurons)]
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"ledger: expected {what} from, to and neurons of one length, got {lengths}; give one per message"
+        )
+    return _Messages(*(array[arrays[2] > 0] for array in arrays))  # an empty buffer sends nothing
+
+
+def _summed(entries: NDArray[np.int64]) -> Traffic:
+    """entries: (4, n) of sender, receiver, messages, bytes; repeated links are added up."""
+    sender, receiver, messages, amount = entries
+    order = np.lexsort((receiver, sender))
+    entries = entries[:, order]
+    new = np.ones(len(order), bool)
+    new[1:] = np.any(np.diff(entries[:2]) != 0, axis=0)
+    starts = np.flatnonzero(new)
+    added = np.add.reduceat(entries[2:], starts, axis=1) if len(starts) else entries[2:]
+    return Traffic(entries[0, starts], entries[1, starts], added[0], added[1])
+
+
+def _beyond(messages: _Messages, linked: csr_array) -> int:
+    """How many of the messages join what is not linked."""
+    if not len(messages.sender):
+        return 0
+    if max(messages.sender.max(), messages.receiver.max()) >= linked.shape[0]:
+        raise ValueError(f"ledger: messages of more than the {linked.shape[0]} in the graph; pass the right owners")
+    return int(len(messages.sender) - np.count_nonzero(linked[messages.sender, messages.receiver]))

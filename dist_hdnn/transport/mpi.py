@@ -1,0 +1,174 @@
+"""MPI: persistent point-to-point messages through mpi4py, over whatever MPI library it finds.
+
+Imported only where MPI is wanted, since importing mpi4py starts MPI. Waiting spins for a moment, then tests and sleeps:
+a worker that waits leaves its core to others, and MPI, which never reports a lost peer, gets a deadline.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import time
+from types import TracebackType
+from typing import NoReturn
+
+try:
+    from mpi4py import MPI
+except ImportError as error:
+    raise ImportError(
+        f"the mpi transport needs mpi4py and an MPI library ({error}); pip install 'dist_hdnn[mpi]'"
+    ) from error
+
+from dist_hdnn.transport.base import lost, timed_out
+from dist_hdnn.transport.environment import launched
+from dist_hdnn.transport.messages import Message
+from dist_hdnn.transport.point_to_point import PointToPoint
+
+# Spinning hands the core to whoever else wants it. Shorter spins were measured to cost 2-3 times the exchange of 1 MB,
+# because MPI moves nothing while its caller sleeps.
+SPIN = 200e-6  # seconds
+SPIN_PER_BYTE = 0.25e-9
+LAST_WORDS = 0.2  # seconds for mpiexec to pass on what was printed; MPICH's drops it when it sees the abort
+SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 1e-3
+
+
+class MpiTransport(PointToPoint):
+    """This process's end, on a communicator of its own; all processes of MPI.COMM_WORLD make it at the same time.
+
+    From then on an exception that nobody catches, and an exit before `close`, end all workers, as `abort` does.
+    Raises ValueError when the launcher started another number of workers than this MPI library sees.
+    """
+
+    name = "mpi"
+
+    def __init__(self, timeout: float = 120.0) -> None:
+        check_launcher()
+        super().__init__(MPI.COMM_WORLD.Get_rank(), MPI.COMM_WORLD.Get_size(), timeout)
+        self._communicator = MPI.COMM_WORLD.Dup()
+        self._communicator.Barrier()
+        _unlink_shared_memory("mpich_shm_")
+        self._most_tag = self._communicator.Get_attr(MPI.TAG_UB)
+        self._excepthook = sys.excepthook
+        sys.excepthook = self._uncaught
+        atexit.register(self._left_early)  # runs before MPI_Finalize, in which the others would wait for ever
+
+    def abort(self, code: int, message: str) -> NoReturn:
+        print(f"worker {self.rank}: {message}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        time.sleep(LAST_WORDS)
+        MPI.COMM_WORLD.Abort(code)
+        os._exit(code)
+
+    def _uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        self._excepthook(kind, error, trace)
+        code = getattr(error, "exit_code", 1)
+        self.abort(code, f"{kind.__name__} that nobody caught, so all workers end")
+
+    def _left_early(self) -> None:
+        if not MPI.Is_finalized():
+            self.abort(5, "left before its transport was closed, so all workers end")
+
+    def _wire(self, sends: list[Message], receives: list[Message], label: str) -> MpiWire:
+        highest = max(message.tag for message in (*sends, *receives))
+        if highest > self._most_tag:
+            raise ValueError(f"{label}: this MPI library has tags up to {self._most_tag} only; make fewer channels")
+        return MpiWire(self, self._communicator, sends, receives, label)
+
+    def _release(self) -> None:
+        atexit.unregister(self._left_early)
+        if sys.excepthook == self._uncaught:
+            sys.excepthook = self._excepthook
+        self._communicator.Free()
+
+
+class MpiWire:
+    """Persistent requests on byte views that are exported once."""
+
+    def __init__(
+        self,
+        transport: PointToPoint,
+        communicator: MPI.Comm,
+        sends: list[Message],
+        receives: list[Message],
+        label: str,
+    ) -> None:
+        self.label = label
+        self._transport = transport
+        self._spin = SPIN + SPIN_PER_BYTE * sum(len(message.data) for message in (*sends, *receives))
+        self._start, self._test = MPI.Prequest.Startall, MPI.Request.Testall  # looked up once: rounds take microseconds
+        self._peers = [message.peer for message in (*receives, *sends)]
+        self._requests = [
+            communicator.Recv_init([data.numpy(), MPI.BYTE], peer, tag) for peer, tag, data in receives
+        ] + [communicator.Send_init([data.numpy(), MPI.BYTE], peer, tag) for peer, tag, data in sends]
+
+    def post(self) -> None:
+        try:
+            self._start(self._requests)
+        except MPI.Exception as error:
+            raise self._failed(error) from None
+
+    def complete(self, timeout: float) -> None:
+        requests, test = self._requests, self._test
+        try:
+            if test(requests):
+                return
+            clock = time.perf_counter
+            began = now = clock()
+            sleep = SHORTEST_SLEEP
+            while not test(requests):
+                now = clock()
+                if now - began < self._spin:
+                    os.sched_yield()
+                    continue
+                if now - began > timeout:
+                    open_ = [peer for peer, request in zip(self._peers, requests, strict=True) if not request.Test()]
+                    if not open_:
+                        return
+                    peers = sorted(set(open_))
+                    raise timed_out(self._transport.rank, peers, self.label, timeout, self._transport.context)
+                time.sleep(sleep)
+                sleep = min(2 * sleep, LONGEST_SLEEP)
+        except MPI.Exception as error:
+            raise self._failed(error) from None
+
+    def free(self) -> None:
+        for request in self._requests:
+            if request.Test():  # one that never completed must not be freed; the workers are about to end anyway
+                request.Free()
+        self._requests.clear()
+
+    def _failed(self, error: Exception) -> Exception:
+        peers = sorted(set(self._peers))
+        return lost(self._transport.rank, peers, self.label, str(error), self._transport.context)
+
+
+def _unlink_shared_memory(library: str) -> None:
+    """Remove the names of MPI's shared memory, which all workers have mapped by now.
+
+    The memory itself lives as long as they do; without this every job that is aborted or killed leaves megabytes.
+    """
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            names = {line.split(maxsplit=5)[5].rstrip() for line in maps if f" /dev/shm/{library}" in line}
+    except OSError:  # not Linux
+        return
+    for name in names:
+        with contextlib.suppress(OSError):  # another worker was faster
+            os.unlink(name)
+
+
+def check_launcher() -> None:
+    """Raise ValueError when N processes were started but each would be alone: the launcher is not this library's."""
+    found = launched()
+    size = MPI.COMM_WORLD.Get_size()
+    if found is not None and found.size != size:
+        if size == 1:
+            _unlink_shared_memory("sm_segment")  # Open MPI leaves that of a worker which it did not start itself
+        library = " ".join(MPI.Get_library_version().split("\n")[0].rstrip("\0").split()[:6]).rstrip(",")
+        raise ValueError(
+            f"mpi: {found.launcher} started {found.size} workers, but the library of mpi4py ({library}) sees {size}; "
+            "start with the mpiexec of that library, or use another transport"
+        )

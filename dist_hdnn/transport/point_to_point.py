@@ -1,0 +1,187 @@
+"""What all transports share: a transport has to move messages only, and all else follows from that.
+
+A transport gives `_wire` (its way to move fixed messages once per round), `abort` and `_release`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dist_hdnn.transport import collectives
+from dist_hdnn.transport.messages import Buffers, Message, bytes_of, check_buffers
+from dist_hdnn.transport.staging import Staging, needs_staging
+
+FIRST_TAG = 512  # smaller tags are for collectives
+
+
+class Wire(Protocol):
+    """A transport's own part of a channel; label: for error messages."""
+
+    label: str
+
+    def post(self) -> None:
+        """Start to send and receive."""
+
+    def complete(self, timeout: float) -> None:
+        """Return when all is sent and received, or raise a TransportError."""
+
+    def free(self) -> None:
+        """Give all back; called once, not between post and complete unless complete failed."""
+
+
+class FixedChannel:
+    """A channel of any transport: keeps the order of start and wait, counts rounds, stages device buffers."""
+
+    def __init__(
+        self, owner: PointToPoint, wire: Wire | None, staging: Staging | None, sends: list[Message], label: str
+    ) -> None:
+        self.label = label
+        self.rounds = 0
+        self.sent_bytes = [(message.peer, message.data.numel()) for message in sends]
+        self._owner = owner
+        self._wire = wire
+        self._staging = staging
+        self._state = "idle"  # idle, moving, failed, closed
+
+    def start(self) -> None:
+        if self._state != "idle":
+            self._refuse("start")
+        self._state = "failed"
+        if self._staging is not None:
+            self._staging.copy_out()
+        if self._wire is not None:
+            self._wire.post()
+        self._state = "moving"
+        self.rounds += 1
+
+    def wait(self, timeout: float | None = None) -> None:
+        if self._state != "moving":
+            self._refuse("wait")
+        self._state = "failed"
+        if self._wire is not None:
+            self._wire.complete(self._owner.timeout if timeout is None else timeout)
+        if self._staging is not None:
+            self._staging.copy_in()
+        self._state = "idle"
+
+    def close(self) -> None:
+        if self._state == "moving":
+            self._refuse("close")
+        if self._state != "closed" and self._wire is not None:
+            self._wire.free()
+        self._state = "closed"
+        self._owner._forget(self)
+
+    def relabel(self, label: str) -> None:
+        """What error messages call this exchange from now on."""
+        self.label = label
+        if self._wire is not None:
+            self._wire.label = label
+
+    def _refuse(self, call: str) -> NoReturn:
+        now = "between start and wait" if self._state == "moving" else self._state
+        raise RuntimeError(f"{self.label}: {call} of a channel that is {now}; start and wait take turns, close is last")
+
+
+class PointToPoint:
+    """A worker's end of a transport; see `Transport`."""
+
+    name = "point to point"
+    stages = True  # False when the transport moves device memory itself
+
+    def __init__(self, rank: int, size: int, timeout: float) -> None:
+        if not 0 <= rank < size:
+            raise ValueError(f"expected a rank from 0 to {size - 1}, got {rank}; check how the workers were started")
+        if not (timeout > 0 and math.isfinite(timeout)):
+            raise ValueError(f"expected a timeout in seconds, larger than 0, got {timeout}; change timeout")
+        self.rank = rank
+        self.size = size
+        self.timeout = timeout
+        self.context: object = None
+        self._tags: Counter[tuple[str, int]] = Counter()
+        self._channels: dict[FixedChannel, None] = {}
+        self._sent = np.zeros((size, 2), dtype=np.int64)
+        self._star = collectives.Star(self)
+        self._closed = False
+
+    def channel(self, sends: Buffers, receives: Buffers, label: str) -> FixedChannel:
+        return self._open(sends, receives, label, None)
+
+    def _open(self, sends: Buffers, receives: Buffers, label: str, tag: int | None) -> FixedChannel:
+        """A channel; without a tag it gets, per peer and direction, the next one, so both ends count alike."""
+        if self._closed:
+            raise RuntimeError(f"{label}: the transport of worker {self.rank} is closed; make channels before that")
+        sends, receives = list(sends), list(receives)
+        check_buffers(self.rank, self.size, sends, receives, label)
+        sends, receives = ([pair for pair in pairs if pair[1].numel()] for pairs in (sends, receives))
+        staging = Staging(sends, receives) if self.stages and needs_staging(sends, receives) else None
+        if staging is not None:
+            sends, receives = staging.sends, staging.receives
+        outgoing, incoming = self._messages("send", sends, tag), self._messages("receive", receives, tag)
+        wire = self._wire(outgoing, incoming, label) if outgoing or incoming else None
+        channel = FixedChannel(self, wire, staging, outgoing, label)
+        self._channels[channel] = None
+        return channel
+
+    def _messages(self, direction: str, buffers: Sequence[tuple[int, Tensor]], tag: int | None) -> list[Message]:
+        messages = []
+        for peer, tensor in sorted(buffers, key=lambda pair: pair[0]):
+            number = tag
+            if number is None:
+                number = FIRST_TAG + self._tags[direction, peer]
+                self._tags[direction, peer] += 1
+            messages.append(Message(peer, number, bytes_of(tensor)))
+        return messages
+
+    def barrier(self) -> None:
+        self._star.barrier()
+
+    def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:
+        self._star.all_reduce(tensor, op)
+
+    def all_gather_bytes(self, data: bytes) -> list[bytes]:
+        return self._star.all_gather_bytes(data)
+
+    def sent(self) -> NDArray[np.int64]:
+        total = self._sent.copy()
+        for channel in self._channels:
+            _count(channel, total)
+        return total
+
+    def close(self) -> None:
+        if not self._closed:
+            for channel in list(self._channels):
+                channel.close()
+            self._closed = True
+            self._release()
+
+    def abort(self, code: int, message: str) -> NoReturn:
+        raise NotImplementedError
+
+    def _forget(self, channel: FixedChannel) -> None:
+        if channel in self._channels:
+            del self._channels[channel]
+            _count(channel, self._sent)
+
+    def _buffer(self, *shape: int) -> Tensor:
+        """(shape) uint8, zero, where collectives may send and receive."""
+        return torch.zeros(shape, dtype=torch.uint8)
+
+    def _wire(self, sends: list[Message], receives: list[Message], label: str) -> Wire:
+        raise NotImplementedError
+
+    def _release(self) -> None:
+        """Give back what the transport itself holds."""
+
+
+def _count(channel: FixedChannel, total: NDArray[np.int64]) -> None:
+    for peer, number in channel.sent_bytes:
+        total[peer] += (channel.rounds, channel.rounds * number)

@@ -1,0 +1,64 @@
+"""Being one of several worker processes: when it fails, all end, and the first line on stderr says why."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dist_hdnn.config import Config
+
+if TYPE_CHECKING:
+    from dist_hdnn.transport import Transport
+
+BUG, USAGE, LOST, DISK, INTERRUPTED = 1, 2, 5, 7, 130  # exit codes
+
+
+def work(transport: Transport, config: Config, run: Callable[[Config, Transport | None], object]) -> int:
+    """Call `run(config, transport)` as one worker; returns 0.
+
+    Whatever ends it early ends the others, too, with its exit code where the launcher passes that on.
+    """
+    try:
+        with warnings.catch_warnings():
+            if transport.rank:  # what worker 0 warns of is enough
+                warnings.simplefilter("ignore")
+            run(config, transport)
+        transport.barrier()
+    except BaseException as error:
+        code, message = _verdict(error)
+        if code == BUG and not isinstance(error, SystemExit):
+            traceback.print_exc()
+        transport.abort(code, message.removeprefix(f"worker {transport.rank} "))
+    transport.close()
+    return 0
+
+
+def _verdict(error: BaseException) -> tuple[int, str]:
+    """Exit code and one line for what ended a worker."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) and error.code else BUG
+        return code, f"called sys.exit({error.code!r}) before all workers had ended"
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted"
+    own = getattr(error, "exit_code", None)
+    if isinstance(own, int):
+        return own, text
+    if isinstance(error, ValueError | OSError):
+        return USAGE if isinstance(error, ValueError) else DISK, text
+    return BUG, f"{type(error).__name__}: {text}"
+
+
+def follow_launcher() -> None:
+    """In a worker: end when the process that started it is gone, which is when standard input ends."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(LOST)
+
+    threading.Thread(target=watch, name="follow the launcher", daemon=True).start()
