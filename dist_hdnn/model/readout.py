@@ -121,7 +121,7 @@ class LocalReadout(nn.Module):
         return scores + torch.bmm(ones, self.bias.unsqueeze(1)).transpose(0, 1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Each agent's share of the mean cross entropy over output agents and samples, (agents,); the loss is their sum.
+        """Share of each agent in the mean cross entropy over output agents and samples, (agents,); their sum is the loss.
 
         On several workers the agents are this worker's.
         """
