@@ -121,7 +121,7 @@ class LocalReadout(nn.Module):
         return scores + torch.bmm(ones, self.bias.unsqueeze(1)).transpose(0, 1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Share of each agent in the mean cross entropy over output agents and samples, (agents,); their sum is the loss.
+        """Share of each agent in the mean cross entropy over agents and samples, (agents,); they sum to the loss.
 
         On several workers the agents are this worker's.
         """
