@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn import assembly
@@ -39,6 +40,7 @@ from dist_hdnn.transport import Transport
 __all__ = ["evaluate", "inspect", "train"]
 
 FINAL = Path("checkpoints") / "final.safetensors"
+LISTED_LINKS = 2000  # links, beyond which summary.json gives mean and maximum traffic alone
 THREAD_WORK = 4_000_000  # multiplications of one product, about a millisecond of one core
 
 
@@ -57,14 +59,17 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
         shake_hands(transport, config, network, data)
     training, test = (split_tensors(config, data, which) for which in ("train", "test"))
     directory = prepare_run_directory(config) if network.ownership.rank == 0 else None
-    torch.set_num_threads(options.threads or _useful_threads(model, options.batch_size))
-    started, first_step = time.perf_counter(), dict[str, int]()
+    one = 1 if config.deterministic else None  # how sums are split over threads changes their bits
+    torch.set_num_threads(one or options.threads or _useful_threads(model, options.batch_size))
+    started, first_step, over_links = time.perf_counter(), dict[str, int](), np.zeros((0, 2), dtype=np.int64)
     steps = options.epochs * math.ceil(len(data.train_x) / options.batch_size)
     with run_log(directory, config, network.graph, steps) as log:
 
         def on_step(step: int, loss: float) -> None:
+            nonlocal over_links
             if step == 1:
                 first_step.update(network.traffic())
+                over_links = network.link_traffic()
             log.step(step, loss)
 
         network.reset_traffic()
@@ -75,11 +80,13 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     weights = model.state_dict()
     result = evaluate_classifier(model, *test)
     summary = _summary(model, history, result, first_step)
+    over_links = summed(torch.from_numpy(over_links), network.ownership).numpy()
     if directory is None:
         return None
     save_weights(weights, directory / FINAL)
-    write_summary(directory, summary | _settings(config, transport, time.perf_counter() - started))
-    _draw(directory / "plots", config, data, history, result)
+    settings = _settings(config, transport, time.perf_counter() - started)
+    write_summary(directory, summary | _link_figures(network.graph, over_links) | settings)
+    _draw(directory / "plots", config, data, history, result, over_links)
     return directory
 
 
@@ -206,7 +213,24 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _draw(plots: Path, config: Config, data: Dataset, history: list[Epoch], result: Evaluation) -> None:
+def _link_figures(graph: CommunicationGraph, over_links: NDArray[np.int64]) -> dict[str, Any]:
+    """Messages and bytes of a step over each link, by the agents' names; of large graphs mean and maximum alone."""
+    amount = over_links[:, 1] if len(over_links) else np.zeros(1, dtype=np.int64)
+    figures: dict[str, Any] = {"bytes_per_link": {"mean": float(amount.mean()), "max": int(amount.max())}}
+    if len(over_links) <= LISTED_LINKS:
+        rows = zip(graph.links.tolist(), over_links.tolist(), strict=True)
+        figures["link_traffic"] = [[graph.names[i], graph.names[j], *counts] for (i, j), counts in rows]
+    return figures
+
+
+def _draw(
+    plots: Path,
+    config: Config,
+    data: Dataset,
+    history: list[Epoch],
+    result: Evaluation,
+    over_links: NDArray[np.int64],
+) -> None:
     """Every picture of a run, by one process that reads the weights back, whoever trained them."""
     model = assembly.build_classifier(config, data)
     load_weights(model, plots.parent / FINAL)
@@ -217,6 +241,9 @@ def _draw(plots: Path, config: Config, data: Dataset, history: list[Epoch], resu
         per_agent[model.readout.output_agents] = result.per_agent
     plot_curves([asdict(record) for record in history], plots / "curves.png")
     plot_graph(network.graph, model.sensors, per_agent, plots / "graph.png", data.feature_names)
+    plot_graph(
+        network.graph, model.sensors, None, plots / "traffic.png", data.feature_names, link_bytes=over_links[:, 1]
+    )
     plot_pattern(network.K_patterns[0], plots / "pattern.png")
     if data.features == 2:
         plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # before PyTorch is loaded: tests of equal bits need it
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # before PyTorch is loaded: tests of equal bits need both
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
     python launched.py HOW TRANSPORT WORKERS TIMEOUT     WORKERS 0: as many as there are
 
-Worker 0 prints a line of JSON once all have met. HOW: works, waits, connects (through `dist_hdnn.connect`), refuses
-(all raise ValueError), or one of FAILURES, which worker 1 does at the third round of an exchange.
+Worker 0 prints a line of JSON once all have met. HOW: works, waits, connects (through `dist_hdnn.connect`), or one
+of FAILURES, which worker 1 does at the third round of an exchange.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ from dist_hdnn.config import Config  # noqa: E402
 
 def run(config: Config, transport: Any) -> None:
     how = config.name
-    if how == "refuses":
-        raise ValueError("made to refuse")
-    if transport is None:
-        print(json.dumps({"alone": os.getpid()}), flush=True)
-        return
+    assert transport is not None, "started with one worker"
     import torch
     from transport.processes import broken
 
@@ -51,7 +47,7 @@ def run(config: Config, transport: Any) -> None:
 def main() -> int:
     how, transport, workers, timeout = sys.argv[1:]
     if how == "connects":
-        joined = dist_hdnn.connect(float(timeout))
+        joined = dist_hdnn.connect(float(timeout), transport)
         run(Config(name="works"), joined)
         joined.barrier()
         joined.close()

@@ -246,6 +246,8 @@ def test_rounds_a_layer_follow_the_placement(
     [
         [],
         ["--network.X.kind=neighbours", "--readout.kind=local"],
+        ["--readout.kind=agents", "--readout.agents=[1, 5]", "--initial_state=learned"],
+        ["--readout.kind=gossip"],
         ["--more_graphs=[{family: path}]", "--network.shared_x=false", "--network.X.kind=neighbours"],
         ["--network.width={'0': 4, '1': 2, '2': 6, '3': 2}", "--graph.agents=4", "--graph.family=star"],
     ],
@@ -253,19 +255,15 @@ def test_rounds_a_layer_follow_the_placement(
 def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options: list[str]) -> None:
     import torch
 
-    from dist_hdnn.assembly import build_graphs, pattern_spec
-    from dist_hdnn.model.network import HDNN
-    from dist_hdnn.model.readout import READOUTS
+    from dist_hdnn.assembly import build_classifier, build_dataset
 
     config = read_config(None, [*options, "--network.layers=3", "--train.batch_size=5"])
-    network = config.network
-    patterns = {"K": pattern_spec(network.K), "X": pattern_spec(network.X)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = HDNN(build_graphs(config), network.width, network.layers, shared_x=network.shared_x, **patterns)
-    readout = READOUTS[config.readout.kind](net.widths, 2)
+        model = build_classifier(config, build_dataset(config.data))
+    net = model.network
     info = experiment.inspect(config)
-    trained = sum(parameter.numel() for module in (net, readout) for parameter in module.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters())
     assert info["network"]["parameters"]["total"] == trained
     net(torch.randn(5, net.neurons)).sum().backward()
     sent, traffic = info["communication"], net.traffic()

@@ -42,6 +42,9 @@ def test_run_directory_holds_what_the_design_promises(run: Path) -> None:
     assert summary["messages_per_step"] == 2 * 4 * 4 * 16  # both sweeps, 4 layers, 4 rounds, 8 links both ways
     assert summary["bytes_per_step"] == summary["messages_per_step"] * 50 * 4  # one neuron of 50 samples in float32
     assert summary["non_neighbour_messages"] == 0
+    assert len(summary["link_traffic"]) == 8
+    assert sum(messages for _, _, messages, _ in summary["link_traffic"]) == summary["messages_per_step"]
+    assert {amount for _, _, _, amount in summary["link_traffic"]} == {summary["bytes_per_step"] // 8}
     assert len(summary["agent_accuracy"]) == 8
     assert summary["worst_agent_accuracy"] == min(summary["agent_accuracy"])
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -49,7 +52,7 @@ def test_run_directory_holds_what_the_design_promises(run: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [line["epoch"] for line in lines] == [1, 2] == [int(row["epoch"]) for row in rows]
     assert lines[-1]["test_accuracy"] == summary["test_accuracy"]
-    for name in ("curves", "graph", "pattern", "decision"):
+    for name in ("curves", "graph", "traffic", "pattern", "decision"):
         assert (run / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((run / "graph.json").read_text())["nodes"]) == 8
     assert json.loads((run / "environment.json").read_text())["versions"]["torch"] == torch.__version__

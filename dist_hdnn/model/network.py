@@ -48,8 +48,8 @@ class HDNN(nn.Module):
     workers, partition: this worker's transport, and which worker owns which agent: a method ("contiguous", "metis"),
         a mapping or a Partition. The state then has the columns of the owned agents only (`owned`), forward and
         backward are collective, and so are `state_dict` and `load_state_dict`, which speak of the whole network.
-    deterministic: the same bits whatever the number of workers, for more bytes and time. The matrix library has to
-        play along: set MKL_CBWR=AVX2,STRICT in the environment before PyTorch is loaded.
+    deterministic: the same bits whatever the number of workers, for more bytes and time. The libraries have to play
+        along: set MKL_CBWR=AVX2,STRICT in the environment before PyTorch is loaded, and one thread per worker.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths or patterns that do not fit.
@@ -165,6 +165,22 @@ class HDNN(nn.Module):
         owners = None if self.ownership.alone else self.ownership.partition.owners
         strays = self.ownership.ledger.non_neighbour_messages(linked, owners)
         return {name: total[name] for name in ("rounds", "messages", "bytes")} | {"non_neighbour_messages": strays}
+
+    def link_traffic(self) -> NDArray[np.int64]:
+        """Messages and bytes over each link since `reset_traffic`, both directions together: (links, 2).
+
+        Slices between agents; on several workers those that this worker sent for its agents to others' agents.
+        """
+        alone, graph = self.ownership.alone, self.graph
+        traffic = self.ownership.ledger.per_link(agents=not alone)
+        low, high = np.minimum(traffic.sender, traffic.receiver), np.maximum(traffic.sender, traffic.receiver)
+        keys, known = low * graph.agents + high, graph.links @ np.array([graph.agents, 1])
+        place = np.searchsorted(known, keys)
+        linked = place < len(known)
+        linked[linked] = known[place[linked]] == keys[linked]
+        result = np.zeros((len(known), 2), dtype=np.int64)
+        np.add.at(result, place[linked], np.stack([traffic.messages, traffic.bytes], axis=1)[linked])
+        return result
 
     def reset_traffic(self) -> None:
         """Start counting messages anew."""

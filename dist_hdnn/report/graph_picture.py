@@ -33,11 +33,13 @@ def plot_graph(
     accuracy_per_agent: npt.ArrayLike | None,
     path: str | Path,
     feature_names: Sequence[str] | None = None,
+    link_bytes: npt.ArrayLike | None = None,
 ) -> Path:
     """Draw the agents and their links; sensor agents are ringed and named after their features; the path written.
 
     accuracy_per_agent: (agents,) fractions in [0, 1] for the colours (NaN is left grey), or None for one colour.
     feature_names: by feature number, else "feature 0" and so on. Agent names are written for up to 60 agents.
+    link_bytes: (links,) bytes per training step, which then colour and thicken the links.
     ValueError when accuracy_per_agent has another length.
     """
     accuracy = None if accuracy_per_agent is None else np.asarray(accuracy_per_agent, dtype=np.float64)
@@ -47,9 +49,10 @@ def plot_graph(
             "give accuracies in agent order"
         )
     points = drawing_positions(graph.links, graph.agents, graph.positions)
-    figure, axes = _canvas(points, accuracy is not None)
+    traffic = None if link_bytes is None else np.asarray(link_bytes, dtype=np.float64)
+    figure, axes = _canvas(points, accuracy is not None or traffic is not None)
     size = _node_size(points)
-    _draw_links(axes, points, graph.links)
+    _draw_links(figure, axes, points, graph.links, traffic)
     shades = _draw_agents(figure, axes, points, accuracy, size)
     observed = _observed(sensors, feature_names)
     _draw_sensor_rings(figure, axes, points, sorted(observed), size)
@@ -95,13 +98,27 @@ def _node_size(points: Points) -> float:
     return float(np.clip(np.pi / 4 * (72.0 * inches) ** 2, min(size, 40.0), size))
 
 
-def _draw_links(axes: Axes, points: Points, links: npt.NDArray[np.int64]) -> None:
+def _draw_links(
+    figure: Figure,
+    axes: Axes,
+    points: Points,
+    links: npt.NDArray[np.int64],
+    traffic: npt.NDArray[np.float64] | None,
+) -> None:
     width = float(np.clip(24.0 / np.sqrt(max(len(links), 1)), 0.25, 1.4))
     opacity = float(np.clip(3000.0 / max(len(links), 1), 0.08, 1.0))
     drawn = list(points[links])
     for number in _hidden(points, links):
         drawn[number] = _bowed(points[links[number, 0]], points[links[number, 1]], points.mean(axis=0))
-    collection = LineCollection(drawn, colors=GREY, linewidths=width, alpha=opacity, zorder=1)
+    if traffic is None or not len(traffic):
+        collection = LineCollection(drawn, colors=GREY, linewidths=width, alpha=opacity, zorder=1)
+    else:
+        most = max(float(traffic.max()), 1.0)
+        scale, widths = Normalize(0.0, most), width * (0.6 + 1.6 * traffic / most)
+        collection = LineCollection(drawn, cmap="viridis_r", norm=scale, linewidths=widths, zorder=1)
+        collection.set_array(traffic)
+        bar = figure.colorbar(collection, ax=axes, shrink=0.75, aspect=28)
+        bar.set_label("bytes over the link in a training step, both directions", fontsize=9)
     collection.set_in_layout(False)  # measuring a hundred thousand links takes longer than drawing them
     axes.add_collection(collection, autolim=False)
 
