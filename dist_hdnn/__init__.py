@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dist_hdnn.data import Dataset, Sensor, SensorMap, read_dataset
+    from dist_hdnn.launcher import connect
     from dist_hdnn.model.network import HDNN
     from dist_hdnn.model.readout import LocalReadout, SumReadout
     from dist_hdnn.topology import (
@@ -44,6 +45,7 @@ _ELSEWHERE = {
     "Sensor": "dist_hdnn.data",
     "SensorMap": "dist_hdnn.data",
     "read_dataset": "dist_hdnn.data",
+    "connect": "dist_hdnn.launcher",
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "barabasi_albert",
     "build_pattern",
     "complete",
+    "connect",
     "erdos_renyi",
     "exponential_ring",
     "grid",

@@ -16,10 +16,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dist_hdnn import __version__
 from dist_hdnn.config import Config, validate
+
+if TYPE_CHECKING:
+    from dist_hdnn.transport import Transport
 
 HELP = f"""\
 usage: dist-hdnn COMMAND ...
@@ -61,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = _exit_code(error, given)
         if code is None or sys.flags.dev_mode:  # a bug of ours, or `python -X dev -m dist_hdnn`: show where
             raise
-        return _fail(str(error) or type(error).__name__, code)
+        notes = getattr(error, "__notes__", [])  # which worker failed first
+        return _fail("; ".join([str(error) or type(error).__name__, *notes]), code)
 
 
 def _exit_code(error: Exception, given: list[str]) -> int | None:
@@ -122,9 +126,19 @@ def _train(given: list[str]) -> int:
     config = _config("train", given, ("--print_config",))
     if config is None:
         return 0
+    from dist_hdnn import launcher
+
+    launcher.prepare_environment(config)
+    return launcher.launch(given, config, _train_as)
+
+
+def _train_as(config: Config, transport: Transport | None) -> None:
+    """Train as one worker, or alone; prints where there is a run directory, which worker 0 makes."""
     from dist_hdnn import experiment
 
-    directory = experiment.train(config)
+    directory = experiment.train(config) if transport is None else experiment.train(config, transport)
+    if directory is None:
+        return
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     print(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
     if "mean_agent_accuracy" in summary:
@@ -132,7 +146,6 @@ def _train(given: list[str]) -> int:
         print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")
     print(f"plots         {directory / 'plots'}")
     print(f"run           {directory}")
-    return 0
 
 
 def _inspect(given: list[str]) -> int:

@@ -20,8 +20,11 @@ from dist_hdnn.layers.activations import activation
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
+    describe_partition,
+    from_mapping,
     information_reach,
     is_locally_computable,
+    make_partition,
     non_links,
     reach_in_layers,
 )
@@ -84,6 +87,8 @@ def inspect(config: Config) -> dict[str, Any]:
                 "sensor_agents": [graph.names[sensor.agent] for sensor in sensors.sensors],
             },
         }
+        if (config.workers or 1) > 1:
+            result["partition"] = _partition(config, stages, widths)
         result["memory"] = _memory(config, stages, widths, result["network"]["parameters"]["total"])
     lines = [" ".join(str(warning.message).split()) for warning in caught]
     result["warnings"] = list(dict.fromkeys(lines + notes))
@@ -243,6 +248,19 @@ def _communication(config: Config, stages: list[Stage], widths: NDArray[np.int64
         "bytes_per_step": 2 * total,
         "bytes_per_link_and_step": {"mean": 2 * float(per_link.mean()), "max": 2 * int(per_link.max())},
     }
+
+
+def _partition(config: Config, stages: list[Stage], widths: NDArray[np.int64]) -> dict[str, Any]:
+    """Who owns what with so many workers, and what they send in a round of each pattern that couples agents."""
+    first = stages[0]
+    patterns = [pattern for pattern, _ in first.rounds] or [first.K]
+    if config.partition.owners is not None:
+        partition = from_mapping(first.graph, config.partition.owners, config.workers)
+    else:
+        method, coupling = config.partition.method, patterns[-1]
+        partition = make_partition(first.graph, config.workers or 1, method, widths, coupling)
+    batch, item = config.train.batch_size, ITEM_BYTES[config.dtype]
+    return describe_partition(partition, first.graph, patterns, widths // 2, batch, item)
 
 
 def _off_diagonal(pattern: BlockPattern, half: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -34,6 +34,8 @@ def inspection_sections(info: dict[str, Any]) -> Sections:
     sections: Sections = _stage_sections(info, "")
     for i, stage in enumerate(info["more_graphs"], start=2):
         sections |= _stage_sections(stage, f" {i}")
+    if "partition" in info:
+        sections["workers"] = _partition_rows(info["partition"])
     sections |= {
         "network": _network_rows(info),
         "communication (one agent per worker)": _communication_rows(info),
@@ -47,6 +49,23 @@ def inspection_sections(info: dict[str, Any]) -> Sections:
     if info["warnings"]:
         sections["warnings"] = [("warning", text) for text in info["warnings"]]
     return sections
+
+
+def _partition_rows(partition: dict[str, Any]) -> list[tuple[str, str]]:
+    neurons, products = partition["neurons"], partition["block_products"]
+    agents = partition["agents"]
+    each = f"{agents['min']} to {agents['max']} agents on each of {partition['workers']} workers"
+    rows = [
+        ("partition", f"{partition['method']}, {each}"),
+        ("neurons of a worker", f"{neurons['min']:g} to {neurons['max']:g}, imbalance {neurons['imbalance']:.2f}"),
+        ("block products", f"imbalance {products['imbalance']:.2f}"),
+        ("cut links", str(partition["cut_links"])),
+    ]
+    for turn in partition["rounds"]:
+        ghosts = f"ghosts {turn['ghosts']['min']:g} to {turn['ghosts']['max']:g} a worker"
+        text = f"{turn['messages']} messages, {size(turn['bytes'])}, {ghosts}"
+        rows.append((f"a round over {turn['pattern']}", text))
+    return rows
 
 
 def _stage_sections(stage: dict[str, Any], number: str) -> Sections:

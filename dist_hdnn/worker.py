@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import traceback
 import warnings
@@ -62,3 +63,15 @@ def follow_launcher() -> None:
         os._exit(LOST)
 
     threading.Thread(target=watch, name="follow the launcher", daemon=True).start()
+
+
+def tell_processes(transport: Transport) -> None:
+    """Worker 0 says on stderr which process each worker is; all workers call this.
+
+    For MPICH on one machine: it kills all within a millisecond when one is killed, and names no more than that process.
+    """
+    pids = [int(data) for data in transport.all_gather_bytes(f"{os.getpid():16}".encode())]
+    if transport.rank == 0:
+        print(
+            f"workers 0 to {transport.size - 1} are processes {' '.join(map(str, pids))}", file=sys.stderr, flush=True
+        )

@@ -34,8 +34,9 @@ def run(config: Config, transport: Any) -> None:
     if transport.rank == 0:
         keys = ("ranks", "pids", "threads")
         met = {key: list(column) for key, column in zip(keys, zip(*rows, strict=True), strict=True)}
-        print(json.dumps(met | {"sum": int(total), "transport": transport.name}), flush=True)
-    print(f"worker {transport.rank} was here", flush=True)
+        sys.stdout.write(json.dumps(met | {"sum": int(total), "transport": transport.name}) + "\n")
+    sys.stdout.write(f"worker {transport.rank} was here\n")
+    sys.stdout.flush()
     if how == "waits":
         for _ in range(600):
             transport.barrier()

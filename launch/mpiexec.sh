@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# launch/mpiexec.sh 4 configs/swiss_roll_ring8.yaml [--key=value ...]
+#
+# So many workers over MPI. Several hosts: MPIEXEC_OPTIONS="-hosts a,b -ppn 2" (MPICH, Intel MPI) or
+# "--host a:2,b:2" (Open MPI). mpiexec has to belong to the MPI library that mpi4py loads: the one beside the
+# interpreter is taken first, as pip install 'dist_hdnn[mpi]' puts it there, or the one named in MPIEXEC.
+# "-m mpi4py" ends all workers when one of them fails before it has joined the others.
+set -euo pipefail
+
+workers=${1:?expected the number of workers, then what dist-hdnn train takes}
+shift
+python=$(command -v "${PYTHON:-python}")
+beside=$(dirname "$python")/mpiexec
+[ -x "$beside" ] || beside=mpiexec
+# For Open MPI: more workers than cores, and no binding, which would leave a worker one core for all its threads.
+export PRTE_MCA_rmaps_default_mapping_policy=${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}
+read -ra options <<<"${MPIEXEC_OPTIONS:-}"
+exec "${MPIEXEC:-$beside}" ${options[@]+"${options[@]}"} -n "$workers" "$python" -m mpi4py -m dist_hdnn train "$@"
