@@ -118,7 +118,7 @@ def _ending(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    signals = (signal.SIGTERM, signal.SIGHUP)
+    signals = [k for k in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(k) != signal.SIG_IGN]  # as under nohup
     before = {number: signal.signal(number, stop) for number in signals}
     before[signal.SIGINT] = signal.getsignal(signal.SIGINT)
     try:

@@ -150,14 +150,14 @@ def test_a_worker_that_fails_ends_the_job_soon_and_is_named(how: str, start: Sta
     assert ("Traceback" in job.errors) == (how == "raises")
 
 
-PLAIN = "import os, signal, subprocess, sys, time; rank = int(os.environ['DIST_HDNN_WORKER'].split()[0]); "
+PLAIN = "import os, signal, subprocess, sys, time; rank = int(os.environ['DIST_HDNN_WORKER'].split()[0])"
 
 
 def supervise(
     program: str, capfd: pytest.CaptureFixture[str], workers: int = 3, timeout: float = 1.0
 ) -> tuple[int, str]:
     """Exit code and stderr of workers without torch."""
-    code = run_workers([sys.executable, "-c", PLAIN + program], workers, timeout, os.environ)
+    code = run_workers([sys.executable, "-c", f"{PLAIN}\n{program}"], workers, timeout, os.environ)
     return code, capfd.readouterr().err
 
 
@@ -167,26 +167,55 @@ def test_an_error_that_all_workers_have_is_told_once(capfd: pytest.CaptureFixtur
     assert code == 1 and errors.splitlines() == ["worker 0: no such file", seen]
 
 
-def test_workers_that_failed_because_of_another_are_not_blamed(capfd: pytest.CaptureFixture[str]) -> None:
-    code, errors = supervise("time.sleep(0.3 * (rank == 1)); sys.exit(4 if rank == 1 else 5)", capfd)
+WAIT = """
+def wait_for(file):
+    while not os.path.exists(file):
+        time.sleep(0.02)
+"""
+
+
+def test_workers_that_failed_because_of_another_are_not_blamed(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Although it ends after them."""
+    program = f"""{WAIT}
+ready = {str(tmp_path / "ready")!r}
+if rank == 1:
+    open(ready, "w").close()
+    time.sleep(0.3)
+    sys.exit(4)
+wait_for(ready)
+sys.exit(5)
+"""
+    code, errors = supervise(program, capfd)
     assert code == 4 and errors == "dist-hdnn: error: worker 1 of 3 failed first, with exit code 4\n"
 
 
-def test_a_worker_that_stays_after_the_others_is_stopped(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_stays_after_the_others_is_stopped(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Even if it takes no notice of SIGTERM; and with it what it has started."""
-    program = """
+    program = f"""{WAIT}
+ready = {str(tmp_path / "ready")!r}
 if rank == 2:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("here", subprocess.Popen(["sleep", "60"]).pid, flush=True)
+    open(ready, "w").close()
     time.sleep(60)
+wait_for(ready)
 """
-    began = time.monotonic()
-    code, errors = supervise("\n" + program, capfd, timeout=0.5)
-    assert code == 5 and time.monotonic() - began < 0.5 + 10
+    code, errors = supervise(program, capfd, timeout=0.5)
+    assert code == 5 and time.time() - (tmp_path / "ready").stat().st_mtime < 0.5 + 10
     message = (
-        "dist-hdnn: error: worker 2 of 3 failed first, it did not answer and was stopped; last line of worker 2: here "
+        "dist-hdnn: error: worker 2 of 3 failed first, it did not answer and was stopped; last line of worker 2: h"
     )
     assert errors.startswith(message) and not alive(int(errors.split()[-1]))
+
+
+def test_a_job_under_nohup_survives_the_end_of_its_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert supervise("os.kill(os.getppid(), signal.SIGHUP)", capfd) == (0, "")
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("character", ["\xff\n", ""])

@@ -195,3 +195,34 @@ def test_a_partition_that_does_not_fit_is_named() -> None:
 
     with pytest.raises(ValueError, match="expected at most 2 workers"):
         run_threads(3, work, timeout=30)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_parity_on_one_gpu_with_slices_staged_through_the_host(placement: str, workers: int) -> None:
+    graph, options = quiet_graph("random"), {"width": uneven_widths(17), "layers": 3, **PLACEMENTS[placement]}
+    whole = network(graph, **options)
+    state = whole.state_dict()
+    y = torch.randn(5, whole.neurons, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    output = whole(y)
+    output.square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in whole.named_parameters()}
+
+    def work(transport: Transport) -> float:
+        net = network(graph, workers=transport, partition=random_owners(17, workers), **options)
+        net.load_state_dict(state)
+        net.to("cuda")
+        columns = columns_of(net.owned, whole.widths)
+        result = net(y[:, columns].cuda())
+        result.square().sum().backward()
+        gaps = [float((result.cpu() - output[:, columns]).abs().max())]
+        for name, parameter in net.named_parameters():
+            gradient, shard = gradients[name], net.shards[name]
+            assert gradient is not None and parameter.grad is not None
+            mine = gradient.index_select(shard.dimension, torch.from_numpy(shard.index))
+            gaps.append(float((parameter.grad.cpu() - mine).abs().max() / mine.abs().max().clamp(min=1)))
+        return max(gaps)
+
+    assert max(run_threads(workers, work, timeout=120)) <= 1e-12

@@ -1,0 +1,244 @@
+"""What does one halo round cost on 2 workers, against the raw exchange of the same bytes?
+
+    python benchmarks/exchange.py --json exchange.json        # starts these two jobs, one after the other:
+    mpiexec -n 2 python -m mpi4py benchmarks/exchange.py --transport mpi
+    torchrun --standalone --nproc-per-node=2 benchmarks/exchange.py --transport gloo
+
+A halo round is `HaloExchange.gather`: pack the slice, send and receive, unpack into the ghost rows. Raw is a persistent
+mpi4py exchange on numpy views, or torch.distributed's isend and irecv, of buffers that nobody writes or reads, so its
+bytes stay in the caches; "raw + 2 copies" shows what moving fresh ones costs. The round back is the scatter-add.
+Blocks of all methods take turns in one job. A block's time is the slower worker's; p10 and median are over blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as distributed
+
+from dist_hdnn import connect, path
+from dist_hdnn.layers.exchange import HaloExchange
+from dist_hdnn.report.run_files import versions
+from dist_hdnn.topology import build_halo, build_pattern, make_partition
+from dist_hdnn.transport import Ledger, Transport
+from dist_hdnn.transport.environment import launched
+from dist_hdnn.transport.stores import open_store, serve_store
+
+BATCH = 128
+SIZES = {"1 KB": 1 << 10, "64 KB": 1 << 16, "1 MB": 1 << 20}  # of the slice that goes each way
+BLOCK_SECONDS = 5e-3  # what one block should take: long against the clock, short against other jobs' time slices
+HALO, BACK, RAW, COPIES = "halo round", "scatter-add", "raw", "raw + 2 copies"
+TARGET = 1.5
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # for Open MPI; others ignore it
+
+Method = Callable[[], None]
+
+
+def methods(transport: Transport, size: int) -> dict[str, Method]:
+    """One round of each, for a slice of `size` bytes each way."""
+    graph, neurons = path(4), size // (BATCH * 4)
+    pattern, partition = build_pattern(graph, "neighbours"), make_partition(graph, 2)
+    halo = build_halo(pattern, partition, transport.rank)
+    per_agent = np.full(graph.agents, neurons, np.int64)
+    exchange = HaloExchange(
+        halo, pattern, np.asarray(partition.owners), per_agent, transport, Ledger(), f"K of {size} bytes"
+    )
+    slices = torch.full((3 * neurons, BATCH), float(transport.rank))  # two owned slices, one ghost
+    exchange.gather(slices, "forward")
+    if not bool((slices[2 * neurons :] == 1 - transport.rank).all()):
+        raise RuntimeError(f"worker {transport.rank} did not receive the slice of the other worker")
+    slices.zero_()  # so that sums stay finite
+    out, into = torch.zeros(neurons, BATCH), torch.zeros(neurons, BATCH)
+    raw = (raw_mpi if transport.name == "mpi" else raw_gloo)(1 - transport.rank, out, into)
+    mine, ghosts = slices[:neurons], slices[2 * neurons :]
+
+    def with_copies() -> None:
+        out.copy_(mine)
+        raw()
+        ghosts.copy_(into)
+
+    return {
+        RAW: raw,
+        COPIES: with_copies,
+        HALO: lambda: exchange.gather(slices, "forward"),
+        BACK: lambda: exchange.scatter_add(slices, "forward"),
+    }
+
+
+def raw_mpi(peer: int, out: torch.Tensor, into: torch.Tensor) -> Method:
+    from mpi4py import MPI
+
+    world = MPI.COMM_WORLD
+    requests = [world.Recv_init(into.numpy(), peer, 7), world.Send_init(out.numpy(), peer, 7)]
+    start, wait = MPI.Prequest.Startall, MPI.Request.Waitall
+
+    def exchange() -> None:
+        start(requests)
+        wait(requests)
+
+    return exchange
+
+
+def raw_gloo(peer: int, out: torch.Tensor, into: torch.Tensor) -> Method:
+    def exchange() -> None:
+        received = distributed.irecv(into, peer, tag=7)
+        sent = distributed.isend(out, peer, tag=7)
+        received.wait()
+        sent.wait()
+
+    return exchange
+
+
+def join_group(transport: Transport) -> None:
+    """torch.distributed's own gloo group of the same workers, on the same loopback interface as ours."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    served, address = serve_store() if transport.rank == 0 else (None, "")
+    address = transport.all_gather_bytes(address.encode().ljust(64))[0].decode().strip()
+    store = served or open_store(address, transport.size)
+    distributed.init_process_group("gloo", store=store, rank=transport.rank, world_size=transport.size)
+
+
+def measure(transport: Transport, size: int, blocks: int) -> dict[str, list[float]]:
+    """Seconds a round, of every method and block, on the slower worker."""
+    calls = methods(transport, size)
+    rounds = {name: calibrate(transport, call) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(blocks):
+        for name, call in calls.items():
+            transport.barrier()
+            call()  # the workers leave the barrier one after the other
+            began = time.perf_counter()
+            for _ in range(rounds[name]):
+                call()
+            times[name].append((time.perf_counter() - began) / rounds[name])
+    return {name: slowest(transport, mine) for name, mine in times.items()}
+
+
+def calibrate(transport: Transport, call: Method) -> int:
+    """Rounds that fill a block, the same on all workers."""
+    for _ in range(5):
+        call()
+    began = time.perf_counter()
+    for _ in range(10):
+        call()
+    seconds = torch.tensor((time.perf_counter() - began) / 10)
+    transport.all_reduce(seconds, "max")
+    return min(1000, max(5, round(BLOCK_SECONDS / float(seconds))))
+
+
+def slowest(transport: Transport, values: list[float]) -> list[float]:
+    """The maximum over workers, element by element."""
+    maximum = torch.tensor(values, dtype=torch.float64)
+    transport.all_reduce(maximum, "max")
+    return maximum.tolist()
+
+
+def p10_and_median(values: list[float]) -> tuple[float, float]:
+    return float(np.quantile(values, 0.1)), float(np.median(values))
+
+
+def table(name: str, times: dict[str, list[float]]) -> list[str]:
+    raw = p10_and_median(times[RAW])
+    lines = []
+    for method, values in times.items():
+        low, middle = p10_and_median(values)
+        by_low, by_middle = low / raw[0], middle / raw[1]
+        verdict = "" if method != HALO else "within" if max(by_low, by_middle) <= TARGET else "over"
+        numbers = f"{1e6 * low:9.1f} {1e6 * middle:9.1f} {by_low:8.2f} {by_middle:8.2f}"
+        lines.append(f"{name:6} {method:15} {numbers}  {verdict}".rstrip())
+    return lines
+
+
+def header(transport: Transport) -> str:
+    """One line on the software and the machine."""
+    library = f"gloo of torch {torch.__version__}"
+    if transport.name == "mpi":
+        from mpi4py import MPI
+
+        words = MPI.Get_library_version().rstrip("\0").splitlines()[0].split()
+        library = f"mpi4py {importlib.metadata.version('mpi4py')}, {' '.join(words[:3]).rstrip(',')}"
+    threads, load = torch.get_num_threads(), ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"{transport.name}: {library}; {threads} thread each, {os.cpu_count()} cores, load {load}"
+
+
+def work(transport: Transport, blocks: int) -> dict[str, Any]:
+    """What one worker of a job does; returns the job's results."""
+    if transport.name == "gloo":
+        join_group(transport)
+    result: dict[str, Any] = {"header": header(transport), "blocks": blocks, "seconds": {}}
+    if transport.rank == 0:
+        print(result["header"])
+        print(f"{'slice':6} {'method':15} {'p10 us':>9} {'median us':>9} {'/raw p10':>8} {'/raw med':>8}")
+    for name, size in SIZES.items():
+        result["seconds"][name] = measure(transport, size, blocks)
+        if transport.rank == 0:
+            print("\n".join(table(name, result["seconds"][name])), flush=True)
+    result["load at the end"] = os.getloadavg()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--transport", choices=["mpi", "gloo"], help="only this one; needed under a launcher")
+    parser.add_argument("--blocks", type=int, default=60, help="blocks of every method (default 60)")
+    parser.add_argument("--json", type=Path, help="also write the time of every block here")
+    given = parser.parse_args()
+    run_jobs(__file__, given, ["--blocks", str(given.blocks)], lambda transport: work(transport, given.blocks))
+
+
+def run_jobs(script: str, given: argparse.Namespace, arguments: list[str], work: Callable[[Transport], Any]) -> None:
+    """Be a worker of the job that a launcher has started, or start the jobs and gather their results in given.json."""
+    if launched() is not None:
+        torch.set_num_threads(1)
+        transport = connect(transport=given.transport)
+        result = work(transport)
+        if transport.rank == 0 and given.json:
+            report = {"versions": versions(), "command": sys.argv, "jobs": {transport.name: result}}
+            given.json.write_text(json.dumps(report, indent=2))
+        transport.barrier()
+        transport.close()
+        return
+    print(
+        f"{' '.join(sys.argv)}   {', '.join(f'{name} {version}' for name, version in versions().items())}", flush=True
+    )
+    reports = []
+    for name in [given.transport] if given.transport else ["mpi", "gloo"]:
+        if name == "mpi" and importlib.util.find_spec("mpi4py") is None:
+            print("mpi: left out, mpi4py is not installed")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.json"
+            program = [script, "--transport", name, "--json", str(report), *arguments]
+            environment = AS_ROOT | os.environ | {"OMP_NUM_THREADS": "1"}
+            subprocess.run([*launcher(name), *program], check=True, env=environment)
+            reports.append(json.loads(report.read_text()))
+    if given.json and reports:
+        jobs = {name: result for report in reports for name, result in report["jobs"].items()}
+        given.json.write_text(json.dumps(reports[0] | {"command": sys.argv, "jobs": jobs}, indent=2))
+
+
+def launcher(name: str) -> list[str]:
+    """What starts 2 workers; the mpiexec beside this interpreter fits its mpi4py."""
+    if name == "gloo":
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    beside = Path(sys.executable).with_name("mpiexec")
+    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec") or "mpiexec"
+    return [mpiexec, "-n", "2", sys.executable, "-m", "mpi4py"]
+
+
+if __name__ == "__main__":
+    main()
