@@ -49,7 +49,7 @@ class MpiTransport(PointToPoint):
         self._communicator = MPI.COMM_WORLD.Dup()
         self._communicator.Barrier()
         _unlink_shared_memory("mpich_shm_")
-        self._most_tag = self._communicator.Get_attr(MPI.TAG_UB)
+        self._most_tag = int(self._communicator.Get_attr(MPI.TAG_UB) or 32767)  # the least that the standard promises
         self._excepthook = sys.excepthook
         sys.excepthook = self._uncaught
         atexit.register(self._left_early)  # runs before MPI_Finalize, in which the others would wait for ever
