@@ -97,6 +97,7 @@ def raw_gloo(peer: int, out: torch.Tensor, into: torch.Tensor) -> Method:
     def exchange() -> None:
         received = distributed.irecv(into, peer, tag=7)
         sent = distributed.isend(out, peer, tag=7)
+        assert received is not None and sent is not None, "both workers are in the group"
         received.wait()
         sent.wait()
 
@@ -212,20 +213,20 @@ def run_jobs(script: str, given: argparse.Namespace, arguments: list[str], work:
         transport.barrier()
         transport.close()
         return
-    print(
-        f"{' '.join(sys.argv)}   {', '.join(f'{name} {version}' for name, version in versions().items())}", flush=True
-    )
+    packages = ", ".join(f"{name} {versions()[name]}" for name in ("dist_hdnn", "python", "torch", "numpy"))
+    print(f"{' '.join(sys.argv)}   {packages}", flush=True)
     reports = []
     for name in [given.transport] if given.transport else ["mpi", "gloo"]:
         if name == "mpi" and importlib.util.find_spec("mpi4py") is None:
             print("mpi: left out, mpi4py is not installed")
             continue
         with tempfile.TemporaryDirectory() as folder:
-            report = Path(folder) / "report.json"
-            program = [script, "--transport", name, "--json", str(report), *arguments]
-            environment = AS_ROOT | os.environ | {"OMP_NUM_THREADS": "1"}
-            subprocess.run([*launcher(name), *program], check=True, env=environment)
-            reports.append(json.loads(report.read_text()))
+            file = Path(folder) / "report.json"
+            program = [script, "--transport", name, "--json", str(file), *arguments]
+            ended = subprocess.run([*launcher(name), *program], env=AS_ROOT | os.environ | {"OMP_NUM_THREADS": "1"})
+            if ended.returncode:
+                sys.exit(f"{name}: the job ended with exit code {ended.returncode}; see above")
+            reports.append(json.loads(file.read_text()))
     if given.json and reports:
         jobs = {name: result for report in reports for name, result in report["jobs"].items()}
         given.json.write_text(json.dumps(reports[0] | {"command": sys.argv, "jobs": jobs}, indent=2))

@@ -10,6 +10,7 @@ Shapes: y (batch, neurons) at the edge, columns agent by agent, p before q; insi
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from dist_hdnn.layers.integrators import (
 from dist_hdnn.layers.operators import BlockOperator
 from dist_hdnn.layers.products import BlockWeights, Views, layer_panels, layer_weights
 from dist_hdnn.layers.workspace import Stage, Workspace, WorkspacePool
+from dist_hdnn.transport import Transport
 
 
 class Weights(NamedTuple):
@@ -50,11 +52,22 @@ class Weights(NamedTuple):
         return cls(t[:stages], t[stages : 2 * stages], t[2 * stages], t[2 * stages + 1], t[2 * stages + 2 :])
 
 
+class Place:
+    """Where a sweep is; what error messages of the transport add."""
+
+    def __init__(self, layers: int) -> None:
+        self.layers, self.layer, self.sweep = layers, 0, "forward"
+
+    def __str__(self) -> str:
+        return f"layer {self.layer + 1} of {self.layers}, {self.sweep}"
+
+
 class Sweep(nn.Module):
     """Layers of step h that cycle through stages; weights are arguments, so this module owns none.
 
     stages: plans and exchanges of each pattern; layer j uses stage j mod len(stages).
     p_columns, q_columns: columns of y that hold p and q, (neurons of one half,) each.
+    transport: is told where the sweep is, so that its errors name layer and sweep.
     """
 
     p_columns: Tensor
@@ -69,8 +82,10 @@ class Sweep(nn.Module):
         p_columns: Tensor,
         q_columns: Tensor,
         shared_x: bool,
+        transport: Transport | None = None,
     ) -> None:
         super().__init__()
+        self.transport, self.place = transport, Place(layers)
         operators = [operator for stage in stages for operator in (stage.K, stage.X) if operator is not None]
         self.operators = nn.ModuleList(operators)  # so that their index tensors follow the module to its device
         self.stages, self.sigma, self.layers, self.h, self.shared_x = stages, sigma, layers, h, shared_x
@@ -120,7 +135,7 @@ class Sweep(nn.Module):
         workspace = self.lease(y, store=True)
         self.pack(y, workspace.p[workspace.final], workspace.q[workspace.final])
         layers = self._arranged(weights, workspace)
-        for layer in reversed(range(self.layers)):
+        for layer in self._told("inverse", reversed(range(self.layers))):
             field, record = workspace.fields[layer % len(self.stages)], workspace.records[layer]
             semi_implicit_inverse(field, layers[layer], record, self.h, self.owned)
         start = self.unpack(workspace.p[0], workspace.q[0])
@@ -133,9 +148,9 @@ class Sweep(nn.Module):
         """Forward sweep; the last state is workspace.p, .q at `final`."""
         self.pack(y, workspace.p[0], workspace.q[0])
         workspace.weights = self._arranged(weights, workspace)
-        for layer, arranged in enumerate(workspace.weights):
+        for layer in self._told("forward", range(self.layers)):
             field, record = workspace.fields[layer % len(self.stages)], workspace.records[layer]
-            semi_implicit_step(field, arranged, record, self.h, self.owned)
+            semi_implicit_step(field, workspace.weights[layer], record, self.h, self.owned)
 
     def run_back(self, dy: Tensor, weights: Weights, workspace: Workspace) -> tuple[Tensor, Weights]:
         """Backward sweep after `run` in the same stored workspace: δyN -> (δy0, gradient of every weight)."""
@@ -143,10 +158,22 @@ class Sweep(nn.Module):
         self.pack(dy, dp, dq)
         layers = workspace.weights  # autograd has checked that no weight changed since `run`
         panels, gradients = self._gradients(weights, workspace)
-        for layer in reversed(range(self.layers)):
+        for layer in self._told("backward", reversed(range(self.layers))):
             field, record = workspace.fields[layer % len(self.stages)], workspace.records[layer]
             semi_implicit_adjoint(field, layers[layer], record, gradients[layer], dp, dq, self.h)
         return self.unpack(dp, dq), self._collected(panels)
+
+    def _told(self, sweep: str, layers: Iterable[int]) -> Iterator[int]:
+        """The layers of a sweep, one after the other, while the transport knows of it."""
+        transport, place = self.transport, self.place
+        place.sweep = sweep
+        if transport is not None:
+            transport.context = place
+        for layer in layers:
+            place.layer = layer
+            yield layer
+        if transport is not None:
+            transport.context = None
 
     # -- edges: batch-first outside, neuron-first inside; canonical weights outside, panels inside -------------------
 

@@ -103,7 +103,7 @@ class HDNN(nn.Module):
         self.p_columns = ragged_ranges(starts, self.halves)
         self.q_columns = ragged_ranges(starts + self.halves, self.halves)
         columns = torch.from_numpy(self.p_columns), torch.from_numpy(self.q_columns)
-        self.sweep = Sweep(stages, sigma, layers, self.step, *columns, shared_x)
+        self.sweep = Sweep(stages, sigma, layers, self.step, *columns, shared_x, workers)
         self._make_parameters(initial_scale, dtype or torch.get_default_dtype())
         self._make_union()
         if device is not None:

@@ -12,7 +12,7 @@ from networks import GRAPHS, PLACEMENTS, network, quiet_graph, uneven_widths
 import dist_hdnn
 from dist_hdnn.layers.operators import offsets, ragged_ranges
 from dist_hdnn.model.readout import LocalReadout
-from dist_hdnn.transport import Transport, run_threads
+from dist_hdnn.transport import Transport, TransportError, run_threads
 
 WORKERS = (1, 2, 3, 4, 8)
 BATCH = 3
@@ -187,6 +187,17 @@ def test_a_local_readout_needs_no_global_message_in_a_step() -> None:
     for totals in run_threads(8, work, timeout=60):
         assert totals["all"]["collective_messages"] == 0
         assert totals["readout"]["messages"] == totals["metrics"]["messages"] == 0
+
+
+def test_an_error_of_the_transport_names_worker_peer_layer_and_sweep() -> None:
+    def work(transport: Transport) -> None:
+        net = network(quiet_graph("ring"), layers=3, workers=transport)
+        output = net(torch.zeros(BATCH, net.neurons, dtype=torch.float64))
+        if transport.rank == 0:
+            output.sum().backward()
+
+    with pytest.raises(TransportError, match=r"worker 0 lost worker 1 in K gather \(layer 3 of 3, backward\)"):
+        run_threads(2, work, timeout=10)
 
 
 def test_a_partition_that_does_not_fit_is_named() -> None:
