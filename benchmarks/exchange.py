@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 Method = Callable[[], None]
 
 
-def methods(transport: Transport, size: int) -> dict[str, Method]:
-    """One round of each, for a slice of `size` bytes each way."""
+def methods(transport: Transport, size: int, at_end: ExitStack) -> dict[str, Method]:
+    """One round of each, for a slice of `size` bytes each way; `at_end` gives back what they hold."""
     graph, neurons = path(4), size // (BATCH * 4)
     pattern, partition = build_pattern(graph, "neighbours"), make_partition(graph, 2)
     halo = build_halo(pattern, partition, transport.rank)
@@ -63,7 +64,7 @@ def methods(transport: Transport, size: int) -> dict[str, Method]:
         raise RuntimeError(f"worker {transport.rank} did not receive the slice of the other worker")
     slices.zero_()  # so that sums stay finite
     out, into = torch.zeros(neurons, BATCH), torch.zeros(neurons, BATCH)
-    raw = (raw_mpi if transport.name == "mpi" else raw_gloo)(1 - transport.rank, out, into)
+    raw = (raw_mpi if transport.name == "mpi" else raw_gloo)(1 - transport.rank, out, into, at_end)
     mine, ghosts = slices[:neurons], slices[2 * neurons :]
 
     def with_copies() -> None:
@@ -79,11 +80,13 @@ def methods(transport: Transport, size: int) -> dict[str, Method]:
     }
 
 
-def raw_mpi(peer: int, out: torch.Tensor, into: torch.Tensor) -> Method:
+def raw_mpi(peer: int, out: torch.Tensor, into: torch.Tensor, at_end: ExitStack) -> Method:
     from mpi4py import MPI
 
     world = MPI.COMM_WORLD
     requests = [world.Recv_init(into.numpy(), peer, 7), world.Send_init(out.numpy(), peer, 7)]
+    for request in requests:
+        at_end.callback(request.Free)
     start, wait = MPI.Prequest.Startall, MPI.Request.Waitall
 
     def exchange() -> None:
@@ -93,7 +96,7 @@ def raw_mpi(peer: int, out: torch.Tensor, into: torch.Tensor) -> Method:
     return exchange
 
 
-def raw_gloo(peer: int, out: torch.Tensor, into: torch.Tensor) -> Method:
+def raw_gloo(peer: int, out: torch.Tensor, into: torch.Tensor, at_end: ExitStack) -> Method:
     def exchange() -> None:
         received = distributed.irecv(into, peer, tag=7)
         sent = distributed.isend(out, peer, tag=7)
@@ -115,17 +118,18 @@ def join_group(transport: Transport) -> None:
 
 def measure(transport: Transport, size: int, blocks: int) -> dict[str, list[float]]:
     """Seconds a round, of every method and block, on the slower worker."""
-    calls = methods(transport, size)
-    rounds = {name: calibrate(transport, call) for name, call in calls.items()}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(blocks):
-        for name, call in calls.items():
-            transport.barrier()
-            call()  # the workers leave the barrier one after the other
-            began = time.perf_counter()
-            for _ in range(rounds[name]):
-                call()
-            times[name].append((time.perf_counter() - began) / rounds[name])
+    with ExitStack() as at_end:
+        calls = methods(transport, size, at_end)
+        rounds = {name: calibrate(transport, call) for name, call in calls.items()}
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(blocks):
+            for name, call in calls.items():
+                transport.barrier()
+                call()  # the workers leave the barrier one after the other
+                began = time.perf_counter()
+                for _ in range(rounds[name]):
+                    call()
+                times[name].append((time.perf_counter() - began) / rounds[name])
     return {name: slowest(transport, mine) for name, mine in times.items()}
 
 

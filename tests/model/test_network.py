@@ -229,7 +229,7 @@ def test_own_x_per_layer_is_announced() -> None:
         ({"activation": lambda u: u.cumsum(0)}, "elementwise"),
         ({"seed": -1}, "seed: expected an integer"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:30],  # a lambda shows its address after that
 )
 def test_bad_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
