@@ -22,17 +22,16 @@ class PotentialGradient:
     """v = Kᵀ σ(K x + b) and its adjoint, for one block pattern of K; weights and what is remembered are arguments."""
 
     def __init__(self, operator: BlockOperator, exchange: Exchange, sigma: Activation, like: Tensor) -> None:
-        self.products, self.exchange, self.sigma = BlockProducts(operator, like), exchange, sigma
+        self.products, self.sigma = BlockProducts(operator, exchange, like), sigma
         self.u, self.g, self.w = self.products.rows(3)
         self.force = like.new_empty(operator.column_neurons, like.shape[0])  # δv on its way in, with room for ghosts
 
     def value(self, x: Tensor, weights: BlockWeights, z: Rows, u: Rows | None) -> Tensor:
         """x -> v, valid in its owned rows until the next call; remembers z = σ(u) and, where asked, u."""
         argument = self.u if u is None else u
-        self.exchange.gather(x, "forward")
-        self.products.affine(weights, self.products.select(x, self.products.selected), argument)
+        self.products.affine(weights, x, argument, "forward")
         self.sigma.value(argument.flat, out=z.flat)
-        return self.products.transposed(weights, z, self.exchange, "forward")
+        return self.products.transposed(weights, z, "forward")
 
     def adjoint(
         self,
@@ -49,22 +48,19 @@ class PotentialGradient:
         x still holds the ghosts of the forward pass; the ghost rows of δv are gathered here.
         """
         products = self.products
-        self.exchange.gather(dv, "backward")
-        dv_columns = products.select(dv, products.selected_adjoint)
-        x_columns = products.select(x, products.selected)
-        products.product(weights, dv_columns, self.g)
+        dv_columns, x_columns = products.product(weights, dv, self.g, "backward"), products.columns(x)
         self.sigma.times_slope(self.g.flat, None if u is None else u.flat, z.flat, out=self.w.flat)
         products.weight_gradient(z, dv_columns, gradient, accumulate=False)
         products.weight_gradient(self.w, x_columns, gradient, accumulate=True)
         torch.sum(self.w.flat, dim=1, out=bias_gradient)
-        return products.transposed(weights, self.w, self.exchange, "backward")
+        return products.transposed(weights, self.w, "backward")
 
 
 class Interconnection:
     """X v and Xᵀ v for one block pattern T; each is one round, and the other's adjoint."""
 
     def __init__(self, operator: BlockOperator, exchange: Exchange, like: Tensor) -> None:
-        self.products, self.exchange = BlockProducts(operator, like), exchange
+        self.products = BlockProducts(operator, exchange, like)
         self.result, self.argument = self.products.rows(2)
         self.columns = like.new_empty(operator.column_neurons, like.shape[0])  # an argument with room for its ghosts
         self._order = None if operator.rows_in_order else operator.row_order
@@ -72,19 +68,18 @@ class Interconnection:
 
     def product(self, v: Tensor, weights: BlockWeights, phase: str) -> Tensor:
         """X v: column space -> (rows, B) in canonical order, valid until the next call; gathers the ghosts of v."""
-        self.exchange.gather(v, phase)
-        self.products.product(weights, self.products.select(v, self.products.selected), self.result)
+        self.products.product(weights, v, self.result, phase)
         if self._inverse is None:
             return self.result.flat
         return torch.index_select(self.result.flat, 0, self._inverse, out=self.argument.flat)
 
     def transposed(self, v: Tensor, weights: BlockWeights, phase: str) -> Tensor:
         """Xᵀ v: (rows, B) in canonical order -> column space, valid in its owned rows until the next call."""
-        return self.products.transposed(weights, self._in_panel_order(v), self.exchange, phase)
+        return self.products.transposed(weights, self._in_panel_order(v), phase)
 
     def accumulate_gradient(self, rows: Tensor, columns: Tensor, gradient: Views) -> None:
         """δX += rows ⊗ columns summed over the batch; the ghost rows of `columns` are already there."""
-        selected = self.products.select(columns, self.products.selected_adjoint)
+        selected = self.products.columns(columns)
         self.products.weight_gradient(self._in_panel_order(rows), selected, gradient, accumulate=True)
 
     def _in_panel_order(self, rows: Tensor) -> Rows:

@@ -1,6 +1,6 @@
 """The products of one block-sparse matrix bound to one batch: preallocated memory and ready-made views, no allocation.
 
-    product, affine      K x, K x + b      gather the columns, then batched GEMM
+    affine, product      K x + b, K v      gather, then batched GEMM
     transposed           Kᵀ z              batched GEMM, then scatter-add
     weight_gradient      z xᵀ, summed over the batch, on the pattern
 
@@ -46,14 +46,18 @@ class BlockWeights(NamedTuple):
 
 
 class BlockProducts:
-    """`operator` with the memory that a batch like `like` (batch, neurons) needs."""
+    """`operator` and its `exchange` with the memory that a batch like `like` (batch, neurons) needs.
 
-    def __init__(self, operator: BlockOperator, like: Tensor) -> None:
-        self.operator, self.batch = operator, like.shape[0]
+    Arguments x and v in column space (column_neurons, B) must be tensors that live as long as this object: views of
+    them are kept. Their ghost rows are filled here.
+    """
+
+    def __init__(self, operator: BlockOperator, exchange: Exchange, like: Tensor) -> None:
+        self.operator, self.exchange, self.batch = operator, exchange, like.shape[0]
         self._like = like.new_empty(0)
         self._index, self._in_order = operator.columns, operator.columns_in_order
         self._known: dict[int, Columns] = {}  # views of column-space tensors that need no gather
-        self.selected, self.selected_adjoint = self._columns(), self._columns()
+        self._x, self._v = self._columns(), self._columns()
         self._contributions = self._columns()
         self.output = like.new_empty(operator.column_neurons, self.batch)  # column space: owned rows, then ghosts
         if self._in_order:
@@ -64,39 +68,35 @@ class BlockProducts:
         flat = self._like.new_empty(count, self.operator.rows, self.batch).unbind(0)
         return [Rows(tensor, self._split(tensor, [height for _, height, _ in self.operator.shapes])) for tensor in flat]
 
-    def select(self, x: Tensor, out: Columns) -> Columns:
-        """Gather the panels' columns from column space (column_neurons, B); without a copy where they lie in order.
-
-        x must be a tensor that lives as long as this object: its views are kept.
-        """
-        if self._in_order:
-            known = self._known.get(id(x))
-            if known is None:
-                known = self._known[id(x)] = self._views(x)  # holds x, so its id stays its own
-            return known
-        torch.index_select(x, 0, self._index, out=out.flat)
-        return out
-
-    def product(self, weights: BlockWeights, columns: Columns, out: Rows) -> None:
-        """K x."""
-        for w, x, u in zip(weights.classes, columns.classes, out.classes, strict=True):
-            torch.bmm(w, x, out=u)
-
-    def affine(self, weights: BlockWeights, columns: Columns, out: Rows) -> None:
+    def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
         """K x + b."""
-        for w, b, x, u in zip(weights.classes, weights.bias, columns.classes, out.classes, strict=True):
-            torch.baddbmm(b, w, x, out=u)
+        self.exchange.gather(x, phase)
+        columns = self.columns(x)
+        for w, b, c, u in zip(weights.classes, weights.bias, columns.classes, out.classes, strict=True):
+            torch.baddbmm(b, w, c, out=u)
 
-    def transposed(self, weights: BlockWeights, rows: Rows, exchange: Exchange, phase: str) -> Tensor:
+    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> Columns:
+        """K v; returns the columns of v, for `weight_gradient`, valid until the next call."""
+        self.exchange.gather(v, phase)
+        columns = self._select(v, self._v)
+        for w, c, u in zip(weights.classes, columns.classes, out.classes, strict=True):
+            torch.bmm(w, c, out=u)
+        return columns
+
+    def columns(self, x: Tensor) -> Columns:
+        """The panels' columns of x, whose ghosts are there already; valid until the next call or `affine`."""
+        return self._select(x, self._x)
+
+    def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
         """Kᵀ z, contributions of other workers included: (column_neurons, B), valid in its owned rows for now."""
         for w, z, x in zip(weights.transposed, rows.classes, self._contributions.classes, strict=True):
             torch.bmm(w, z, out=x)
-        if exchange.ordered:
-            exchange.scatter_links(self._contributions.flat, self.output, phase)
+        if self.exchange.ordered:
+            self.exchange.scatter_links(self._contributions.flat, self.output, phase)
             return self.output
         if not self._in_order:
             self.output.zero_().index_add_(0, self._index, self._contributions.flat)
-        exchange.scatter_add(self.output, phase)
+        self.exchange.scatter_add(self.output, phase)
         return self.output
 
     def weight_gradient(self, rows: Rows, columns: Columns, out: Views, accumulate: bool) -> None:
@@ -106,6 +106,16 @@ class BlockProducts:
                 gradient.baddbmm_(z, x)
             else:
                 torch.bmm(z, x, out=gradient)
+
+    def _select(self, x: Tensor, out: Columns) -> Columns:
+        """Copy the panels' columns of x to `out`, or just look at them where they lie in order."""
+        if self._in_order:
+            known = self._known.get(id(x))
+            if known is None:
+                known = self._known[id(x)] = self._views(x)  # holds x, so its id stays its own
+            return known
+        torch.index_select(x, 0, self._index, out=out.flat)
+        return out
 
     def _columns(self) -> Columns:
         return self._views(self._like.new_empty(0 if self._in_order else self.operator.gathered, self.batch))

@@ -50,14 +50,13 @@ class MetropolisAverage(nn.Module):
         batch, agents, size = values.shape
         x = values.new_zeros(self.operator.column_neurons, batch * size)
         x[:agents] = values.transpose(0, 1).reshape(agents, batch * size)
-        products = BlockProducts(self.operator, x.t())
+        products = BlockProducts(self.operator, self.exchange, x.t())
         panels = self.operator.arrange(self.weights.to(values.dtype), values.new_zeros(1, self.operator.stored))
         layer = layer_weights(self.operator, panels)[0]
         order = torch.argsort(self.operator.row_order)
         rows = products.rows()[0]
         for _ in range(self.rounds):
-            self.exchange.gather(x, "readout")
-            products.product(layer, products.select(x, products.selected), rows)
+            products.product(layer, x, rows, "readout")
             x[:agents] = rows.flat[order]
         return x[:agents].view(agents, batch, size).transpose(0, 1).contiguous()
 
