@@ -10,7 +10,9 @@ Shapes: (owned + ghost neurons, batch); rows are neurons, so a slice is contiguo
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import weakref
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -63,30 +65,40 @@ class SimulatedExchange:
 
     def gather(self, slices: Tensor, phase: str) -> None:
         if not self.idle:
-            self.ledger.book(self.gathering, phase, slices.shape[1], slices.element_size())
+            self.ledger.book(self.gathering, phase, _row_bytes(slices))
 
     def scatter_add(self, slices: Tensor, phase: str) -> None:
         if not self.idle:
-            self.ledger.book(self.scattering, phase, slices.shape[1], slices.element_size())
+            self.ledger.book(self.scattering, phase, _row_bytes(slices))
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
         raise RuntimeError("this exchange sums before it sends, see scatter_add")
 
 
-class _Buffers(NamedTuple):
-    """Memory and channels of one batch size, dtype and device; `own` holds slices of mine, `ghosts` those of others."""
+class _Gathering(NamedTuple):
+    """A tensor's channel: sends its slices, packed first where a peer's are scattered, and receives its ghost rows."""
 
-    own: Tensor
-    ghosts: Tensor
-    gathering: Channel
-    scattering: Channel
+    channel: Channel
+    packing: list[tuple[Tensor, Tensor]]  # (rows, where they are packed)
+    row_bytes: int
+
+
+class _Scattering(NamedTuple):
+    """A tensor's channel: sends its ghost rows, and receives what is then added to its slices, peer by peer."""
+
+    channel: Channel
+    adding: list[tuple[Tensor | None, Tensor, Tensor]]  # (rows or None for all, of these rows, what to add)
+    row_bytes: int
 
 
 class HaloExchange:
     """One worker's end: a slice goes to another worker once a round, however many agents there need it.
 
-    gather sends owned slices and receives ghosts; scatter_add sends the ghost rows, each already the sum of what this
-    worker's agents contribute, and adds what arrives, peer by peer in ascending order.
+    Nothing is copied that need not be: ghosts are received where they belong and sent from there, and so are slices
+    that lie side by side. Channels are bound to the tensor they were made for, so a sweep gathers and sums in tensors
+    that it keeps; its channels are closed when a tensor is freed.
+    scatter_add sends the ghost rows, each already the sum of what this worker's agents contribute, and adds what
+    arrives, peer by peer in ascending order.
     label: for error messages, such as "K".
     """
 
@@ -105,55 +117,87 @@ class HaloExchange:
         self.transport, self.ledger, self.label = transport, ledger, label
         own = slice_neurons[halo.owned]
         self.owned = int(own.sum())
-        starts = dict(zip(halo.owned.tolist(), offsets(own)[:-1].tolist(), strict=True))
-        sent = [agent for _, agents in halo.send for agent in agents.tolist()]
-        rows = ragged_ranges(np.array([starts[agent] for agent in sent], np.int64), slice_neurons[sent])
-        self.rows = torch.from_numpy(rows)
+        starts = offsets(own)[:-1]
+        self.rows = []  # for each peer that needs some, the rows of my slices
+        for _, agents in halo.send:
+            mine = np.searchsorted(halo.owned, agents)
+            self.rows.append(torch.from_numpy(ragged_ranges(starts[mine], own[mine])))
         self.sends = [(peer, int(slice_neurons[agents].sum())) for peer, agents in halo.send]
         self.receives = [(peer, int(slice_neurons[agents].sum())) for peer, agents in halo.receive]
         self.idle = not (self.sends or self.receives)
-        self._buffers: dict[tuple[object, ...], _Buffers] = {}
+        self._gatherings: dict[int, _Gathering] = {}  # by id of the tensor
+        self._scatterings: dict[int, _Scattering] = {}
+        self._landings: WeakValueDictionary[tuple[object, ...], Tensor] = WeakValueDictionary()
         self._register(halo, pattern, owners, slice_neurons)
 
     def gather(self, slices: Tensor, phase: str) -> None:
         if self.idle:
             return
-        buffers = self._at(slices)
-        torch.index_select(slices, 0, self.rows, out=buffers.own)
-        buffers.gathering.start()
-        buffers.gathering.wait()
-        slices[self.owned :].copy_(buffers.ghosts)
-        self.ledger.book(self.gathering, phase, slices.shape[1], slices.element_size())
+        channel, packing, row_bytes = self._gatherings.get(id(slices)) or self._bind_gathering(slices)
+        for rows, packed in packing:
+            torch.index_select(slices, 0, rows, out=packed)
+        channel.start()
+        channel.wait()
+        self.ledger.book(self.gathering, phase, row_bytes)
 
     def scatter_add(self, slices: Tensor, phase: str) -> None:
         if self.idle:
             return
-        buffers = self._at(slices)
-        buffers.ghosts.copy_(slices[self.owned :])
-        buffers.scattering.start()
-        buffers.scattering.wait()
-        slices[: self.owned].index_add_(0, self.rows, buffers.own)
-        self.ledger.book(self.scattering, phase, slices.shape[1], slices.element_size())
+        channel, adding, row_bytes = self._scatterings.get(id(slices)) or self._bind_scattering(slices)
+        channel.start()
+        channel.wait()
+        for rows, target, contributions in adding:
+            if rows is None:
+                target.add_(contributions)
+            else:
+                target.index_add_(0, rows, contributions)
+        self.ledger.book(self.scattering, phase, row_bytes)
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
         raise RuntimeError("this exchange sums before it sends, see scatter_add")
 
-    def _at(self, slices: Tensor) -> _Buffers:
-        """Buffers for tensors like this one; made by all workers in the same order, because they sweep in step."""
+    def __deepcopy__(self, memo: dict[int, object]) -> HaloExchange:
+        return self  # a copied network has the same workers
+
+    def _bind_gathering(self, slices: Tensor) -> _Gathering:
+        """A channel for this tensor; made by all workers in the same order, because they sweep in step."""
+        sends, packing = [], []
+        for (peer, packed), rows in zip(self._landing(slices), self.rows, strict=True):
+            if _is_run(rows):
+                sends.append((peer, slices[int(rows[0]) : int(rows[-1]) + 1]))
+            else:
+                sends.append((peer, packed))
+                packing.append((rows.to(slices.device), packed))
+        receives = deal(slices[self.owned :], self.receives)
+        channel = self.transport.channel(sends, receives, f"{self.label} gather")
+        self._gatherings[id(slices)] = bound = _Gathering(channel, packing, _row_bytes(slices))
+        close_with(slices, channel, self._gatherings)
+        return bound
+
+    def _bind_scattering(self, slices: Tensor) -> _Scattering:
+        """The same for the way back."""
+        landing, mine = self._landing(slices), slices[: self.owned]
+        adding: list[tuple[Tensor | None, Tensor, Tensor]] = []
+        for (_, part), rows in zip(landing, self.rows, strict=True):
+            if _is_run(rows):
+                adding.append((None, mine[int(rows[0]) : int(rows[-1]) + 1], part))
+            else:
+                adding.append((rows.to(mine.device), mine, part))
+        channel = self.transport.channel(
+            deal(slices[self.owned :], self.receives), landing, f"{self.label} scatter-add"
+        )
+        self._scatterings[id(slices)] = bound = _Scattering(channel, adding, _row_bytes(slices))
+        close_with(slices, channel, self._scatterings)
+        return bound
+
+    def _landing(self, slices: Tensor) -> list[tuple[int, Tensor]]:
+        """Memory for what travels to and from my slices, a part for each peer; tensors of one shape share it."""
         key = slices.shape[1], slices.dtype, slices.device
-        buffers = self._buffers.get(key)
-        if buffers is None:
-            self.rows = self.rows.to(slices.device)
-            own = slices.new_empty(len(self.rows), slices.shape[1])
-            ghosts = slices.new_empty(sum(count for _, count in self.receives), slices.shape[1])
-            sends, receives = deal(own, self.sends), deal(ghosts, self.receives)
-            buffers = self._buffers[key] = _Buffers(
-                own,
-                ghosts,
-                self.transport.channel(sends, receives, f"{self.label} gather"),
-                self.transport.channel(receives, sends, f"{self.label} scatter-add"),
-            )
-        return buffers
+        landing = self._landings.get(key)
+        if landing is None:
+            landing = slices.new_empty(sum(count for _, count in self.sends), slices.shape[1])
+            self._landings[key] = landing
+        return deal(landing, self.sends)
 
     def _register(self, halo: Halo, pattern: BlockPattern, owners: IntArray, slice_neurons: IntArray) -> None:
         """Tell the ledger what this worker sends in a round, between workers and between agents."""
@@ -177,3 +221,23 @@ def deal(buffer: Tensor, counts: list[tuple[int, int]]) -> list[tuple[int, Tenso
     """A buffer's rows dealt out to peers: views of (count, batch) each."""
     parts = buffer.split([count for _, count in counts]) if counts else ()
     return [(peer, part) for (peer, _), part in zip(counts, parts, strict=True)]
+
+
+def close_with(tensor: Tensor, channel: Channel, bound: dict[int, Any]) -> None:
+    """When `tensor` is freed, forget what is bound to it and close its channel."""
+    key = id(tensor)
+
+    def close() -> None:
+        del bound[key]
+        channel.close()
+
+    weakref.finalize(tensor, close).atexit = False
+
+
+def _is_run(rows: Tensor) -> bool:
+    """Whether these ascending rows lie side by side."""
+    return int(rows[-1] - rows[0]) + 1 == len(rows)
+
+
+def _row_bytes(slices: Tensor) -> int:
+    return slices.shape[1] * slices.element_size()

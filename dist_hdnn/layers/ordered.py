@@ -100,7 +100,7 @@ class OrderedExchange:
             everything = torch.cat([contributions, buffers.received])
         out[: self._owned].zero_().index_add_(0, self._target, everything.index_select(0, self._source))
         if self._plan is not None:
-            self.ledger.book(self._plan, phase, contributions.shape[1], contributions.element_size())
+            self.ledger.book(self._plan, phase, contributions.shape[1] * contributions.element_size())
 
     def _at(self, like: Tensor) -> _Buffers:
         key = like.shape[1], like.dtype, like.device

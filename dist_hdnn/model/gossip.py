@@ -8,21 +8,34 @@ Source: Xiao, Boyd and Kim, "Distributed average consensus with least-mean-squar
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dist_hdnn.layers.products import BlockProducts, layer_weights
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows, layer_weights
 from dist_hdnn.model.ownership import Ownership
 from dist_hdnn.topology import neighbours
+
+KEPT = 4  # sizes of batches whose memory is kept
+
+
+class _Memory(NamedTuple):
+    """What one number of columns needs; `own` are the owned rows of x."""
+
+    x: Tensor
+    own: Tensor
+    products: BlockProducts
+    weights: BlockWeights
+    rows: Rows
 
 
 class MetropolisAverage(nn.Module):
     """`rounds` rounds of averaging over the first graph of a network; this worker's agents, (batch, agents, values)."""
 
     weights: Tensor
+    order: Tensor
 
     def __init__(self, ownership: Ownership, rounds: int) -> None:
         super().__init__()
@@ -39,6 +52,8 @@ class MetropolisAverage(nn.Module):
         own = 1.0 - np.bincount(self.operator.pattern.block_rows, weights, len(ownership.agents))
         weights[rows == others] = own
         self.register_buffer("weights", torch.from_numpy(weights)[None], persistent=False)
+        self.register_buffer("order", torch.argsort(self.operator.row_order), persistent=False)
+        self._memories: dict[tuple[object, ...], _Memory] = {}
 
     def forward(self, values: Tensor) -> Tensor:
         """(batch, agents, values) -> the same after all rounds."""
@@ -48,17 +63,27 @@ class MetropolisAverage(nn.Module):
     def average(self, values: Tensor) -> Tensor:
         """All rounds without gradient; the operation is its own adjoint."""
         batch, agents, size = values.shape
-        x = values.new_zeros(self.operator.column_neurons, batch * size)
-        x[:agents] = values.transpose(0, 1).reshape(agents, batch * size)
-        products = BlockProducts(self.operator, self.exchange, x.t())
-        panels = self.operator.arrange(self.weights.to(values.dtype), values.new_zeros(1, self.operator.stored))
-        layer = layer_weights(self.operator, panels)[0]
-        order = torch.argsort(self.operator.row_order)
-        rows = products.rows()[0]
+        memory = self._memory(values, batch * size)
+        memory.x[:agents] = values.transpose(0, 1).reshape(agents, batch * size)
         for _ in range(self.rounds):
-            products.product(layer, x, rows, "readout")
-            x[:agents] = rows.flat[order]
-        return x[:agents].view(agents, batch, size).transpose(0, 1).contiguous()
+            memory.products.product(memory.weights, memory.x, memory.rows, "readout")
+            torch.index_select(memory.rows.flat, 0, self.order, out=memory.own)
+        return memory.own.view(agents, batch, size).transpose(0, 1).contiguous()
+
+    def _memory(self, like: Tensor, columns: int) -> _Memory:
+        """Memory for so many columns; kept, because channels are bound to it."""
+        key = columns, like.dtype, like.device
+        memory = self._memories.pop(key, None)
+        if memory is None:
+            x = like.new_zeros(self.operator.column_neurons, columns)
+            products = BlockProducts(self.operator, self.exchange, x.t())
+            panels = self.operator.arrange(self.weights.to(like.dtype), like.new_zeros(1, self.operator.stored))
+            weights = layer_weights(self.operator, panels)[0]
+            memory = _Memory(x, x[: self.operator.rows], products, weights, products.rows()[0])
+        self._memories[key] = memory
+        while len(self._memories) > KEPT:
+            del self._memories[next(iter(self._memories))]
+        return memory
 
 
 class _Average(torch.autograd.Function):

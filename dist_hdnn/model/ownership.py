@@ -124,7 +124,7 @@ class Ownership:
         if key not in self._collectives:
             self._collectives[key] = self.ledger.register_collective(self.rank, self.workers, key)
         self.transport.all_reduce(values)
-        self.ledger.book(self._collectives[key], phase, 1, values.element_size())
+        self.ledger.book(self._collectives[key], phase, values.element_size())
 
     def shard_of_pattern(self, pattern: BlockPattern) -> Shard:
         """Where the weights of the owned rows lie among all weights of a pattern, (layers, entries) along entries."""

@@ -1,13 +1,12 @@
 """The ledger: every message counted by phase, from, to and bytes.
 
-An exchange registers the messages of its round once; a round is then booked by two additions, whatever the number of
+An exchange registers the messages of its round once; a round is then booked by one addition, whatever the number of
 messages, and the counts are multiplied out when somebody asks. One ledger holds what it is told: the sends of one
 worker, or those of all.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +48,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._plans: list[_Plan] = []
-        self._rounds: Counter[tuple[int, str]] = Counter()
-        self._values: Counter[tuple[int, str]] = Counter()  # bytes per neuron, summed over rounds
+        self._rounds: dict[tuple[int, str, int], int] = {}  # of a plan in a phase with so many bytes a neuron
 
     def register(
         self,
@@ -78,26 +76,28 @@ class Ledger:
         self._plans.append(_Plan(_Messages(np.full_like(to, worker), to, np.full_like(to, each)), None, True))
         return len(self._plans) - 1
 
-    def book(self, plan: int, phase: str, batch: int, itemsize: int, rounds: int = 1) -> None:
-        """`rounds` rounds of a registered exchange with `batch` columns of `itemsize` bytes."""
-        if phase not in PHASES:
+    def book(self, plan: int, phase: str, row_bytes: int, rounds: int = 1) -> None:
+        """`rounds` of a registered exchange; row_bytes: batch times bytes per value, what one neuron takes."""
+        key = plan, phase, row_bytes
+        if key in self._rounds:
+            self._rounds[key] += rounds
+        elif phase in PHASES:
+            self._rounds[key] = rounds
+        else:
             raise ValueError(f"ledger: expected phase {', '.join(PHASES)}, got {phase!r}; use one of these")
-        self._rounds[plan, phase] += rounds
-        self._values[plan, phase] += rounds * batch * itemsize
 
     def reset(self) -> None:
         """Forget what was booked, not what is registered."""
         self._rounds.clear()
-        self._values.clear()
 
     def totals(self) -> dict[str, dict[str, int]]:
         """For each phase, and for "all": rounds, messages, bytes, and how many of the messages were collective."""
         names = ("rounds", "messages", "bytes", "collective_messages")
         totals = {phase: dict.fromkeys(names, 0) for phase in (*PHASES, "all")}
-        for (number, phase), rounds in self._rounds.items():
+        for (number, phase, row_bytes), rounds in self._rounds.items():
             plan = self._plans[number]
             messages = rounds * len(plan.between_workers.sender)
-            amount = self._values[number, phase] * int(plan.between_workers.neurons.sum())
+            amount = rounds * row_bytes * int(plan.between_workers.neurons.sum())
             booked = (rounds, messages, amount, messages if plan.collective else 0)
             for key in (phase, "all"):
                 for name, value in zip(names, booked, strict=True):
@@ -107,11 +107,11 @@ class Ledger:
     def per_link(self, phase: str | None = None, agents: bool = False) -> Traffic:
         """Traffic between workers (or agents, where exchanges told them), in one phase or in all."""
         parts = []
-        for (number, booked), rounds in self._rounds.items():
+        for (number, booked, row_bytes), rounds in self._rounds.items():
             plan = self._plans[number]
             messages = plan.between_agents if agents else plan.between_workers
-            if messages is not None and phase in (None, booked) and rounds:
-                amount = messages.neurons * self._values[number, booked]
+            if messages is not None and phase in (None, booked):
+                amount = rounds * row_bytes * messages.neurons
                 parts.append(np.stack([messages.sender, messages.receiver, np.full_like(amount, rounds), amount]))
         return _summed(np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), np.int64))
 
@@ -135,7 +135,7 @@ class Ledger:
         between = csr_array((np.ones(len(owner), bool), (owner, np.arange(len(owner)))))
         worker_linked: Any = (between @ linked @ between.T).astype(bool)
         count = 0
-        for (number, _), rounds in self._rounds.items():
+        for (number, _, _), rounds in self._rounds.items():
             plan = self._plans[number]
             if not plan.collective:
                 known = plan.between_agents is not None

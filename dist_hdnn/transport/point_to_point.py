@@ -166,6 +166,9 @@ class PointToPoint:
     def abort(self, code: int, message: str) -> NoReturn:
         raise NotImplementedError
 
+    def __deepcopy__(self, memo: dict[int, object]) -> PointToPoint:
+        return self  # a copied network has the same workers
+
     def _forget(self, channel: FixedChannel) -> None:
         if channel in self._channels:
             del self._channels[channel]

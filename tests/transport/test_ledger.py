@@ -22,10 +22,10 @@ def test_counts_equal_those_made_by_hand() -> None:
     ledger = Ledger()
     gather = ledger.register([0, 1, 1, 2], [1, 0, 2, 1], [2, 3, 3, 4])
     scatter = ledger.register([1, 0], [0, 1], [2, 3])
-    ledger.book(gather, "forward", batch=5, itemsize=8)
-    ledger.book(gather, "forward", batch=5, itemsize=8, rounds=3)
-    ledger.book(gather, "forward", batch=2, itemsize=4)
-    ledger.book(scatter, "backward", batch=5, itemsize=8)
+    ledger.book(gather, "forward", 40)
+    ledger.book(gather, "forward", 40, rounds=3)
+    ledger.book(gather, "forward", 8)
+    ledger.book(scatter, "backward", 40)
     totals = ledger.totals()
     assert totals["forward"] == {
         "rounds": 5,
@@ -47,26 +47,26 @@ def test_counts_equal_those_made_by_hand() -> None:
 def test_reset_forgets_the_counts_and_keeps_the_exchanges() -> None:
     ledger = Ledger()
     plan = ledger.register([0], [1], [2])
-    ledger.book(plan, "forward", 1, 8)
+    ledger.book(plan, "forward", 8)
     ledger.reset()
     assert ledger.totals()["all"] == {"rounds": 0, "messages": 0, "bytes": 0, "collective_messages": 0}
-    ledger.book(plan, "forward", 1, 8)
+    ledger.book(plan, "forward", 8)
     assert ledger.totals()["all"]["bytes"] == 16
 
 
 def test_an_empty_buffer_is_no_message() -> None:
     ledger = Ledger()
-    ledger.book(ledger.register([0, 1], [1, 0], [0, 2]), "forward", 1, 8)
+    ledger.book(ledger.register([0, 1], [1, 0], [0, 2]), "forward", 8)
     assert ledger.totals()["all"]["messages"] == 1
 
 
 def test_messages_past_the_links_are_counted() -> None:
     ledger = Ledger()
-    ledger.book(ledger.register([0, 1, 2], [1, 2, 0], [1, 1, 1]), "forward", 4, 8, rounds=10)
+    ledger.book(ledger.register([0, 1, 2], [1, 2, 0], [1, 1, 1]), "forward", 32, rounds=10)
     assert ledger.non_neighbour_messages(PATH) == 10  # 2 to 0
     assert ledger.non_neighbour_messages(PATH, owners=[0, 2, 1]) == 10  # now 0 and 1 are strangers
     ledger.reset()
-    ledger.book(ledger.register_collective(0, 3, 1), "readout", 1, 8)
+    ledger.book(ledger.register_collective(0, 3, 1), "readout", 8)
     assert ledger.non_neighbour_messages(PATH) == 0
     assert ledger.totals()["readout"]["collective_messages"] == 2
 
@@ -75,7 +75,7 @@ def test_a_slice_between_agents_that_are_not_linked_counts_though_their_workers_
     """Agents 0, 1 on worker 0 and 2 on worker 1: the workers are linked through 1 - 2, agents 0 and 2 are not."""
     ledger, owners = Ledger(), [0, 0, 1]
     plan = ledger.register([0], [1], [4], agents=([0, 1], [2, 2], [2, 2]))
-    ledger.book(plan, "forward", 3, 8)
+    ledger.book(plan, "forward", 24)
     assert ledger.non_neighbour_messages(PATH, owners) == 1
     links = ledger.per_link(agents=True)
     assert links.sender.tolist() == [0, 1] and links.bytes.tolist() == [48, 48]
@@ -85,10 +85,10 @@ def test_a_slice_between_agents_that_are_not_linked_counts_though_their_workers_
 def test_workers_join_their_counts_by_adding_matrices() -> None:
     whole, parts = Ledger(), [Ledger() for _ in range(3)]
     sender, receiver, neurons = np.array([0, 1, 1, 2]), np.array([1, 0, 2, 1]), np.array([5, 6, 7, 8])
-    whole.book(whole.register(sender, receiver, neurons), "backward", 3, 4, rounds=2)
+    whole.book(whole.register(sender, receiver, neurons), "backward", 12, rounds=2)
     for rank, part in enumerate(parts):
         own = sender == rank
-        part.book(part.register(sender[own], receiver[own], neurons[own]), "backward", 3, 4, rounds=2)
+        part.book(part.register(sender[own], receiver[own], neurons[own]), "backward", 12, rounds=2)
     added = sum(part.matrix(3) for part in parts)
     assert np.array_equal(added, whole.matrix(3))
     assert added[PHASES.index("backward"), 1, 2].tolist() == [2, 7 * 3 * 4 * 2]
@@ -104,7 +104,7 @@ def test_the_ledger_and_the_transport_count_the_same() -> None:
             for _ in range(3):
                 exchange.start()
                 exchange.wait()
-            ledger.book(plan, "forward", batch=1, itemsize=8, rounds=3)
+            ledger.book(plan, "forward", 8, rounds=3)
         assert np.array_equal(ledger.matrix(transport.size)[0, transport.rank], transport.sent())
 
     run_threads(4, work)
@@ -116,7 +116,7 @@ def test_a_collective_is_booked_as_it_travels() -> None:
         plan = ledger.register_collective(transport.rank, transport.size, values=7)
         before = transport.sent()
         transport.all_reduce(torch.zeros(7))
-        ledger.book(plan, "readout", batch=1, itemsize=4)
+        ledger.book(plan, "readout", 4)
         sent = transport.sent() - before
         counted = ledger.matrix(transport.size)[PHASES.index("readout"), transport.rank]
         assert np.array_equal(counted[:, 0], sent[:, 0])
@@ -138,7 +138,7 @@ def test_booking_takes_no_python_step_per_message() -> None:
 
     sys.settrace(count)
     try:
-        ledger.book(plan, "forward", 8, 4)
+        ledger.book(plan, "forward", 32)
     finally:
         sys.settrace(None)
     assert steps < 60
@@ -154,7 +154,7 @@ def test_a_real_graph_has_no_message_past_its_links_when_agents_talk_to_neighbou
     graph = quiet_graph("hubs")
     sender, receiver = graph.adjacency().nonzero()
     ledger = Ledger()
-    ledger.book(ledger.register(sender, receiver, np.full(len(sender), 3)), "forward", 2, 8)
+    ledger.book(ledger.register(sender, receiver, np.full(len(sender), 3)), "forward", 16)
     assert ledger.non_neighbour_messages(graph.adjacency()) == 0
     assert ledger.totals()["all"]["bytes"] == len(sender) * 48
 
@@ -165,7 +165,7 @@ def test_wrong_calls_are_refused() -> None:
         ledger.register([0, 1], [1], [1])
     plan = ledger.register([0], [5], [1])
     with pytest.raises(ValueError, match="expected phase forward, backward, readout, metrics, setup, got 'sweep'"):
-        ledger.book(plan, "sweep", 1, 8)
-    ledger.book(plan, "forward", 1, 8)
+        ledger.book(plan, "sweep", 8)
+    ledger.book(plan, "forward", 8)
     with pytest.raises(ValueError, match="messages of more than the 3 in the graph"):
         ledger.non_neighbour_messages(PATH)
