@@ -185,6 +185,7 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
         workers=transport,
         partition=config.partition.owners or config.partition.method,
         deterministic=config.deterministic,
+        overlap=config.overlap,
     )
     sensors = build_sensors(config, network.graph, network.ownership.all_widths, data.features)
     ownership = network.ownership

@@ -228,6 +228,8 @@ class Config:
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     deterministic: bool = False
     """the same bits whatever the number of workers, for more bytes and time"""
+    overlap: bool = False
+    """compute what needs no other worker while slices travel"""
     timeout: float = 120.0
     """seconds a worker waits for another before the job ends"""
 
@@ -248,6 +250,8 @@ def _complaints(config: Config) -> Iterator[str]:
     for key, pattern in (("network.K", config.network.K), ("network.X", config.network.X)):
         yield from _pattern(key, pattern)
     yield from _sensors(config.sensors)
+    if config.deterministic and config.overlap:
+        yield "overlap: expected false with deterministic, whose sums keep their order, got true. Switch one off."
 
 
 def _at_least(key: str, value: float | None, least: int) -> Iterator[str]:

@@ -15,14 +15,15 @@ from torch import Tensor
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.operators import BlockOperator
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows, Views
+from dist_hdnn.layers.overlap import bind
+from dist_hdnn.layers.products import BlockWeights, Rows, Views
 
 
 class PotentialGradient:
     """v = Kᵀ σ(K x + b) and its adjoint, for one block pattern of K; weights and what is remembered are arguments."""
 
     def __init__(self, operator: BlockOperator, exchange: Exchange, sigma: Activation, like: Tensor) -> None:
-        self.products, self.sigma = BlockProducts(operator, exchange, like), sigma
+        self.products, self.sigma = bind(operator, exchange, like), sigma
         self.u, self.g, self.w = self.products.rows(3)
         self.force = like.new_empty(operator.column_neurons, like.shape[0])  # δv on its way in, with room for ghosts
 
@@ -60,7 +61,7 @@ class Interconnection:
     """X v and Xᵀ v for one block pattern T; each is one round, and the other's adjoint."""
 
     def __init__(self, operator: BlockOperator, exchange: Exchange, like: Tensor) -> None:
-        self.products = BlockProducts(operator, exchange, like)
+        self.products = bind(operator, exchange, like)
         self.result, self.argument = self.products.rows(2)
         self.columns = like.new_empty(operator.column_neurons, like.shape[0])  # an argument with room for its ghosts
         self._order = None if operator.rows_in_order else operator.row_order

@@ -11,6 +11,7 @@ Shapes: (owned + ghost neurons, batch); rows are neurons, so a slice is contiguo
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
@@ -24,20 +25,22 @@ from dist_hdnn.topology import BlockPattern, Halo
 from dist_hdnn.transport import Channel, Ledger, Transport
 
 IntArray = NDArray[np.int64]
+Work = Callable[[], None]
 
 
 class Exchange(Protocol):
     """What the layers need of an exchange; `phase` ("forward" or "backward") says to which sweep a round is booked.
 
+    meanwhile: work that touches no ghost row, done while slices travel.
     ordered: contributions are to be given one by one to `scatter_links` instead of summed to `scatter_add`.
     """
 
     ordered: bool
 
-    def gather(self, slices: Tensor, phase: str) -> None:
+    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         """Fill the ghost rows of `slices` with their owners' rows."""
 
-    def scatter_add(self, slices: Tensor, phase: str) -> None:
+    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         """Add the ghost rows of `slices` to their owners' rows."""
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
@@ -63,13 +66,17 @@ class SimulatedExchange:
         self.gathering = ledger.register(owner, reader, slice_neurons[owner])
         self.scattering = ledger.register(reader, owner, slice_neurons[owner])
 
-    def gather(self, slices: Tensor, phase: str) -> None:
+    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         if not self.idle:
             self.ledger.book(self.gathering, phase, _row_bytes(slices))
+        if meanwhile is not None:
+            meanwhile()
 
-    def scatter_add(self, slices: Tensor, phase: str) -> None:
+    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         if not self.idle:
             self.ledger.book(self.scattering, phase, _row_bytes(slices))
+        if meanwhile is not None:
+            meanwhile()
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
         raise RuntimeError("this exchange sums before it sends, see scatter_add")
@@ -130,21 +137,29 @@ class HaloExchange:
         self._landings: WeakValueDictionary[tuple[object, ...], Tensor] = WeakValueDictionary()
         self._register(halo, pattern, owners, slice_neurons)
 
-    def gather(self, slices: Tensor, phase: str) -> None:
+    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         if self.idle:
+            if meanwhile is not None:
+                meanwhile()
             return
         channel, packing, row_bytes = self._gatherings.get(id(slices)) or self._bind_gathering(slices)
         for rows, packed in packing:
             torch.index_select(slices, 0, rows, out=packed)
         channel.start()
+        if meanwhile is not None:
+            meanwhile()
         channel.wait()
         self.ledger.book(self.gathering, phase, row_bytes)
 
-    def scatter_add(self, slices: Tensor, phase: str) -> None:
+    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         if self.idle:
+            if meanwhile is not None:
+                meanwhile()
             return
         channel, adding, row_bytes = self._scatterings.get(id(slices)) or self._bind_scattering(slices)
         channel.start()
+        if meanwhile is not None:
+            meanwhile()
         channel.wait()
         for rows, target, contributions in adding:
             if rows is None:
@@ -164,11 +179,11 @@ class HaloExchange:
         sends, packing = [], []
         for (peer, packed), rows in zip(self._landing(slices), self.rows, strict=True):
             if _is_run(rows):
-                sends.append((peer, slices[int(rows[0]) : int(rows[-1]) + 1]))
+                sends.append((peer, _rows(slices, int(rows[0]), int(rows[-1]) + 1)))
             else:
                 sends.append((peer, packed))
                 packing.append((rows.to(slices.device), packed))
-        receives = deal(slices[self.owned :], self.receives)
+        receives = deal(_rows(slices, self.owned, len(slices)), self.receives)
         channel = self.transport.channel(sends, receives, f"{self.label} gather")
         self._gatherings[id(slices)] = bound = _Gathering(channel, packing, _row_bytes(slices))
         close_with(slices, channel, self._gatherings)
@@ -176,16 +191,15 @@ class HaloExchange:
 
     def _bind_scattering(self, slices: Tensor) -> _Scattering:
         """The same for the way back."""
-        landing, mine = self._landing(slices), slices[: self.owned]
+        landing, mine = self._landing(slices), _rows(slices, 0, self.owned)
         adding: list[tuple[Tensor | None, Tensor, Tensor]] = []
         for (_, part), rows in zip(landing, self.rows, strict=True):
             if _is_run(rows):
                 adding.append((None, mine[int(rows[0]) : int(rows[-1]) + 1], part))
             else:
                 adding.append((rows.to(mine.device), mine, part))
-        channel = self.transport.channel(
-            deal(slices[self.owned :], self.receives), landing, f"{self.label} scatter-add"
-        )
+        ghosts = deal(_rows(slices, self.owned, len(slices)), self.receives)
+        channel = self.transport.channel(ghosts, landing, f"{self.label} scatter-add")
         self._scatterings[id(slices)] = bound = _Scattering(channel, adding, _row_bytes(slices))
         close_with(slices, channel, self._scatterings)
         return bound
@@ -232,6 +246,13 @@ def close_with(tensor: Tensor, channel: Channel, bound: dict[int, Any]) -> None:
         channel.close()
 
     weakref.finalize(tensor, close).atexit = False
+
+
+def _rows(slices: Tensor, start: int, stop: int) -> Tensor:
+    """These rows, as a view of the memory alone: an ordinary view would keep `slices` from being freed."""
+    batch = slices.shape[1]
+    where = slices.storage_offset() + start * batch
+    return slices.new_empty(0).set_(slices.untyped_storage(), where, (stop - start, batch), (batch, 1))
 
 
 def _is_run(rows: Tensor) -> bool:

@@ -82,6 +82,7 @@ class BlockOperator(nn.Module):
     column_agents: global numbers of the column agents; None when they ascend.
     ordered: every agent has its own panel, columns by ascending global number, nothing rounded up: sums then depend
         neither on which worker computes them nor on what else it owns.
+    overlap: panels that need no ghost form classes of their own, the first `interior` of all.
     """
 
     columns: Tensor
@@ -97,13 +98,15 @@ class BlockOperator(nn.Module):
         panel_rows: int = PANEL_ROWS,
         column_agents: IntArray | None = None,
         ordered: bool = False,
+        overlap: bool = False,
     ) -> None:
         super().__init__()
         self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes)
         self.rows, self.entries = int(row_sizes.sum()), self.pattern.entries
         self.column_neurons = int(column_sizes.sum())
         order = np.arange(len(column_sizes)) if column_agents is None else np.argsort(column_agents)
-        plan = _Plan(self.pattern, 1, order, True) if ordered else _panels(self.pattern, panel_rows, order)
+        plan = _Plan(self.pattern, 1, order, True) if ordered else _panels(self.pattern, panel_rows, order, overlap)
+        self.interior = plan.interior
         self.block_start = plan.block_start
         self.shapes = plan.shapes
         self.stored = plan.stored
@@ -140,9 +143,12 @@ class _Plan:
     """Panels of a pattern: class shapes and the index arrays between canonical and panel order.
 
     order: column agents in the order in which a panel shows them. exact: no column counts are rounded up.
+    overlap: classes of panels that need no ghost come first, `interior` of them.
     """
 
-    def __init__(self, pattern: ScalarPattern, panel_rows: int, order: IntArray, exact: bool = False) -> None:
+    def __init__(
+        self, pattern: ScalarPattern, panel_rows: int, order: IntArray, exact: bool = False, overlap: bool = False
+    ) -> None:
         agents = len(pattern.row_sizes)
         row_offset = offsets(pattern.row_sizes)
         panel_of = row_offset[:-1] // panel_rows if panel_rows > 1 else np.arange(agents)
@@ -160,13 +166,14 @@ class _Plan:
         widths = np.bincount(owner, sizes, count).astype(np.int64)
         padded = widths if exact else _rounded(heights, widths)
         # classes of equal shape, larger panels last; panels ascending inside a class
-        order = np.lexsort((np.arange(count), padded, heights))
-        shape_list, class_counts = np.unique(
-            np.stack([heights[order], padded[order]], axis=1) if count else np.zeros((0, 2), np.int64),
-            axis=0,
-            return_counts=True,
+        ghosts = np.bincount(owner, column_agent >= agents, count) if overlap else np.zeros(count)
+        needs_ghosts = (ghosts > 0).astype(np.int64)
+        order = np.lexsort((np.arange(count), padded, heights, needs_ghosts))
+        classes, class_counts = np.unique(
+            np.stack([needs_ghosts, heights, padded], axis=1)[order], axis=0, return_counts=True
         )
-        self.shapes = [(int(c), int(h), int(w)) for (h, w), c in zip(shape_list, class_counts, strict=True)]
+        self.shapes = [(int(c), int(h), int(w)) for (_, h, w), c in zip(classes, class_counts, strict=True)]
+        self.interior = int((classes[:, 0] == 0).sum()) if overlap else 0
         place = np.empty(count, dtype=np.int64)
         weight_start, column_start = (np.empty(count, dtype=np.int64) for _ in range(2))
         place[order] = np.arange(count)
@@ -191,11 +198,11 @@ class _Plan:
         self.positions = row_base[scalar_rows] + pattern.expand(within[inverse])
 
 
-def _panels(pattern: ScalarPattern, panel_rows: int, order: IntArray) -> _Plan:
-    plan = _Plan(pattern, panel_rows, order)
+def _panels(pattern: ScalarPattern, panel_rows: int, order: IntArray, overlap: bool) -> _Plan:
+    plan = _Plan(pattern, panel_rows, order, overlap=overlap)
     while panel_rows > 1 and plan.stored > MAXIMUM_FILL * pattern.entries:
         panel_rows //= 2
-        plan = _Plan(pattern, panel_rows, order)
+        plan = _Plan(pattern, panel_rows, order, overlap=overlap)
     return plan
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.layers.exchange import Exchange, deal
+from dist_hdnn.layers.exchange import Exchange, Work, deal
 from dist_hdnn.layers.operators import BlockOperator, offsets, ragged_ranges
 from dist_hdnn.topology import BlockPattern
 from dist_hdnn.transport import Channel, Ledger, Transport
@@ -79,10 +79,10 @@ class OrderedExchange:
         self._buffers: dict[tuple[object, ...], _Buffers] = {}
         self._plan = self._registered(rank, row, column, leaving, sizes)
 
-    def gather(self, slices: Tensor, phase: str) -> None:
-        self.inner.gather(slices, phase)
+    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
+        self.inner.gather(slices, phase, meanwhile)
 
-    def scatter_add(self, slices: Tensor, phase: str) -> None:
+    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         raise RuntimeError("an ordered exchange sums links, see scatter_links")
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
@@ -101,6 +101,9 @@ class OrderedExchange:
         out[: self._owned].zero_().index_add_(0, self._target, everything.index_select(0, self._source))
         if self._plan is not None:
             self.ledger.book(self._plan, phase, contributions.shape[1] * contributions.element_size())
+
+    def __deepcopy__(self, memo: dict[int, object]) -> OrderedExchange:
+        return self  # a copied network has the same workers
 
     def _at(self, like: Tensor) -> _Buffers:
         key = like.shape[1], like.dtype, like.device

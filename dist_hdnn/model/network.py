@@ -50,6 +50,7 @@ class HDNN(nn.Module):
         backward are collective, and so are `state_dict` and `load_state_dict`, which speak of the whole network.
     deterministic: the same bits whatever the number of workers, for more bytes and time. The libraries have to play
         along: set MKL_CBWR=AVX2,STRICT in the environment before PyTorch is loaded, and one thread per worker.
+    overlap: compute what needs no ghost while slices travel.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths or patterns that do not fit.
@@ -72,6 +73,7 @@ class HDNN(nn.Module):
         workers: Transport | None = None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
         deterministic: bool = False,
+        overlap: bool = False,
     ) -> None:
         super().__init__()
         if layers < 1:
@@ -87,7 +89,7 @@ class HDNN(nn.Module):
         self._check_patterns()
         coupling = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
         self.ownership = Ownership(
-            self.graph, agent_widths(self.graph, width), workers, partition, coupling, deterministic
+            self.graph, agent_widths(self.graph, width), workers, partition, coupling, deterministic, overlap
         )
         self.widths, self.halves = self.ownership.widths, self.ownership.halves
         self.neurons = int(self.widths.sum())

@@ -46,6 +46,7 @@ class Ownership:
 
     partition: a Partition, a method of `make_partition`, or a mapping agent -> worker.
     ordered: sums are made in ascending order of agents, whatever the partition (see `layers.ordered`).
+    overlap: products that need no ghost are computed while slices travel (see `layers.overlap`).
     agents: owned agents, ascending. widths, halves: neurons of the owned agents and half of them; all_widths,
     all_halves: of every agent. ledger: what this worker has sent.
     """
@@ -58,8 +59,11 @@ class Ownership:
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
         pattern: BlockPattern | None = None,
         ordered: bool = False,
+        overlap: bool = False,
     ) -> None:
-        self.ordered = ordered
+        if ordered and overlap:
+            raise ValueError("overlap: sums that overlap do not keep their order; choose deterministic or overlap")
+        self.ordered, self.overlap = ordered, overlap
         self.graph, self.transport, self.ledger = graph, transport, Ledger()
         self._collectives: dict[int, int] = {}
         self.rank, self.workers = (0, 1) if transport is None else (transport.rank, transport.size)
@@ -108,6 +112,7 @@ class Ownership:
                 sizes[column_agents],
                 column_agents=column_agents,
                 ordered=self.ordered,
+                overlap=self.overlap,
             )
             exchange = HaloExchange(halo, pattern, owners, sizes, self.transport, self.ledger, label)
         if self.ordered:

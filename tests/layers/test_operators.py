@@ -5,6 +5,7 @@ import pytest
 import torch
 from networks import GRAPHS, quiet_graph, uneven_widths
 
+from dist_hdnn.layers.exchange import Work
 from dist_hdnn.layers.operators import BlockOperator, ragged_ranges
 from dist_hdnn.layers.products import BlockProducts, layer_panels, layer_weights
 from dist_hdnn.topology import neighbours
@@ -23,9 +24,9 @@ class Still:
 
     ordered = False
 
-    def gather(self, slices: torch.Tensor, phase: str) -> None: ...
+    def gather(self, slices: torch.Tensor, phase: str, meanwhile: Work | None = None) -> None: ...
 
-    def scatter_add(self, slices: torch.Tensor, phase: str) -> None: ...
+    def scatter_add(self, slices: torch.Tensor, phase: str, meanwhile: Work | None = None) -> None: ...
 
     def scatter_links(self, contributions: torch.Tensor, out: torch.Tensor, phase: str) -> None: ...
 

@@ -1,5 +1,6 @@
 """The network on several workers: the numbers of one process, and nothing on the wire but what neighbours need."""
 
+import copy
 import warnings
 from typing import Any
 
@@ -33,7 +34,7 @@ def random_owners(agents: int, workers: int, seed: int = 0) -> list[int]:
 def largest_difference(graph: Any, workers: int, partition: Any, **options: Any) -> float:
     """Largest difference between one process and several workers: output, input gradient, weights, their gradients."""
     whole = network(graph, **options)
-    state = whole.state_dict()
+    state, initial = whole.state_dict(), as_drawn(graph, None, "contiguous", options).state_dict()
     generator = torch.Generator().manual_seed(3)
     y, cotangent = torch.randn(2, BATCH, whole.neurons, generator=generator, dtype=torch.float64)
     y.requires_grad_()
@@ -44,8 +45,8 @@ def largest_difference(graph: Any, workers: int, partition: Any, **options: Any)
 
     def work(transport: Transport) -> list[tuple[torch.Tensor, torch.Tensor]]:
         net = network(graph, workers=transport, partition=partition, **options)
-        drawn = [p.detach().clone() for p in dist_hdnn_without_noise(graph, transport, partition, options).parameters()]
-        assert [p.shape for p in net.parameters()] == [p.shape for p in drawn]
+        drawn = as_drawn(graph, transport, partition, options).state_dict()
+        assert all(torch.equal(drawn[key], value) for key, value in initial.items())
         net.load_state_dict(state)
         columns = columns_of(net.owned, whole.widths)
         mine = y.detach()[:, columns].requires_grad_()
@@ -71,7 +72,8 @@ def largest_difference(graph: Any, workers: int, partition: Any, **options: Any)
     )
 
 
-def dist_hdnn_without_noise(graph: Any, transport: Transport | None, partition: Any, options: Any) -> dist_hdnn.HDNN:
+def as_drawn(graph: Any, transport: Transport | None, partition: Any, options: Any) -> dist_hdnn.HDNN:
+    """The network with its initial weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return dist_hdnn.HDNN(graph, dtype=torch.float64, workers=transport, partition=partition, **options)
@@ -94,6 +96,20 @@ def test_parity_with_cycled_graphs_and_own_x_per_layer(workers: int) -> None:
     graphs = [nx.cycle_graph(8), nx.path_graph(8), nx.star_graph(7)]
     options = {"width": uneven_widths(8), "layers": 7, "K": "neighbours", "X": "neighbours", "shared_x": False}
     assert largest_difference(graphs, workers, random_owners(8, workers), **options) <= 1e-12
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_parity_when_products_overlap_with_messages(placement: str, workers: int) -> None:
+    graph = dist_hdnn.grid(9, 4)
+    options = {"width": 16, "layers": 3, "overlap": True, **PLACEMENTS[placement]}
+
+    def work(transport: Transport) -> bool:
+        operators = network(graph, workers=transport, **options).sweep.operators
+        return any(0 < operator.interior < len(operator.shapes) for operator in operators)  # type: ignore[operator]
+
+    assert all(run_threads(workers, work, timeout=60))
+    assert largest_difference(graph, workers, "contiguous", **options) <= 1e-12
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8])
@@ -187,6 +203,32 @@ def test_a_local_readout_needs_no_global_message_in_a_step() -> None:
     for totals in run_threads(8, work, timeout=60):
         assert totals["all"]["collective_messages"] == 0
         assert totals["readout"]["messages"] == totals["metrics"]["messages"] == 0
+
+
+def test_memory_and_channels_of_batch_sizes_that_do_not_return_are_given_back() -> None:
+    def work(transport: Transport) -> list[int]:
+        net = network(quiet_graph("ring"), layers=2, workers=transport)
+        channels = []
+        for batch in range(1, 12):
+            net(torch.zeros(batch, net.neurons, dtype=torch.float64)).sum().backward()
+            channels.append(len(transport._channels))  # type: ignore[attr-defined]
+        return channels
+
+    for channels in run_threads(2, work, timeout=60):
+        assert channels[0] < channels[1] and len(set(channels[6:])) == 1
+
+
+def test_a_copy_on_several_workers_computes_the_same_with_weights_of_its_own() -> None:
+    def work(transport: Transport) -> bool:
+        net = network(quiet_graph("ring"), layers=2, workers=transport)
+        twin = copy.deepcopy(net)
+        y = torch.ones(BATCH, net.neurons, dtype=torch.float64)
+        same = torch.equal(net(y), twin(y))
+        with torch.no_grad():
+            twin.bp.add_(1.0)
+        return same and not torch.equal(net(y), twin(y))
+
+    assert all(run_threads(2, work, timeout=60))
 
 
 def test_an_error_of_the_transport_names_worker_peer_layer_and_sweep() -> None:
