@@ -30,11 +30,14 @@ RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")  # one of t
 OURS = "dist-hdnn"  # the launcher's name in messages when it is this one
 START_UP = 60.0  # seconds that workers may need at least to import torch and to meet, however small the timeout is
 FIXED_KERNELS = ("MKL_CBWR", "AVX2,STRICT")
-OPEN_MPI = {  # what Open MPI needs as root, and where workers outnumber cores; others ignore it
+# What Open MPI needs; other libraries ignore it. Where workers outnumber cores, and there alone, they have to be told to
+# give up their core when they wait.
+OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",  # else each worker has one core for all its threads
 }
+OVERSUBSCRIBED = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 
 
 def prepare_environment(config: Config) -> None:
@@ -214,7 +217,8 @@ def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str
         command = [_mpiexec(), "-n", str(workers), sys.executable, "-m", "mpi4py", *program, *arguments]
         sys.stdout.flush()
         sys.stderr.flush()
-        os.execve(command[0], command, OPEN_MPI | environment)
+        needed = OPEN_MPI | (OVERSUBSCRIBED if workers > cores() else {})
+        os.execve(command[0], command, needed | environment)
     for name in (*RANKS, "GLOO_SOCKET_IFNAME"):  # of a launcher further out, and of a network that is not needed
         environment.pop(name, None)
     return run_workers([sys.executable, *program, *arguments], workers, config.timeout, environment)

@@ -5,6 +5,7 @@
 # worker 0, which writes the run directory. All nodes need the same config, code and data files.
 # If a node's host name does not lead to the address that the others reach (often 127.0.1.1), also set
 # GLOO_SOCKET_IFNAME=eth0, or whatever its network is called; otherwise some nodes wait for ever.
+# If node 0 loses its network, torchrun may stay on other nodes when all workers have ended: put `timeout 2h` before it.
 set -euo pipefail
 
 workers=${1:?expected the number of workers per node, then what dist-hdnn train takes}
