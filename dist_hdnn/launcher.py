@@ -30,8 +30,8 @@ RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")  # one of t
 OURS = "dist-hdnn"  # the launcher's name in messages when it is this one
 START_UP = 60.0  # seconds that workers may need at least to import torch and to meet, however small the timeout is
 FIXED_KERNELS = ("MKL_CBWR", "AVX2,STRICT")
-# What Open MPI needs; other libraries ignore it. Where workers outnumber cores, and there alone, they have to be told to
-# give up their core when they wait.
+# What Open MPI needs; others ignore it. Where workers outnumber cores, and there alone, they are told to give up their
+# core when they wait.
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
