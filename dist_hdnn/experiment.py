@@ -145,7 +145,7 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
 
 def _useful_threads(model: AgentClassifier, batch_size: int) -> int:
     """One thread for half steps that are over before a second thread has woken up, else PyTorch's choice."""
-    multiplications = model.network.Kp[0].shape[1] * batch_size
+    multiplications = model.network.matrices()[0].shape[1] * batch_size
     return 1 if multiplications < THREAD_WORK else torch.get_num_threads()
 
 
@@ -252,7 +252,7 @@ def _draw(
 @torch.no_grad()
 def _probabilities(model: AgentClassifier, points: Any) -> Any:
     """Points (n, 2) -> class shares (n, classes): softmax of the scores, with agents that classify, their mean."""
-    parameter = model.network.bp
+    parameter = next(model.network.parameters())
     scores: Tensor = model(torch.from_numpy(points).to(parameter.device, parameter.dtype))
     shares = scores.softmax(dim=-1)
     return (shares if shares.ndim == 2 else shares.mean(dim=1)).cpu().double().numpy()

@@ -39,7 +39,7 @@ def compare(transport: Transport, digests: dict[str, bytes]) -> None:
 def digests_of(config: Config, network: HDNN, data: Dataset) -> dict[str, bytes]:
     """What has to be the same everywhere, 32 bytes a key."""
     ownership = network.ownership
-    patterns = [*network.K_patterns, *(network.X_patterns or [])]
+    patterns = [*network.layout.stored["K"], *network.layout.stored["X"]]
     points = (data.train_x, data.train_y, data.test_x, data.test_y)
     texts = {
         "config": to_yaml(replace(config, output=None)),
@@ -50,7 +50,7 @@ def digests_of(config: Config, network: HDNN, data: Dataset) -> dict[str, bytes]
         "seed": str(config.seed),
     }
     found = {key: hashlib.sha256(text.encode()).digest() for key, text in texts.items()}
-    found["partition and message plan"] = plan_digest(patterns, ownership.partition, ownership.all_halves)
+    found["partition and message plan"] = plan_digest(patterns, ownership.partition, network.layout.sizes)
     found["data"] = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in points)).digest()
     return found
 
@@ -59,9 +59,9 @@ def shake_hands(transport: Transport, config: Config, network: HDNN, data: Datas
     """Compare everything that must agree, then both ends of every message. Raises DisagreementError (exit 3)."""
     compare(transport, digests_of(config, network, data))
     ownership = network.ownership
-    for pattern in [*network.K_patterns, *(network.X_patterns or [])]:
+    for pattern in [*network.layout.stored["K"], *network.layout.stored["X"]]:
         halo = build_halo(pattern, ownership.partition, ownership.rank)
-        table = message_digests(halo, ownership.all_halves)
+        table = message_digests(halo, network.layout.sizes)
         everyone = transport.all_gather_bytes(table.tobytes())
         tables = np.stack([np.frombuffer(data, table.dtype).reshape(table.shape) for data in everyone])
         pair = disagreement(tables)

@@ -76,13 +76,11 @@ def largest_difference_to_twin(net: dist_hdnn.HDNN, batch: int = 5) -> float:
     (output * cotangent).sum().backward()
     (expected * cotangent).sum().backward()
     assert ours.grad is not None and theirs.grad is not None
-    pairs = [
-        (output.detach(), expected.detach()),
-        (ours.grad, theirs.grad),
-        (net.bp.grad, twin.bp.grad),
-        (net.bq.grad, twin.bq.grad),
-    ]
-    pairs += [(dense(net, which, "grad"), getattr(twin, which).grad) for which in ("Kp", "Kq")]
-    if net.X_patterns is not None:
-        pairs.append((dense(net, "X", "grad")[: len(twin.X)], twin.X.grad))
-    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in pairs)
+    pairs = [(output.detach(), expected.detach()), (ours.grad, theirs.grad)]
+    for name, theirs_of_name in twin.weights.items():
+        if name in net.sweep.fixed:
+            continue
+        matrix = name not in net.architecture.biases
+        gradient = dense(net, name, "grad")[: len(theirs_of_name)] if matrix else getattr(net, name).grad
+        pairs.append((gradient, theirs_of_name.grad))
+    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in pairs if b.numel())

@@ -1,91 +1,253 @@
-"""The Hamiltonian field y' = J Kᵀ σ(K y + b) on block-sparse K and X, as two products and their adjoints.
+"""The terms of a layer's vector field, each a function of one part of the state with exact adjoint and tangent.
 
-    PotentialGradient    v = Kᵀ σ(K x + b), the gradient of Σ σ̃(K x + b) in x; one gather, one scatter-add
-    Interconnection      X v and Xᵀ v, the off-diagonal halves of J = [[0, -Xᵀ], [X, 0]]; one round each
+    Gradient        Kᵀ σ(K x + b)                  the gradient of Σ σ̃(K x + b) in x
+    Interconnected  X v, Xᵀ v or J v of a term's value v
+    Activated       σ(L x + b)                     L = K, ± Kᵀ or S - Sᵀ - γ
+    NearIdentity    f + σ(x + h f), f = K x + b
+    Drift           x
 
-Both are bound to the memory of one batch. Source: arXiv:2105.13205 (H-DNN), with K = blockdiag(Kp, Kq).
-Shapes: x and v are in column space (owned + ghost neurons of one half, B); z, u, g, w in the operator's row space.
+Terms are bound to the memory of one batch; what an adjoint needs again is in a `Memory`, one for every use in a stored
+sweep. Sources: arXiv:2105.13205 (gradient, interconnection), arXiv:1705.03341 (activated), arXiv:1909.03767 (near
+identity). Shapes: x is in column space (owned + ghost neurons of its part, B); all results are owned rows, valid until
+the next call; z and u of a gradient are in the operator's row space.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
-from dist_hdnn.layers.exchange import Exchange
-from dist_hdnn.layers.operators import BlockOperator
-from dist_hdnn.layers.overlap import bind
-from dist_hdnn.layers.products import BlockWeights, Rows, Views
+from dist_hdnn.layers.linear import GradientSum, LinearMap, column_space
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Columns, Rows
 
 
-class PotentialGradient:
-    """v = Kᵀ σ(K x + b) and its adjoint, for one block pattern of K; weights and what is remembered are arguments."""
+class TermWeights(NamedTuple):
+    """One layer's weights of a term: K (with its bias in panel order, where that is used), b (rows, 1), X or J."""
 
-    def __init__(self, operator: BlockOperator, exchange: Exchange, sigma: Activation, like: Tensor) -> None:
-        self.products, self.sigma = bind(operator, exchange, like), sigma
-        self.u, self.g, self.w = self.products.rows(3)
-        self.force = like.new_empty(operator.column_neurons, like.shape[0])  # δv on its way in, with room for ghosts
+    K: BlockWeights | None
+    b: Tensor | None
+    X: BlockWeights | None
 
-    def value(self, x: Tensor, weights: BlockWeights, z: Rows, u: Rows | None) -> Tensor:
-        """x -> v, valid in its owned rows until the next call; remembers z = σ(u) and, where asked, u."""
-        argument = self.u if u is None else u
-        self.products.affine(weights, x, argument, "forward")
-        self.sigma.value(argument.flat, out=z.flat)
-        return self.products.transposed(weights, z, "forward")
+
+class TermGradients(NamedTuple):
+    """Where their gradients go; None: not wanted."""
+
+    K: GradientSum | None
+    b: GradientSum | None
+    X: GradientSum | None
+
+
+NO_GRADIENTS = TermGradients(None, None, None)
+
+
+class Memory(NamedTuple):
+    """What an adjoint needs of a value: z = σ(u), u where σ' needs it, and the force that an interconnection took."""
+
+    z: Rows
+    u: Rows | None
+    force: Tensor | None
+
+
+class Term(Protocol):
+    """v(x) on owned rows; `needs_ghosts`: whether `value` gathers x."""
+
+    needs_ghosts: bool
+
+    def memory(self) -> Memory:
+        """New memory for one use of this term."""
+
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        """v(x); x gets its ghosts."""
 
     def adjoint(
-        self,
-        dv: Tensor,
-        x: Tensor,
-        weights: BlockWeights,
-        z: Rows,
-        u: Rows | None,
-        gradient: Views,
-        bias_gradient: Tensor,
+        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
     ) -> Tensor:
-        """δv -> δx, valid in its owned rows; writes δK = z δvᵀ + w xᵀ and δb = Σ w, w = K δv ⊙ σ'(u), both owned here.
+        """(∂v/∂x)ᵀ (scale δv) after `value`; adds the weight gradients that are wanted."""
 
-        x still holds the ghosts of the forward pass; the ghost rows of δv are gathered here.
-        """
-        products = self.products
-        dv_columns, x_columns = products.product(weights, dv, self.g, "backward"), products.columns(x)
-        self.sigma.times_slope(self.g.flat, None if u is None else u.flat, z.flat, out=self.w.flat)
-        products.weight_gradient(z, dv_columns, gradient, accumulate=False)
-        products.weight_gradient(self.w, x_columns, gradient, accumulate=True)
-        torch.sum(self.w.flat, dim=1, out=bias_gradient)
-        return products.transposed(weights, self.w, "backward")
+    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        """(∂v/∂x) dx after `value`."""
 
 
-class Interconnection:
-    """X v and Xᵀ v for one block pattern T; each is one round, and the other's adjoint."""
+class Gradient:
+    """Kᵀ σ(K x + b): gather and scatter-add, forward and backward."""
 
-    def __init__(self, operator: BlockOperator, exchange: Exchange, like: Tensor) -> None:
-        self.products = bind(operator, exchange, like)
-        self.result, self.argument = self.products.rows(2)
-        self.columns = like.new_empty(operator.column_neurons, like.shape[0])  # an argument with room for its ghosts
-        self._order = None if operator.rows_in_order else operator.row_order
-        self._inverse = None if operator.rows_in_order else torch.argsort(operator.row_order)
+    needs_ghosts = True
 
-    def product(self, v: Tensor, weights: BlockWeights, phase: str) -> Tensor:
-        """X v: column space -> (rows, B) in canonical order, valid until the next call; gathers the ghosts of v."""
-        self.products.product(weights, v, self.result, phase)
-        if self._inverse is None:
-            return self.result.flat
-        return torch.index_select(self.result.flat, 0, self._inverse, out=self.argument.flat)
+    def __init__(self, products: BlockProducts, sigma: Activation) -> None:
+        self.products, self.sigma = products, sigma
+        self.u, self.g, self.w = products.rows(3)
+        self.columns, self.owned = column_space(products)
 
-    def transposed(self, v: Tensor, weights: BlockWeights, phase: str) -> Tensor:
-        """Xᵀ v: (rows, B) in canonical order -> column space, valid in its owned rows until the next call."""
-        return self.products.transposed(weights, self._in_panel_order(v), phase)
+    def memory(self) -> Memory:
+        z, *u = self.products.rows(1 + self.sigma.keeps_argument)
+        return Memory(z, u[0] if u else None, None)
 
-    def accumulate_gradient(self, rows: Tensor, columns: Tensor, gradient: Views) -> None:
-        """δX += rows ⊗ columns summed over the batch; the ghost rows of `columns` are already there."""
-        selected = self.products.columns(columns)
-        self.products.weight_gradient(self._in_panel_order(rows), selected, gradient, accumulate=True)
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        assert weights.K is not None, "a gradient has K"
+        u = self.u if memory.u is None else memory.u
+        self.products.affine(weights.K, x, u, "forward")
+        self.sigma.value(u.flat, out=memory.z.flat)
+        return self.products.transposed(weights.K, memory.z, "forward")[: len(self.owned)]
 
-    def _in_panel_order(self, rows: Tensor) -> Rows:
-        if self._order is None:
-            self.argument.flat.copy_(rows)
-        else:
-            torch.index_select(rows, 0, self._order, out=self.argument.flat)
-        return self.argument
+    def adjoint(
+        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+    ) -> Tensor:
+        """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
+        assert weights.K is not None, "a gradient has K"
+        torch.mul(dv, scale, out=self.owned)
+        columns = self._slope(weights.K, memory, "backward")
+        if gradients.K is not None:
+            x_columns = self.products.columns(x)
+            gradients.K.add_product(self.products, memory.z, columns)
+            gradients.K.add_product(self.products, self.w, x_columns)
+        if gradients.b is not None:
+            gradients.b.add_sum(self.w.flat)
+        return self.products.transposed(weights.K, self.w, "backward")[: len(dv)]
+
+    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        """The Jacobian Kᵀ diag(σ') K is symmetric, so this is the adjoint."""
+        assert weights.K is not None, "a gradient has K"
+        self.owned.copy_(dx)
+        self._slope(weights.K, memory, "forward")
+        return self.products.transposed(weights.K, self.w, "forward")[: len(dx)]
+
+    def _slope(self, K: BlockWeights, memory: Memory, phase: str) -> Columns:
+        columns = self.products.product(K, self.columns, self.g, phase)
+        u = None if memory.u is None else memory.u.flat
+        self.sigma.times_slope(self.g.flat, u, memory.z.flat, out=self.w.flat)
+        return columns
+
+
+class Interconnected:
+    """X v, Xᵀ v or J v of another term's v."""
+
+    def __init__(self, term: Term, coupling: LinearMap, like: Tensor) -> None:
+        """like: a tensor in the coupling's column space."""
+        self.term, self.coupling, self.needs_ghosts = term, coupling, term.needs_ghosts
+        self._like = like
+
+    def memory(self) -> Memory:
+        return self.term.memory()._replace(force=torch.empty_like(self._like))
+
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        assert weights.X is not None and memory.force is not None, "an interconnection has weights and memory"
+        force = self.term.value(x, weights, memory)
+        memory.force[: len(force)].copy_(force)
+        return self.coupling.value(memory.force, weights.X)
+
+    def adjoint(
+        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+    ) -> Tensor:
+        assert weights.X is not None and memory.force is not None, "an interconnection has weights and memory"
+        force = self.coupling.adjoint(dv, scale, memory.force, weights.X, gradients.X)
+        return self.term.adjoint(force, 1.0, x, weights, memory, gradients)
+
+    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        assert weights.X is not None, "an interconnection has weights"
+        return self.coupling.tangent(self.term.tangent(dx, weights, memory), weights.X)
+
+
+class Activated:
+    """σ(L x + b): the rounds of L."""
+
+    def __init__(self, linear: LinearMap, sigma: Activation, like: Tensor) -> None:
+        """like: a tensor of owned rows."""
+        self.linear, self.sigma, self.needs_ghosts = linear, sigma, linear.needs_ghosts
+        self.u, self.w = torch.empty_like(like), torch.empty_like(like)
+
+    def memory(self) -> Memory:
+        return _canonical_memory(self.u, self.sigma)
+
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        assert weights.K is not None and weights.b is not None, "an activated term has K and b"
+        u = self.u if memory.u is None else memory.u.flat
+        torch.add(self.linear.value(x, weights.K), weights.b, out=u)
+        return self.sigma.value(u, out=memory.z.flat)
+
+    def adjoint(
+        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+    ) -> Tensor:
+        """δx = Lᵀ w and δb = Σ w, w = δv ⊙ σ'(u)."""
+        assert weights.K is not None, "an activated term has K"
+        torch.mul(dv, scale, out=self.u)
+        w = _times_slope(self.sigma, self.u, memory, self.w)
+        if gradients.b is not None:
+            gradients.b.add_sum(w)
+        return self.linear.adjoint(w, 1.0, x, weights.K, gradients.K)
+
+    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        assert weights.K is not None, "an activated term has K"
+        return _times_slope(self.sigma, self.linear.tangent(dx, weights.K), memory, self.w)
+
+
+class NearIdentity:
+    """f + σ(x + h f) with f = L x + b, so that x + h v is φ_h((1 + h L) x + h b) for φ_h(x) = x + h σ(x)."""
+
+    def __init__(self, linear: LinearMap, sigma: Activation, h: float, like: Tensor) -> None:
+        """like: a tensor of owned rows."""
+        self.linear, self.sigma, self.h, self.needs_ghosts = linear, sigma, h, linear.needs_ghosts
+        self.u, self.v, self.w = (torch.empty_like(like) for _ in range(3))
+
+    def memory(self) -> Memory:
+        return _canonical_memory(self.u, self.sigma)
+
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        assert weights.K is not None and weights.b is not None, "a near-identity term has K and b"
+        u = self.u if memory.u is None else memory.u.flat
+        f = torch.add(self.linear.value(x, weights.K), weights.b, out=self.v)
+        torch.add(x[: len(f)], f, alpha=self.h, out=u)
+        return f.add_(self.sigma.value(u, out=memory.z.flat))
+
+    def adjoint(
+        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+    ) -> Tensor:
+        """w = δv ⊙ σ'; δf = δv + h w, δx = w + Lᵀ δf, δb = Σ δf."""
+        assert weights.K is not None, "a near-identity term has K"
+        torch.mul(dv, scale, out=self.u)
+        w = _times_slope(self.sigma, self.u, memory, self.w)
+        f = torch.add(self.u, w, alpha=self.h, out=self.v)
+        if gradients.b is not None:
+            gradients.b.add_sum(f)
+        return torch.add(w, self.linear.adjoint(f, 1.0, x, weights.K, gradients.K), out=self.u)
+
+    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        assert weights.K is not None, "a near-identity term has K"
+        f = self.v.copy_(self.linear.tangent(dx, weights.K))
+        torch.add(dx, f, alpha=self.h, out=self.u)
+        return f.add_(_times_slope(self.sigma, self.u, memory, self.w))
+
+
+class Drift:
+    """x itself; no round."""
+
+    needs_ghosts = False
+
+    def __init__(self, like: Tensor) -> None:
+        """like: a tensor of owned rows."""
+        self.scaled = torch.empty_like(like)
+
+    def memory(self) -> Memory:
+        return Memory(Rows(self.scaled, ()), None, None)
+
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        return x[: len(self.scaled)]
+
+    def adjoint(
+        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+    ) -> Tensor:
+        return torch.mul(dv, scale, out=self.scaled)
+
+    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+        return dx
+
+
+def _canonical_memory(like: Tensor, sigma: Activation) -> Memory:
+    u = Rows(torch.empty_like(like), ()) if sigma.keeps_argument else None
+    return Memory(Rows(torch.empty_like(like), ()), u, None)
+
+
+def _times_slope(sigma: Activation, g: Tensor, memory: Memory, out: Tensor) -> Tensor:
+    return sigma.times_slope(g, None if memory.u is None else memory.u.flat, memory.z.flat, out=out)

@@ -39,9 +39,17 @@ class ScalarPattern:
     """The scalar CSR pattern of a block pattern: every weight's row and column, in canonical order.
 
     row_start, columns: the block pattern in CSR, row agents x column agents. row_sizes, column_sizes: neurons of each.
+    strictly_upper: of a block whose row and column agent have the same number, only entries with row < column count.
     """
 
-    def __init__(self, row_start: IntArray, columns: IntArray, row_sizes: IntArray, column_sizes: IntArray) -> None:
+    def __init__(
+        self,
+        row_start: IntArray,
+        columns: IntArray,
+        row_sizes: IntArray,
+        column_sizes: IntArray,
+        strictly_upper: bool = False,
+    ) -> None:
         self.row_start, self.columns = row_start, columns
         self.row_sizes, self.column_sizes = row_sizes, column_sizes
         self.block_rows = np.repeat(np.arange(len(row_sizes)), np.diff(row_start))
@@ -49,7 +57,12 @@ class ScalarPattern:
         before = offsets(widths)
         self.row_widths = before[row_start[1:]] - before[row_start[:-1]]  # weights in one scalar row of each agent
         self.block_start_in_row = before[:-1] - np.repeat(before[row_start[:-1]], np.diff(row_start))
-        self.entries = int((self.row_widths * row_sizes).sum())
+        self._kept: IntArray | None = None  # of the weights of whole blocks, the numbers of those that count
+        if strictly_upper:
+            row_in_agent = ragged_ranges(np.zeros_like(row_sizes), row_sizes)
+            above = row_in_agent[self.scalar_rows()] < self.expand(np.zeros_like(columns))
+            self._kept = np.flatnonzero(above | (self.expand_blocks(self.block_rows - columns) != 0))
+        self.entries = int((self.row_widths * row_sizes).sum()) if self._kept is None else len(self._kept)
 
     def expand(self, block_values: IntArray) -> IntArray:
         """For every weight: its block's value plus the column inside the block; (entries,)."""
@@ -63,11 +76,15 @@ class ScalarPattern:
     def _every_row(self, one_row: IntArray) -> IntArray:
         """Repeat what holds for one scalar row of each agent for every row of that agent; (entries,)."""
         agent_start = np.repeat(offsets(self.row_widths)[:-1], self.row_sizes)
-        return one_row[ragged_ranges(agent_start, np.repeat(self.row_widths, self.row_sizes))]
+        return self._of_kept(one_row[ragged_ranges(agent_start, np.repeat(self.row_widths, self.row_sizes))])
+
+    def _of_kept(self, values: IntArray) -> IntArray:
+        return values if self._kept is None else values[self._kept]
 
     def scalar_rows(self) -> IntArray:
         """Row neuron of every weight; (entries,)."""
-        return np.repeat(np.arange(int(self.row_sizes.sum())), np.repeat(self.row_widths, self.row_sizes))
+        rows = np.repeat(np.arange(int(self.row_sizes.sum())), np.repeat(self.row_widths, self.row_sizes))
+        return self._of_kept(rows)
 
     def scalar_columns(self) -> IntArray:
         """Column neuron of every weight; (entries,)."""
@@ -83,6 +100,7 @@ class BlockOperator(nn.Module):
     ordered: every agent has its own panel, columns by ascending global number, nothing rounded up: sums then depend
         neither on which worker computes them nor on what else it owns.
     overlap: panels that need no ghost form classes of their own, the first `interior` of all.
+    strictly_upper: as in `ScalarPattern`.
     """
 
     columns: Tensor
@@ -99,9 +117,10 @@ class BlockOperator(nn.Module):
         column_agents: IntArray | None = None,
         ordered: bool = False,
         overlap: bool = False,
+        strictly_upper: bool = False,
     ) -> None:
         super().__init__()
-        self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes)
+        self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes, strictly_upper)
         self.rows, self.entries = int(row_sizes.sum()), self.pattern.entries
         self.column_neurons = int(column_sizes.sum())
         order = np.arange(len(column_sizes)) if column_agents is None else np.argsort(column_agents)

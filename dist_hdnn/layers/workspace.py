@@ -1,8 +1,8 @@
-"""Memory of a sweep: every layer's record and scratch, allocated once per batch shape, leased to one sweep at a time.
+"""Memory of a sweep: every version of the state and what adjoints need, allocated once per batch shape and leased.
 
-With `store` each layer has its own record, because a backward sweep will follow; without, two alternate and memory does
-not grow with depth.
-Shapes: states (columns, B) per half; `columns` = owned + ghost neurons of the stage with the largest halo.
+With `store` every update writes a new version of its part and keeps its own memory, because a backward sweep will
+follow; without, parts are overwritten in place and memory does not grow with depth.
+Shapes: versions (columns, B) per part; `columns` = owned + ghost neurons of the stage with the largest halo.
 """
 
 from __future__ import annotations
@@ -13,11 +13,23 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
-from dist_hdnn.layers.dynamics import Interconnection, PotentialGradient
+from dist_hdnn.layers.architectures import Architecture, Force
+from dist_hdnn.layers.dynamics import (
+    Activated,
+    Drift,
+    Gradient,
+    Interconnected,
+    Memory,
+    NearIdentity,
+    Term,
+    TermWeights,
+)
 from dist_hdnn.layers.exchange import Exchange
-from dist_hdnn.layers.integrators import Field, LayerRecord, LayerWeights
+from dist_hdnn.layers.linear import LinearMap, Matrix, Skew, Transposed, column_space
 from dist_hdnn.layers.operators import BlockOperator
-from dist_hdnn.layers.products import Rows
+from dist_hdnn.layers.overlap import bind
+from dist_hdnn.layers.products import BlockProducts, BlockWeights
+from dist_hdnn.layers.updates import Update
 
 
 class Stage(NamedTuple):
@@ -28,67 +40,76 @@ class Stage(NamedTuple):
     X: BlockOperator | None
     X_exchange: Exchange | None
 
-    def bound(self, sigma: Activation, like: Tensor) -> Field:
-        """The products with the memory of one batch (batch, neurons) like `like`."""
-        potential = PotentialGradient(self.K, self.K_exchange, sigma, like)
-        if self.X is None or self.X_exchange is None:
-            return Field(potential, None)
-        return Field(potential, Interconnection(self.X, self.X_exchange, like))
+
+class Model(NamedTuple):
+    """What a sweep computes, whatever the batch."""
+
+    architecture: Architecture
+    stages: list[Stage]
+    sigma: Activation
+    layers: int
+    h: float
+    gamma: float = 0.0
+
+    def terms(self, stage: Stage, like: Tensor) -> list[Term]:
+        """Each part's term with the memory of one batch (batch, neurons) like `like`."""
+        K = bind(stage.K, stage.K_exchange, like)
+        X = None if stage.X is None or stage.X_exchange is None else bind(stage.X, stage.X_exchange, like)
+        gradient = Gradient(K, self.sigma) if any(f.kind == "gradient" for f in self.architecture.forces) else None
+        return [self._term(force, K, X, gradient) for force in self.architecture.forces]
+
+    def _term(self, force: Force, K: BlockProducts, X: BlockProducts | None, gradient: Gradient | None) -> Term:
+        """gradient: one for all parts, because they take turns."""
+        owned = K.output[: K.operator.rows]
+        if force.kind == "drift":
+            return Drift(owned)
+        if force.kind == "near_identity":
+            return NearIdentity(Matrix(K), self.sigma, self.h, owned)
+        if gradient is None:
+            linear: LinearMap = Matrix(K)
+            if force.kind == "activated_transposed":
+                linear = Transposed(K, force.factor)
+            elif force.kind == "activated_skew":
+                linear = Skew(K, self.gamma)
+            return Activated(linear, self.sigma, owned)
+        if X is None or not force.interconnection:
+            return gradient
+        coupling: LinearMap = {"X": Matrix, "Xᵀ": Transposed, "J": Skew}[force.interconnection](X)
+        columns, rows = column_space(X)
+        return Interconnected(gradient, coupling, columns if coupling.needs_ghosts else rows)
 
 
 class Workspace:
-    """Records and scratch of `layers` layers that cycle through `stages`, for states (batch, neurons) like `like`."""
+    """Versions and updates of every layer of `model`, for states (batch, neurons) like `like`.
 
-    def __init__(self, stages: list[Stage], sigma: Activation, layers: int, like: Tensor, store: bool) -> None:
+    updates: every layer's, in order. boundaries: owned rows of every part before each layer and after the last.
+    cotangents: memory for one vector per part, (neurons, B).
+    """
+
+    def __init__(self, model: Model, like: Tensor, store: bool) -> None:
         self.batch, self.store = like.shape[0], store
         self.ticket = 0  # how often it was leased
         self.like = like.new_empty(0)
-        self.fields = [stage.bound(sigma, like) for stage in stages]
         self.panels: dict[tuple[str, int], Tensor] = {}
-        self.weights: list[LayerWeights] = []  # views that the last forward sweep used
-        columns = [stage.K.column_neurons for stage in stages]
-        owned = stages[0].K.rows
-        states, memories = (layers + 1, layers) if store else (2, 1)
-        self.p, self.q = self._memory(states, max(columns)), self._memory(states, max(columns))
-        self.dp, self.dq = self._memory(2, owned)
-        z_q, z_p = self._rows(memories, layers), self._rows(memories, layers)
-        u_q: list[Rows] | list[None] = [None] * layers
-        u_p: list[Rows] | list[None] = [None] * layers
-        if sigma.keeps_argument:
-            u_q, u_p = self._rows(memories, layers), self._rows(memories, layers)
-        x_columns = [0 if stage.X is None else stage.X.column_neurons for stage in stages]
-        force_q = self._memory(memories, owned) if max(x_columns) else None
-        force_p = self._memory(memories, max(x_columns)) if max(x_columns) else None
-        self.records = []
-        for layer in range(layers):
-            here, there, memory = layer % states, (layer + 1) % states, layer % memories
-            size = columns[layer % len(stages)]  # ghosts of a smaller halo lie in the same rows
-            record = LayerRecord(
-                p=self.p[here][:size],
-                q=self.q[here][:size],
-                p_next=self.p[there][:size],
-                q_next=self.q[there][:size],
-                z_q=z_q[layer],
-                z_p=z_p[layer],
-                u_q=u_q[layer],
-                u_p=u_p[layer],
-                force_q=None if force_q is None else force_q[memory],
-                force_p=None if force_p is None else force_p[memory][: x_columns[layer % len(stages)]],
-            )
-            self.records.append(record)
-        self.final = layers % states
-
-    def _memory(self, count: int, size: int) -> list[Tensor]:
-        return list(self.like.new_empty(count, size, self.batch).unbind(0))
-
-    def _rows(self, memories: int, layers: int) -> list[Rows]:
-        """One tensor in row space per layer; the layers of a stage share them where `memories` are fewer."""
-        stages = len(self.fields)
-        per_stage = [
-            field.potential.products.rows(min(memories, len(range(s, layers, stages))))
-            for s, field in enumerate(self.fields)
-        ]
-        return [per_stage[j % stages][(j // stages) % len(per_stage[j % stages])] for j in range(layers)]
+        self.weights: list[list[TermWeights]] = []  # views that the last forward sweep used
+        self.owned = model.stages[0].K.rows
+        self._terms = [model.terms(stage, like) for stage in model.stages]
+        self._columns = [stage.K.column_neurons for stage in model.stages]
+        self._memories: dict[tuple[int, int], Memory] = {}
+        self._readers: dict[int, int] = {}  # by id of a version, the stage that reads it with its ghosts
+        self._slices: dict[tuple[int, int], Tensor] = {}
+        parts = len(model.architecture.forces)
+        self.cotangents = [self.like.new_empty(self.owned, self.batch) for _ in range(parts)]
+        self._versions = [self._memory(model, part) for part in range(parts)]  # keeps them, and so their ids
+        self._written = [iter(versions) for versions in self._versions]
+        current = [next(written) for written in self._written]
+        self.boundaries = [[self._rows(version) for version in current]]
+        self.updates: list[list[Update]] = []
+        for layer in range(model.layers):
+            steps = model.architecture.integrator.steps
+            updates = [self._update(model, layer % len(model.stages), current, *step) for step in steps]
+            self.updates.append(updates)
+            self.boundaries.append([self._rows(version) for version in current])
 
     def panel_buffer(self, name: str, stage: int, layers: int, stored: int) -> Tensor:
         """Panels (layers, stored) that only ever get weights written at the same places: the rest stays zero."""
@@ -96,6 +117,77 @@ class Workspace:
         if key not in self.panels:
             self.panels[key] = self.like.new_zeros(layers, stored)
         return self.panels[key]
+
+    def coupled(self, part: int, stage: int, v: Tensor, X: BlockWeights | None) -> Tensor:
+        """The interconnection of a part's force alone, applied to owned rows: X v, Xᵀ v, J v, or v if there is none."""
+        term = self._terms[stage][part]
+        if not isinstance(term, Interconnected):
+            return v
+        assert X is not None, "an interconnection has weights"
+        return term.coupling.tangent(v, X)
+
+    def _memory(self, model: Model, part: int) -> tuple[Tensor, ...]:
+        """All versions of a part in one allocation, with room for ghosts where a term gathers them."""
+        architecture = model.architecture
+        gathered = any(
+            force.source == part and term.needs_ghosts
+            for terms in self._terms
+            for force, term in zip(architecture.forces, terms, strict=True)
+        )
+        writes = sum(advanced == part for advanced, _ in architecture.integrator.steps)
+        versions = 1 + model.layers * writes if self.store else 1
+        size = max(self._columns) if gathered else self.owned
+        return self.like.new_empty(versions, size, self.batch).unbind(0)
+
+    def _update(self, model: Model, stage: int, current: list[Tensor], part: int, coefficient: float) -> Update:
+        """The next update; puts the version it writes into `current`."""
+        integrator, force, term = (
+            model.architecture.integrator,
+            model.architecture.forces[part],
+            self._terms[stage][part],
+        )
+        x, fresh = self._read(current[force.source], stage, term.needs_ghosts)
+        memory = None if self.store else self._memories.get((stage, part))
+        if memory is None:
+            memory = self._memories[stage, part] = term.memory()
+        old = current[part]
+        if self.store:
+            current[part] = next(self._written[part])
+        scale = 1.0 if integrator.replaces else coefficient * model.h * force.sign
+        return Update(
+            part,
+            force.source,
+            term,
+            memory,
+            x,
+            fresh,
+            self._rows(old),
+            self._rows(current[part]),
+            scale,
+            integrator.replaces,
+        )
+
+    def _read(self, version: Tensor, stage: int, gathers: bool) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """The tensor in which a term of this stage reads a version, and the copy to make before, if there is one."""
+        if not gathers:
+            return self._rows(version), None
+        size = self._columns[stage]
+        if self.store and self._readers.setdefault(id(version), stage) != stage:
+            copy = self.like.new_empty(size, self.batch)
+            return copy, (self._rows(version), self._rows(copy))
+        return self._slice(version, size), None  # ghosts of a smaller halo lie in the same rows
+
+    def _rows(self, version: Tensor) -> Tensor:
+        return self._slice(version, self.owned)
+
+    def _slice(self, version: Tensor, size: int) -> Tensor:
+        """The first rows of a version, always the same Python object: exchanges know tensors by identity."""
+        if len(version) == size:
+            return version
+        key = id(version), size
+        if key not in self._slices:
+            self._slices[key] = version[:size]
+        return self._slices[key]
 
 
 class WorkspacePool:

@@ -1,27 +1,31 @@
-"""What a caller may give a network, checked and in one form: graphs, widths, the identity as a pattern."""
+"""What a caller may give a network, checked and in one form: graphs, widths, patterns, options of an architecture."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_hdnn.topology import CommunicationGraph, as_graph
+from dist_hdnn.layers.architectures import Architecture
+from dist_hdnn.layers.operators import offsets
+from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph
 
 IntArray = NDArray[np.int64]
 
 
-def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int]) -> IntArray:
+def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int], halves: bool = True) -> IntArray:
     """Neurons of every agent, (agents,), from one even number or a mapping agent -> even number that names every agent.
 
-    Raises ValueError for an odd, zero or negative width, an unknown agent, or an agent without a width.
+    halves: whether the state has two halves; with one part, widths may be odd. Raises ValueError for another, zero or
+    negative width, an unknown agent, or an agent without a width.
     """
     if isinstance(width, Mapping):
         widths = np.zeros(graph.agents, dtype=np.int64)
         for agent, value in width.items():
-            widths[graph.index_of(agent)] = _checked_width(value, f"agent {agent}")
+            widths[graph.index_of(agent)] = _checked_width(value, f"agent {agent}", halves)
         if not widths.all():
             missing = [graph.names[i] for i in np.flatnonzero(widths == 0)[:5]]
             raise ValueError(
@@ -29,10 +33,12 @@ def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int]) -> I
                 f"{(widths == 0).sum()} of them, first {', '.join(missing)}. Add them, or give one number for all."
             )
         return widths
-    return np.full(graph.agents, _checked_width(width, "every agent"), dtype=np.int64)
+    return np.full(graph.agents, _checked_width(width, "every agent", halves), dtype=np.int64)
 
 
-def _checked_width(value: int, who: str) -> int:
+def _checked_width(value: int, who: str, halves: bool) -> int:
+    if not halves and not isinstance(value, bool) and int(value) == value and value >= 1:
+        return int(value)
     if isinstance(value, bool) or int(value) != value or value < 2 or value % 2:
         raise ValueError(
             f"network.width: expected an even number of neurons, at least 2, for {who} (half are p, half are q), "
@@ -56,3 +62,72 @@ def list_of_graphs(graph: Any) -> list[CommunicationGraph]:
 
 def is_identity(spec: Any) -> bool:
     return spec == "identity" if isinstance(spec, str) else isinstance(spec, Mapping) and spec.get("kind") == "identity"
+
+
+def check_options(architecture: Architecture, X: Any, shared_x: bool, gamma: float, J: Any) -> None:
+    """Raise ValueError for an option that the architecture does not read, and for a gamma that cannot be one."""
+    name, read = architecture.name, architecture.options
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise ValueError(f"network.gamma: expected a damping >= 0, got {gamma}. Use 0 for no damping.")
+    given_j = not isinstance(J, str) or J != "J1"
+    changed = {"X": not is_identity(X), "shared_x": not shared_x, "gamma": gamma != 0, "J": given_j}
+    for option, given in changed.items():
+        if given and option not in read:
+            raise ValueError(
+                f"network.{option}: expected nothing, because the architecture {name} does not use it, got a value of "
+                f"its own. Leave it out, or choose another architecture."
+            )
+    if isinstance(J, str) and J not in ("J1", "J2", "trained"):
+        raise ValueError(f"network.J: expected J1, J2, trained or a skew matrix, got '{J}'. Choose one of these.")
+
+
+def strict_upper(pattern: BlockPattern, which: str) -> BlockPattern:
+    """The blocks (i, j), i <= j, of a pattern that a skew matrix has. Raises ValueError if (j, i) is missing."""
+    rows, columns = pattern.rows(), pattern.columns
+    if not pattern.contains(pattern.transpose()):
+        raise ValueError(
+            f"network.{which}: expected a symmetric pattern for a skew matrix, got {pattern.kind} with a block (i, j) "
+            "but no block (j, i). Use a symmetric pattern such as neighbours."
+        )
+    above = rows <= columns
+    counts = np.bincount(rows[above], minlength=pattern.agents)
+    return BlockPattern(offsets(counts), columns[above], f"{pattern.kind}, upper")
+
+
+def skew_entries(J: Any, pattern: BlockPattern, sizes: IntArray) -> tuple[IntArray, NDArray[np.float64]]:
+    """A given skew J, dense or scipy sparse: keys row * neurons + column of its entries above the diagonal, and values.
+
+    sizes: neurons of every agent. Raises ValueError for another shape, a J that is not skew, or an entry off `pattern`.
+    """
+    neurons = int(sizes.sum())
+    if hasattr(J, "tocsr"):
+        sparse = J.tocsr().tocoo()  # sums entries given twice
+        shape, entries = sparse.shape, (sparse.row, sparse.col, sparse.data)
+    else:
+        dense = np.asarray(J, dtype=np.float64)
+        shape, places = dense.shape, np.nonzero(np.atleast_1d(dense))
+        entries = (places[0], places[-1], dense[places] if dense.ndim else dense)
+    if tuple(shape) != (neurons, neurons):
+        raise ValueError(
+            f"network.J: expected a skew matrix of {neurons} x {neurons}, one row per neuron, got {tuple(shape)}. "
+            "Order its rows agent by agent."
+        )
+    rows, columns = (np.asarray(places, np.int64) for places in entries[:2])
+    values = np.asarray(entries[2], dtype=np.float64)
+    present = values != 0
+    rows, columns, values = rows[present], columns[present], values[present]
+    keys, mirrored = rows * neurons + columns, columns * neurons + rows
+    order, back = np.argsort(keys), np.argsort(mirrored)
+    if not (np.array_equal(keys[order], mirrored[back]) and np.array_equal(values[order], -values[back])):
+        raise ValueError("network.J: expected a skew matrix, J = -Jᵀ, got another. Use (J - Jᵀ) / 2 for example.")
+    agent = np.repeat(np.arange(len(sizes)), sizes)
+    blocks = pattern.rows() * len(sizes) + pattern.columns
+    stray = ~np.isin(agent[rows] * len(sizes) + agent[columns], blocks)
+    if stray.any():
+        i, j = int(rows[stray][0]), int(columns[stray][0])
+        raise ValueError(
+            f"network.J: expected entries on the pattern {pattern.kind} of X alone, got {int(stray.sum())} others, "
+            f"first ({i}, {j}) between agents {agent[i]} and {agent[j]}. Give X the pattern that J needs."
+        )
+    above = order[rows[order] < columns[order]]
+    return keys[above], values[above]

@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     BIAS_P = 4
     BIAS_Q = 5
     READOUT = 6
+    K = 7
+    BIAS = 8
 
 
 def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:

@@ -87,18 +87,21 @@ class Ownership:
         return self.workers == 1
 
     def operator(
-        self, pattern: BlockPattern, label: str, sizes: IntArray | None = None
+        self, pattern: BlockPattern, label: str, sizes: IntArray | None = None, strictly_upper: bool = False
     ) -> tuple[BlockOperator, Exchange, IntArray]:
         """Plan and exchange of this worker's rows of a pattern, and the global number of each column agent.
 
         sizes: rows of every agent's slice, (agents,); None for half of its neurons. label: for error messages.
+        strictly_upper: of diagonal blocks only the entries above the diagonal are weights.
         """
         sizes = self.all_halves if sizes is None else sizes
         own = sizes[self.agents]
         owners = np.asarray(self.partition.owners)
         exchange: Exchange
         if self.alone:
-            operator = BlockOperator(pattern.row_start, pattern.columns, own, own, ordered=self.ordered)
+            operator = BlockOperator(
+                pattern.row_start, pattern.columns, own, own, ordered=self.ordered, strictly_upper=strictly_upper
+            )
             column_agents = self.agents
             exchange = SimulatedExchange(pattern, sizes, self.ledger)
         else:
@@ -113,6 +116,7 @@ class Ownership:
                 column_agents=column_agents,
                 ordered=self.ordered,
                 overlap=self.overlap,
+                strictly_upper=strictly_upper,
             )
             exchange = HaloExchange(halo, pattern, owners, sizes, self.transport, self.ledger, label)
         if self.ordered:
@@ -131,10 +135,20 @@ class Ownership:
         self.transport.all_reduce(values)
         self.ledger.book(self._collectives[key], phase, values.element_size())
 
-    def shard_of_pattern(self, pattern: BlockPattern) -> Shard:
-        """Where the weights of the owned rows lie among all weights of a pattern, (layers, entries) along entries."""
-        columns = np.bincount(pattern.rows(), self.all_halves[pattern.columns], pattern.agents).astype(np.int64)
-        return self.shard_of_agents(columns * self.all_halves, dimension=1)
+    def shard_of_pattern(
+        self, pattern: BlockPattern, sizes: IntArray | None = None, strictly_upper: bool = False
+    ) -> Shard:
+        """Where the weights of the owned rows lie among all weights of a pattern, (layers, entries) along entries.
+
+        sizes, strictly_upper: as in `operator`.
+        """
+        sizes = self.all_halves if sizes is None else sizes
+        rows = pattern.rows()
+        weights = np.bincount(rows, sizes[pattern.columns], pattern.agents).astype(np.int64) * sizes
+        if strictly_upper:
+            own = rows[rows == pattern.columns]
+            weights[own] -= sizes[own] * (sizes[own] + 1) // 2
+        return self.shard_of_agents(weights, dimension=1)
 
     def shard_of_agents(self, sizes: IntArray, dimension: int) -> Shard:
         """Where the owned agents' parts lie when every agent has a run of `sizes` elements, agent by agent."""
@@ -145,6 +159,26 @@ class Ownership:
     def minimum_bytes_per_round(self, pattern: BlockPattern, batch: int, element_size: int) -> int:
         """Bytes that all workers together must send in a round of this pattern; none can send fewer."""
         return minimum_neurons_per_round(pattern, self.partition, self.all_halves) * batch * element_size
+
+    def traffic(self, graphs: Sequence[CommunicationGraph]) -> dict[str, int]:
+        """Rounds, messages, bytes, and messages between agents that none of the graphs links, since the last reset."""
+        total = self.ledger.totals()["all"]
+        linked = sum(graph.adjacency().astype(np.int64) for graph in graphs)
+        strays = self.ledger.non_neighbour_messages(linked, None if self.alone else self.partition.owners)
+        return {name: total[name] for name in ("rounds", "messages", "bytes")} | {"non_neighbour_messages": strays}
+
+    def link_traffic(self) -> NDArray[np.int64]:
+        """Messages and bytes over each link since the last reset, both directions together: (links, 2)."""
+        graph = self.graph
+        traffic = self.ledger.per_link(agents=not self.alone)
+        low, high = np.minimum(traffic.sender, traffic.receiver), np.maximum(traffic.sender, traffic.receiver)
+        keys, known = low * graph.agents + high, graph.links @ np.array([graph.agents, 1])
+        place = np.searchsorted(known, keys)
+        linked = place < len(known)
+        linked[linked] = known[place[linked]] == keys[linked]
+        result = np.zeros((len(known), 2), dtype=np.int64)
+        np.add.at(result, place[linked], np.stack([traffic.messages, traffic.bytes], axis=1)[linked])
+        return result
 
     def __deepcopy__(self, memo: dict[int, object]) -> Ownership:
         return self  # a copied network has the same workers

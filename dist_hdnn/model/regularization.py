@@ -10,23 +10,28 @@ import torch
 from torch import Tensor
 
 
-def smoothness(K: list[Tensor], b: Tensor, h: float, union: list[Tensor] | None = None) -> Tensor:
-    """(h/2) Σ over layers of |K_{j+1} - K_j|² + |b_{j+1} - b_j|², a scalar.
+def smoothness(K: list[list[Tensor]], b: list[Tensor], h: float, union: list[Tensor] | None = None) -> Tensor:
+    """(h/2) Σ over layers of |K_{j+1} - K_j|² + |b_{j+1} - b_j|², a scalar, summed over matrices and biases.
 
-    K: per stage (layers of the stage, entries); layer j is row j // stages of stage j mod stages. b: (layers, neurons).
-    union: with several stages, each stage's weights' places in the union of the patterns; a weight that a layer's
-    pattern lacks counts as zero there.
+    K: of every matrix per stage (layers of the stage, entries); layer j is row j // stages of stage j mod stages.
+    b: (layers, neurons) each. union: with several stages, each stage's weights' places in the union of the patterns; a
+    weight that a layer's pattern lacks counts as zero there.
     """
-    layers = b.shape[0]
+    layers = len(b[0])
+    terms = [_squared_differences(_together(stages, layers, union)) for stages in K]
+    return 0.5 * h * sum(map(_squared_differences, b), start=sum(terms, start=b[0].new_zeros(())))
+
+
+def _together(stages: list[Tensor], layers: int, union: list[Tensor] | None) -> Tensor:
+    """One matrix of all layers, (layers, entries of the union)."""
     if union is None:
-        weights = K[0]
-    else:
-        size = 1 + max(int(places.max()) if len(places) else 0 for places in union)
-        weights = K[0].new_zeros(layers, size)
-        for stage, (values, places) in enumerate(zip(K, union, strict=True)):
-            own = torch.arange(stage, layers, len(K), device=values.device)
-            weights = weights.index_put((own[:, None], places[None, :]), values)
-    return 0.5 * h * (_squared_differences(weights) + _squared_differences(b))
+        return stages[0]
+    size = 1 + max(int(places.max()) if len(places) else 0 for places in union)
+    weights = stages[0].new_zeros(layers, size)
+    for stage, (values, places) in enumerate(zip(stages, union, strict=True)):
+        own = torch.arange(stage, layers, len(stages), device=values.device)
+        weights = weights.index_put((own[:, None], places[None, :]), values)
+    return weights
 
 
 def _squared_differences(values: Tensor) -> Tensor:

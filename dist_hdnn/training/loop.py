@@ -111,7 +111,7 @@ def train(
 def _groups(model: AgentClassifier, weight_decay: float) -> list[dict[str, object]]:
     """Parameters that decay (K, X, readout weights) and those that do not."""
     network, readout = model.network, model.readout
-    decaying = [*network.Kp, *network.Kq, *network.X, readout.weight]
+    decaying = [*network.matrices(), readout.weight]
     kept = {id(parameter) for parameter in decaying}
     others = [parameter for parameter in model.parameters() if id(parameter) not in kept]
     return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

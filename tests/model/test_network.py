@@ -10,6 +10,7 @@ import torch
 from networks import GRAPHS, PLACEMENTS, network, quiet_graph, uneven_widths
 
 import dist_hdnn
+from dist_hdnn.layers.weights import flatten, unflatten
 from dist_hdnn.model.initialization import Purpose, normal, philox
 
 
@@ -22,7 +23,7 @@ def canonical_j(net: dist_hdnn.HDNN) -> torch.Tensor:
     else:
         x[net.scalar_positions("X", 0)] = net.layer_weights("X", 0).detach()
     j = torch.zeros(net.neurons, net.neurons, dtype=torch.float64)
-    p, q = torch.from_numpy(net.p_columns), torch.from_numpy(net.q_columns)
+    p, q = (torch.from_numpy(columns) for columns in net.columns)
     j[p[:, None], q[None, :]] = -x.T
     j[q[:, None], p[None, :]] = x
     return j
@@ -62,10 +63,11 @@ def test_states_are_the_network_layer_by_layer() -> None:
 def test_gradients_pass_gradcheck() -> None:
     net = network(quiet_graph("path"), layers=2, K="neighbours", X="neighbours")
     y = torch.randn(2, net.neurons, dtype=torch.float64, requires_grad=True)
-    flat = [parameter.detach().clone().requires_grad_() for parameter in net.weights().flat()]
+    flat = [parameter.detach().clone().requires_grad_() for parameter in flatten(net.weights())]
+    counts = {name: len(tensors) for name, tensors in net.weights().items()}
 
     def run(state: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        return net.sweep(state, type(net.weights()).from_flat(weights, 1))
+        return net.sweep(state, unflatten(weights, counts))
 
     assert torch.autograd.gradcheck(run, (y, *flat))
 

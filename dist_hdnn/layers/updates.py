@@ -1,0 +1,70 @@
+"""One update of a layer, part := part + c h force(source), and what is made of it: adjoint, tangent and inverse.
+
+Shapes: the source in column space (owned + ghost neurons of its part, B), all else owned rows (neurons of a part, B).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dist_hdnn.layers.dynamics import Memory, Term, TermGradients, TermWeights
+
+
+@dataclass(frozen=True)
+class Update:
+    """part := old + scale * term(x), or part := term(x) if it replaces; all tensors are memory of one batch.
+
+    part: what it advances, and whose weights it takes. source: the part that x is of.
+    fresh: None, or (version of the source, owned rows of x): x is a copy of its own, because the version is read with
+        other ghosts elsewhere and the adjoint must find them all.
+    """
+
+    part: int
+    source: int
+    term: Term
+    memory: Memory
+    x: Tensor
+    fresh: tuple[Tensor, Tensor] | None
+    old: Tensor
+    new: Tensor
+    scale: float
+    replaces: bool
+
+    def advance(self, weights: Sequence[TermWeights]) -> None:
+        """Old -> new."""
+        v = self._value(weights)
+        if self.replaces:
+            self.new.copy_(v)
+        else:
+            torch.add(self.old, v, alpha=self.scale, out=self.new)
+
+    def undo(self, weights: Sequence[TermWeights]) -> None:
+        """New -> old, where the source is another part."""
+        torch.sub(self.new, self._value(weights), alpha=self.scale, out=self.old)
+
+    def pull(self, d: Sequence[Tensor], weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
+        """Cotangents of all parts after the update -> before it, in place; adds the weight gradients wanted."""
+        part = self.part
+        dx = self.term.adjoint(d[part], self.scale, self.x, weights[part], self.memory, gradients[part])
+        if self.replaces:
+            d[part].copy_(dx)
+        else:
+            d[self.source].add_(dx)
+
+    def push(self, d: Sequence[Tensor], weights: Sequence[TermWeights]) -> None:
+        """Tangents of all parts before the update -> after it, in place."""
+        dv = self.term.tangent(d[self.source], weights[self.part], self.memory)
+        if self.replaces:
+            d[self.part].copy_(dv)
+        else:
+            d[self.part].add_(dv, alpha=self.scale)
+
+    def _value(self, weights: Sequence[TermWeights]) -> Tensor:
+        if self.fresh is not None:
+            version, copy = self.fresh
+            copy.copy_(version)
+        return self.term.value(self.x, weights[self.part], self.memory)
