@@ -64,13 +64,14 @@ class Matrix(NamedTuple):
         length = np.repeat(per_agent[self.agents], self.sizes[self.agents])[own.scalar_rows()]
         agents, columns = self.agents.astype(np.uint64), self.columns.astype(np.uint64)
         values = [normal_blocks(seed, PURPOSES[name], j, own, agents, columns) for j in sets]
-        weights: FloatArray = np.asarray(np.stack(values) * (scale / np.sqrt(length)))
+        weights: FloatArray = np.stack(values) * (scale / np.sqrt(length))
         return weights
 
     def identity(self) -> FloatArray:
         """1 on the diagonal, (entries,)."""
         rows, columns = self.positions()
-        return (rows == columns).astype(np.float64)
+        ones: FloatArray = (rows == columns).astype(np.float64)
+        return ones
 
     def canonical_skew(self) -> FloatArray:
         """J1 = [[0, -1], [1, 0]] within every agent, above the diagonal: (entries,)."""
