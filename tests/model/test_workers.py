@@ -100,7 +100,7 @@ def test_parity_with_cycled_graphs_and_own_x_per_layer(workers: int) -> None:
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("options", FAMILY, ids=str)
 def test_parity_of_every_architecture_with_one_process(options: dict[str, Any], workers: int) -> None:
-    options = {"width": uneven_widths(17), "layers": 2, "step": 0.3, **options}
+    options = {"width": uneven_widths(17), "layers": 3, "step": 0.3, **options}
     assert largest_difference(quiet_graph("random"), workers, random_owners(17, workers), **options) <= 1e-12
 
 
@@ -115,7 +115,7 @@ def test_parity_of_weights_that_layers_share(options: dict[str, Any], time: str 
 
 @pytest.mark.parametrize("options", FAMILY, ids=str)
 def test_every_deterministic_architecture_gives_the_same_bits(options: dict[str, Any]) -> None:
-    options = {"width": uneven_widths(17, widest=5), "layers": 2, "deterministic": True, "step": 0.3, **options}
+    options = {"width": uneven_widths(17, widest=5), "layers": 3, "deterministic": True, "step": 0.3, **options}
     assert same_bits(quiet_graph("random"), 3, options)
 
 
