@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dist_hdnn.layers.activations import activation as named_activation
 from dist_hdnn.layers.architectures import architecture as named_architecture
+from dist_hdnn.layers.linearization import Linearization
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
@@ -127,8 +128,16 @@ class HDNN(nn.Module):
         return self.sweep.states(y, self.weights())
 
     def inverse(self, y: Tensor) -> Tensor:
-        """yN -> y0, (batch, neurons), without gradients; exact up to rounding."""
+        """yN -> y0, (batch, neurons), without gradients; exact up to rounding.
+
+        Raises ValueError for an architecture whose layers cannot be inverted exactly.
+        """
         self._check_input(y)
+        if not self.architecture.invertible:
+            raise ValueError(
+                f"inverse: expected an architecture of two parts that advance each other, got "
+                f"{self.architecture.name}, whose layers have no exact inverse. Choose hamiltonian, for example."
+            )
         return self.sweep.inverse(y, self.weights())
 
     def apply_J(self, v: Tensor, transpose: bool = False, layer: int = 0) -> Tensor:
@@ -138,6 +147,12 @@ class HDNN(nn.Module):
         """
         self._check_input(v)
         return self.sweep.apply_J(v, self.weights(), -1.0 if transpose else 1.0, layer)
+
+    def linearize(self, y: Tensor) -> Linearization:
+        """The network at states y (batch, neurons), for products with its layers' Jacobians; see `Linearization`."""
+        self._check_input(y)
+        with torch.no_grad():
+            return Linearization(self.sweep, y, self.weights())
 
     def smoothness(self) -> Tensor:
         """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `regularization`."""
