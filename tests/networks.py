@@ -37,6 +37,26 @@ PLACEMENTS: dict[str, dict[str, str]] = {
     "K and X": {"K": "neighbours", "X": "neighbours"},
 }
 
+_TWO = ("semi_implicit", "stormer_verlet", "yoshida4")
+FAMILY: list[dict[str, Any]] = [
+    *(
+        {"architecture": "hamiltonian", "integrator": name, **placement}
+        for name in _TWO
+        for placement in (
+            PLACEMENTS["K"],
+            PLACEMENTS["X"],
+            PLACEMENTS["K and X"],
+        )
+    ),
+    *({"architecture": "MS3", "integrator": name} for name in _TWO[:1]),
+    *({"architecture": name, "integrator": step} for name in ("MS1", "verlet", "leapfrog") for step in _TWO),
+    *({"architecture": "H1", "J": J} for J in ("J1", "J2", "trained")),
+    *({"architecture": "H1", "J": J, "X": "neighbours"} for J in ("J2", "trained")),
+    *({"architecture": "antisymmetric", "gamma": gamma} for gamma in (0.0, 0.3)),
+    *({"architecture": name} for name in ("MS2", "near_identity", "resnet", "mlp")),
+]
+"""Every architecture with every integrator, and the places of what couples agents."""
+
 
 def uneven_widths(agents: int, seed: int = 0, widest: int = 3) -> dict[int, int]:
     """An even width between 2 and 2 * widest for every agent."""

@@ -4,7 +4,7 @@ A layer is a list of updates  part := part + c h force(part); forward runs it, b
 Integrators of two parts compose such shears, so with a Hamiltonian field every one of them is symplectic, and explicit.
 
     semi_implicit    p, q                        order 1   symplectic Euler; arXiv:2105.13205
-    stormer_verlet   p/2, q, p/2                 order 2   Hairer, Lubich, Wanner, Geometric Num. Integration, I.1.4
+    stormer_verlet   p/2, q, p/2                 order 2   Hairer, Lubich, Wanner, Geometric Num. Integration, I.1
     yoshida4         three stormer_verlet steps  order 4   Yoshida, Phys. Lett. A 150, 1990; kicks that meet are merged
     forward_euler    y                           order 1
     layer_map        y := force(y), without h    the layer of a plain feed-forward network; no approximation of an ODE

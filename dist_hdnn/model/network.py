@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dist_hdnn.layers.activations import activation as named_activation
 from dist_hdnn.layers.architectures import architecture as named_architecture
+from dist_hdnn.layers.linearization import Linearization
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
@@ -138,6 +139,12 @@ class HDNN(nn.Module):
         """
         self._check_input(v)
         return self.sweep.apply_J(v, self.weights(), -1.0 if transpose else 1.0, layer)
+
+    def linearize(self, y: Tensor) -> Linearization:
+        """The network at states y (batch, neurons), for products with its layers' Jacobians; see `Linearization`."""
+        self._check_input(y)
+        with torch.no_grad():
+            return Linearization(self.sweep, y, self.weights())
 
     def smoothness(self) -> Tensor:
         """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `regularization`."""
