@@ -128,8 +128,16 @@ class HDNN(nn.Module):
         return self.sweep.states(y, self.weights())
 
     def inverse(self, y: Tensor) -> Tensor:
-        """yN -> y0, (batch, neurons), without gradients; exact up to rounding."""
+        """yN -> y0, (batch, neurons), without gradients; exact up to rounding.
+
+        Raises ValueError for an architecture whose layers cannot be inverted exactly.
+        """
         self._check_input(y)
+        if not self.architecture.invertible:
+            raise ValueError(
+                f"inverse: expected an architecture of two parts that advance each other, got "
+                f"{self.architecture.name}, whose layers have no exact inverse. Choose hamiltonian, for example."
+            )
         return self.sweep.inverse(y, self.weights())
 
     def apply_J(self, v: Tensor, transpose: bool = False, layer: int = 0) -> Tensor:

@@ -1,15 +1,17 @@
 """The network is its dense twin, and both are the published network: outputs and every gradient, in float64."""
 
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
-from networks import GRAPHS, PLACEMENTS, largest_difference_to_twin, network, quiet_graph, uneven_widths
+from networks import FAMILY, GRAPHS, PLACEMENTS, largest_difference_to_twin, network, quiet_graph, uneven_widths
 
-import dist_hdnn
-from dist_hdnn.model.dense import dense
+from dist_hdnn.model.dense import DenseTwin
+from dist_hdnn.model.published import from_published
 
 TOLERANCE = 1e-12
 
@@ -50,43 +52,64 @@ def test_graphs_are_cycled_through_the_layers(shared_x: bool) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["H2_ring8", "H2_ring8_full", "H2"])
+@pytest.mark.parametrize("options", FAMILY, ids=str)
+@pytest.mark.parametrize("name", ["one agent", "two strangers", "star", "random", "disconnected"])
+def test_every_architecture_equals_its_dense_twin(name: str, options: dict[str, Any]) -> None:
+    graph = quiet_graph(name)
+    widths = {agent: 4 for agent in range(graph.agents)} if name == "star" else uneven_widths(graph.agents)
+    assert largest_difference_to_twin(network(graph, width=widths, layers=3, step=0.4, **options)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("options", FAMILY, ids=str)
+def test_every_architecture_cycles_graphs_and_knows_other_activations(options: dict[str, Any]) -> None:
+    """Three graphs on seven layers: a version of a part that two layers read keeps the ghosts of both."""
+    graphs: list[nx.Graph] = [nx.cycle_graph(6), nx.path_graph(6), nx.star_graph(5)]
+    options = options | ({"shared_x": False} if options["architecture"] == "hamiltonian" else {})
+    if options.get("X") == "neighbours" and options["architecture"] == "H1":
+        graphs = [nx.cycle_graph(6)] * 2  # one J for all layers needs one pattern
+    net = network(graphs, width=uneven_widths(6), layers=7, step=0.2, activation="sigmoid", **options)
+    assert largest_difference_to_twin(net) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["neighbours", "random"])
+def test_a_given_j_is_the_interconnection(name: str) -> None:
+    graph = quiet_graph("ring")
+    widths = uneven_widths(8) | {3: 3, 4: 1}
+    neurons = sum(widths.values())
+    agent = np.repeat(np.arange(8), list(widths.values()))
+    linked = np.abs(agent[:, None] - agent[None, :]) % 7 <= 1
+    J = np.random.default_rng(0).normal(size=(neurons, neurons)) * linked
+    J -= J.T
+    given = scipy.sparse.coo_array(J) if name == "random" else J
+    net = network(graph, width=widths, layers=3, step=0.3, architecture="H1", J=given, X="neighbours")
+    twin = DenseTwin(net)
+    S = twin.weights["J"][0].detach().numpy()
+    np.testing.assert_array_equal(S - S.T, J)
+    assert largest_difference_to_twin(net) <= TOLERANCE
+    assert not any(name.startswith(("J", "skew")) for name in net.state_dict())
+
+
+@pytest.mark.parametrize("name", ["MS1", "MS2", "MS3", "H1_J1", "H1_J2", "H2", "H2_ring8", "H2_ring8_full"])
 def test_network_equals_the_published_code(name: str, shared: Path) -> None:
-    """Golden values: p = second, q = first, X = I on the ring and -I otherwise; agent i owns first[i] and second[i]."""
-    golden = np.load(shared / "golden" / f"{name}.npz")
-    layers, agents = golden["K_first"].shape[:2]
-    ring = name == "H2_ring8"
-    net = dist_hdnn.HDNN(
-        nx.cycle_graph(agents) if ring else nx.complete_graph(agents),
-        layers=layers,
-        step=float(golden["h"]),
-        X="identity" if name.startswith("H2_ring8") else "block_diagonal",
-        dtype=torch.float64,
-    )
-    positions = {which: net.scalar_positions(which, 0) for which in ("Kp", "Kq")}
-    with torch.no_grad():
-        for which, source in (("Kp", "K_second"), ("Kq", "K_first")):
-            rows, columns = positions[which]
-            getattr(net, which)[0].copy_(torch.from_numpy(golden[source])[:, rows, columns])
-        net.bq.copy_(torch.from_numpy(golden["b"][:, :agents]))
-        net.bp.copy_(torch.from_numpy(golden["b"][:, agents:]))
-        for x in net.X:
-            x.copy_(torch.full_like(x, -1.0))
-    order = np.stack([np.arange(agents) + agents, np.arange(agents)], axis=1).ravel()  # agent by agent, p before q
+    """Golden values; of the 8 agents, agent i owns first[i] and second[i], else one agent owns all."""
+    graph = {"H2_ring8": nx.cycle_graph(8), "H2_ring8_full": nx.complete_graph(8)}.get(name)
+    net, order, golden = published = from_published(shared / "golden" / f"{name}.npz", graph)
     y = torch.from_numpy(golden["y0"][:, order]).requires_grad_()
     output = net(y)
     (output * torch.from_numpy(golden["cotangent"][:, order])).sum().backward()
 
-    def close(ours: torch.Tensor, theirs: np.ndarray) -> None:
-        largest = max(1.0, float(np.abs(theirs).max()))  # gradients of the full ring reach 48, with 1e-12 rounding
-        torch.testing.assert_close(ours.detach(), torch.from_numpy(theirs), rtol=0, atol=TOLERANCE * largest)
+    def close(ours: torch.Tensor | None, theirs: torch.Tensor) -> None:
+        assert ours is not None
+        largest = max(1.0, float(theirs.abs().max()))  # gradients of the full ring reach 48, with 1e-12 rounding
+        torch.testing.assert_close(ours.detach(), theirs, rtol=0, atol=TOLERANCE * largest)
 
-    close(output, golden["yN"][:, order])
-    assert y.grad is not None and net.bq.grad is not None and net.bp.grad is not None
-    close(y.grad, golden["grad_y0"][:, order])
-    close(torch.cat([net.bq.grad, net.bp.grad], dim=1), golden["grad_b"])
-    for which, source in (("Kp", "grad_K_second"), ("Kq", "grad_K_first")):
-        rows, columns = positions[which]
-        on_pattern = np.zeros_like(golden[source])
-        on_pattern[:, rows, columns] = golden[source][:, rows, columns]
-        close(dense(net, which, "grad"), on_pattern)
+    close(output, torch.from_numpy(golden["yN"][:, order]))
+    close(y.grad, torch.from_numpy(golden["grad_y0"][:, order]))
+    compared = set()
+    for parameter, tensor in net.named_parameters():
+        gradient = published.of_parameter(parameter, "grad_")
+        if gradient is not None:
+            close(tensor.grad, gradient)
+            compared.add(parameter)
+    given = {key for key in golden if key.startswith("grad_") and key != "grad_y0"}
+    assert compared and (compared == {key for key, _ in net.named_parameters()} - {"X.0", "S.0"} or not given)

@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from networks import GRAPHS, PLACEMENTS, network, quiet_graph, uneven_widths
+from networks import FAMILY, GRAPHS, PLACEMENTS, network, quiet_graph, uneven_widths
 
 import dist_hdnn
 from dist_hdnn.layers.operators import offsets, ragged_ranges
@@ -63,8 +63,9 @@ def largest_difference(graph: Any, workers: int, partition: Any, **options: Any)
         exported = net.state_dict()
         assert exported.keys() == state.keys()
         pairs += [(exported[name], state[name]) for name in state]
-        inverse = net.inverse(result.detach())
-        return [*pairs, (inverse, mine.detach())]
+        if net.architecture.invertible:
+            pairs.append((net.inverse(result.detach()), mine.detach()))
+        return pairs
 
     results = run_threads(workers, work, timeout=60)
     return max(
@@ -110,6 +111,28 @@ def test_parity_when_products_overlap_with_messages(placement: str, workers: int
 
     assert all(run_threads(workers, work, timeout=60))
     assert largest_difference(graph, workers, "contiguous", **options) <= 1e-12
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("options", FAMILY, ids=str)
+def test_parity_of_every_architecture_with_one_process(options: dict[str, Any], workers: int) -> None:
+    options = {"width": uneven_widths(17), "layers": 2, "step": 0.3, **options}
+    assert largest_difference(quiet_graph("random"), workers, random_owners(17, workers), **options) <= 1e-12
+
+
+@pytest.mark.parametrize("time", ["shared", 3])
+@pytest.mark.parametrize("options", [{"architecture": "hamiltonian"}, {"architecture": "MS2"}], ids=str)
+def test_parity_of_weights_that_layers_share(options: dict[str, Any], time: str | int) -> None:
+    graphs = [nx.cycle_graph(8), nx.path_graph(8)]
+    options = {"width": uneven_widths(8), "layers": 7, "time": time, **options}
+    assert largest_difference(graphs, 3, random_owners(8, 3), **options) <= 1e-12
+    assert same_bits(quiet_graph("ring"), 3, options | {"deterministic": True})
+
+
+@pytest.mark.parametrize("options", FAMILY, ids=str)
+def test_every_deterministic_architecture_gives_the_same_bits(options: dict[str, Any]) -> None:
+    options = {"width": uneven_widths(17, widest=5), "layers": 2, "deterministic": True, "step": 0.3, **options}
+    assert same_bits(quiet_graph("random"), 3, options)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8])
