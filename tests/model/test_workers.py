@@ -116,7 +116,7 @@ def test_parity_when_products_overlap_with_messages(placement: str, workers: int
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("options", FAMILY, ids=str)
 def test_parity_of_every_architecture_with_one_process(options: dict[str, Any], workers: int) -> None:
-    options = {"width": uneven_widths(17), "layers": 2, "step": 0.3, **options}
+    options = {"width": uneven_widths(17), "layers": 3, "step": 0.3, **options}
     assert largest_difference(quiet_graph("random"), workers, random_owners(17, workers), **options) <= 1e-12
 
 
@@ -131,7 +131,7 @@ def test_parity_of_weights_that_layers_share(options: dict[str, Any], time: str 
 
 @pytest.mark.parametrize("options", FAMILY, ids=str)
 def test_every_deterministic_architecture_gives_the_same_bits(options: dict[str, Any]) -> None:
-    options = {"width": uneven_widths(17, widest=5), "layers": 2, "deterministic": True, "step": 0.3, **options}
+    options = {"width": uneven_widths(17, widest=5), "layers": 3, "deterministic": True, "step": 0.3, **options}
     assert same_bits(quiet_graph("random"), 3, options)
 
 
