@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dist_hdnn.layers.architectures import architecture, check_options
+
 FAMILY_OPTIONS: dict[str, tuple[str, ...]] = {
     "grid": ("rows", "columns"),
     "torus": ("rows", "columns"),
@@ -93,10 +95,36 @@ class PatternConfig:
     """0/1 matrix (.csv or .npy) of kind=matrix"""
 
 
+ArchitectureName = Literal[
+    "hamiltonian",
+    "H1",
+    "MS1",
+    "MS2",
+    "MS3",
+    "antisymmetric",
+    "verlet",
+    "leapfrog",
+    "near_identity",
+    "resnet",
+    "mlp",
+]
+IntegratorName = Literal["semi_implicit", "stormer_verlet", "yoshida4", "forward_euler", "layer_map"]
+
+
 @dataclass
 class NetworkConfig:
-    """The Hamiltonian network."""
+    """The network."""
 
+    architecture: ArchitectureName = "hamiltonian"
+    """family of layers; mlp and resnet are for comparison"""
+    integrator: IntegratorName | None = None
+    """how a layer advances the state (default: as published, semi_implicit or forward_euler)"""
+    gamma: float = 0.0
+    """damping of the architecture antisymmetric"""
+    J: Literal["J1", "J2", "trained"] = "J1"
+    """skew matrix of the architecture H1; J2 and trained on the pattern X"""
+    time: int | Literal["free", "shared"] = "free"
+    """weights of the layers: a set each, one set for all, or a number of sets, linear in time between them"""
     width: int | dict[str, int] = 2
     """neurons of every agent, an even number; or a mapping agent -> neurons"""
     layers: int = 16
@@ -244,6 +272,7 @@ def _complaints(config: Config) -> Iterator[str]:
     """One line for each unusable value: key, expected, got, what to do."""
     yield from _numbers(config)
     yield from _widths(config.network.width)
+    yield from _architecture(config.network)
     yield from _words(config)
     for i, graph in enumerate([config.graph, *config.more_graphs]):
         yield from _graph("graph" if i == 0 else f"more_graphs[{i - 1}]", graph)
@@ -296,6 +325,21 @@ def _widths(width: int | dict[str, int]) -> Iterator[str]:
         if n < 2 or n % 2:
             remedy = f"use {max(2, n + 1)}" if n % 2 else "use 2 or more"
             yield f"{key}: expected an even number >= 2 (half of the neurons are p, half are q), got {n}; {remedy}"
+
+
+def _architecture(network: NetworkConfig) -> Iterator[str]:
+    time = network.time
+    if not isinstance(time, str) and not 2 <= time <= network.layers:
+        yield (
+            f"network.time: expected free, shared, or a number of knots from 2 to the {network.layers} layers, got "
+            f"{time}; choose one of these"
+        )
+    try:
+        found = architecture(network.architecture, network.integrator)
+        options = {"shared_x": network.shared_x, "gamma": network.gamma, "J": network.J}
+        check_options(found, x=network.X.kind, **options)  # type: ignore[arg-type]
+    except ValueError as error:
+        yield str(error)
 
 
 def _words(config: Config) -> Iterator[str]:

@@ -83,7 +83,7 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     over_links = summed(torch.from_numpy(over_links), network.ownership).numpy()
     if directory is None:
         return None
-    save_weights(weights, directory / FINAL)
+    save_weights(weights, directory / FINAL, network.architecture.name)
     settings = _settings(config, transport, time.perf_counter() - started)
     write_summary(directory, summary | _link_figures(network.graph, over_links) | settings)
     _draw(directory / "plots", config, data, history, result, over_links)

@@ -1,7 +1,8 @@
 """What a run would do, counted before anything is trained: graph, patterns, rounds, bytes per link, memory, warnings.
 
 Counts are for one agent per worker: the smallest messages and the most of them. A round (gather or scatter-add) sends
-one slice, n_j x batch numbers with n_j = width_j / 2, over every directed off-diagonal entry (i, j) of a pattern.
+one slice, n_j x batch numbers (n_j of one part of the state), over every directed off-diagonal
+entry (i, j) of a pattern.
 Everything is computed on whole arrays, because a graph may have 100 000 agents.
 """
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from dist_hdnn import assembly
 from dist_hdnn.config import Config, PatternConfig
 from dist_hdnn.layers.activations import activation
+from dist_hdnn.layers.architectures import Architecture, architecture
+from dist_hdnn.model.arguments import strict_upper
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -29,23 +32,34 @@ from dist_hdnn.topology import (
     reach_in_layers,
 )
 
-K_ROUNDS, X_ROUNDS = 4, 2
-"""Forward rounds of one layer: two half steps, each a gather and a scatter-add for K and one of the two for X."""
 ITEM_BYTES = {"float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What the layers of one graph exchange; layer j uses stage j mod the number of stages."""
+    """What the layers of one graph exchange; layer j uses stage j mod the number of stages.
+
+    K, X: patterns as asked for. stored_K, stored_X: their blocks that have weights (of a skew matrix the upper half).
+    """
 
     graph: CommunicationGraph
+    architecture: Architecture
     K: BlockPattern
     X: BlockPattern
 
     @property
+    def stored_K(self) -> BlockPattern:
+        return strict_upper(self.K, "K") if self.architecture.skew else self.K
+
+    @property
+    def stored_X(self) -> BlockPattern:
+        return strict_upper(self.X, "X") if self.architecture.interconnection == "J" else self.X
+
+    @property
     def rounds(self) -> list[tuple[BlockPattern, int]]:
         """(pattern, forward rounds of one layer) of each pattern that couples agents."""
-        both = ((self.K, K_ROUNDS), (self.X, X_ROUNDS))
+        rounds = self.architecture.rounds
+        both = ((self.stored_K, rounds(True, False)), (self.stored_X, rounds(False, True)))
         return [(pattern, rounds) for pattern, rounds in both if not pattern.is_block_diagonal]
 
     @property
@@ -97,8 +111,11 @@ def inspect(config: Config) -> dict[str, Any]:
 
 def _stages(config: Config) -> list[Stage]:
     options = config.network
+    found = architecture(options.architecture, options.integrator)
+    if options.X.kind == "identity" and found.interconnection != "J":
+        found = found.with_identity()
     stages = [
-        Stage(graph, assembly.build_block_pattern(options.K, graph), assembly.build_block_pattern(options.X, graph))
+        Stage(graph, found, *(assembly.build_block_pattern(pattern, graph) for pattern in (options.K, options.X)))
         for graph in assembly.build_graphs(config)
     ]
     first = stages[0].X
@@ -146,12 +163,14 @@ def _network(
 ) -> dict[str, Any]:
     network = config.network
     return {
+        "architecture": network.architecture,
+        "integrator": stages[0].architecture.integrator.name,
         "neurons": int(widths.sum()),
         "width": {"min": int(widths.min()), "mean": float(widths.mean()), "max": int(widths.max())},
         "layers": network.layers,
         "step": network.step,
         "activation": network.activation,
-        "X_trained": network.X.kind != "identity",
+        "X_trained": _trained(config, stages[0].architecture),
         "placement": [stage.placement for stage in stages] if len(stages) > 1 else stages[0].placement,
         "parameters": _parameters(config, stages, widths, classes, sensors),
     }
@@ -161,16 +180,18 @@ def _parameters(
     config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int, sensors: int
 ) -> dict[str, int]:
     """Trained numbers of each part of the network and its readout."""
-    half = widths // 2
-    layers = config.network.layers
+    found, network = stages[0].architecture, config.network
+    sizes = widths // len(found.parts)
+    sets = {"free": network.layers, "shared": 1}.get(str(network.time)) or int(network.time)
+    count = {"K": 0, "b": sets * len(found.biases) * int(sizes.sum()), "X": 0, "readout": 0, "initial_state": 0}
+    for stage, uses in zip(stages, _uses(network.layers, len(stages)), strict=True):
+        own = uses if network.time == "free" else sets
+        count["K"] += len(found.matrices) * own * _block_numbers(stage.stored_K, sizes, found.skew)
+        if _trained(config, found) and not network.shared_x:
+            count["X"] += uses * _block_numbers(stage.X, sizes)
+    if _trained(config, found) and network.shared_x:
+        count["X"] = _block_numbers(stages[0].stored_X, sizes, found.interconnection == "J")
     neurons = int(widths.sum())
-    count = {"K": 0, "b": layers * neurons, "X": 0, "readout": 0, "initial_state": 0}
-    for stage, uses in zip(stages, _uses(layers, len(stages)), strict=True):
-        count["K"] += 2 * uses * _block_numbers(stage.K, half)
-        if config.network.X.kind != "identity" and not config.network.shared_x:
-            count["X"] += uses * _block_numbers(stage.X, half)
-    if config.network.X.kind != "identity" and config.network.shared_x:
-        count["X"] = _block_numbers(stages[0].X, half)
     outputs = widths
     if config.readout.kind == "agents":
         outputs = widths[np.unique([stages[0].graph.index_of(agent) for agent in config.readout.agents])]
@@ -181,8 +202,16 @@ def _parameters(
     return {**count, "total": sum(count.values())}
 
 
-def _block_numbers(pattern: BlockPattern, half: NDArray[np.int64]) -> int:
-    return int(half[pattern.rows()] @ half[pattern.columns])
+def _trained(config: Config, found: Architecture) -> bool:
+    """Whether X or J has trained numbers."""
+    return found.interconnection == "X" or (found.interconnection == "J" and config.network.J == "trained")
+
+
+def _block_numbers(pattern: BlockPattern, sizes: NDArray[np.int64], skew: bool = False) -> int:
+    """Scalar entries; of a skew matrix's diagonal blocks those above the diagonal."""
+    rows = pattern.rows()
+    below = sizes[rows[rows == pattern.columns]] if skew else np.zeros(0, dtype=np.int64)
+    return int(sizes[rows] @ sizes[pattern.columns] - (below * (below + 1) // 2).sum())
 
 
 def _uses(layers: int, stages: int) -> list[int]:
@@ -195,8 +224,8 @@ def _hops(options: PatternConfig) -> int:
 
 
 def _hops_per_layer(config: Config, stage: Stage) -> int:
-    network = config.network
-    patterns = ((stage.K, network.K, K_ROUNDS), (stage.X, network.X, X_ROUNDS))
+    network, rounds_of = config.network, stage.architecture.rounds
+    patterns = ((stage.K, network.K, rounds_of(True, False)), (stage.X, network.X, rounds_of(False, True)))
     return sum(0 if pattern.is_block_diagonal else rounds * _hops(options) for pattern, options, rounds in patterns)
 
 
@@ -232,7 +261,7 @@ def _communication(config: Config, stages: list[Stage], widths: NDArray[np.int64
     for stage, uses in zip(stages, _uses(layers, len(stages)), strict=True):
         rounds.append(sum(count for _, count in stage.rounds))
         for pattern, count in stage.rounds:
-            pairs, slices = _off_diagonal(pattern, widths // 2)
+            pairs, slices = _off_diagonal(pattern, widths // len(stage.architecture.parts))
             messages += uses * count * len(pairs)
             total += uses * count * int(slices.sum()) * number_bytes
             links.append(pairs)
@@ -253,14 +282,15 @@ def _communication(config: Config, stages: list[Stage], widths: NDArray[np.int64
 def _partition(config: Config, stages: list[Stage], widths: NDArray[np.int64]) -> dict[str, Any]:
     """Who owns what with so many workers, and what they send in a round of each pattern that couples agents."""
     first = stages[0]
-    patterns = [pattern for pattern, _ in first.rounds] or [first.K]
+    patterns = [pattern for pattern, _ in first.rounds] or [first.stored_K]
     if config.partition.owners is not None:
         partition = from_mapping(first.graph, config.partition.owners, config.workers)
     else:
         method, coupling = config.partition.method, patterns[-1]
         partition = make_partition(first.graph, config.workers or 1, method, widths, coupling)
     batch, item = config.train.batch_size, ITEM_BYTES[config.dtype]
-    return describe_partition(partition, first.graph, patterns, widths // 2, batch, item)
+    parts = len(first.architecture.parts)
+    return describe_partition(partition, first.graph, patterns, widths // parts, batch, item, parts)
 
 
 def _off_diagonal(pattern: BlockPattern, half: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -282,7 +312,9 @@ def _sum_by_link(links: list[NDArray[np.int64]], link_bytes: list[NDArray[np.int
 def _memory(config: Config, stages: list[Stage], widths: NDArray[np.int64], parameters: int) -> dict[str, int]:
     """Estimate in bytes, one process: weights with gradient and two optimizer moments, and what a sweep stores."""
     item = ITEM_BYTES[config.dtype]
-    per_layer = 2 + (config.network.activation != "tanh") + (config.network.X.kind != "identity")
+    found = stages[0].architecture
+    kept = 2 + (config.network.activation != "tanh") + bool(found.interconnection)  # state, z, u, force
+    per_layer = kept * len(found.integrator.steps) // len(found.parts)
     sweep = config.network.layers * per_layer * int(widths.sum()) * config.train.batch_size * item
     index = sum(16 * (stage.K.entries + stage.X.entries) for stage in stages)
     weights = 4 * parameters * item

@@ -10,13 +10,14 @@ import sys
 import warnings
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import dist_hdnn
 from dist_hdnn import cli, experiment
 from dist_hdnn.cli import main
+from dist_hdnn.config import ArchitectureName
 from dist_hdnn.config_file import read_config, self_contained
 from dist_hdnn.rundir import prepare_run_directory
 
@@ -229,6 +230,10 @@ def test_inspect_counts_what_the_ring_of_eight_exchanges(capsys: pytest.CaptureF
     ("options", "rounds", "placement"),
     [
         ([], 4, "K"),
+        (["--network.integrator=yoshida4"], 14, "K"),
+        (["--network.architecture=MS1"], 2, "K"),
+        (["--network.architecture=antisymmetric"], 2, "K"),
+        (["--network.architecture=H1", "--network.J=J2", "--network.X.kind=neighbours"], 4, "K and X"),
         (["--network.K.kind=block_diagonal", "--network.X.kind=neighbours"], 2, "X"),
         (["--network.X.kind=neighbours"], 6, "K and X"),
         (["--network.K.kind=block_diagonal"], 0, "none"),
@@ -250,6 +255,12 @@ def test_rounds_a_layer_follow_the_placement(
         ["--readout.kind=gossip"],
         ["--more_graphs=[{family: path}]", "--network.shared_x=false", "--network.X.kind=neighbours"],
         ["--network.width={'0': 4, '1': 2, '2': 6, '3': 2}", "--graph.agents=4", "--graph.family=star"],
+        ["--network.integrator=stormer_verlet", "--network.time=2", "--network.X.kind=neighbours"],
+        ["--network.architecture=MS2", "--network.width=6", "--network.time=shared"],
+        ["--network.architecture=H1", "--network.J=trained", "--network.X.kind=neighbours"],
+        ["--network.architecture=H1", "--network.J=J2", "--network.width=4", "--more_graphs=[{family: path}]"],
+        ["--network.architecture=verlet", "--network.integrator=yoshida4", "--more_graphs=[{family: path}]"],
+        *([f"--network.architecture={name}", "--network.width=4"] for name in get_args(ArchitectureName)),
     ],
 )
 def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options: list[str]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 
 import pytest
 
-from dist_hdnn.config import Config, PatternConfig, validate
+from dist_hdnn.config import ArchitectureName, Config, IntegratorName, PatternConfig, validate
 from dist_hdnn.config_file import read_config, self_contained, to_yaml
+from dist_hdnn.layers.architectures import ARCHITECTURES
+from dist_hdnn.layers.integrators import INTEGRATORS
 
 
 def written(folder: Path, text: str) -> str:
@@ -104,6 +107,10 @@ def test_an_unknown_key_names_itself_in_full_and_the_nearest_known_one(override:
         ("--graph=3", "graph: expected a mapping with the keys family, agents"),
         ("--sensors=[{}]", "sensors[0].feature: expected an integer, got nothing"),
         ("--sensors=3", "sensors: expected a list, each a mapping with the keys feature, agent, half, slot, got 3"),
+        ("--network.architecture=hamilton", "network.architecture: expected one of hamiltonian, H1, MS1, MS2, MS3"),
+        ("--network.integrator=yoshida", "network.integrator: expected one of semi_implicit"),
+        ("--network.J=J3", "network.J: expected one of J1, J2, trained, got 'J3'"),
+        ("--network.time=fre", "network.time: expected an integer or one of free, shared, got 'fre'"),
         ("--dtype=float46", "dtype: expected one of float32, float64, got 'float46'; did you mean float64?"),
         ("--seed", "--seed: expected an integer, got nothing"),
         ("seed=3", "unexpected argument 'seed'; options are given as --key=value"),
@@ -174,6 +181,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("--network.K.kind=matrix", "network.K.file: expected the path of a 0/1 matrix"),
         ("--network.K.keep=2", "network.K.keep: expected a number from 0 to 1, got 2"),
         ("--sensors=[{feature: -1, agent: 0}]", "sensors[0].feature: expected a number >= 0, got -1"),
+        ("--network.gamma=0.1", "network.gamma: expected nothing, because the architecture hamiltonian does not use"),
+        ("--network.J=J2", "network.J: expected nothing, because the architecture hamiltonian does not use it"),
+        ("--network.integrator=forward_euler", "network.integrator: expected one of semi_implicit, stormer_verlet"),
+        (
+            "--network.time=1",
+            "network.time: expected free, shared, or a number of knots from 2 to the 16 layers, got 1",
+        ),
+        ("--network.time=17", "network.time: expected free, shared, or a number of knots from 2 to the 16 layers"),
         ("--seed=-1", "seed: expected a number >= 0, got -1"),
         ("--name=a/b", "name: expected the name of a folder, got 'a/b'; use --output for a path"),
         ("--output=", "output: expected the path of a run directory, got an empty text"),
@@ -183,6 +198,27 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 )
 def test_a_value_that_cannot_work_is_refused(override: str, expected: str) -> None:
     assert complaint(None, override).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["--network.architecture=antisymmetric", "--network.gamma=-1"], "network.gamma: expected a damping >= 0"),
+        (["--network.architecture=MS3", "--network.X.kind=neighbours"], "network.X: expected nothing, because"),
+        (["--network.architecture=H1", "--network.X.kind=neighbours"], "network.X: expected nothing with J1"),
+    ],
+)
+def test_options_that_an_architecture_does_not_read_are_refused(overrides: list[str], expected: str) -> None:
+    assert complaint(None, *overrides).startswith(expected)
+
+
+def test_the_names_in_the_config_are_those_of_the_registry() -> None:
+    assert set(typing.get_args(ArchitectureName)) == set(ARCHITECTURES)
+    assert set(typing.get_args(IntegratorName)) == set(INTEGRATORS)
+    for name in ARCHITECTURES:
+        config = read_config(None, [f"--network.architecture={name}", "--network.time=4"])
+        validate(config)
+        assert config.network.time == 4
 
 
 def test_part_of_a_config_may_come_from_its_own_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ arXiv:2104.13166; [H] Haber, Ruthotto, arXiv:1705.03341; [C] Chang et al., AAAI 
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -243,6 +244,30 @@ def architecture(name: str, integrator: str | None = None) -> Architecture:
             f"{integrator}. Leave it out for {found.integrators[0]}."
         )
     return replace(found, integrator=INTEGRATORS[integrator])
+
+
+def check_options(found: Architecture, *, x: str, shared_x: bool, gamma: float, J: object) -> None:
+    """Raise ValueError, one line, for an option that the architecture does not read or that cannot be.
+
+    x: the pattern of X as "identity", "block_diagonal" or anything else. J: a name or a matrix.
+    """
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise ValueError(f"network.gamma: expected a damping >= 0, got {gamma}. Use 0 for no damping.")
+    named = J if isinstance(J, str) else "given"
+    if named not in ("J1", "J2", "trained", "given"):
+        raise ValueError(f"network.J: expected J1, J2, trained or a skew matrix, got '{J}'. Choose one of these.")
+    changed = {"X": x != "identity", "shared_x": not shared_x, "gamma": gamma != 0, "J": named != "J1"}
+    for option, given in changed.items():
+        if given and option not in found.options:
+            raise ValueError(
+                f"network.{option}: expected nothing, because the architecture {found.name} does not use it, got a "
+                "value of its own. Leave it out, or choose another architecture."
+            )
+    if found.interconnection == "J" and named == "J1" and x not in ("identity", "block_diagonal"):
+        raise ValueError(
+            "network.X: expected nothing with J1, which stays within agents, got a pattern. Leave it out, or choose "
+            "J2, trained or a skew matrix."
+        )
 
 
 def _expected(known: dict[str, Architecture] | dict[str, Integrator], got: str) -> str:

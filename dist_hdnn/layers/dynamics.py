@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
-from dist_hdnn.layers.linear import GradientSum, LinearMap, column_space
+from dist_hdnn.layers.linear import GradientSum, LinearMap, column_space, scaled
 from dist_hdnn.layers.products import BlockProducts, BlockWeights, Columns, Rows
 
 
@@ -97,7 +97,7 @@ class Gradient:
     ) -> Tensor:
         """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
         assert weights.K is not None, "a gradient has K"
-        torch.mul(dv, scale, out=self.owned)
+        scaled(dv, scale, self.owned)
         columns = self._slope(weights.K, memory, "backward")
         if gradients.K is not None:
             x_columns = self.products.columns(x)
@@ -172,7 +172,7 @@ class Activated:
     ) -> Tensor:
         """δx = Lᵀ w and δb = Σ w, w = δv ⊙ σ'(u)."""
         assert weights.K is not None, "an activated term has K"
-        torch.mul(dv, scale, out=self.u)
+        scaled(dv, scale, self.u)
         w = _times_slope(self.sigma, self.u, memory, self.w)
         if gradients.b is not None:
             gradients.b.add_sum(w)
@@ -206,7 +206,7 @@ class NearIdentity:
     ) -> Tensor:
         """w = δv ⊙ σ'; δf = δv + h w, δx = w + Lᵀ δf, δb = Σ δf."""
         assert weights.K is not None, "a near-identity term has K"
-        torch.mul(dv, scale, out=self.u)
+        scaled(dv, scale, self.u)
         w = _times_slope(self.sigma, self.u, memory, self.w)
         f = torch.add(self.u, w, alpha=self.h, out=self.v)
         if gradients.b is not None:
@@ -238,7 +238,7 @@ class Drift:
     def adjoint(
         self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
     ) -> Tensor:
-        return torch.mul(dv, scale, out=self.scaled)
+        return scaled(dv, scale, self.scaled)
 
     def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         return dx

@@ -71,7 +71,7 @@ class PanelRows:
     def into(self, rows: Tensor, factor: float = 1.0) -> Rows:
         """Factor times canonical rows -> panel order."""
         if self._order is None:
-            torch.mul(rows, factor, out=self.argument.flat)
+            scaled(rows, factor, self.argument.flat)
         else:
             torch.index_select(rows, 0, self._order, out=self.argument.flat)
             if factor != 1.0:
@@ -93,7 +93,6 @@ class Matrix:
     def __init__(self, products: BlockProducts) -> None:
         self.products, self.rows = products, PanelRows(products)
         self.columns, self.owned = column_space(products)
-        self.scaled = torch.empty_like(self.owned)
 
     def value(self, x: Tensor, weights: BlockWeights) -> Tensor:
         self.products.product(weights, x, self.rows.result, "forward")
@@ -102,7 +101,7 @@ class Matrix:
     def adjoint(
         self, w: Tensor, scale: float, x: Tensor, weights: BlockWeights, gradient: GradientSum | None
     ) -> Tensor:
-        rows = self.rows.into(torch.mul(w, scale, out=self.scaled))
+        rows = self.rows.into(w, scale)
         if gradient is not None:
             gradient.add_product(self.products, rows, self.products.columns(x))
         return self.products.transposed(weights, rows, "backward")[: len(w)]
@@ -127,7 +126,7 @@ class Transposed:
     def adjoint(
         self, w: Tensor, scale: float, x: Tensor, weights: BlockWeights, gradient: GradientSum | None
     ) -> Tensor:
-        torch.mul(w, scale * self.factor, out=self.owned)
+        scaled(w, scale * self.factor, self.owned)
         columns = self.products.product(weights, self.columns, self.rows.result, "backward")
         if gradient is not None:
             gradient.add_product(self.products, self.rows.into(x[: len(w)]), columns)
@@ -159,7 +158,7 @@ class Skew:
         self, w: Tensor, scale: float, x: Tensor, weights: BlockWeights, gradient: GradientSum | None
     ) -> Tensor:
         """δx = (Sᵀ - S - γ) w and δS = w xᵀ - x wᵀ: w is gathered once for both."""
-        torch.mul(w, scale, out=self.owned)
+        scaled(w, scale, self.owned)
         columns = self.products.product(weights, self.columns, self.rows.result, "backward")
         rows = self.rows.into(self.owned)
         if gradient is not None:
@@ -179,3 +178,8 @@ def column_space(products: BlockProducts) -> tuple[Tensor, Tensor]:
     """A new tensor in column space, (owned + ghost neurons, B), and its owned rows."""
     columns = torch.empty_like(products.output)
     return columns, columns[: products.operator.rows]
+
+
+def scaled(x: Tensor, factor: float, out: Tensor) -> Tensor:
+    """factor x in `out`; a copy costs half of a product."""
+    return out.copy_(x) if factor == 1.0 else torch.mul(x, factor, out=out)

@@ -1,15 +1,13 @@
-"""What a caller may give a network, checked and in one form: graphs, widths, patterns, options of an architecture."""
+"""What a caller may give a network, checked and in one form: graphs, widths, patterns, a skew J."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_hdnn.layers.architectures import Architecture
 from dist_hdnn.layers.operators import offsets
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph
 
@@ -60,25 +58,11 @@ def list_of_graphs(graph: Any) -> list[CommunicationGraph]:
     return graphs
 
 
-def is_identity(spec: Any) -> bool:
-    return spec == "identity" if isinstance(spec, str) else isinstance(spec, Mapping) and spec.get("kind") == "identity"
-
-
-def check_options(architecture: Architecture, X: Any, shared_x: bool, gamma: float, J: Any) -> None:
-    """Raise ValueError for an option that the architecture does not read, and for a gamma that cannot be one."""
-    name, read = architecture.name, architecture.options
-    if not (math.isfinite(gamma) and gamma >= 0):
-        raise ValueError(f"network.gamma: expected a damping >= 0, got {gamma}. Use 0 for no damping.")
-    given_j = not isinstance(J, str) or J != "J1"
-    changed = {"X": not is_identity(X), "shared_x": not shared_x, "gamma": gamma != 0, "J": given_j}
-    for option, given in changed.items():
-        if given and option not in read:
-            raise ValueError(
-                f"network.{option}: expected nothing, because the architecture {name} does not use it, got a value of "
-                f"its own. Leave it out, or choose another architecture."
-            )
-    if isinstance(J, str) and J not in ("J1", "J2", "trained"):
-        raise ValueError(f"network.J: expected J1, J2, trained or a skew matrix, got '{J}'. Choose one of these.")
+def pattern_name(spec: Any) -> str:
+    """ "identity", "neighbours", ...: the kind of a pattern that is given by name, else "given"."""
+    if isinstance(spec, Mapping):
+        spec = spec.get("kind")
+    return spec if isinstance(spec, str) else "given"
 
 
 def strict_upper(pattern: BlockPattern, which: str) -> BlockPattern:

@@ -20,7 +20,7 @@ from torch import Tensor
 from dist_hdnn.layers.architectures import Architecture
 from dist_hdnn.layers.operators import offsets, ragged_ranges
 from dist_hdnn.layers.workspace import Stage
-from dist_hdnn.model.arguments import agent_widths, is_identity, strict_upper
+from dist_hdnn.model.arguments import agent_widths, pattern_name, strict_upper
 from dist_hdnn.model.ownership import Ownership, Shard
 from dist_hdnn.model.parameters import Matrix
 from dist_hdnn.topology import (
@@ -51,7 +51,6 @@ class Layout:
         width: int | Mapping[Any, int],
         K: Any,
         X: Any,
-        J: Any,
         workers: Transport | None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int],
         deterministic: bool,
@@ -60,12 +59,11 @@ class Layout:
         self.graphs = graphs
         self.K_patterns = [build_pattern(graph, K) for graph in graphs]
         self.X_patterns: list[BlockPattern] | None = None
-        if architecture.interconnection == "J":
-            self.X_patterns = _patterns_of_j(graphs, X, J)
-        elif is_identity(X):
+        identity = pattern_name(X) == "identity"
+        if identity and architecture.interconnection != "J":
             architecture = architecture.with_identity()
         else:
-            self.X_patterns = [build_pattern(graph, X) for graph in graphs]
+            self.X_patterns = [build_pattern(graph, "block_diagonal" if identity else X) for graph in graphs]
         self.architecture = architecture
         skew = {"K": architecture.skew, "X": architecture.interconnection == "J"}
         whole = {"K": self.K_patterns, "X": self.X_patterns or []}
@@ -155,17 +153,6 @@ class Layout:
         text = information_reach(self.graphs[0], layers, self.rounds())
         if text and not strays:
             _warn(text)
-
-
-def _patterns_of_j(graphs: list[CommunicationGraph], X: Any, J: Any) -> list[BlockPattern]:
-    """Pattern T of a skew J: within agents unless X says more, which J1 cannot use."""
-    within = is_identity(X) or X == "block_diagonal" or X == {"kind": "block_diagonal"}
-    if isinstance(J, str) and J == "J1" and not within:
-        raise ValueError(
-            "network.X: expected nothing with J1, which stays within agents, got a pattern. Leave it out, or choose "
-            "J2, trained or a skew matrix."
-        )
-    return [build_pattern(graph, "block_diagonal" if is_identity(X) else X) for graph in graphs]
 
 
 def _warn(text: str) -> None:

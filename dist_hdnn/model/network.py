@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from dist_hdnn.layers.activations import activation as named_activation
 from dist_hdnn.layers.architectures import architecture as named_architecture
+from dist_hdnn.layers.architectures import check_options
 from dist_hdnn.layers.linearization import Linearization
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
-from dist_hdnn.model.arguments import check_options, list_of_graphs
+from dist_hdnn.model.arguments import list_of_graphs, pattern_name
 from dist_hdnn.model.layout import Layout
 from dist_hdnn.model.ownership import share_state
 from dist_hdnn.model.parameters import draw_bias, skew_values
@@ -94,11 +95,11 @@ class HDNN(nn.Module):
         if not (math.isfinite(step) and step > 0):
             raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
         chosen = named_architecture(architecture, integrator)
-        check_options(chosen, X, shared_x, gamma, J)
+        check_options(chosen, x=pattern_name(X), shared_x=shared_x, gamma=gamma, J=J)
         self.graphs = list_of_graphs(graph)
         self.graph = self.graphs[0]
         self.layers, self.step, self.seed, self.shared_x = layers, float(step), seed, shared_x
-        self.layout = Layout(chosen, self.graphs, width, K, X, J, workers, partition, deterministic, overlap)
+        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap)
         self.layout.check(layers, shared_x)
         self.architecture, self.ownership = self.layout.architecture, self.layout.ownership
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns

@@ -133,6 +133,11 @@ def _check_shapes(file: str, kind: str, arrays: dict[str, Array]) -> tuple[int, 
     neurons = arrays["y0"].shape[1] if arrays["y0"].ndim == 2 else 0
     first = arrays[KINDS[kind][0]]
     layers = first.shape[0] if first.ndim == 3 else 0
+    if min(layers, neurons) < 1:
+        raise ValueError(
+            f"{file}: expected y0 (batch, n) and {KINDS[kind][0]} (layers, ...), got {arrays['y0'].shape} and "
+            f"{first.shape}. Save whole arrays."
+        )
     part = neurons if kind in ("H1", "MS2") else neurons // 2
     expected: dict[str, tuple[int, ...]] = {"h": (), "J": (neurons, neurons)}
     for name in KINDS[kind]:
@@ -141,7 +146,7 @@ def _check_shapes(file: str, kind: str, arrays: dict[str, Array]) -> tuple[int, 
         elif name.startswith("b"):
             expected[name] = (layers, neurons if name == "b" else part)
     for name in ("h", *KINDS[kind]):
-        if arrays[name].shape != expected[name] or min(layers, part) < 1 or (part < neurons and neurons % 2):
+        if arrays[name].shape != expected[name] or (part < neurons and neurons % 2):
             raise ValueError(
                 f"{file}: expected {name} of shape {expected[name]} for {layers} layers of {neurons} neurons, got "
                 f"{arrays[name].shape}. Save y0 (batch, n) and weights (layers, ...)."

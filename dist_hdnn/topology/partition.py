@@ -150,13 +150,15 @@ def describe_partition(
     half_widths: ArrayLike,
     batch: int,
     itemsize: int,
+    parts: int = 2,
 ) -> dict[str, Any]:
     """What the partition costs, ready for JSON. Figures per worker come as min, mean, max and imbalance = max / mean.
 
-    neurons: of both halves. block_products: multiplications in all patterns' blocks, per half and batch column.
+    neurons: of the whole state. block_products: multiplications in all patterns' blocks, per part and batch column.
     cut_links: links between agents of different workers. rounds: for each pattern the ghosts per worker, and the
     messages and bytes of one gather or scatter-add.
-    half_widths: (agents,) neurons of a slice. batch: columns of the state. itemsize: bytes per number.
+    half_widths: (agents,) neurons of a slice. batch: columns of the state. itemsize: bytes per number. parts: slices
+    that an agent's state has.
     """
     halves = agent_neurons(half_widths, partition.agents)
     same_agents(f"of {graph.name}", partition.agents, graph.agents)
@@ -178,7 +180,7 @@ def describe_partition(
         "method": partition.method,
         "workers": partition.workers,
         "agents": _spread(np.bincount(partition.owners)),
-        "neurons": _spread(np.bincount(partition.owners, 2 * halves)),
+        "neurons": _spread(np.bincount(partition.owners, parts * halves)),
         "block_products": _spread(np.bincount(partition.owners, products)),
         "cut_links": int((ends[:, 0] != ends[:, 1]).sum()),
         "rounds": rounds,

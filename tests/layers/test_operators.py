@@ -8,6 +8,7 @@ from networks import GRAPHS, quiet_graph, uneven_widths
 from dist_hdnn.layers.exchange import Work
 from dist_hdnn.layers.operators import BlockOperator, ragged_ranges
 from dist_hdnn.layers.products import BlockProducts, layer_panels, layer_weights
+from dist_hdnn.model.arguments import strict_upper
 from dist_hdnn.topology import neighbours
 
 
@@ -71,6 +72,36 @@ def test_arrange_and_collect_are_adjoint_and_lossless(name: str) -> None:
     assert torch.equal(operator.collect(panels), weights)
     rows = torch.randn(3, operator.rows)
     assert torch.equal(operator.restore_rows(operator.order_rows(rows)), rows)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_strictly_upper_pattern_keeps_the_entries_above_the_diagonal_of_whole_blocks(
+    name: str, ordered: bool
+) -> None:
+    graph = quiet_graph(name)
+    pattern = strict_upper(neighbours(graph), "K")
+    sizes = np.array(list(uneven_widths(graph.agents, 0).values())) // 2
+    arguments = pattern.row_start, pattern.columns, sizes, sizes
+    operator = BlockOperator(*arguments, ordered=ordered, strictly_upper=True)
+    whole = BlockOperator(*arguments).pattern
+    rows, columns = whole.scalar_rows(), whole.scalar_columns()
+    above = rows < columns
+    np.testing.assert_array_equal(operator.pattern.scalar_rows(), rows[above])
+    np.testing.assert_array_equal(operator.pattern.scalar_columns(), columns[above])
+    np.testing.assert_array_equal(
+        operator.pattern.expand_blocks(whole.columns), whole.expand_blocks(whole.columns)[above]
+    )
+    assert operator.entries == above.sum()
+    weights = torch.randn(2, operator.entries, dtype=torch.float64)
+    panels = operator.arrange(weights, torch.zeros(2, operator.stored, dtype=torch.float64))
+    assert torch.equal(operator.collect(panels), weights)
+    products = BlockProducts(operator, Still(), torch.empty(3, 0, dtype=torch.float64))
+    x = torch.randn(operator.column_neurons, 3, dtype=torch.float64)
+    out = products.rows()[0]
+    products.product(layer_weights(operator, panels)[0], x, out, "forward")
+    expected = (matrix(operator, weights[0]) @ x)[operator.row_order]
+    torch.testing.assert_close(out.flat, expected, rtol=0, atol=1e-12)
 
 
 def test_memory_grows_with_links_and_not_with_agents_squared() -> None:

@@ -15,8 +15,10 @@ from dist_hdnn.training.loop import Epoch, NonFiniteError, train
 from dist_hdnn.training.metrics import evaluate
 
 
-def classifier(readout: str = "sum", learned: bool = False, agents: int = 6) -> AgentClassifier:
-    net = dist_hdnn.HDNN(dist_hdnn.ring(agents), layers=4, step=0.5)
+def classifier(
+    readout: str = "sum", learned: bool = False, agents: int = 6, architecture: str = "hamiltonian"
+) -> AgentClassifier:
+    net = dist_hdnn.HDNN(dist_hdnn.ring(agents), layers=4, step=0.5, architecture=architecture)
     sensors = SensorMap(default_sensors(2, agents, net.widths), net.widths, 2)
     start = InitialState(sensors, net.ownership) if learned else None
     return AgentClassifier(sensors, net, make_readout(readout, net.ownership, 2), start)
@@ -119,3 +121,17 @@ def test_unusable_checkpoints_are_named(tmp_path: Path) -> None:
     save_weights(broken.state_dict(), path)
     with pytest.raises(CheckpointError, match="expected finite weights"):
         load_weights(classifier(), path)
+
+
+def test_a_checkpoint_of_another_architecture_is_named_even_where_all_shapes_agree(tmp_path: Path) -> None:
+    path = tmp_path / "final.safetensors"
+    save_weights(classifier(architecture="resnet").state_dict(), path, "resnet")
+    load_weights(classifier(architecture="resnet"), path)
+    with pytest.raises(CheckpointError, match="expected the weights of the architecture mlp, got those of resnet"):
+        load_weights(classifier(architecture="mlp"), path)
+
+
+@pytest.mark.parametrize("architecture", ["H1", "MS1", "MS2", "verlet", "leapfrog", "near_identity", "resnet"])
+def test_every_architecture_trains(architecture: str) -> None:
+    history = run(classifier(architecture=architecture), epochs=8)
+    assert history[-1].loss < history[0].loss and history[-1].test_accuracy > 0.9
