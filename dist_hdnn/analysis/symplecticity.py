@@ -1,0 +1,82 @@
+"""Whether layers are symplectic, M J Mᵀ = J, have determinant 1, and can be inverted: measured to rounding.
+
+Residuals are |M J Mᵀ - J|_F / |M|₂², for every layer and for the whole network. Small networks: whole matrices. Large
+ones: the Frobenius norm is estimated by random probes w, E |R w|² = |R|_F² (Girard 1989, Hutchinson 1990), and |M|₂ by
+a lower bound, so that the quotient is not too small.
+Source of M J Mᵀ = J: arXiv:2105.13205; it holds for every X, where MᵀJM = J needs J² = -I.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dist_hdnn.analysis.sensitivity import ApplyJ, spectral_norm
+from dist_hdnn.analysis.space import LinearLayers, Space
+from dist_hdnn.model.readout import summed
+
+PROBES, FIRST_PROBE = 2, 10  # how many random vectors a Frobenius norm is estimated from, and the first one's number
+
+
+def exact_residuals(matrices: Tensor, J: Tensor) -> tuple[Tensor, Tensor]:
+    """Layer Jacobians (layers, batch, n, n), J (n, n) -> residuals: layers (layers, batch), product (batch,)."""
+    product = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices[0])
+    layers = []
+    for M in matrices:
+        layers.append(_relative(M, J))
+        product = M @ product
+    return torch.stack(layers), _relative(product, J)
+
+
+def _relative(M: Tensor, J: Tensor) -> Tensor:
+    residual: Tensor = torch.linalg.matrix_norm(M @ J @ M.mT - J)
+    return residual / spectral_norm(M) ** 2
+
+
+def probed_residuals(
+    linear: LinearLayers,
+    apply_J: ApplyJ,
+    space: Space,
+    batch: int,
+    seed: int,
+    layer_norms: Tensor,
+    product_norms: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The same from products; layer_norms (layers, batch) and product_norms (batch,): lower bounds of |M|₂."""
+
+    def residual(first: int, last: int, norms: Tensor) -> Tensor:
+        squares = torch.zeros(batch, dtype=torch.float64, device=norms.device)
+        for number in range(PROBES):
+            w = space.gaussian(seed, FIRST_PROBE + number, batch)
+            difference = linear.push(apply_J(linear.pull(w, last, first), False), first, last) - apply_J(w, False)
+            squares += space.norms(difference) ** 2
+        return (squares / PROBES).sqrt() / norms**2
+
+    layers = [residual(layer, layer + 1, layer_norms[layer]) for layer in range(linear.layers)]
+    return torch.stack(layers), residual(0, linear.layers, product_norms)
+
+
+def log_determinants(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """log |det M| of every layer (layers, batch), and the sign of the product's determinant (batch,)."""
+    signs, logs = torch.linalg.slogdet(matrices)
+    return logs, signs.prod(dim=0)
+
+
+class Invertible(Protocol):
+    """What can be run forwards and backwards, as `HDNN` can."""
+
+    def __call__(self, y: Tensor) -> Tensor: ...
+
+    def inverse(self, y: Tensor) -> Tensor: ...
+
+
+@torch.no_grad()
+def reversibility_error(network: Invertible, y: Tensor, space: Space) -> tuple[Tensor, Tensor]:
+    """y -> yN -> y0: the largest |y0 - y| of a neuron, and |y0 - y| / |y|, each over all samples; the dtype is y's."""
+    difference = (network.inverse(network(y)) - y).double()
+    largest = torch.zeros(space.ownership.workers, dtype=torch.float64, device=y.device)
+    largest[space.ownership.rank] = difference.abs().amax() if difference.numel() else 0.0
+    errors, lengths = space.norms(difference), space.norms(y.double())
+    return summed(largest, space.ownership).amax(), (errors / lengths.clamp(min=torch.finfo(y.dtype).tiny)).amax()
