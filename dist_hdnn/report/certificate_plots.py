@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from dist_hdnn.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
 
 Numbers = Sequence[float]
+SMALLEST = 1e-300  # what a logarithmic axis can show
 LINES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
 
@@ -48,27 +49,30 @@ def plot_sensitivity(
     return save(figure, path)
 
 
-def plot_norms_over_depth(curves: dict[str, npt.ArrayLike], path: str | Path, title: str, label: str) -> Path:
-    """Several curves over the layers back from the output, j = 1 .. N, on a logarithmic axis; the path written.
+def plot_norms_over_depth(
+    panels: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], path: str | Path, title: str
+) -> Path:
+    """|∂y_N/∂y_{N-j}| of several networks over j = 1 .. N, in panels with one logarithmic axis; the path written.
 
-    curves: name -> (N,) values, or (2, N) smallest and largest, drawn as a band.
+    panels: title such as "before training" -> name of a network -> (2, N), smallest and largest of the samples.
     """
-    figure = new_figure(7.6, 4.6)
-    axes = figure.subplots()
-    for (name, given), colour, style in zip(curves.items(), LINES, STYLES, strict=False):
-        values = np.atleast_2d(np.asarray(given, dtype=np.float64))
-        depth = np.arange(1, values.shape[1] + 1)
-        if len(values) == 2:
-            axes.fill_between(depth, values[0], values[1], color=colour, alpha=0.18, linewidth=0)
-        middle = np.exp(np.log(np.maximum(values, 1e-300)).mean(axis=0))
-        axes.plot(depth, middle, color=colour, linestyle=style, linewidth=1.7, label=name)
-    axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_yscale("log")
-    axes.set(xlabel="layers back from the output, j", ylabel=label)
-    axes.set_title(title, fontsize=11, color=INK)
-    _whole_numbers(axes)
-    quiet(axes)
-    axes.legend(fontsize=9, frameon=False, loc="best")
+    figure = new_figure(4.9 * len(panels) + 0.6, 4.8)
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (heading, curves) in zip(row, panels.items(), strict=True):
+        for (name, values), colour, style in zip(curves.items(), LINES, STYLES, strict=False):
+            depth = np.arange(1, values.shape[1] + 1)
+            shown = np.maximum(values, SMALLEST)
+            axes.fill_between(depth, *shown, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(depth, np.sqrt(shown[0] * shown[1]), color=colour, linestyle=style, linewidth=1.8, label=name)
+        axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_yscale("log")
+        axes.set_title(heading, fontsize=10, color=INK)
+        axes.set_xlabel("layers back from the output, j")
+        _whole_numbers(axes)
+        quiet(axes)
+    row[0].set_ylabel("|∂y$_N$/∂y$_{N-j}$|  (spectral norm, range of the points)")
+    row[0].legend(fontsize=9, frameon=False, loc="lower left")
+    figure.suptitle(title, fontsize=11, color=INK)
     return save(figure, path)
 
 
@@ -157,32 +161,6 @@ def plot_momentum(
         _whole_numbers(axes)
         quiet(axes)
     figure.suptitle(title, fontsize=11, color=INK)
-    return save(figure, path)
-
-
-def plot_gradient_norms(norms: npt.NDArray[np.float64], path: str | Path) -> Path:
-    """Norm of every layer's weight gradient over training as colours: norms (epochs, layers); the path written."""
-    figure = new_figure(7.2, 4.2)
-    axes = figure.subplots()
-    positive = norms[np.isfinite(norms) & (norms > 0)]
-    low, high = (float(positive.min()), float(positive.max())) if len(positive) else (0.1, 1.0)
-    scale = LogNorm(low, max(high, 1.001 * low))
-    epochs, layers = norms.shape
-    image = axes.imshow(
-        np.ma.masked_less_equal(norms.T, 0),
-        norm=scale,
-        cmap="viridis",
-        aspect="auto",
-        origin="lower",
-        interpolation="nearest",
-        extent=(0.5, epochs + 0.5, 0.5, layers + 0.5),
-    )
-    bar = figure.colorbar(image, ax=axes, aspect=28)
-    bar.set_label("|∂L/∂(K, b)| of a layer, r.m.s. over the epoch's steps", fontsize=9)
-    axes.set(title="Gradient norms over training", xlabel="epoch", ylabel="layer")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    quiet(axes, grid=False)
     return save(figure, path)
 
 
