@@ -61,18 +61,18 @@ def certify(
     Raises ValueError for a network in another number format.
     """
     network = model.network
-    if network.dtype != torch.float64:
-        raise ValueError(f"certify: expected a network in float64, got {network.dtype}; convert it with .double()")
+    dtype = next(network.parameters()).dtype
+    if dtype != torch.float64:
+        raise ValueError(f"certify: expected a network in float64, got {dtype}; convert it with .double()")
     space = Space(network.ownership, x.device)
     with torch.no_grad():
         y = model.lift(x)
     measured = measure(network, y, space, seed, exact_up_to)
     learning = _momentum(model, y, labels, space)
     way_back = _way_back(network, y, space, run_dtype)
-    bounds, rates, limit = _from_weights(network, space, exact_up_to)
-    one_J = network.one_interconnection
+    bounds, rates, limit = from_weights(network, space, exact_up_to)
     relative = None if way_back is None else way_back["float64"]["relative"]
-    found = promises(network.architecture, one_J, measured, bounds, relative)
+    found = promises(network.architecture, measured, bounds, relative)
     figures = {
         "network": _description(network, space, len(x)),
         "method": "whole matrices" if measured.exact else "random probes",
@@ -138,7 +138,7 @@ def _way_back(network: HDNN, y: Tensor, space: Space, run_dtype: torch.dtype) ->
     return found
 
 
-def _from_weights(network: HDNN, space: Space, exact_up_to: int) -> tuple[list[float], list[float], float | None]:
+def from_weights(network: HDNN, space: Space, exact_up_to: int) -> tuple[list[float], list[float], float | None]:
     """Upper bounds of the sensitivities, largest h |λ| of every layer and the limit of the scheme."""
     architecture, h = network.architecture, network.step
     slope = largest_slope(network.sweep.sigma)
@@ -152,11 +152,12 @@ def _from_weights(network: HDNN, space: Space, exact_up_to: int) -> tuple[list[f
 
 
 def _symplecticity(measured: Measured) -> dict[str, Any] | None:
-    if measured.residuals is None or measured.product_residual is None:
+    if measured.residuals is None:
         return None
+    whole = measured.product_residual
     return {
         "layers": measured.residuals.amax(dim=1).tolist(),
-        "network": float(measured.product_residual.max()),
+        "network": None if whole is None else float(whole.max()),
         "norm": "Frobenius" if measured.exact else "Frobenius, estimated",
     }
 

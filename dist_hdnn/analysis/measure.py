@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.analysis.sensitivity import (
+    ApplyJ,
     conjugate_pair,
     exact_norms,
     layer_singular_values,
@@ -33,7 +34,7 @@ class Measured:
     """norms: |∂y_N/∂y_{N-j}|, j = 1 .. layers; exact, or lower bounds. Without whole matrices the last three are None.
 
     largest, smallest: singular values of the layers; by probes the largest from below, the smallest from above.
-    residuals, product_residual (batch,): of symplecticity, None where the architecture has no J.
+    residuals, product_residual (batch,): of symplecticity, None where the layers have no J, or not one in common.
     log_determinants: of the layers. sign: of the product's determinant, (batch,).
     eigenvalues: of the first sample's layer Jacobians, (layers, neurons) complex.
     """
@@ -67,9 +68,16 @@ def layer_matrices(network: HDNN, y: Tensor, space: Space) -> Tensor:
     return torch.stack(layers)
 
 
-def interconnection_matrix(network: HDNN, space: Space) -> Tensor:
-    """J of a symplectic architecture on every worker, (neurons, neurons)."""
-    return space.whole(network.apply_J(space.identity())).T
+def one_interconnection(network: HDNN) -> bool:
+    """Whether all layers have the same J."""
+    return network.architecture.interconnection != "X" or network.shared_x
+
+
+def interconnections(network: HDNN, space: Space) -> list[Tensor]:
+    """J of every layer of a symplectic architecture on every worker, (neurons, neurons); one if they share it."""
+    layers = 1 if one_interconnection(network) else network.layers
+    unit = space.identity()
+    return [space.whole(network.apply_J(unit, layer=layer)).T for layer in range(layers)]
 
 
 def _by_matrices(network: HDNN, y: Tensor, space: Space) -> Measured:
@@ -77,7 +85,7 @@ def _by_matrices(network: HDNN, y: Tensor, space: Space) -> Measured:
     squares = torch.linalg.eigvalsh(matrices @ matrices.mT).clamp(min=0).sqrt()
     residuals, product = None, None
     if network.architecture.symplectic:
-        residuals, product = exact_residuals(matrices, interconnection_matrix(network, space))
+        residuals, product = exact_residuals(matrices, interconnections(network, space))
     logs, sign = log_determinants(matrices)
     return Measured(
         exact=True,
@@ -106,12 +114,12 @@ def _joined(parts: list[Measured]) -> Measured:
 def _by_probes(network: HDNN, y: Tensor, space: Space, seed: int) -> Measured:
     batch = len(y)
 
-    def apply_J(vector: Tensor, transposed: bool) -> Tensor:
-        return network.apply_J(vector, transpose=transposed)
+    def J_of(layer: int) -> ApplyJ:
+        return lambda vector, transposed: network.apply_J(vector, transpose=transposed, layer=layer)
 
+    symplectic, one_J = network.architecture.symplectic, one_interconnection(network)
     with network.linearize(y) as linear:
-        symplectic = network.architecture.symplectic
-        pair = conjugate_pair(apply_J, space, batch, seed) if symplectic else None
+        pair = conjugate_pair(J_of(0), space, batch, seed) if symplectic and one_J else None
         norms = probed_norms(linear, space, batch, seed, pair)
         start = space.gaussian(seed, LAYER_PROBE, batch)
         ritz = [layer_singular_values(linear, j, j + 1, start, space, LAYER_STEPS) for j in range(linear.layers)]
@@ -119,5 +127,7 @@ def _by_probes(network: HDNN, y: Tensor, space: Space, seed: int) -> Measured:
         smallest = torch.stack([found.smallest for found in ritz])
         residuals, product = None, None
         if symplectic:
-            residuals, product = probed_residuals(linear, apply_J, space, batch, seed, largest, norms[-1])
+            Js = [J_of(0 if one_J else layer) for layer in range(linear.layers)]
+            whole = norms[-1] if one_J else None
+            residuals, product = probed_residuals(linear, Js, space, batch, seed, largest, whole)
     return Measured(False, norms, largest, smallest, residuals, product)

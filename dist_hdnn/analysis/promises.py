@@ -32,23 +32,21 @@ class Promise:
         return {True: "kept", False: "BROKEN", None: "undecided"}[self.kept]
 
 
-def promises(
-    architecture: Architecture, one_J: bool, found: Measured, bounds: list[float], way_back: float | None
-) -> list[Promise]:
+def promises(architecture: Architecture, found: Measured, bounds: list[float], way_back: float | None) -> list[Promise]:
     """The promises of an architecture with their verdicts.
 
-    one_J: whether all layers share one interconnection. bounds: upper bounds of the norms. way_back: relative error of
-    the inverse in float64, None where there is none.
+    bounds: upper bounds of the norms. way_back: relative error of the inverse in float64, None where there is none.
+    Symplectic layers have determinant 1, so the lower bound of the norms holds even where every layer has its own J.
     """
     result = []
-    if (architecture.symplectic and one_J) or architecture.volume_preserving:
+    if architecture.volume_preserving:
         result.append(_not_vanishing(found))
     result.append(_not_above(found, bounds))
-    if found.residuals is not None and found.product_residual is not None:
+    if found.residuals is not None:
         result.append(_at_most("layers are symplectic", found.residuals, RESIDUAL, "largest |M J Mᵀ - J| / |M|²"))
-        if one_J:
-            text = "the same of the whole network"
-            result.append(_at_most("network is symplectic", found.product_residual, RESIDUAL, text))
+    if found.product_residual is not None:
+        text = "the same of the whole network"
+        result.append(_at_most("network is symplectic", found.product_residual, RESIDUAL, text))
     if architecture.volume_preserving and found.log_determinants is not None and found.sign is not None:
         text = "largest |log |det M|| of a layer"
         promise = _at_most("determinants are 1", found.log_determinants.abs(), DETERMINANT, text)

@@ -8,6 +8,7 @@ Source of M J Mᵀ = J: arXiv:2105.13205; it holds for every X, where MᵀJM = J
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -20,14 +21,18 @@ from dist_hdnn.model.readout import summed
 PROBES, FIRST_PROBE = 2, 10  # how many random vectors a Frobenius norm is estimated from, and the first one's number
 
 
-def exact_residuals(matrices: Tensor, J: Tensor) -> tuple[Tensor, Tensor]:
-    """Layer Jacobians (layers, batch, n, n), J (n, n) -> residuals: layers (layers, batch), product (batch,)."""
-    product = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices[0])
-    layers = []
-    for M in matrices:
-        layers.append(_relative(M, J))
+def exact_residuals(matrices: Tensor, Js: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Layer Jacobians (layers, batch, n, n) -> residuals of the layers (layers, batch), of the product (batch,).
+
+    Js: one J (n, n) for all layers, or one for each; then the product has none.
+    """
+    layers = [_relative(M, J) for M, J in zip(matrices, Js if len(Js) > 1 else [Js[0]] * len(matrices), strict=True)]
+    if len(Js) > 1:
+        return torch.stack(layers), None
+    product = matrices[0]
+    for M in matrices[1:]:
         product = M @ product
-    return torch.stack(layers), _relative(product, J)
+    return torch.stack(layers), _relative(product, Js[0])
 
 
 def _relative(M: Tensor, J: Tensor) -> Tensor:
@@ -37,25 +42,29 @@ def _relative(M: Tensor, J: Tensor) -> Tensor:
 
 def probed_residuals(
     linear: LinearLayers,
-    apply_J: ApplyJ,
+    Js: Sequence[ApplyJ],
     space: Space,
     batch: int,
     seed: int,
     layer_norms: Tensor,
-    product_norms: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The same from products; layer_norms (layers, batch) and product_norms (batch,): lower bounds of |M|₂."""
+    product_norms: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """The same from products with the layers and with J, one for each layer.
+
+    layer_norms (layers, batch): lower bounds of |M|₂; product_norms (batch,): of the product, None if it has no J.
+    """
 
     def residual(first: int, last: int, norms: Tensor) -> Tensor:
         squares = torch.zeros(batch, dtype=torch.float64, device=norms.device)
         for number in range(PROBES):
-            w = space.gaussian(seed, FIRST_PROBE + number, batch)
+            w, apply_J = space.gaussian(seed, FIRST_PROBE + number, batch), Js[first]
             difference = linear.push(apply_J(linear.pull(w, last, first), False), first, last) - apply_J(w, False)
             squares += space.norms(difference) ** 2
         return (squares / PROBES).sqrt() / norms**2
 
     layers = [residual(layer, layer + 1, layer_norms[layer]) for layer in range(linear.layers)]
-    return torch.stack(layers), residual(0, linear.layers, product_norms)
+    whole = None if product_norms is None else residual(0, linear.layers, product_norms)
+    return torch.stack(layers), whole
 
 
 def log_determinants(matrices: Tensor) -> tuple[Tensor, Tensor]:

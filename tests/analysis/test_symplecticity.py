@@ -16,7 +16,7 @@ from dist_hdnn.analysis.symplecticity import (
 LAYERS, BATCH, NEURONS = 9, 4, 12
 
 
-def residuals(matrices: Tensor, J: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def residuals(matrices: Tensor, J: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
     """Exact and probed residuals of the layers and of the product."""
     product = torch.eye(NEURONS, dtype=torch.float64)
     for M in matrices:
@@ -26,8 +26,8 @@ def residuals(matrices: Tensor, J: Tensor) -> tuple[tuple[Tensor, Tensor], tuple
         return v @ (J if transposed else J.T)
 
     norms = spectral_norm(matrices), spectral_norm(product)
-    probed = probed_residuals(MatrixLayers(matrices), apply_J, space_of(NEURONS), BATCH, 0, *norms)
-    return exact_residuals(matrices, J), probed
+    probed = probed_residuals(MatrixLayers(matrices), [apply_J] * LAYERS, space_of(NEURONS), BATCH, 0, *norms)
+    return exact_residuals(matrices, [J]), probed
 
 
 def test_symplectic_layers_have_no_residual_for_any_X() -> None:
