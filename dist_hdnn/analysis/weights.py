@@ -37,8 +37,9 @@ def _norms(network: HDNN, space: Space, name: str, stage: int, exact_up_to: int)
     of_coupling = name == network.architecture.interconnection
     weights = network.weights()[name][0 if of_coupling and network.shared_x else stage].double()
     skew = network.architecture.skew if not of_coupling else name == "J"
-    rows, columns = (index.to(weights.device) for index in network.global_positions(name, stage))
-    size = int(network.part_sizes.sum())
+    positions = network.layout.matrices["X" if of_coupling else "K"][stage].positions()
+    rows, columns = (torch.from_numpy(index).to(weights.device) for index in positions)
+    size = int(network.layout.sizes.sum())
     if space.neurons <= exact_up_to:
         whole = weights.new_zeros(len(weights), size, size)
         whole[:, rows, columns] = weights

@@ -117,6 +117,21 @@ class Sweep(nn.Module):
         self.pool.give_back(workspace)
         return self.unpack(result)
 
+    @torch.no_grad()
+    def fields(self, states: Sequence[Tensor], weights: Weights) -> list[Tensor]:
+        """The forces on all parts at y_0 .. y_N, (batch, neurons) each: those of the next layer, at y_N of the last."""
+        workspace = self.lease(states[0], store=False)
+        layers, forces = self._arranged(weights, workspace), self.model.architecture.forces
+        found = []
+        for layer in self._told("forward", range(self.layers)):
+            first = {update.part: update for update in reversed(workspace.updates[layer])}
+            for y in states[layer : layer + (2 if layer + 1 == self.layers else 1)]:
+                self.pack(y, workspace.boundaries[layer])
+                rates = [first[part].rate(layers[layer]) * forces[part].sign for part in range(self.parts)]
+                found.append(self.unpack(rates))
+        self.pool.give_back(workspace)
+        return found
+
     def first_non_finite(self) -> int | None:
         """The first layer of the last sweep with gradients whose state is not finite: 0 is the input, None all finite.
 

@@ -12,7 +12,15 @@ from dist_hdnn.layers.activations import activation
 from dist_hdnn.layers.architectures import architecture
 from dist_hdnn.layers.integrators import INTEGRATORS
 
-SLOPES = {"tanh": 1.0, "arctan": 1.0, "sin": 1.0, "sigmoid": 0.25, "softplus": 1.0, "silu": 1.0998393, "gelu": 1.1289042}
+SLOPES = {
+    "tanh": 1.0,
+    "arctan": 1.0,
+    "sin": 1.0,
+    "sigmoid": 0.25,
+    "softplus": 1.0,
+    "silu": 1.0998393,
+    "gelu": 1.1289042,
+}
 
 
 @pytest.mark.parametrize("name", SLOPES)
@@ -33,7 +41,7 @@ def test_forward_euler_has_no_stable_step_for_oscillations() -> None:
 def test_the_limit_separates_bounded_from_growing_oscillations(integrator: str) -> None:
     limit = stability_limit(INTEGRATORS[integrator])
 
-    def after(a: float, steps: int = 4000) -> float:
+    def after(a: float, steps: int = 200) -> float:
         step = np.eye(2)
         for part, c in INTEGRATORS[integrator].steps:
             shear = np.eye(2)
@@ -41,7 +49,7 @@ def test_the_limit_separates_bounded_from_growing_oscillations(integrator: str) 
             step = shear @ step
         return float(np.linalg.norm(np.linalg.matrix_power(step, steps)))
 
-    assert after(0.98 * limit) < 100 < 1e10 < after(1.02 * limit)
+    assert after(0.98 * limit) < 100 < 1e5 < after(1.02 * limit)
 
 
 @pytest.mark.parametrize("integrator", ["semi_implicit", "stormer_verlet", "yoshida4"])
