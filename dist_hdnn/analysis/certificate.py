@@ -140,13 +140,13 @@ def _way_back(network: HDNN, y: Tensor, space: Space, run_dtype: torch.dtype) ->
 
 def from_weights(network: HDNN, space: Space, exact_up_to: int) -> tuple[list[float], list[float], float | None]:
     """Upper bounds of the sensitivities, largest h |λ| of every layer and the limit of the scheme."""
-    architecture, h = network.architecture, network.step
+    architecture, h, gamma = network.architecture, network.step, network.sweep.model.gamma
     slope = largest_slope(network.sweep.sigma)
     bounds, rates, limit = [], [], None
     for norms in spectral_bounds(network, space, exact_up_to):
-        constants = [force_constant(force, norms, slope, h, network.gamma) for force in architecture.forces]
+        constants = [force_constant(force, norms, slope, h, gamma) for force in architecture.forces]
         bounds.append(layer_bound(architecture, constants, h))
-        rate, limit = stability(architecture, constants, h, network.gamma)
+        rate, limit = stability(architecture, constants, h, gamma)
         rates.append(rate)
     return sensitivity_bounds(bounds), rates, limit
 
