@@ -54,10 +54,11 @@ def probed_residuals(
     layer_norms (layers, batch): lower bounds of |M|₂; product_norms (batch,): of the product, None if it has no J.
     """
 
+    probes = [space.gaussian(seed, FIRST_PROBE + number, batch) for number in range(PROBES)]
+
     def residual(first: int, last: int, norms: Tensor) -> Tensor:
-        squares = torch.zeros(batch, dtype=torch.float64, device=norms.device)
-        for number in range(PROBES):
-            w, apply_J = space.gaussian(seed, FIRST_PROBE + number, batch), Js[first]
+        squares, apply_J = torch.zeros_like(norms), Js[first]
+        for w in probes:
             difference = linear.push(apply_J(linear.pull(w, last, first), False), first, last) - apply_J(w, False)
             squares += space.norms(difference) ** 2
         return (squares / PROBES).sqrt() / norms**2

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dist_hdnn.layers.dynamics import NO_GRADIENTS, TermWeights
+from dist_hdnn.layers.products import BlockWeights, layer_weights
 from dist_hdnn.layers.weights import GradientPanels, Operators, Weights, arranged, flatten, unflatten
 from dist_hdnn.layers.workspace import Model, Workspace, WorkspacePool
 from dist_hdnn.transport import Transport
@@ -108,7 +109,7 @@ class Sweep(nn.Module):
         workspace = self.lease(v, store=False)
         d = workspace.cotangents
         self.pack(v, d)
-        X = self._arranged(weights, workspace)[layer][0].X
+        X = self._coupling(weights, workspace, layer)
         signs = (sign,) if self.parts == 1 else (-sign, sign)
         result = [
             workspace.coupled(part, layer % len(self.stages), d[force.source], X) * signs[part]
@@ -228,6 +229,17 @@ class Sweep(nn.Module):
     def _arranged(self, weights: Weights, workspace: Workspace) -> list[list[TermWeights]]:
         architecture, buffer = self.model.architecture, workspace.panel_buffer
         return arranged(weights, architecture, self._operators(), self.layers, self.shared, buffer)
+
+    def _coupling(self, weights: Weights, workspace: Workspace, layer: int) -> BlockWeights | None:
+        """A layer's X or J, without arranging the other weights."""
+        name, stages = self.model.architecture.interconnection, len(self.stages)
+        s, row = (layer % stages, 0) if self.shared else (layer % stages, layer // stages)
+        operator = self.stages[s].X
+        if not name or operator is None:
+            return None
+        source = weights[name][0 if self.shared else s]
+        panels = operator.arrange(source, workspace.panel_buffer(name, s, len(source), operator.stored))
+        return layer_weights(operator, panels)[row]
 
     def _operators(self) -> Operators:
         return [(stage.K, stage.X) for stage in self.stages]

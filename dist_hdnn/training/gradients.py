@@ -43,4 +43,5 @@ class GradientLog:
 def _squares(gradient: torch.Tensor | None) -> torch.Tensor:
     """(sets, numbers) -> sums of squares, (sets,)."""
     assert gradient is not None, "add() comes after backward()"
-    return torch.linalg.vector_norm(gradient, dim=1, dtype=torch.float64) ** 2
+    norms: torch.Tensor = torch.linalg.vector_norm(gradient, dim=1, dtype=torch.float64)
+    return norms**2

@@ -1,5 +1,6 @@
 """What theory promises of real networks up to depth 256, before and after training; and what it does not promise."""
 
+import math
 import warnings
 from typing import Any
 
@@ -10,9 +11,11 @@ from networks import network
 
 import dist_hdnn
 from dist_hdnn.analysis.measure import Measured, layer_matrices, measure, one_interconnection
+from dist_hdnn.analysis.momentum import momentum
 from dist_hdnn.analysis.sensitivity import exact_norms
 from dist_hdnn.analysis.space import Space
 from dist_hdnn.analysis.weights import spectral_bounds
+from dist_hdnn.model.dense import dense
 from dist_hdnn.transport import Transport, run_threads
 
 RING = nx.cycle_graph(4)
@@ -65,6 +68,14 @@ def test_determinants_are_one_and_no_sensitivity_is_below_one(case: str, layers:
     assert found.log_determinants is not None and found.sign is not None
     assert float(found.log_determinants.abs().max()) < 1e-12 and bool((found.sign == 1).all())
     assert float(found.norms.min()) >= 1 - 1e-9
+
+
+PROBED = [(case, 16) for case in DETERMINANT_ONE] + [("hamiltonian, both over links", 256), ("MS1", 256)]
+
+
+@pytest.mark.parametrize(("case", "layers"), PROBED)
+def test_probes_of_networks_stay_below_and_come_close(case: str, layers: int) -> None:
+    found = measured(DETERMINANT_ONE[case], layers)
     probed = measured(DETERMINANT_ONE[case], layers, exact_up_to=0)
     assert not probed.exact and probed.eigenvalues is None
     assert float(probed.norms.min()) >= 1 - 1e-9
@@ -150,3 +161,78 @@ def test_several_workers_measure_the_same(case: str, exact_up_to: int) -> None:
                     assert torch.allclose(other, tensor, rtol=1e-9, atol=1e-12), name
                 if name in ("residuals", "product_residual") and tensor is not None:
                     assert isinstance(other, torch.Tensor) and float(other.max()) < 1e-13
+
+
+@pytest.mark.parametrize("case", DETERMINANT_ONE)
+def test_training_keeps_the_promises(case: str) -> None:
+    """At depth 256, with weights that have moved by a good part of what they were."""
+    net = network(RING, layers=256, step=0.05, **DETERMINANT_ONE[case])
+    generator = torch.Generator().manual_seed(0)
+    y, target = torch.randn(2, 8, net.neurons, generator=generator, dtype=torch.float64)
+    before = torch.cat([parameter.detach().flatten().clone() for parameter in net.parameters()])
+    adam = torch.optim.Adam(net.parameters(), lr=0.1)
+    losses = []
+    for _ in range(15):
+        adam.zero_grad()
+        loss = ((net(y) - target) ** 2).mean()
+        loss.backward()
+        adam.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.7 * losses[0]
+    after = torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+    assert float((after - before).norm()) > 0.2 * float(before.norm())
+    found = measure(net, y[:3], Space(net.ownership), seed=0)
+    assert float(found.norms.min()) >= 1 - 1e-9
+    assert found.log_determinants is not None and float(found.log_determinants.abs().max()) < 1e-11
+    if found.residuals is not None and found.product_residual is not None:
+        assert float(found.residuals.max()) < 1e-12 and float(found.product_residual.max()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [
+        ({"K": "neighbours", "X": "neighbours"}, 1),
+        ({"X": "neighbours", "integrator": "stormer_verlet"}, 2),
+        ({"X": "neighbours", "integrator": "yoshida4"}, 4),
+        ({"architecture": "leapfrog"}, 1),
+        ({"architecture": "MS1"}, 1),
+        ({"architecture": "MS1", "integrator": "stormer_verlet"}, 2),
+        ({"architecture": "MS1", "integrator": "yoshida4"}, 4),
+        ({"architecture": "H1"}, 1),
+        ({"architecture": "antisymmetric", "gamma": 0.2}, 1),
+        ({"architecture": "near_identity"}, 1),
+    ],
+)
+def test_the_drift_of_the_hamiltonian_falls_with_the_order_of_the_integrator(
+    options: dict[str, Any], order: int
+) -> None:
+    """Weights that do not depend on time, a fixed time, the step halved three times."""
+    drifts = []
+    for layers in (32, 64, 128):
+        net = network(RING, layers=layers, step=4.0 / layers, time="shared", initial_scale=0.4, **options)
+        space = Space(net.ownership)
+        y, cotangent = (space.gaussian(5, number, 4) for number in (1, 2))
+        with net.linearize(y) as linear:
+            states = [linear.states(layer) for layer in range(layers + 1)]
+            found = momentum(linear, net.fields(states), cotangent, space)
+        drifts.append(float(found.drift().max()))
+    slopes = [math.log2(a / b) for a, b in zip(drifts, drifts[1:], strict=False)]
+    assert slopes[-1] == pytest.approx(order, abs=0.25 if order < 4 else 0.5), (drifts, slopes)
+
+
+def test_fields_are_those_of_the_differential_equation() -> None:
+    """Against the formula with whole matrices, p and q at the same state."""
+    net = network(RING, layers=3, X="neighbours", step=0.3)
+    y = torch.randn(2, net.neurons, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    states = [y, y + 1, y - 1, 2 * y]
+    found = net.fields(states)
+    p, q = (torch.from_numpy(columns) for columns in net.columns)
+    X = dense(net, "X")[0]
+    for number, state in enumerate(states):
+        layer = min(number, 2)
+        Kp, Kq = dense(net, "Kp")[layer], dense(net, "Kq")[layer]
+        bp, bq = net.bp[layer], net.bq[layer]
+        rate_p = -torch.tanh(state[:, q] @ Kq.T + bq) @ Kq @ X
+        rate_q = torch.tanh(state[:, p] @ Kp.T + bp) @ Kp @ X.T
+        assert torch.allclose(found[number][:, p], rate_p, atol=1e-13)
+        assert torch.allclose(found[number][:, q], rate_q, atol=1e-13)
