@@ -90,4 +90,5 @@ def draw(found: Certificate, plots: Path) -> None:
         title,
     )
     learning = found.momentum
-    plot_momentum(learning.hamiltonian.cpu().numpy(), learning.norms.cpu().numpy(), plots / "momentum.png", title)
+    arrays = learning.hamiltonian.cpu().numpy(), learning.norms.cpu().numpy()
+    plot_momentum(*arrays, figures["momentum"]["weights"], plots / "momentum.png", title)

@@ -153,9 +153,11 @@ def certificate_sections(found: dict[str, Any]) -> Sections:
         ("sensitivity |∂y_N/∂y_0|", f"{about}{norms['smallest'][-1]:.6g} to{about} {norms['largest'][-1]:.6g}".strip()),
         ("upper bound from the weights", _number(norms["upper_bound"][-1])),
         ("singular values of the layers", f"{min(layers[0]):.4g} to {max(layers[1]):.4g}"),
-        ("step size, largest h omega", f"{max(stable['h_omega']):.4g}; {limit}"),
+        ("step size, largest h omega", f"at most {max(stable['h_omega']):.4g} by the weights; {limit}"),
         ("drift of p.f along the layers", f"{learning['largest_drift']:.3g} (weights in time: {learning['weights']})"),
     ]
+    if spectrum["spectral_radius"] is not None:
+        figures.insert(3, ("largest |eigenvalue| of a layer", f"{max(spectrum['spectral_radius']):.10g} (one sample)"))
     for dtype, error in (found["reversibility"] or {}).items():
         text = f"largest error {error['largest']:.3g}, relative {error['relative']:.3g}"
         figures.append((f"y0 from yN in {dtype}", text))

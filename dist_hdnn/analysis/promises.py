@@ -13,7 +13,7 @@ from dist_hdnn.layers.architectures import Architecture
 NORM_SLACK = 1e-9  # what rounding may take from a sensitivity norm of 1, and add to one at its upper bound
 RESIDUAL = 1e-12  # allowed |M J Mᵀ - J| / |M|² in float64
 DETERMINANT = 1e-9  # allowed |log |det M|| of a layer
-WAY_BACK = 1e-12  # allowed |y0' - y0| / |y0| of the inverse in float64, times the largest sensitivity (at least 1)
+WAY_BACK = 1e-12  # allowed relative error of the inverse in float64, times the largest sensitivity (at least 1)
 
 
 @dataclass(frozen=True)

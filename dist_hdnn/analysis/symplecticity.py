@@ -84,9 +84,14 @@ class Invertible(Protocol):
 
 @torch.no_grad()
 def reversibility_error(network: Invertible, y: Tensor, space: Space) -> tuple[Tensor, Tensor]:
-    """y -> yN -> y0: the largest |y0 - y| of a neuron, and |y0 - y| / |y|, each over all samples; the dtype is y's."""
-    difference = (network.inverse(network(y)) - y).double()
+    """y -> yN -> y0': the largest |y0' - y| of a neuron, and the largest |y0' - y| / max(|y|, |yN|) of a sample.
+
+    yN counts, because a sample may start near zero, and rounding is that of the states on the way. The dtype is y's.
+    """
+    last = network(y)
+    difference = (network.inverse(last) - y).double()
     largest = torch.zeros(space.ownership.workers, dtype=torch.float64, device=y.device)
     largest[space.ownership.rank] = difference.abs().amax() if difference.numel() else 0.0
-    errors, lengths = space.norms(difference), space.norms(y.double())
-    return summed(largest, space.ownership).amax(), (errors / lengths.clamp(min=torch.finfo(y.dtype).tiny)).amax()
+    lengths = torch.maximum(space.norms(y.double()), space.norms(last.double()))
+    relative = space.norms(difference) / lengths.clamp(min=torch.finfo(y.dtype).tiny)
+    return summed(largest, space.ownership).amax(), relative.amax()

@@ -111,7 +111,7 @@ def plot_layers(
     third.plot(layers, rates, ".-", color=BLUE, linewidth=1.0, markersize=4, label="bound from the weights")
     if limit is not None:
         third.axhline(limit, color=VERMILION, linewidth=1.2, linestyle="--", label=f"limit of the scheme: {limit:.3g}")
-    third.set(title="Step size", xlabel="layer", ylabel="h ω (step x frequency)")
+    third.set(title="Step size: bounded for sure below the limit", xlabel="layer", ylabel="h ω (step x frequency)")
     third.set_ylim(bottom=0)
     third.legend(fontsize=9, frameon=False)
     for axes in (first, second, third):
@@ -143,19 +143,28 @@ def _eigenvalues(axes: Axes, values: npt.NDArray[np.complex128]) -> None:
 
 
 def plot_momentum(
-    hamiltonian: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], path: str | Path, title: str
+    hamiltonian: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], time: str | int, path: str | Path, title: str
 ) -> Path:
-    """p·f along the layers, sample by sample, and the range of |p|; (layers + 1, samples) each; the path written."""
+    """p·f along the layers, sample by sample, and the range of |p|; (layers + 1, samples) each; the path written.
+
+    time: how weights depend on time; p·f is constant, up to the integrator's error, only where they are "shared".
+    """
     figure = new_figure(9.6, 3.9)
     left, right = figure.subplots(1, 2)
     layers = np.arange(len(hamiltonian))
     scale = np.maximum(np.abs(hamiltonian).max(axis=0), 1e-300)
     left.plot(layers, hamiltonian / scale, color=BLUE, linewidth=1.0, alpha=0.6)
-    left.set(title="Hamiltonian p·f of the loss gradient", xlabel="layer", ylabel="p·f, largest of a sample = 1")
+    words = "conserved: weights are shared in time" if time == "shared" else "weights vary in time"
+    left.set(title=f"Hamiltonian p·f of the loss gradient\n({words})", xlabel="layer")
+    left.set_ylabel("p·f, largest of a sample = 1")
     right.fill_between(layers, norms.min(axis=1), norms.max(axis=1), color=SKY, alpha=0.5, linewidth=0)
-    right.plot(layers, np.median(norms, axis=1), color=BLUE, linewidth=1.6, label="median and range of the samples")
+    right.plot(layers, np.median(norms, axis=1), color=BLUE, linewidth=1.6, label="median")
     right.set_yscale("log")
-    right.set(title="Loss gradient at the states", xlabel="layer", ylabel="|p$_j$| = |∂L/∂y$_j$| of a sample")
+    right.set(
+        title="Loss gradient at the states\n(range of the samples)",
+        xlabel="layer",
+        ylabel="|p$_j$| = |∂L/∂y$_j$| of a sample",
+    )
     right.legend(fontsize=9, frameon=False)
     for axes in (left, right):
         _whole_numbers(axes)

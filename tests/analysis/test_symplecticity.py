@@ -80,6 +80,6 @@ class Turn:
 def test_the_error_of_the_way_back_is_the_largest_of_all_neurons() -> None:
     y = torch.ones(BATCH, NEURONS, dtype=torch.float64)
     largest, relative = reversibility_error(Turn(-1e-3), y, space_of(NEURONS))
-    assert float(largest) == pytest.approx(1e-3) and float(relative) == pytest.approx(1e-3 / NEURONS**0.5)
+    assert float(largest) == pytest.approx(1e-3) and float(relative) == pytest.approx(1e-3 / (2 * NEURONS**0.5))
     largest, relative = reversibility_error(Turn(0.0), y, space_of(NEURONS))
     assert float(largest) == 0 and float(relative) == 0
