@@ -2,7 +2,7 @@
 
 torch and numpy are imported after the command line is read, so `--help` and a misspelt option answer at once. Exit
 codes: 0 done, 2 usage, config, graph or data, 7 disk, 130 interrupted; an exception with an attribute `exit_code`
-chooses its own (4 unusable checkpoint, 6 non-finite numbers).
+chooses its own (4 unusable checkpoint, 6 non-finite numbers, 8 a certificate with a broken promise).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_hdnn import __version__
-from dist_hdnn.config import Config, validate
+from dist_hdnn.config import Config, forget_workers, validate
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
@@ -32,6 +32,7 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   dist-hdnn train [CONFIG] [--key=value ...]     train; makes a run directory with weights, metrics and plots
   dist-hdnn inspect [CONFIG] [--key=value ...]   graph, patterns, bytes per link, memory, warnings; trains nothing
   dist-hdnn evaluate RUN                         accuracy of a trained run
+  dist-hdnn certify RUN                          what theory promises of a trained run, measured
   dist-hdnn doctor                               versions, threads, transports, GPU, write access
   dist-hdnn --version
 
@@ -40,6 +41,16 @@ Options of one command: dist-hdnn train --help. Example: dist-hdnn train configs
 CONFIG_HELP = """\
 CONFIG is a YAML file; --key=value options override it; without CONFIG: the swiss roll on a ring of 8 agents.
 --print_config prints the resulting configuration and stops."""
+
+CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
+CERTIFY_HELP = """\
+usage: dist-hdnn certify RUN [--samples N] [--workers N] [--transport T] [--json]
+
+What theory promises of a trained network, measured in float64 at N points of its test set (default 16), and whether
+each promise is kept. RUN is its run directory, which gets certificate.json and plots/sensitivity.png, layers.png and
+momentum.png. Up to 256 neurons by whole matrices, above by random probes; the figures do not depend on the workers.
+Also --partition.method, --timeout, --device and --train.threads, as for train. Exit code 0 when no promise is broken,
+8 when one is."""
 
 USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
 FLAGS = ("--json", "--print_config", "--help", "-h")
@@ -103,6 +114,7 @@ def _dispatch(given: list[str]) -> int:
         "train": _train,
         "inspect": _inspect,
         "evaluate": _evaluate,
+        "certify": _certify,
         "doctor": _doctor,
     }
     if not given:
@@ -168,12 +180,7 @@ def _evaluate(given: list[str]) -> int:
     positional = _simple("evaluate", given, usage, ("--json",), 1)
     if positional is None:
         return 0
-    directory = Path(positional[0])
-    if not (directory / "config.yaml").is_file():
-        found = (
-            "a directory without config.yaml" if directory.is_dir() else "none" if not directory.exists() else "a file"
-        )
-        raise UsageError(f"evaluate: expected a run directory, got {found}: {directory}; see the folders below runs/")
+    directory = _run_directory("evaluate", positional[0])
     from dist_hdnn import experiment
     from dist_hdnn.tables import result_rows, show
 
@@ -183,6 +190,71 @@ def _evaluate(given: list[str]) -> int:
     else:
         show({str(directory): result_rows(result)})
     return 0
+
+
+def _run_directory(command: str, given: str) -> Path:
+    directory = Path(given)
+    if not (directory / "config.yaml").is_file():
+        found = (
+            "a directory without config.yaml" if directory.is_dir() else "none" if not directory.exists() else "a file"
+        )
+        raise UsageError(f"{command}: expected a run directory, got {found}: {directory}; see the folders below runs/")
+    return directory
+
+
+def _certify(given: list[str]) -> int:
+    if "--help" in given or "-h" in given:
+        print(CERTIFY_HELP)
+        return 0
+    positional, options = _split("certify", given, ("--json",))
+    values = _values("certify", options, ("samples", *CERTIFY_OPTIONS))
+    if len(positional) != 1:
+        raise UsageError(f"certify: expected one run directory, got {' and '.join(positional) or 'none'}")
+    directory = _run_directory("certify", positional[0])
+    samples = _count("certify: --samples", values.pop("samples", "16"))
+    from dist_hdnn import launcher
+    from dist_hdnn.config_file import read_config
+
+    config = read_config(directory / "config.yaml", [f"--{key}={value}" for key, value in values.items()])
+    forget_workers(config, values)
+    validate(config)
+    launcher.prepare_environment(config)
+
+    def run(config: Config, transport: Transport | None) -> None:
+        from dist_hdnn.certification import certify_run, complain
+        from dist_hdnn.tables import certificate_sections, show
+
+        found = certify_run(directory, config, samples, transport)
+        if found is not None:
+            if "--json" in given:
+                _print_json(found)
+            else:
+                show(certificate_sections(found) | {"files": [("pictures", str(directory / "plots"))]})
+            sys.stdout.flush()
+        if transport is not None:
+            transport.barrier()  # nobody ends the others before worker 0 has told all
+        if found is not None:
+            complain(found)
+
+    return launcher.launch(given, config, run, ("-m", "dist_hdnn", "certify"))
+
+
+def _values(command: str, options: list[str], known: tuple[str, ...]) -> dict[str, str]:
+    """--key=value and --key value as a mapping."""
+    values, words = {}, iter(options)
+    for word in words:
+        key, given, value = word.removeprefix("--").partition("=")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise UsageError(f"{command}: unknown option {word}; " + (f"did you mean --{near[0]}?" if near else ""))
+        values[key] = value if given else next(words, "")
+    return values
+
+
+def _count(key: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{key}: expected a whole number >= 1, got {text!r}; such as 16")
+    return int(text)
 
 
 def _doctor(given: list[str]) -> int:

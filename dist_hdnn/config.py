@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -210,6 +210,8 @@ class TrainConfig:
     """decay of K, X and the readout's weights; biases do not decay"""
     smoothness: float = 1e-4
     """weight of the penalty (h/2) sum |K_{j+1} - K_j|^2 + |b_{j+1} - b_j|^2"""
+    log_gradients: bool = False
+    """write the norm of every layer's weight gradient into the metrics, and plot it"""
     threads: int | None = None
     """CPU threads (default: one for small networks, else as PyTorch chooses)"""
 
@@ -260,6 +262,15 @@ class Config:
     """compute what needs no other worker while slices travel"""
     timeout: float = 120.0
     """seconds a worker waits for another before the job ends"""
+
+
+def forget_workers(config: Config, kept: Container[str]) -> None:
+    """Let a run's config be used by other workers than trained it; `kept`: the keys that are given anew."""
+    for key in ("workers", "transport"):
+        if key not in kept:
+            setattr(config, key, None)
+    if "partition.method" not in kept:
+        config.partition = PartitionConfig()
 
 
 def validate(config: Config) -> None:

@@ -24,7 +24,7 @@ from dist_hdnn.data import Dataset
 from dist_hdnn.handshake import shake_hands
 from dist_hdnn.inspection import inspect
 from dist_hdnn.model.readout import LocalReadout, summed
-from dist_hdnn.report import plot_curves, plot_decision, plot_graph, plot_pattern
+from dist_hdnn.report import plot_curves, plot_decision, plot_gradient_norms, plot_graph, plot_pattern
 from dist_hdnn.report.progress import TrainingProgress
 from dist_hdnn.report.run_files import MetricsFiles, versions, write_start, write_summary
 from dist_hdnn.rundir import prepare_run_directory
@@ -60,7 +60,7 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     training, test = (split_tensors(config, data, which) for which in ("train", "test"))
     directory = prepare_run_directory(config) if network.ownership.rank == 0 else None
     one = 1 if config.deterministic else None  # how sums are split over threads changes their bits
-    torch.set_num_threads(one or options.threads or _useful_threads(model, options.batch_size))
+    torch.set_num_threads(one or options.threads or useful_threads(model, options.batch_size))
     started, first_step, over_links = time.perf_counter(), dict[str, int](), np.zeros((0, 2), dtype=np.int64)
     steps = options.epochs * math.ceil(len(data.train_x) / options.batch_size)
     with run_log(directory, config, network.graph, steps) as log:
@@ -143,7 +143,7 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     return result
 
 
-def _useful_threads(model: AgentClassifier, batch_size: int) -> int:
+def useful_threads(model: AgentClassifier, batch_size: int) -> int:
     """One thread for half steps that are over before a second thread has woken up, else PyTorch's choice."""
     multiplications = model.network.matrices()[0].shape[1] * batch_size
     return 1 if multiplications < THREAD_WORK else torch.get_num_threads()
@@ -245,6 +245,9 @@ def _draw(
         network.graph, model.sensors, None, plots / "traffic.png", data.feature_names, link_bytes=over_links[:, 1]
     )
     plot_pattern(network.K_patterns[0], plots / "pattern.png")
+    gradients = [record.gradient_norms for record in history if record.gradient_norms is not None]
+    if gradients:
+        plot_gradient_norms(np.array(gradients), plots / "gradients.png")
     if data.features == 2:
         plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png")
 

@@ -136,6 +136,49 @@ def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def certificate_sections(found: dict[str, Any]) -> Sections:
+    """A certificate as sections."""
+    network, norms, stable = found["network"], found["sensitivity"], found["stability"]
+    about = "" if norms["norms"] == "exact" else " at least"
+    limit = "no limit is known" if stable["limit"] is None else f"limit of the scheme {stable['limit']:.4g}"
+    spectrum, learning = found["spectrum"], found["momentum"]
+    layers = spectrum["smallest_singular_value"], spectrum["largest_singular_value"]
+    rows = [
+        ("architecture", f"{network['architecture']} by {network['integrator']}, order {network['order']}"),
+        ("layer", network["equation"]),
+        ("size", f"{network['agents']} agents, {network['neurons']} neurons, {network['layers']} layers"),
+        ("measured", f"in float64 at {network['samples']} test points, by {found['method']}"),
+    ]
+    figures = [
+        ("sensitivity |∂y_N/∂y_0|", f"{about}{norms['smallest'][-1]:.6g} to{about} {norms['largest'][-1]:.6g}".strip()),
+        ("upper bound from the weights", _number(norms["upper_bound"][-1])),
+        ("singular values of the layers", f"{min(layers[0]):.4g} to {max(layers[1]):.4g}"),
+        ("step size, largest h omega", f"at most {max(stable['h_omega']):.4g} by the weights; {limit}"),
+        ("drift of p.f along the layers", f"{learning['largest_drift']:.3g} (weights in time: {learning['weights']})"),
+    ]
+    if spectrum["spectral_radius"] is not None:
+        figures.insert(3, ("largest |eigenvalue| of a layer", f"{max(spectrum['spectral_radius']):.10g} (one sample)"))
+    for dtype, error in (found["reversibility"] or {}).items():
+        text = f"largest error {error['largest']:.3g}, relative {error['relative']:.3g}"
+        figures.append((f"y0 from yN in {dtype}", text))
+    figures += [(name, why) for name, why in [("determinant", found["determinant"].get("why"))] if why]
+    return {
+        str(found["run"]): rows,
+        "promises": [_promise_row(promise) for promise in found["promises"]],
+        "figures": figures,
+    }
+
+
+def _promise_row(promise: dict[str, Any]) -> tuple[str, str]:
+    sign = ">=" if promise["name"] == "gradients do not vanish" else "<="
+    value, limit = _number(promise["value"]), f"{promise['limit']:.12g}"
+    return promise["name"], f"{promise['verdict']:9}  {value} {sign} {limit}  {promise['text']}"
+
+
+def _number(value: float | None) -> str:
+    return "too large for a number" if value is None else f"{value:.10g}"
+
+
 def size(count: float) -> str:
     """Bytes in words."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dist_hdnn.layers.dynamics import NO_GRADIENTS, TermWeights
+from dist_hdnn.layers.products import BlockWeights, layer_weights
 from dist_hdnn.layers.weights import GradientPanels, Operators, Weights, arranged, flatten, unflatten
 from dist_hdnn.layers.workspace import Model, Workspace, WorkspacePool
 from dist_hdnn.transport import Transport
@@ -108,7 +109,7 @@ class Sweep(nn.Module):
         workspace = self.lease(v, store=False)
         d = workspace.cotangents
         self.pack(v, d)
-        X = self._arranged(weights, workspace)[layer][0].X
+        X = self._coupling(weights, workspace, layer)
         signs = (sign,) if self.parts == 1 else (-sign, sign)
         result = [
             workspace.coupled(part, layer % len(self.stages), d[force.source], X) * signs[part]
@@ -116,6 +117,21 @@ class Sweep(nn.Module):
         ]
         self.pool.give_back(workspace)
         return self.unpack(result)
+
+    @torch.no_grad()
+    def fields(self, states: Sequence[Tensor], weights: Weights) -> list[Tensor]:
+        """The forces on all parts at y_0 .. y_N, (batch, neurons) each: those of the next layer, at y_N of the last."""
+        workspace = self.lease(states[0], store=False)
+        layers, forces = self._arranged(weights, workspace), self.model.architecture.forces
+        found = []
+        for layer in self._told("forward", range(self.layers)):
+            first = {update.part: update for update in reversed(workspace.updates[layer])}
+            for y in states[layer : layer + (2 if layer + 1 == self.layers else 1)]:
+                self.pack(y, workspace.boundaries[layer])
+                rates = [first[part].rate(layers[layer]) * forces[part].sign for part in range(self.parts)]
+                found.append(self.unpack(rates))
+        self.pool.give_back(workspace)
+        return found
 
     def first_non_finite(self) -> int | None:
         """The first layer of the last sweep with gradients whose state is not finite: 0 is the input, None all finite.
@@ -213,6 +229,17 @@ class Sweep(nn.Module):
     def _arranged(self, weights: Weights, workspace: Workspace) -> list[list[TermWeights]]:
         architecture, buffer = self.model.architecture, workspace.panel_buffer
         return arranged(weights, architecture, self._operators(), self.layers, self.shared, buffer)
+
+    def _coupling(self, weights: Weights, workspace: Workspace, layer: int) -> BlockWeights | None:
+        """A layer's X or J, without arranging the other weights."""
+        name, stages = self.model.architecture.interconnection, len(self.stages)
+        s, row = (layer % stages, 0) if self.shared else (layer % stages, layer // stages)
+        operator = self.stages[s].X
+        if not name or operator is None:
+            return None
+        source = weights[name][0 if self.shared else s]
+        panels = operator.arrange(source, workspace.panel_buffer(name, s, len(source), operator.stored))
+        return layer_weights(operator, panels)[row]
 
     def _operators(self) -> Operators:
         return [(stage.K, stage.X) for stage in self.stages]

@@ -63,6 +63,10 @@ class Update:
         else:
             d[self.part].add_(dv, alpha=self.scale)
 
+    def rate(self, weights: Sequence[TermWeights]) -> Tensor:
+        """term(source), (neurons, B), valid until the term is used again."""
+        return self._value(weights)
+
     def _value(self, weights: Sequence[TermWeights]) -> Tensor:
         if self.fresh is not None:
             version, copy = self.fresh

@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     READOUT = 6
     K = 7
     BIAS = 8
+    PROBE = 100  # random vectors of the analysis
 
 
 def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:

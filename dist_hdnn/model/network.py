@@ -141,6 +141,16 @@ class HDNN(nn.Module):
             )
         return self.sweep.inverse(y, self.weights())
 
+    def fields(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """The field f of y' = f(y) at y_0 .. y_N, (batch, neurons) each, without gradients.
+
+        f of the layer that starts at the state; at the last state, of the last layer. All its parts are taken at the
+        same state, where a step of two parts takes one after the other. A plain feed-forward layer has its map.
+        """
+        for state in states:
+            self._check_input(state)
+        return self.sweep.fields(states, self.weights())
+
     def apply_J(self, v: Tensor, transpose: bool = False, layer: int = 0) -> Tensor:
         """J v or Jᵀ v = -J v for states (batch, neurons), without gradients: [[0, -Xᵀ], [X, 0]], or the J of H1.
 
@@ -196,6 +206,11 @@ class HDNN(nn.Module):
     def owned(self) -> IntArray:
         """The agents whose columns this worker's state has, ascending; all of them in one process."""
         return self.ownership.agents
+
+    @property
+    def time(self) -> str | int:
+        """How weights depend on time: "free", "shared", or the number of knots."""
+        return self._course.time
 
     def traffic(self) -> dict[str, int]:
         """What this worker has sent since `reset_traffic`: rounds, messages, bytes, and messages to non-neighbours.

@@ -64,7 +64,7 @@ class Matrix(NamedTuple):
         length = np.repeat(per_agent[self.agents], self.sizes[self.agents])[own.scalar_rows()]
         agents, columns = self.agents.astype(np.uint64), self.columns.astype(np.uint64)
         values = [normal_blocks(seed, PURPOSES[name], j, own, agents, columns) for j in sets]
-        weights: FloatArray = np.stack(values) * (scale / np.sqrt(length))
+        weights: FloatArray = np.asarray(np.stack(values) * (scale / np.sqrt(length)))
         return weights
 
     def identity(self) -> FloatArray:

@@ -30,7 +30,7 @@ class TimeCourse(nn.Module):
                 f"network.time: expected free, shared, or a number of knots from 2 to the {layers} layers, got {time}. "
                 "Choose one of these."
             )
-        self.free, self.layers, self.stages = time == "free", layers, stages
+        self.time, self.free, self.layers, self.stages = time, time == "free", layers, stages
         self.knots = layers if time == "free" else 1 if time == "shared" else int(time)
         place = torch.arange(layers, dtype=torch.float64) * ((self.knots - 1) / max(layers - 1, 1))
         lower = place.floor().long().clamp(max=max(self.knots - 2, 0))

@@ -1,11 +1,13 @@
-"""Curves of a training run: loss and accuracy over the epochs."""
+"""Curves of a training run: loss, accuracy and gradient norms over the epochs."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
 from dist_hdnn.report.figures import BLUE, INK, VERMILION, new_figure, quiet, save
@@ -76,3 +78,29 @@ def _loss_scale(axes: Axes, values: list[float]) -> None:
         axes.set_yscale("log")
         if max(positive) < 3 * min(positive):  # less than half a decade: the decades alone would leave no tick
             axes.set_ylim(min(positive) / 2, max(positive) * 2)
+
+
+def plot_gradient_norms(norms: npt.NDArray[np.float64], path: str | Path) -> Path:
+    """Norm of every layer's weight gradient over training as colours: norms (epochs, layers); the path written."""
+    figure = new_figure(7.2, 4.2)
+    axes = figure.subplots()
+    positive = norms[np.isfinite(norms) & (norms > 0)]
+    low, high = (float(positive.min()), float(positive.max())) if len(positive) else (0.1, 1.0)
+    scale = LogNorm(low, max(high, 1.001 * low))
+    epochs, layers = norms.shape
+    image = axes.imshow(
+        np.ma.masked_less_equal(norms.T, 0),
+        norm=scale,
+        cmap="viridis",
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest",
+        extent=(0.5, epochs + 0.5, 0.5, layers + 0.5),
+    )
+    bar = figure.colorbar(image, ax=axes, aspect=28)
+    bar.set_label("|∂L/∂(K, b)| of a layer, r.m.s. over the epoch's steps", fontsize=9)
+    axes.set(title="Gradient norms over training", xlabel="epoch", ylabel="layer")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    quiet(axes, grid=False)
+    return save(figure, path)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dist_hdnn.data.batches import batch_order
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.gradients import GradientLog
 from dist_hdnn.training.metrics import evaluate
 
 BETAS = (0.9, 0.95)  # a memory of 20 steps for the squares; with 1000 a first large gradient stalls weights for epochs
@@ -30,7 +31,10 @@ class NonFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of metrics; accuracies are shares between 0 and 1, seconds is wall time of training alone."""
+    """One line of metrics; accuracies are shares between 0 and 1, seconds is wall time of training alone.
+
+    gradient_norms: of every layer's weights, see `gradients`; None unless asked for.
+    """
 
     epoch: int
     step: int
@@ -41,6 +45,7 @@ class Epoch:
     worst_agent_accuracy: float | None
     learning_rate: float
     seconds: float
+    gradient_norms: list[float] | None = None
 
 
 def train(
@@ -55,6 +60,7 @@ def train(
     schedule: Literal["cosine", "constant"] = "cosine",
     weight_decay: float = 0.0,
     smoothness: float = 0.0,
+    log_gradients: bool = False,
     seed: int = 0,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda record: None,
@@ -70,6 +76,7 @@ def train(
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     adam = kinds[optimizer](_groups(model, weight_decay), lr=learning_rate, betas=BETAS)
     rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: _rate(schedule, step, epochs * batches))
+    gradients = GradientLog(model.network) if log_gradients else None
     history, step = [], 0
     for epoch in range(1, epochs + 1):
         started, total = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=x.device)
@@ -86,6 +93,8 @@ def train(
             if not math.isfinite(value):
                 raise NonFiniteError(_non_finite(model, epoch, step, value))
             objective.backward()  # type: ignore[no-untyped-call]
+            if gradients is not None:
+                gradients.add()
             adam.step()
             rate.step()
             total = total + loss.detach().double() * len(batch)
@@ -102,6 +111,7 @@ def train(
             worst_agent_accuracy=on_test.worst_agent,
             learning_rate=adam.param_groups[0]["lr"],
             seconds=seconds,
+            gradient_norms=None if gradients is None else gradients.take(),
         )
         history.append(record)
         on_epoch(record)

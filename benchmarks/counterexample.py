@@ -1,0 +1,81 @@
+"""Are gradients bounded when the state turns slowly? No: y' = eps J tanh(y), the counterexample of the paper.
+
+    python benchmarks/counterexample.py
+
+Two neurons, K = 1, b = 0, symplectic Euler, with the time, step and start of arXiv:2105.13205, appendix III (T = 200,
+h = 0.05, |y0| = 1). Orbits of different size turn at different speed, so the entries of ∂y(T)/∂y(T-t) grow like eps t,
+however small eps is; the determinant stays 1. Draws docs/pictures/counterexample.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import torch
+from torch import Tensor
+
+import dist_hdnn
+from dist_hdnn.analysis.measure import layer_matrices
+from dist_hdnn.analysis.space import Space
+from dist_hdnn.report.counterexample_plot import plot_counterexample
+
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "counterexample.png"
+SEED = 2020  # of the published start
+
+
+def slow_oscillator(eps: float, layers: int, step: float) -> dist_hdnn.HDNN:
+    """y' = eps J tanh(y) on one agent of two neurons: p' = -eps tanh q, q' = eps tanh p."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = dist_hdnn.HDNN(nx.empty_graph(1), width=2, layers=layers, step=eps * step, dtype=torch.float64)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.fill_(1.0 if name.startswith("K") else 0.0)
+    return net
+
+
+def sensitivities(net: dist_hdnn.HDNN, y0: Tensor) -> Tensor:
+    """∂y_N/∂y_{N-j} for j = 1 .. N, (layers, 2, 2)."""
+    product, found = torch.eye(2, dtype=torch.float64), []
+    for M in reversed(layer_matrices(net, y0, Space(net.ownership))[:, 0].unbind()):
+        product = product @ M
+        found.append(product)
+    return torch.stack(found)
+
+
+def published_start() -> Tensor:
+    """(1, 2), of length 1."""
+    y0 = np.random.RandomState(SEED).rand(2) - 0.5
+    return torch.from_numpy(y0 / np.linalg.norm(y0))[None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--eps", type=float, nargs="+", default=[1.0, 0.3, 0.1])
+    parser.add_argument("--time", type=float, default=200.0, help="T (default 200)")
+    parser.add_argument("--step", type=float, default=0.05, help="h (default 0.05)")
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    given = parser.parse_args()
+    layers, y0 = round(given.time / given.step), published_start()
+    found, orbit = {}, None
+    print(f"T = {given.time:g}, h = {given.step:g}, {layers} layers, y0 = {y0[0].tolist()}")
+    for eps in given.eps:
+        net = slow_oscillator(eps, layers, given.step)
+        found[eps] = sensitivities(net, y0).numpy()
+        orbit = net.states(y0)[:, 0].numpy() if orbit is None else orbit
+        norms = np.linalg.norm(found[eps], 2, axis=(1, 2))
+        determinant = np.abs(np.linalg.det(found[eps]) - 1).max()
+        print(
+            f"eps = {eps:<5g} |∂y(T)/∂y(0)| = {norms[-1]:8.3f}, smallest over t {norms.min():.12f}, "
+            f"largest entry {np.abs(found[eps]).max():8.3f}, determinant 1 to {determinant:.1e}"
+        )
+    plot_counterexample(found, orbit, given.step, given.picture)
+    print(f"picture {given.picture}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Do gradients reach the first layers? 64 layers on the paper's ring of 8, Hamiltonian against plain networks.
+
+    python benchmarks/gradients.py --epochs 10 --json gradients.json
+
+Draws docs/pictures/gradients.png: norms of the sensitivities ∂y_N/∂y_{N-j} over the depth j, at points of the test
+set, before and after training on the swiss roll. Every network starts from its usual weights: hamiltonian and MS1 from
+ours, resnet and mlp from the scale 1/sqrt(3 n) of torch.nn.Linear.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dist_hdnn import assembly
+from dist_hdnn.analysis.measure import measure
+from dist_hdnn.analysis.space import Space
+from dist_hdnn.config_file import read_config
+from dist_hdnn.experiment import split_tensors
+from dist_hdnn.report.certificate_plots import plot_norms_over_depth
+from dist_hdnn.report.run_files import versions
+from dist_hdnn.training.loop import train
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURE = ROOT / "docs" / "pictures" / "gradients.png"
+LAYERS, STEP, POINTS = 64, 0.125, 16
+LINEAR = f"--network.initial_scale={1 / math.sqrt(3):.4f}"
+NETWORKS = {
+    "hamiltonian (H2)": ["--network.architecture=hamiltonian"],
+    "MS1": ["--network.architecture=MS1"],
+    "resnet": ["--network.architecture=resnet", LINEAR],
+    "mlp": ["--network.architecture=mlp", LINEAR],
+}
+
+
+def measured(options: list[str], epochs: int) -> dict[str, Any]:
+    """Norms over depth, (layers, points), before and after training, with the accuracy and the CPU time it took."""
+    started = time.process_time()
+    size = [f"--network.layers={LAYERS}", f"--network.step={STEP}", "--dtype=float64"]
+    config = read_config(ROOT / "configs" / "swiss_roll_ring8.yaml", [*size, f"--train.epochs={epochs}", *options])
+    data = assembly.build_dataset(config.data)
+    model = assembly.build_classifier(config, data)
+    training, test = (split_tensors(config, data, which) for which in ("train", "test"))
+    chosen = test[0][torch.from_numpy(np.linspace(0, len(test[0]) - 1, POINTS).astype(int))]
+
+    def norms() -> list[list[float]]:
+        with torch.no_grad():
+            y = model.lift(chosen)
+        return measure(model.network, y, Space(model.network.ownership), config.seed).norms.tolist()
+
+    found: dict[str, Any] = {"before": norms()}
+    recipe = {key: value for key, value in vars(config.train).items() if key != "threads"}
+    history = train(model, training, test, seed=config.seed, **recipe)
+    found |= {"after": norms(), "test_accuracy": history[-1].test_accuracy}
+    return found | {"cpu_seconds": time.process_time() - started}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of training (default 10)")
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    parser.add_argument("--json", type=Path, help="also write every norm here")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{' '.join(sys.argv)}   torch {versions()['torch']}, {os.cpu_count()} cores, {LAYERS} layers")
+    print(f"{'network':18} {'when':7} {'smallest':>10} {'largest':>10}   |∂y_N/∂y_0| over {POINTS} test points")
+    results = {}
+    for name, options in NETWORKS.items():
+        found = results[name] = measured(options, given.epochs)
+        for when in ("before", "after"):
+            last = found[when][-1]
+            text = f"  test accuracy {100 * found['test_accuracy']:.2f} %" if when == "after" else ""
+            print(f"{name:18} {when:7} {min(last):10.3g} {max(last):10.3g}{text}", flush=True)
+    if given.json:
+        given.json.write_text(json.dumps({"versions": versions(), "networks": results}, indent=2))
+    curves = {when: {name: _range(found[when]) for name, found in results.items()} for when in ("before", "after")}
+    plot_norms_over_depth(curves, given.picture, f"{LAYERS} layers on a ring of 8 agents, {POINTS} test points")
+    print(f"picture {given.picture}")
+
+
+def _range(norms: list[list[float]]) -> np.ndarray:
+    """Smallest and largest over the points, (2, layers)."""
+    values = np.array(norms)
+    return np.stack([values.min(axis=1), values.max(axis=1)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Upper bounds that follow from the weights alone: on sensitivities, and on step sizes that keep oscillations stable.
+
+A layer is a list of updates part := part + c h F(source). An update from one half to the other has the Jacobian
+[[1, c h F'], [0, 1]], whose norm is at most (a + sqrt(a² + 4)) / 2, a = |c| h |F'|; an update of the whole state has
+1 + h |F'|, or |F'| where it replaces the state. A product of such factors bounds ∂y_N/∂y_{N-j}: the discrete form of
+the paper's exponential of time times |J| |K|² (arXiv:2105.13205), which it never exceeds, since (a + sqrt(a² + 4)) / 2
+and 1 + a are both at most exp(a).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from dist_hdnn.layers.activations import Activation
+from dist_hdnn.layers.architectures import Architecture, Force
+from dist_hdnn.layers.integrators import Integrator
+
+REACH, SPACING = 30.0, 1e-3  # of the grid that σ' is searched on
+MARGIN = 1.0 + 1e-6  # for what the grid misses between its points
+
+
+def largest_slope(sigma: Activation) -> float:
+    """sup |σ'|, from a grid over [-30, 30] that contains 0: exactly 1 for tanh, arctan and sin."""
+    points = torch.arange(-REACH / SPACING, REACH / SPACING + 1, dtype=torch.float64) * SPACING
+    points.requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(sigma.function(points).sum(), points)
+    largest = float(slope.abs().max())
+    return 1.0 if math.isclose(largest, 1.0, rel_tol=1e-9) else largest * MARGIN
+
+
+def force_constant(force: Force, norms: Mapping[str, float], slope: float, h: float, gamma: float) -> float:
+    """Upper bound of |F'| for one force; norms: upper bounds of |K| by the name of the weights, of |X| and of |J|."""
+    K = norms.get(force.K, 0.0)
+    constant = {
+        "gradient": slope * K**2,
+        "activated": slope * K,
+        "activated_transposed": slope * K,
+        "activated_skew": slope * math.hypot(K, gamma),  # a skew matrix is normal
+        "near_identity": K + slope * (1.0 + h * K),
+        "drift": 1.0,
+    }[force.kind]
+    coupling = norms[force.interconnection.rstrip("ᵀ")] if force.interconnection else 1.0
+    return constant * coupling
+
+
+def layer_bound(architecture: Architecture, constants: list[float], h: float) -> float:
+    """Upper bound of |∂y⁺/∂y|₂ of a layer from the constants of its forces, one for each part."""
+    integrator = architecture.integrator
+    if len(constants) == 1:
+        return constants[0] if integrator.replaces else 1.0 + h * constants[0]
+    shears = (abs(c) * h * constants[part] for part, c in integrator.steps)
+    return math.prod((a + math.sqrt(a * a + 4.0)) / 2.0 for a in shears)
+
+
+def sensitivity_bounds(layers: list[float]) -> list[float]:
+    """Upper bounds of |∂y_N/∂y_{N-j}| for j = 1 .. N from those of the layers, first to last; inf where too large."""
+    bounds, product = [], 1.0
+    for layer in reversed(layers):
+        product *= layer
+        bounds.append(product)
+    return bounds
+
+
+def stability_limit(integrator: Integrator) -> float:
+    """The largest h ω at which every oscillator p' = -ω q, q' = ω p stays bounded under the frozen step; 0 for Euler.
+
+    2 for semi_implicit and stormer_verlet. For two parts the step is a product of shears, stable where |trace| <= 2.
+    """
+    if integrator.parts == 1:
+        return 0.0
+
+    def stable(a: float) -> bool:
+        step = torch.eye(2, dtype=torch.float64)
+        for part, c in integrator.steps:
+            shear = torch.eye(2, dtype=torch.float64)
+            shear[part, 1 - part] = c * a * (-1.0 if part == 0 else 1.0)
+            step = shear @ step
+        return abs(float(step.trace())) <= 2.0 + 1e-12
+
+    return _last_true(stable, 0.01, 10.0)
+
+
+def _last_true(condition: Callable[[float], bool], step: float, end: float) -> float:
+    """Where `condition`, true near 0, first becomes false: a scan, then bisection."""
+    low = 0.0
+    while low + step <= end and condition(low + step):
+        low += step
+    high = low + step
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if condition(middle) else (low, middle)
+    return low
+
+
+def stability(architecture: Architecture, constants: list[float], h: float, gamma: float) -> tuple[float, float | None]:
+    """(largest h |λ| of a layer, limit): modes λ with frozen weights stay bounded where the first is not larger.
+
+    Two parts: λ² = -ω², ω² <= |F'| |G'| for p' = F(q), q' = G(p), where the slopes of σ are not negative. Forward Euler
+    on a skew field: |1 + h λ| <= 1 for λ = i ω - gamma means h |λ| <= sqrt(2 h gamma), 0 without damping. Of an
+    architecture without a stable field there is no limit.
+    """
+    if len(constants) == 2:
+        return h * math.sqrt(constants[0] * constants[1]), stability_limit(architecture.integrator)
+    force = architecture.forces[0]
+    skew = force.interconnection == "J" or force.kind == "activated_skew"
+    return h * constants[0], math.sqrt(2.0 * h * gamma) if skew else None
+
+
+def matrix_bounds(rows: Tensor, columns: Tensor) -> list[float]:
+    """sqrt(|A|₁ |A|∞) >= |A|₂ of every matrix, from the sums of |A| over its rows and columns, (matrices, n) each."""
+    return (rows.amax(dim=1) * columns.amax(dim=1)).sqrt().tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,196 @@
+"""The certificate of a network: everything measured on a batch of samples, and which promises of theory it keeps.
+
+All workers call `certify` together; every one gets the same figures, which do not depend on their number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dist_hdnn.analysis.bounds import force_constant, largest_slope, layer_bound, sensitivity_bounds, stability
+from dist_hdnn.analysis.measure import EXACT_UP_TO, Measured, measure
+from dist_hdnn.analysis.momentum import Momentum, momentum
+from dist_hdnn.analysis.promises import Promise, promises
+from dist_hdnn.analysis.space import Space
+from dist_hdnn.analysis.symplecticity import reversibility_error
+from dist_hdnn.analysis.weights import spectral_bounds
+from dist_hdnn.model.network import HDNN
+from dist_hdnn.training.classifier import AgentClassifier
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """figures: what was measured, JSON-able. measured, momentum: the same sample by sample, for pictures."""
+
+    figures: dict[str, Any]
+    promises: list[Promise]
+    measured: Measured
+    momentum: Momentum
+
+    @property
+    def broken(self) -> list[Promise]:
+        """The promises that are not kept."""
+        return [promise for promise in self.promises if promise.kept is False]
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures and promises; numbers too large for JSON are null."""
+        listed = [asdict(promise) | {"verdict": promise.verdict} for promise in self.promises]
+        kept = None if any(promise.kept is None for promise in self.promises) else True
+        found: dict[str, Any] = _finite({"kept": False if self.broken else kept, "promises": listed} | self.figures)
+        return found
+
+
+def certify(
+    model: AgentClassifier,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    seed: int = 0,
+    exact_up_to: int = EXACT_UP_TO,
+    run_dtype: torch.dtype = torch.float64,
+) -> Certificate:
+    """Measure a float64 network at samples x (batch, features) with their labels (batch,).
+
+    exact_up_to: neurons up to which whole matrices are used; above, products with random probes keyed by `seed`.
+    run_dtype: in which the network runs otherwise; its way back is measured in this, too.
+    Raises ValueError for a network in another number format.
+    """
+    network = model.network
+    dtype = next(network.parameters()).dtype
+    if dtype != torch.float64:
+        raise ValueError(f"certify: expected a network in float64, got {dtype}; convert it with .double()")
+    space = Space(network.ownership, x.device)
+    with torch.no_grad():
+        y = model.lift(x)
+    measured = measure(network, y, space, seed, exact_up_to)
+    learning = _momentum(model, y, labels, space)
+    way_back = _way_back(network, y, space, run_dtype)
+    bounds, rates, limit = from_weights(network, space, exact_up_to)
+    relative = None if way_back is None else way_back["float64"]["relative"]
+    found = promises(network.architecture, measured, bounds, relative)
+    figures = {
+        "network": _description(network, space, len(x)),
+        "method": "whole matrices" if measured.exact else "random probes",
+        "sensitivity": {
+            "norms": "exact" if measured.exact else "lower bounds",
+            "smallest": measured.norms.amin(dim=1).tolist(),
+            "largest": measured.norms.amax(dim=1).tolist(),
+            "upper_bound": bounds,
+        },
+        "symplecticity": _symplecticity(measured),
+        "determinant": _determinant(network, measured),
+        "reversibility": way_back,
+        "spectrum": _spectrum(measured),
+        "stability": {"h_omega": rates, "limit": limit},
+        "momentum": {
+            "weights": network.time,
+            "gradient_norm": {"smallest": _least(learning.norms), "largest": _most(learning.norms)},
+            "hamiltonian": {"smallest": _least(learning.hamiltonian), "largest": _most(learning.hamiltonian)},
+            "largest_drift": float(learning.drift().max()),
+        },
+    }
+    return Certificate(figures, found, measured, learning)
+
+
+def _description(network: HDNN, space: Space, samples: int) -> dict[str, Any]:
+    architecture = network.architecture
+    return {
+        "architecture": architecture.name,
+        "equation": architecture.equation,
+        "source": architecture.source,
+        "integrator": architecture.integrator.name,
+        "order": architecture.order,
+        "layers": network.layers,
+        "step": network.step,
+        "agents": network.graph.agents,
+        "neurons": space.neurons,
+        "samples": samples,
+    }
+
+
+def _momentum(model: AgentClassifier, y: Tensor, labels: Tensor, space: Space) -> Momentum:
+    """The gradient of every sample's loss along the layers, with the layers' fields."""
+    network = model.network
+    with torch.no_grad(), network.linearize(y) as linear:
+        states = [linear.states(layer) for layer in range(network.layers + 1)]
+        last = states[-1].clone().requires_grad_()
+        with torch.enable_grad():
+            loss = model.readout.loss(model.readout(last), labels).sum()  # a mean over the batch
+            (gradient,) = torch.autograd.grad(loss, last)
+        return momentum(linear, network.fields(states), gradient * len(y), space)
+
+
+def _way_back(network: HDNN, y: Tensor, space: Space, run_dtype: torch.dtype) -> dict[str, dict[str, float]] | None:
+    """Errors of y0 from yN in float64 and in the run's own number format, by its name."""
+    if not network.architecture.invertible:
+        return None
+    found = {}
+    for dtype in dict.fromkeys((torch.float64, run_dtype)):
+        network.to(dtype)
+        largest, relative = reversibility_error(network, y.to(dtype), space)
+        found[str(dtype).removeprefix("torch.")] = {"largest": float(largest), "relative": float(relative)}
+    network.to(torch.float64)  # nothing is lost: the weights come from the narrower format
+    return found
+
+
+def from_weights(network: HDNN, space: Space, exact_up_to: int) -> tuple[list[float], list[float], float | None]:
+    """Upper bounds of the sensitivities, largest h |λ| of every layer and the limit of the scheme."""
+    architecture, h, gamma = network.architecture, network.step, network.sweep.model.gamma
+    slope = largest_slope(network.sweep.sigma)
+    bounds, rates, limit = [], [], None
+    for norms in spectral_bounds(network, space, exact_up_to):
+        constants = [force_constant(force, norms, slope, h, gamma) for force in architecture.forces]
+        bounds.append(layer_bound(architecture, constants, h))
+        rate, limit = stability(architecture, constants, h, gamma)
+        rates.append(rate)
+    return sensitivity_bounds(bounds), rates, limit
+
+
+def _symplecticity(measured: Measured) -> dict[str, Any] | None:
+    if measured.residuals is None:
+        return None
+    whole = measured.product_residual
+    return {
+        "layers": measured.residuals.amax(dim=1).tolist(),
+        "network": None if whole is None else float(whole.max()),
+        "norm": "Frobenius" if measured.exact else "Frobenius, estimated",
+    }
+
+
+def _determinant(network: HDNN, measured: Measured) -> dict[str, Any]:
+    if measured.log_determinants is not None:
+        return {"largest_log": measured.log_determinants.abs().amax(dim=1).tolist()}
+    shears = "; every layer is a product of shears, so it is 1" if network.architecture.volume_preserving else ""
+    return {"largest_log": None, "why": f"not computed for so many neurons{shears}"}
+
+
+def _spectrum(measured: Measured) -> dict[str, Any]:
+    values = measured.eigenvalues
+    return {
+        "largest_singular_value": measured.largest.amax(dim=1).tolist(),
+        "smallest_singular_value": measured.smallest.amin(dim=1).tolist(),
+        "singular_values": "exact" if measured.exact else "seen by probes: the extremes lie outside",
+        "spectral_radius": None if values is None else values.abs().amax(dim=1).tolist(),
+    }
+
+
+def _least(values: Tensor) -> list[float]:
+    return values.amin(dim=1).tolist()  # type: ignore[no-any-return]
+
+
+def _most(values: Tensor) -> list[float]:
+    return values.amax(dim=1).tolist()  # type: ignore[no-any-return]
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

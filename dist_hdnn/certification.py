@@ -1,0 +1,94 @@
+"""`dist-hdnn certify`: the certificate of a run, with its JSON file and its pictures in the run directory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dist_hdnn import assembly
+from dist_hdnn.analysis.certificate import Certificate, certify
+from dist_hdnn.analysis.promises import RESIDUAL
+from dist_hdnn.config import Config
+from dist_hdnn.experiment import FINAL, split_tensors, useful_threads
+from dist_hdnn.handshake import shake_hands
+from dist_hdnn.report.certificate_plots import plot_layers, plot_momentum, plot_sensitivity
+from dist_hdnn.training.checkpoint import load_weights
+from dist_hdnn.transport import Transport
+
+FILE = "certificate.json"
+
+
+class BrokenPromiseError(ArithmeticError):
+    """A network that does not keep what theory promises of it: wrong by more than rounding."""
+
+    exit_code = 8
+
+
+def certify_run(
+    directory: Path, config: Config, samples: int, transport: Transport | None = None
+) -> dict[str, Any] | None:
+    """Measure a trained run in float64 at `samples` points spread evenly over its test set.
+
+    config: that of the run, but for workers and transport. Several workers call it together; worker 0 writes
+    certificate.json and pictures and returns the certificate, the others return None.
+    Raises ValueError, CheckpointError when the weights are unusable, TransportError.
+    """
+    data = assembly.build_dataset(config.data)
+    wide = replace(config, dtype="float64")
+    model = assembly.build_classifier(wide, data, transport)
+    if not model.network.ownership.alone:
+        assert transport is not None, "several workers have a transport"
+        shake_hands(transport, config, model.network, data)
+    load_weights(model, directory / FINAL)
+    points, labels = split_tensors(wide, data, "test")
+    chosen = np.unique(np.linspace(0, len(points) - 1, min(samples, len(points))).round().astype(np.int64))
+    index = torch.from_numpy(chosen).to(points.device)
+    torch.set_num_threads(config.train.threads or useful_threads(model, len(chosen)))
+    found = certify(model, points[index], labels[index], seed=config.seed, run_dtype=getattr(torch, config.dtype))
+    if model.network.ownership.rank:
+        return None
+    result = {"run": str(directory), **found.to_json()}
+    (directory / FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    draw(found, directory / "plots")
+    return result
+
+
+def complain(result: dict[str, Any]) -> None:
+    """Raise BrokenPromiseError, one line, if a promise is broken."""
+    broken = [promise for promise in result["promises"] if promise["kept"] is False]
+    if broken:
+        words = "; ".join(
+            f"{promise['name']}: {promise['text']} is {promise['value']}, limit {promise['limit']:g}"
+            for promise in broken
+        )
+        raise BrokenPromiseError(f"certify: {len(broken)} of {len(result['promises'])} promises BROKEN: {words}")
+
+
+def draw(found: Certificate, plots: Path) -> None:
+    """The pictures of a certificate: sensitivity.png, layers.png, momentum.png."""
+    figures, measured = found.to_json(), found.measured
+    network, norms, stability = figures["network"], figures["sensitivity"], figures["stability"]
+    title = f"{network['architecture']}, {network['neurons']} neurons, {network['samples']} test points"
+    plot_sensitivity(
+        norms["smallest"], norms["largest"], norms["upper_bound"], plots / "sensitivity.png", title, measured.exact
+    )
+    residuals = figures["symplecticity"]
+    spectrum = figures["spectrum"]
+    plot_layers(
+        None if residuals is None else residuals["layers"],
+        RESIDUAL,
+        (spectrum["smallest_singular_value"], spectrum["largest_singular_value"]),
+        stability["h_omega"],
+        stability["limit"],
+        None if measured.eigenvalues is None else measured.eigenvalues.cpu().numpy(),
+        plots / "layers.png",
+        title,
+    )
+    learning = found.momentum
+    arrays = learning.hamiltonian.cpu().numpy(), learning.norms.cpu().numpy()
+    plot_momentum(*arrays, figures["momentum"]["weights"], plots / "momentum.png", title)
