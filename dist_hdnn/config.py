@@ -182,6 +182,9 @@ class TrainConfig:
     """decay of K, X and the readout's weights; biases do not decay"""
     smoothness: float = 1e-4
     """weight of the penalty (h/2) sum |K_{j+1} - K_j|^2 + |b_{j+1} - b_j|^2"""
+    levels: list[int] = field(default_factory=list)
+    """multilevel training: numbers of layers that train in turn over the same time, each from the weights of the one
+    before and a multiple of it, the last network.layers; the epochs are split evenly (default: no levels)"""
     threads: int | None = None
     """CPU threads (default: one for small networks, else as PyTorch chooses)"""
 
