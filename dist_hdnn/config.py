@@ -212,6 +212,9 @@ class TrainConfig:
     """weight of the penalty (h/2) sum |K_{j+1} - K_j|^2 + |b_{j+1} - b_j|^2"""
     log_gradients: bool = False
     """write the norm of every layer's weight gradient into the metrics, and plot it"""
+    levels: list[int] = field(default_factory=list)
+    """multilevel training: numbers of layers that train in turn over the same time, each from the weights of the one
+    before and a multiple of it, the last network.layers; the epochs are split evenly (default: no levels)"""
     threads: int | None = None
     """CPU threads (default: one for small networks, else as PyTorch chooses)"""
 

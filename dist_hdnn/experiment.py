@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.checkpoint import load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Epoch, NonFiniteError, Split
-from dist_hdnn.training.loop import train as train_classifier
 from dist_hdnn.training.metrics import Evaluation
 from dist_hdnn.training.metrics import evaluate as evaluate_classifier
+from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.transport import Transport
 
 __all__ = ["evaluate", "inspect", "train"]
@@ -51,9 +51,11 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     return None. Everything is checked before the run directory is made, and that before the first step. Raises
     ValueError for bad input, NonFiniteError, DisagreementError, TransportError, OSError when the disk fails.
     """
+    options = config.train
+    levels = plan(options.levels, config.network.layers, config.network.step, options.epochs)
     data = assembly.build_dataset(config.data)
     model = assembly.build_classifier(config, data, transport)
-    network, options = model.network, config.train
+    network = model.network
     if not network.ownership.alone:
         assert transport is not None, "several workers have a transport"
         shake_hands(transport, config, network, data)
@@ -62,21 +64,19 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     one = 1 if config.deterministic else None  # how sums are split over threads changes their bits
     torch.set_num_threads(one or options.threads or useful_threads(model, options.batch_size))
     started, first_step, over_links = time.perf_counter(), dict[str, int](), np.zeros((0, 2), dtype=np.int64)
-    steps = options.epochs * math.ceil(len(data.train_x) / options.batch_size)
+    batches = math.ceil(len(data.train_x) / options.batch_size)
+    steps, first = options.epochs * batches, levels[-1].epochs.start * batches + 1  # `first` of the whole depth
     with run_log(directory, config, network.graph, steps) as log:
 
         def on_step(step: int, loss: float) -> None:
             nonlocal over_links
-            if step == 1:
+            if step == first:
                 first_step.update(network.traffic())
                 over_links = network.link_traffic()
             log.step(step, loss)
 
         network.reset_traffic()
-        recipe = {key: value for key, value in asdict(options).items() if key != "threads"}
-        history = train_classifier(
-            model, training, test, seed=config.seed, on_step=on_step, on_epoch=log.epoch, **recipe
-        )
+        history = train_model(config, model, data, training, test, transport, on_step=on_step, on_epoch=log.epoch)
     weights = model.state_dict()
     result = evaluate_classifier(model, *test)
     summary = _summary(model, history, result, first_step)
@@ -88,6 +88,30 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     write_summary(directory, summary | _link_figures(network.graph, over_links) | settings)
     _draw(directory / "plots", config, data, history, result, over_links)
     return directory
+
+
+def train_model(
+    config: Config,
+    model: AgentClassifier,
+    data: Dataset,
+    training: Split,
+    test: Split,
+    transport: Transport | None = None,
+    **callbacks: Any,
+) -> list[Epoch]:
+    """Train the model of a config in place by its recipe, level by level where it has levels; its records.
+
+    callbacks: on_step and on_epoch of `training.loop.train`.
+    """
+    options = config.train
+
+    def build(level: Level) -> AgentClassifier:
+        network = replace(config.network, layers=level.layers, step=level.step)
+        return assembly.build_classifier(replace(config, network=network), data, transport)
+
+    levels = plan(options.levels, config.network.layers, config.network.step, options.epochs)
+    recipe = {key: value for key, value in asdict(options).items() if key not in ("threads", "levels")}
+    return train_levels(levels, model, build, training, test, seed=config.seed, **recipe, **callbacks)
 
 
 @contextmanager
@@ -245,7 +269,8 @@ def _draw(
         network.graph, model.sensors, None, plots / "traffic.png", data.feature_names, link_bytes=over_links[:, 1]
     )
     plot_pattern(network.K_patterns[0], plots / "pattern.png")
-    gradients = [record.gradient_norms for record in history if record.gradient_norms is not None]
+    logged = [record.gradient_norms for record in history if record.gradient_norms is not None]
+    gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # of the whole depth, after all levels
     if gradients:
         plot_gradient_norms(np.array(gradients), plots / "gradients.png")
     if data.features == 2:

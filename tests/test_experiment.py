@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from dist_hdnn import assembly, experiment
 from dist_hdnn.cli import main
 from dist_hdnn.config_file import read_config
-from dist_hdnn.training.loop import train
 from dist_hdnn.training.metrics import evaluate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -130,8 +129,7 @@ def test_ring_of_8_reaches_99_9_percent_and_a_tiny_change_of_the_start_does_not_
             with torch.no_grad():
                 for parameter in model.network.parameters():
                     parameter.mul_(1 + change * torch.randn(parameter.shape, generator=generator))
-            recipe = {key: value for key, value in vars(config.train).items() if key != "threads"}
-            train(model, training, test, seed=config.seed, **recipe)
+            experiment.train_model(config, model, data, training, test)
             accuracies.append(evaluate(model, *test).accuracy)
     finally:
         torch.set_num_threads(threads)

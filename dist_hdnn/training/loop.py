@@ -62,23 +62,27 @@ def train(
     smoothness: float = 0.0,
     log_gradients: bool = False,
     seed: int = 0,
+    part: range | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda record: None,
 ) -> list[Epoch]:
     """Train `model` in place and return one record an epoch.
 
     smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the readout's weights;
-    biases and the initial state do not decay. on_step(step, loss) and on_epoch(record) are called as they happen.
-    Raises NonFiniteError.
+    biases and the initial state do not decay. part: which of the epochs, counted from 0, to run now, with the batches
+    and learning rates that they have in the whole run; None for all. on_step(step, loss) and on_epoch(record) are
+    called as they happen. Raises NonFiniteError.
     """
     x, labels = training
     batches = math.ceil(len(x) / batch_size)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     adam = kinds[optimizer](_groups(model, weight_decay), lr=learning_rate, betas=BETAS)
-    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: _rate(schedule, step, epochs * batches))
     gradients = GradientLog(model.network) if log_gradients else None
-    history, step = [], 0
-    for epoch in range(1, epochs + 1):
+    part = range(epochs) if part is None else part
+    history, before = [], part.start * batches
+    step = before
+    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda done: _rate(schedule, before + done, epochs * batches))
+    for epoch in range(part.start + 1, part.stop + 1):
         started, total = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=x.device)
         for batch in batch_order(len(x), batch_size, seed, epoch):
             index = torch.from_numpy(batch).to(x.device)

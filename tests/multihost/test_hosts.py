@@ -143,7 +143,8 @@ def assert_bytes_on_cables(results: Results, whole_job: np.ndarray) -> None:
             assert handed_over <= wire <= handed_over * (1 + OVERHEAD), f"{a} to {b}"
         else:
             assert exact == 0
-            assert wire <= 4 * handed_over + 512, f"{a} to {b}: {wire} bytes on the cable in {STEPS} steps"
+            idle = 4 * handed_over + 4096  # headers, acknowledgements and repeats of a few small messages
+            assert wire <= idle, f"{a} to {b}: {wire} bytes on the cable in {STEPS} steps"
             assert in_all < COLLECTIVES, f"{a} to {b}: {in_all} bytes on the cable in the whole job"
 
 

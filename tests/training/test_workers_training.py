@@ -9,7 +9,6 @@ import torch
 from dist_hdnn import assembly, experiment
 from dist_hdnn.config import Config
 from dist_hdnn.config_file import read_config
-from dist_hdnn.training.loop import train
 from dist_hdnn.training.metrics import evaluate
 from dist_hdnn.transport import Transport, run_threads
 
@@ -29,8 +28,7 @@ def outcome(config: Config, transport: Transport | None = None) -> dict[str, Any
     data = assembly.build_dataset(config.data)
     model = assembly.build_classifier(config, data, transport)
     training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
-    recipe = {key: value for key, value in vars(config.train).items() if key != "threads"}
-    history = train(model, training, test, seed=config.seed, **recipe)
+    history = experiment.train_model(config, model, data, training, test, transport)
     return {
         "losses": torch.tensor([[record.loss, record.test_accuracy] for record in history], dtype=torch.float64),
         "agents": torch.tensor(evaluate(model, *test).per_agent or [0.0], dtype=torch.float64),
