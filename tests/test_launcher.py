@@ -386,7 +386,7 @@ def memory_maps() -> Iterator[str]:
 def test_mpi_workers_meet_whoever_calls_mpiexec(started_by: str, start: Start) -> None:
     mpiexec = (MPIEXEC, "-n", 3, sys.executable, "-m", "mpi4py", PROGRAM)
     if started_by == "mpiexec":
-        job = start("works", "default", 0, 60, before=mpiexec, **launcher.OPEN_MPI)
+        job = start("works", "default", 0, 60, before=mpiexec, **launcher.OPEN_MPI | launcher.OVERSUBSCRIBED)
     else:
         job = start("works", "mpi", 3, 60)
     assert job.end() == 0, job.errors
