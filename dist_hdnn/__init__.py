@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dist_hdnn.data import Dataset, Sensor, SensorMap, read_dataset
     from dist_hdnn.launcher import connect
     from dist_hdnn.model.network import HDNN
+    from dist_hdnn.model.published import from_published
     from dist_hdnn.model.readout import LocalReadout, SumReadout
     from dist_hdnn.topology import (
         BlockPattern,
@@ -46,6 +47,7 @@ _ELSEWHERE = {
     "SensorMap": "dist_hdnn.data",
     "read_dataset": "dist_hdnn.data",
     "connect": "dist_hdnn.launcher",
+    "from_published": "dist_hdnn.model.published",
 }
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "connect",
     "erdos_renyi",
     "exponential_ring",
+    "from_published",
     "grid",
     "hypercube",
     "path",

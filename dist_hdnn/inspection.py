@@ -1,15 +1,14 @@
 """What a run would do, counted before anything is trained: graph, patterns, rounds, bytes per link, memory, warnings.
 
 Counts are for one agent per worker: the smallest messages and the most of them. A round (gather or scatter-add) sends
-one slice, n_j x batch numbers (n_j of one part of the state), over every directed off-diagonal
-entry (i, j) of a pattern.
+one slice, n_j x batch numbers (n_j of one part of the state), over every directed off-diagonal entry (i, j) of a
+pattern.
 Everything is computed on whole arrays, because a graph may have 100 000 agents.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from dist_hdnn import assembly
 from dist_hdnn.config import Config, PatternConfig
 from dist_hdnn.layers.activations import activation
-from dist_hdnn.layers.architectures import Architecture, architecture
-from dist_hdnn.model.arguments import strict_upper
+from dist_hdnn.layers.architectures import Architecture
+from dist_hdnn.stages import Stage, layers_of_stages, stages_of
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -35,40 +34,6 @@ from dist_hdnn.topology import (
 ITEM_BYTES = {"float32": 4, "float64": 8}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the layers of one graph exchange; layer j uses stage j mod the number of stages.
-
-    K, X: patterns as asked for. stored_K, stored_X: their blocks that have weights (of a skew matrix the upper half).
-    """
-
-    graph: CommunicationGraph
-    architecture: Architecture
-    K: BlockPattern
-    X: BlockPattern
-
-    @property
-    def stored_K(self) -> BlockPattern:
-        return strict_upper(self.K, "K") if self.architecture.skew else self.K
-
-    @property
-    def stored_X(self) -> BlockPattern:
-        return strict_upper(self.X, "X") if self.architecture.interconnection == "J" else self.X
-
-    @property
-    def rounds(self) -> list[tuple[BlockPattern, int]]:
-        """(pattern, forward rounds of one layer) of each pattern that couples agents."""
-        rounds = self.architecture.rounds
-        both = ((self.stored_K, rounds(True, False)), (self.stored_X, rounds(False, True)))
-        return [(pattern, rounds) for pattern, rounds in both if not pattern.is_block_diagonal]
-
-    @property
-    def placement(self) -> str:
-        """Which matrices couple the agents."""
-        coupled = not self.K.is_block_diagonal, not self.X.is_block_diagonal
-        return {(True, False): "K", (False, True): "X", (True, True): "K and X", (False, False): "none"}[coupled]
-
-
 def inspect(config: Config) -> dict[str, Any]:
     """Everything `dist-hdnn inspect` shows, JSON-ready; nothing is trained and no weight is made.
 
@@ -78,7 +43,7 @@ def inspect(config: Config) -> dict[str, Any]:
         warnings.simplefilter("always", UserWarning)
         activation(config.network.activation)
         assembly.build_device(config)
-        stages = _stages(config)
+        stages = stages_of(config)
         graph = stages[0].graph
         widths = assembly.build_widths(config, graph)
         data = assembly.build_dataset(config.data)
@@ -107,24 +72,6 @@ def inspect(config: Config) -> dict[str, Any]:
     lines = [" ".join(str(warning.message).split()) for warning in caught]
     result["warnings"] = list(dict.fromkeys(lines + notes))
     return result
-
-
-def _stages(config: Config) -> list[Stage]:
-    options = config.network
-    found = architecture(options.architecture, options.integrator)
-    if options.X.kind == "identity" and found.interconnection != "J":
-        found = found.with_identity()
-    stages = [
-        Stage(graph, found, *(assembly.build_block_pattern(pattern, graph) for pattern in (options.K, options.X)))
-        for graph in assembly.build_graphs(config)
-    ]
-    first = stages[0].X
-    if options.shared_x and not all(stage.X.contains(first) and first.contains(stage.X) for stage in stages):
-        raise ValueError(
-            "network.shared_x: expected one pattern of X for all layers, got graphs whose patterns differ; set "
-            "network.shared_x=false, or network.X.kind=identity or block_diagonal"
-        )
-    return stages
 
 
 def _stage_summary(stage: Stage) -> dict[str, Any]:
@@ -184,7 +131,7 @@ def _parameters(
     sizes = widths // len(found.parts)
     sets = {"free": network.layers, "shared": 1}.get(str(network.time)) or int(network.time)
     count = {"K": 0, "b": sets * len(found.biases) * int(sizes.sum()), "X": 0, "readout": 0, "initial_state": 0}
-    for stage, uses in zip(stages, _uses(network.layers, len(stages)), strict=True):
+    for stage, uses in zip(stages, layers_of_stages(network.layers, len(stages)), strict=True):
         own = uses if network.time == "free" else sets
         count["K"] += len(found.matrices) * own * _block_numbers(stage.stored_K, sizes, found.skew)
         if _trained(config, found) and not network.shared_x:
@@ -212,11 +159,6 @@ def _block_numbers(pattern: BlockPattern, sizes: NDArray[np.int64], skew: bool =
     rows = pattern.rows()
     below = sizes[rows[rows == pattern.columns]] if skew else np.zeros(0, dtype=np.int64)
     return int(sizes[rows] @ sizes[pattern.columns] - (below * (below + 1) // 2).sum())
-
-
-def _uses(layers: int, stages: int) -> list[int]:
-    """How many of the layers use each stage."""
-    return [len(range(stage, layers, stages)) for stage in range(stages)]
 
 
 def _hops(options: PatternConfig) -> int:
@@ -258,7 +200,7 @@ def _communication(config: Config, stages: list[Stage], widths: NDArray[np.int64
     number_bytes = config.train.batch_size * ITEM_BYTES[config.dtype]
     messages = total = 0
     rounds, links, link_bytes = [], [], []
-    for stage, uses in zip(stages, _uses(layers, len(stages)), strict=True):
+    for stage, uses in zip(stages, layers_of_stages(layers, len(stages)), strict=True):
         rounds.append(sum(count for _, count in stage.rounds))
         for pattern, count in stage.rounds:
             pairs, slices = _off_diagonal(pattern, widths // len(stage.architecture.parts))

@@ -5,6 +5,7 @@ Shapes: (neurons, batch) throughout.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,6 +31,15 @@ class Activation:
             return torch.tanh(u, out=out)
         return out.copy_(self.function(u))
 
+    def integral(self, u: Tensor) -> Tensor:
+        """σ̃(u) with σ̃' = σ, up to a constant. Raises ValueError for a σ whose integral is not known in closed form."""
+        if self.name not in INTEGRALS:
+            raise ValueError(
+                f"energy: expected an activation with a known integral ({', '.join(INTEGRALS)}), got {self.name}. "
+                "Choose one of these."
+            )
+        return INTEGRALS[self.name](u)
+
     def times_slope(self, g: Tensor, u: Tensor | None, z: Tensor, out: Tensor) -> Tensor:
         """w = g ⊙ σ'(u), from z alone for tanh. `out` must not be g or z."""
         if u is None:
@@ -48,6 +58,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": torch.nn.functional.softplus,
     "silu": torch.nn.functional.silu,
     "gelu": torch.nn.functional.gelu,
+}
+
+
+INTEGRALS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": lambda u: u.abs() + torch.nn.functional.softplus(-2 * u.abs()) - math.log(2.0),
+    "sigmoid": torch.nn.functional.softplus,
+    "arctan": lambda u: u * u.atan() - 0.5 * torch.log1p(u * u),
+    "sin": lambda u: 1 - u.cos(),
 }
 
 

@@ -54,7 +54,7 @@ class Architecture:
     """A family of layers. `options`: arguments of the network that this architecture reads besides the common ones.
 
     forces: one for each part. skew: K holds the strictly upper triangle of a skew matrix on its pattern.
-    canonical: the layer preserves J (symplectic). Layers of two parts always have determinant 1.
+    symplectic: M J Mᵀ = J for every layer Jacobian M, with the J of `apply_J`. Two parts always give determinant 1.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Architecture:
     forces: tuple[Force, ...]
     integrators: tuple[str, ...]
     options: frozenset[str] = frozenset()
-    canonical: bool = False
+    symplectic: bool = False
     skew: bool = False
     integrator: Integrator = INTEGRATORS["semi_implicit"]
 
@@ -76,11 +76,6 @@ class Architecture:
     def order(self) -> int:
         """Order of the integrator; 0 for a plain feed-forward layer."""
         return self.integrator.order
-
-    @property
-    def symplectic(self) -> bool:
-        """Whether M J Mᵀ = J for every layer Jacobian M, with the J of `apply_J`."""
-        return self.canonical
 
     @property
     def volume_preserving(self) -> bool:
@@ -135,7 +130,7 @@ HAMILTONIAN = Architecture(
     ),
     TWO_PARTS,
     frozenset({"X", "shared_x"}),
-    canonical=True,
+    symplectic=True,
 )
 ANTISYMMETRIC = Architecture(
     "antisymmetric",
@@ -199,7 +194,7 @@ ARCHITECTURES = {
             "[H], the leapfrog network of second order with symmetric layers",
             (Force("gradient", 1, -1.0, "K", "b"), Force("drift", 0)),
             TWO_PARTS,
-            canonical=True,
+            symplectic=True,
         ),
         Architecture(
             "near_identity",

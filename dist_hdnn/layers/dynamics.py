@@ -114,6 +114,12 @@ class Gradient:
         self._slope(weights.K, memory, "forward")
         return self.products.transposed(weights.K, self.w, "forward")[: len(dx)]
 
+    def energy(self, x: Tensor, weights: TermWeights) -> Tensor:
+        """Σ σ̃(K x + b) over the owned rows, (B,): what this is the gradient of in x."""
+        assert weights.K is not None, "a gradient has K"
+        self.products.affine(weights.K, x, self.u, "forward")
+        return self.sigma.integral(self.u.flat).sum(dim=0)
+
     def _slope(self, K: BlockWeights, memory: Memory, phase: str) -> Columns:
         columns = self.products.product(K, self.columns, self.g, phase)
         u = None if memory.u is None else memory.u.flat
@@ -242,6 +248,10 @@ class Drift:
 
     def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         return dx
+
+    def energy(self, x: Tensor, weights: TermWeights) -> Tensor:
+        """|x|² / 2 over the owned rows, (B,)."""
+        return 0.5 * x[: len(self.scaled)].square().sum(dim=0)
 
 
 def _canonical_memory(like: Tensor, sigma: Activation) -> Memory:

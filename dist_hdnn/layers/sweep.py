@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dist_hdnn.layers.dynamics import NO_GRADIENTS, TermWeights
+from dist_hdnn.layers.dynamics import NO_GRADIENTS, Drift, Gradient, Interconnected, TermWeights
 from dist_hdnn.layers.products import BlockWeights, layer_weights
 from dist_hdnn.layers.weights import GradientPanels, Operators, Weights, arranged, flatten, unflatten
 from dist_hdnn.layers.workspace import Model, Workspace, WorkspacePool
@@ -132,6 +132,24 @@ class Sweep(nn.Module):
                 found.append(self.unpack(rates))
         self.pool.give_back(workspace)
         return found
+
+    @torch.no_grad()
+    def energy(self, y: Tensor, weights: Weights, layer: int) -> Tensor:
+        """The Hamiltonian of one layer's field at states (batch, neurons): this worker's rows of the sum, (batch,)."""
+        workspace = self.lease(y, store=False)
+        self.pack(y, workspace.boundaries[0])
+        of_layer = self._arranged(weights, workspace)[layer]
+        total = y.new_zeros(len(y))
+        for update in {update.part: update for update in workspace.updates[layer]}.values():
+            term = update.term.term if isinstance(update.term, Interconnected) else update.term
+            if not isinstance(term, Gradient | Drift):
+                raise ValueError(
+                    f"energy: expected an architecture whose field is a gradient times J, got "
+                    f"{self.model.architecture.name}. Choose hamiltonian, MS3, H1 or leapfrog."
+                )
+            total += term.energy(update.x, of_layer[update.part])
+        self.pool.give_back(workspace)
+        return total
 
     def first_non_finite(self) -> int | None:
         """The first layer of the last sweep with gradients whose state is not finite: 0 is the input, None all finite.

@@ -165,6 +165,15 @@ class HDNN(nn.Module):
         with torch.no_grad():
             return Linearization(self.sweep, y, self.weights())
 
+    def energy(self, y: Tensor, layer: int = 0) -> Tensor:
+        """H(y) = Σ σ̃(K y + b), σ̃' = σ, of a layer's field y' = J ∇H: (batch,), without gradients.
+
+        On several workers each returns the sum over its own rows; H is the sum over the workers. Of leapfrog,
+        |p|² / 2 + Σ σ̃(K q + b). Collective. Raises ValueError for an architecture that has no H.
+        """
+        self._check_input(y)
+        return self.sweep.energy(y, self.weights(), layer)
+
     def smoothness(self) -> Tensor:
         """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `regularization`."""
         union = [getattr(self, f"union{s}") for s in range(len(self.graphs))] if len(self.graphs) > 1 else None

@@ -105,3 +105,40 @@ def test_apply_j_is_the_skew_matrix_of_the_field(transpose: bool) -> None:
             matrix[p[:, None], q], matrix[q[:, None], p] = -block.T, block
         matrix = -matrix if transpose else matrix
         torch.testing.assert_close(net.apply_J(v, transpose), v @ matrix.T, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "arctan", "sin"])
+def test_the_field_is_j_times_the_gradient_of_the_energy(activation: str) -> None:
+    for options in FAMILY:
+        net = network(quiet_graph("path"), width=4, layers=3, activation=activation, **options)
+        y = torch.randn(1, net.neurons, dtype=torch.float64)
+        if options["architecture"] not in ("hamiltonian", "MS3", "H1", "leapfrog"):
+            with pytest.raises(ValueError, match=f"energy: expected .*got {options['architecture']}"):
+                net.energy(y)
+            continue
+        shifts = 1e-5 * torch.eye(net.neurons, dtype=torch.float64)
+        gradient = (net.energy(y + shifts, 1) - net.energy(y - shifts, 1)) / 2e-5
+        twin = DenseTwin(net)
+        layer = {name: w[1 % len(w)] for name, w in twin.weights.items()}
+        forces = twin.forces(layer, twin.sigma, twin.step, twin.gamma)
+        parts = [y[:, columns] for columns in twin.columns]
+        field = torch.empty_like(y)
+        for part, (columns, force) in enumerate(zip(twin.columns, forces, strict=True)):
+            field[:, columns] = force(parts[1 - part] if len(parts) == 2 else parts[0]).detach()
+        torch.testing.assert_close(net.apply_J(gradient[None]), field, rtol=0, atol=1e-8)
+
+
+def test_energy_is_the_sum_over_workers_and_names_an_activation_without_integral() -> None:
+    graph = quiet_graph("ring")
+    y = torch.randn(3, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    whole = network(graph, layers=2)
+    state = whole.state_dict()
+
+    def work(transport: Transport) -> torch.Tensor:
+        net = network(graph, layers=2, workers=transport)
+        net.load_state_dict(state)
+        return net.energy(y.view(3, 8, 2)[:, net.owned].reshape(3, -1))
+
+    torch.testing.assert_close(sum(run_threads(3, work, timeout=60)), whole.energy(y), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="expected an activation with a known integral .*got gelu"):
+        network(graph, layers=2, activation="gelu").energy(y)

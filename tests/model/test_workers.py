@@ -120,6 +120,18 @@ def test_parity_of_every_architecture_with_one_process(options: dict[str, Any], 
     assert largest_difference(quiet_graph("random"), workers, random_owners(17, workers), **options) <= 1e-12
 
 
+@pytest.mark.parametrize("options", [o for o in FAMILY if o.get("integrator") != "semi_implicit"], ids=str)
+def test_a_state_that_layers_of_other_graphs_read_keeps_the_ghosts_of_all(options: dict[str, Any]) -> None:
+    """The last kick of a layer and the first of the next read the same q, over the links of different graphs."""
+    graphs = [nx.cycle_graph(8), nx.path_graph(8), nx.star_graph(7)]
+    if options["architecture"] == "hamiltonian":
+        options = options | {"shared_x": False}
+    elif options.get("X") == "neighbours":
+        graphs = [nx.cycle_graph(8)] * 2  # one J for all layers needs one pattern
+    options = {"width": uneven_widths(8), "layers": 5, "step": 0.2, "activation": "sigmoid", **options}
+    assert largest_difference(graphs, 3, random_owners(8, 3), **options) <= 1e-12
+
+
 @pytest.mark.parametrize("time", ["shared", 3])
 @pytest.mark.parametrize("options", [{"architecture": "hamiltonian"}, {"architecture": "MS2"}], ids=str)
 def test_parity_of_weights_that_layers_share(options: dict[str, Any], time: str | int) -> None:
