@@ -1,6 +1,6 @@
 """Do gradients reach the first layers? 64 layers on the paper's ring of 8, Hamiltonian against plain networks.
 
-    python benchmarks/gradients.py --epochs 10 --json gradients.json
+    python benchmarks/gradients.py --epochs 20 --json gradients.json
 
 Draws docs/pictures/gradients.png: norms of the sensitivities ∂y_N/∂y_{N-j} over the depth j, at points of the test
 set, before and after training on the swiss roll. Every network starts from its usual weights: hamiltonian and MS1 from
@@ -66,7 +66,7 @@ def measured(options: list[str], epochs: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of training (default 10)")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of training (default 20)")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     parser.add_argument("--json", type=Path, help="also write every norm here")
     given = parser.parse_args()
@@ -82,7 +82,10 @@ def main() -> None:
             print(f"{name:18} {when:7} {min(last):10.3g} {max(last):10.3g}{text}", flush=True)
     if given.json:
         given.json.write_text(json.dumps({"versions": versions(), "networks": results}, indent=2))
-    curves = {when: {name: _range(found[when]) for name, found in results.items()} for when in ("before", "after")}
+    headings = {"before": "before training", "after": f"after {given.epochs} epochs"}
+    curves = {
+        heading: {name: _range(found[when]) for name, found in results.items()} for when, heading in headings.items()
+    }
     plot_norms_over_depth(curves, given.picture, f"{LAYERS} layers on a ring of 8 agents, {POINTS} test points")
     print(f"picture {given.picture}")
 

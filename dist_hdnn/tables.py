@@ -139,7 +139,7 @@ def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
 def certificate_sections(found: dict[str, Any]) -> Sections:
     """A certificate as sections."""
     network, norms, stable = found["network"], found["sensitivity"], found["stability"]
-    about = "" if norms["norms"] == "exact" else " at least"
+    about = "" if norms["norms"] == "exact" else "at least "
     limit = "no limit is known" if stable["limit"] is None else f"limit of the scheme {stable['limit']:.4g}"
     spectrum, learning = found["spectrum"], found["momentum"]
     layers = spectrum["smallest_singular_value"], spectrum["largest_singular_value"]
@@ -150,7 +150,7 @@ def certificate_sections(found: dict[str, Any]) -> Sections:
         ("measured", f"in float64 at {network['samples']} test points, by {found['method']}"),
     ]
     figures = [
-        ("sensitivity |∂y_N/∂y_0|", f"{about}{norms['smallest'][-1]:.6g} to{about} {norms['largest'][-1]:.6g}".strip()),
+        ("sensitivity |∂y_N/∂y_0|", f"{about}{norms['smallest'][-1]:.6g} to {about}{norms['largest'][-1]:.6g}"),
         ("upper bound from the weights", _number(norms["upper_bound"][-1])),
         ("singular values of the layers", f"{min(layers[0]):.4g} to {max(layers[1]):.4g}"),
         ("step size, largest h omega", f"at most {max(stable['h_omega']):.4g} by the weights; {limit}"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -66,6 +67,7 @@ def sensitivity_bounds(layers: list[float]) -> list[float]:
     return bounds
 
 
+@lru_cache
 def stability_limit(integrator: Integrator) -> float:
     """The largest h ω at which every oscillator p' = -ω q, q' = ω p stays bounded under the frozen step; 0 for Euler.
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from dist_hdnn.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
 
 Numbers = Sequence[float]
-SMALLEST = 1e-300  # what a logarithmic axis can show
+SMALLEST, LOWEST = 1e-300, 1e-20  # what a logarithmic axis can show, and what ours shows
 LINES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
 
@@ -54,7 +54,8 @@ def plot_norms_over_depth(
 ) -> Path:
     """|∂y_N/∂y_{N-j}| of several networks over j = 1 .. N, in panels with one logarithmic axis; the path written.
 
-    panels: title such as "before training" -> name of a network -> (2, N), smallest and largest of the samples.
+    panels: title such as "before training" -> name of a network -> (2, N), smallest and largest of the samples. Curves
+    that fall below 1e-20 leave the picture.
     """
     figure = new_figure(4.9 * len(panels) + 0.6, 4.8)
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -66,6 +67,7 @@ def plot_norms_over_depth(
             axes.plot(depth, np.sqrt(shown[0] * shown[1]), color=colour, linestyle=style, linewidth=1.8, label=name)
         axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
         axes.set_yscale("log")
+        axes.set_ylim(bottom=max(LOWEST, axes.get_ylim()[0]))
         axes.set_title(heading, fontsize=10, color=INK)
         axes.set_xlabel("layers back from the output, j")
         _whole_numbers(axes)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from dist_hdnn.data import Sensor, SensorMap, default_sensors, from_arrays, swiss_roll
-from dist_hdnn.report import plot_curves, plot_decision, plot_graph, plot_pattern
+from dist_hdnn.report import plot_curves, plot_decision, plot_gradient_norms, plot_graph, plot_pattern
+from dist_hdnn.report.certificate_plots import plot_layers, plot_momentum, plot_norms_over_depth, plot_sensitivity
+from dist_hdnn.report.counterexample_plot import plot_counterexample
 from dist_hdnn.report.layout import drawing_positions
 from dist_hdnn.topology.graphs import CommunicationGraph
 from dist_hdnn.topology.patterns import block_diagonal, dense, neighbours
@@ -182,3 +184,45 @@ def test_decision_regions_refuse_other_data_and_other_answers(tmp_path):
 
 def test_pyplot_is_never_used():
     assert "matplotlib.pyplot" not in sys.modules or sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("layers", [1, 40])
+def test_sensitivities_are_drawn(tmp_path, layers, exact):
+    smallest, bound = np.linspace(0.9, 3, layers), [None if j > 20 else 10.0**j for j in range(layers)]
+    check_picture(plot_sensitivity(smallest, 5 * smallest, bound, tmp_path / "norms.png", "a network", exact))
+
+
+def test_norms_that_collapse_are_drawn_beside_those_that_do_not(tmp_path):
+    depth = np.arange(1, 65)
+    curves = {"flat": np.stack([np.ones(64), 2.0 * np.ones(64)]), "falling": 1e-8 ** np.stack([depth + 1.0, depth])}
+    check_picture(plot_norms_over_depth({"before": curves, "after": curves}, tmp_path / "story.png", "64 layers"))
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_layers_are_drawn_with_and_without_J_and_eigenvalues(tmp_path, small):
+    residuals = [1e-16, 0.0, 3e-15] if small else None
+    eigenvalues = np.exp(1j * np.linspace(0, 3, 12)).reshape(3, 4) if small else None
+    limit = 2.0 if small else None
+    singular = ([0.5, 0.4, 0.5], [2.0, 2.5, 2.0])
+    path = tmp_path / "layers.png"
+    check_picture(plot_layers(residuals, 1e-12, singular, [0.5, 1.0, 3.0], limit, eigenvalues, path, "a network"))
+
+
+@pytest.mark.parametrize("time", ["free", "shared", 4])
+def test_momenta_are_drawn(tmp_path, time):
+    hamiltonian = np.random.default_rng(0).normal(size=(9, 5))
+    check_picture(plot_momentum(hamiltonian, np.abs(hamiltonian) + 0.1, time, tmp_path / "momentum.png", "a network"))
+
+
+def test_gradient_norms_are_drawn(tmp_path):
+    norms = np.abs(np.random.default_rng(0).normal(size=(7, 16)))
+    norms[3, 4], norms[5, 5] = 0.0, np.nan
+    check_picture(plot_gradient_norms(norms, tmp_path / "gradients.png"))
+    check_picture(plot_gradient_norms(np.zeros((1, 1)), tmp_path / "one.png"))
+
+
+def test_the_counterexample_is_drawn(tmp_path):
+    values = np.random.default_rng(0).normal(size=(50, 2, 2))
+    orbit = np.random.default_rng(1).normal(size=(51, 2))
+    check_picture(plot_counterexample({1.0: values, 0.1: values}, orbit, 0.05, tmp_path / "counter.png"))
