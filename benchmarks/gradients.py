@@ -25,10 +25,9 @@ from dist_hdnn import assembly
 from dist_hdnn.analysis.measure import measure
 from dist_hdnn.analysis.space import Space
 from dist_hdnn.config_file import read_config
-from dist_hdnn.experiment import split_tensors
+from dist_hdnn.experiment import split_tensors, train_model
 from dist_hdnn.report.certificate_plots import plot_norms_over_depth
 from dist_hdnn.report.run_files import versions
-from dist_hdnn.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "gradients.png"
@@ -58,8 +57,7 @@ def measured(options: list[str], epochs: int) -> dict[str, Any]:
         return measure(model.network, y, Space(model.network.ownership), config.seed).norms.tolist()
 
     found: dict[str, Any] = {"before": norms()}
-    recipe = {key: value for key, value in vars(config.train).items() if key != "threads"}
-    history = train(model, training, test, seed=config.seed, **recipe)
+    history = train_model(config, model, data, training, test)
     found |= {"after": norms(), "test_accuracy": history[-1].test_accuracy}
     return found | {"cpu_seconds": time.process_time() - started}
 
