@@ -14,6 +14,9 @@ from typing import Literal
 
 from dist_hdnn.layers.architectures import architecture, check_options
 
+PUBLISHED = ("mnist", "fashion_mnist")
+"""Data sets that can be downloaded."""
+
 FAMILY_OPTIONS: dict[str, tuple[str, ...]] = {
     "grid": ("rows", "columns"),
     "torus": ("rows", "columns"),
@@ -144,11 +147,25 @@ class NetworkConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """Random changes of training images."""
+
+    shift: float = 0.0
+    """largest shift, in pixels"""
+    rotate: float = 0.0
+    """largest turn, in degrees"""
+    scale: float = 0.0
+    """largest zoom in or out, as a share of the size"""
+
+
+@dataclass
 class DataConfig:
     """Inputs and labels."""
 
-    name: Literal["swiss_roll", "double_circles", "double_moons", "file"] = "swiss_roll"
-    """data set"""
+    name: Literal["swiss_roll", "double_circles", "double_moons", "digits", "mnist", "fashion_mnist", "idx", "file"] = (
+        "swiss_roll"
+    )
+    """data set; digits ships with scikit-learn, idx: four IDX files of your own in folder"""
     samples: int = 8000
     """points of a generated data set, training and test together"""
     noise: float = 0.0
@@ -162,7 +179,14 @@ class DataConfig:
     file: str | None = None
     """.csv or .npz file of name=file, relative to the current directory"""
     classes: int | None = None
-    """number of classes in file (default: highest label + 1)"""
+    """number of classes in file or idx (default: highest label + 1)"""
+    folder: str | None = None
+    """folder of the four IDX files of mnist, fashion_mnist or idx, plain or gzipped (default: the download cache)"""
+    download: bool = False
+    """fetch mnist or fashion_mnist into ~/.cache/dist_hdnn where folder lacks them, and check their sha256"""
+    standardise: bool = True
+    """shift and scale features of images and files to mean 0 and deviation 1 over the training points"""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass
@@ -177,6 +201,25 @@ class SensorConfig:
     """half of the agent's state that takes the feature"""
     slot: int = 0
     """position in that half"""
+
+
+@dataclass
+class LiftConfig:
+    """From the features to the agents' first state."""
+
+    kind: Literal["sensors", "linear", "conv"] = "sensors"
+    """sensors: one feature into one neuron; linear: every agent learns a map of the features that it sees; conv: after
+    filters of its own on its patch of an image"""
+    rows: int | None = None
+    """rows of the grid of patches over an image (default: those of a grid of agents, else as square as possible)"""
+    columns: int | None = None
+    """columns of the grid of patches"""
+    channels: int = 8
+    """filters of every agent of kind=conv"""
+    kernel: int = 3
+    """side of the filters, odd"""
+    pool: int = 2
+    """side of the squares of filtered pixels whose largest value goes on; 1 for none"""
 
 
 @dataclass
@@ -252,6 +295,7 @@ class Config:
     """who observes which feature (default: the first feature at the first agent, the last at the last)"""
     initial_state: Literal["zero", "learned"] = "zero"
     """state of the neurons that no sensor feeds"""
+    lift: LiftConfig = field(default_factory=LiftConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     workers: int | None = None
@@ -293,6 +337,7 @@ def _complaints(config: Config) -> Iterator[str]:
     for key, pattern in (("network.K", config.network.K), ("network.X", config.network.X)):
         yield from _pattern(key, pattern)
     yield from _sensors(config.sensors)
+    yield from _lift(config)
     if config.deterministic and config.overlap:
         yield "overlap: expected false with deterministic, whose sums keep their order, got true. Switch one off."
 
@@ -329,6 +374,10 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _at_least("train.weight_decay", train.weight_decay, 0)
     yield from _at_least("train.smoothness", train.smoothness, 0)
     yield from _at_least("train.threads", train.threads, 1)
+    for name in ("shift", "rotate", "scale"):
+        yield from _at_least(f"data.augment.{name}", getattr(data.augment, name), 0)
+    if data.augment.scale >= 1:
+        yield f"data.augment.scale: expected a share below 1, got {data.augment.scale:g}; 0.1 zooms by up to 10 %"
 
 
 def _widths(width: int | dict[str, int]) -> Iterator[str]:
@@ -371,6 +420,12 @@ def _words(config: Config) -> Iterator[str]:
         yield f"partition: expected owners with method=given and only there, got {got}; give both or neither"
     if config.data.name == "file" and not config.data.file:
         yield "data.file: expected the path of a .csv or .npz file because data.name is file, got none; set data.file"
+    if config.data.name == "idx" and not config.data.folder:
+        yield "data.folder: expected the folder of four IDX files because data.name is idx, got none; set data.folder"
+    if config.data.folder and config.data.name not in (*PUBLISHED, "idx"):
+        yield f"data.folder: expected none, because data.name={config.data.name} reads no IDX files; set data.name=idx"
+    if config.data.download and config.data.name not in PUBLISHED:
+        yield f"data.download: expected false for data.name={config.data.name}; leave it out"
     if config.data.file and config.data.name != "file":
         yield f"data.name: expected file because data.file is given, got {config.data.name}; set data.name=file"
 
@@ -403,3 +458,17 @@ def _sensors(sensors: list[SensorConfig]) -> Iterator[str]:
         yield from _at_least(f"sensors[{i}].slot", sensor.slot, 0)
         if isinstance(sensor.agent, int):
             yield from _at_least(f"sensors[{i}].agent", sensor.agent, 0)
+
+
+def _lift(config: Config) -> Iterator[str]:
+    lift = config.lift
+    for name in ("rows", "columns", "channels", "kernel", "pool"):
+        yield from _at_least(f"lift.{name}", getattr(lift, name), 1)
+    if lift.kernel % 2 == 0:
+        yield f"lift.kernel: expected an odd number, got {lift.kernel}; use {lift.kernel + 1}"
+    if lift.kind != "sensors" and config.sensors:
+        yield f"sensors: expected none with lift.kind={lift.kind}, got {len(config.sensors)}; set lift.kind=sensors"
+    if lift.kind != "sensors" and config.initial_state == "learned":
+        yield f"initial_state: expected zero with lift.kind={lift.kind}, whose biases are learned; leave it out"
+    if (lift.rows is None) != (lift.columns is None):
+        yield "lift: expected both rows and columns, or neither, got one of them; give the other"

@@ -80,6 +80,8 @@ def self_contained(config: Config) -> Config:
     for part in parts:
         if part.file:
             part.file = str(Path(part.file).expanduser().resolve())
+    if copied.data.folder:
+        copied.data.folder = str(Path(copied.data.folder).expanduser().resolve())
     return copied
 
 

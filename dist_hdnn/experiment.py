@@ -55,6 +55,7 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     levels = plan(options.levels, config.network.layers, config.network.step, options.epochs)
     data = assembly.build_dataset(config.data)
     model = assembly.build_classifier(config, data, transport)
+    assembly.build_augmentation(config, data)  # complains while there is no run directory
     network = model.network
     if not network.ownership.alone:
         assert transport is not None, "several workers have a transport"
@@ -84,7 +85,7 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     if directory is None:
         return None
     save_weights(weights, directory / FINAL, network.architecture.name)
-    settings = _settings(config, transport, time.perf_counter() - started)
+    settings = _settings(config, transport, time.perf_counter() - started) | {"normalisation": data.normalisation}
     write_summary(directory, summary | _link_figures(network.graph, over_links) | settings)
     _draw(directory / "plots", config, data, history, result, over_links)
     return directory
@@ -111,7 +112,8 @@ def train_model(
 
     levels = plan(options.levels, config.network.layers, config.network.step, options.epochs)
     recipe = {key: value for key, value in asdict(options).items() if key not in ("threads", "levels")}
-    return train_levels(levels, model, build, training, test, seed=config.seed, **recipe, **callbacks)
+    augment = assembly.build_augmentation(config, data)
+    return train_levels(levels, model, build, training, test, seed=config.seed, augment=augment, **recipe, **callbacks)
 
 
 @contextmanager

@@ -51,7 +51,10 @@ def digests_of(config: Config, network: HDNN, data: Dataset) -> dict[str, bytes]
     }
     found = {key: hashlib.sha256(text.encode()).digest() for key, text in texts.items()}
     found["partition and message plan"] = plan_digest(patterns, ownership.partition, network.layout.sizes)
-    found["data"] = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in points)).digest()
+    everything = hashlib.sha256()
+    for array in points:
+        everything.update(np.ascontiguousarray(array).data)
+    found["data"] = everything.digest()
     return found
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn import assembly
-from dist_hdnn.config import Config, PatternConfig
+from dist_hdnn.config import Config, LiftConfig, PatternConfig
+from dist_hdnn.data import Dataset, Views
 from dist_hdnn.layers.activations import activation
 from dist_hdnn.layers.architectures import Architecture
 from dist_hdnn.stages import Stage, layers_of_stages, stages_of
@@ -47,13 +48,13 @@ def inspect(config: Config) -> dict[str, Any]:
         graph = stages[0].graph
         widths = assembly.build_widths(config, graph)
         data = assembly.build_dataset(config.data)
-        sensors = assembly.build_sensors(config, graph, widths, data.features)
+        seen, lift = _lift(config, graph, widths, data)
         notes = [line for stage in stages for line in _stage_warnings(config, stage)]
         result: dict[str, Any] = {
             "name": config.name,
             **_stage_summary(stages[0]),
             "more_graphs": [_stage_summary(stage) for stage in stages[1:]],
-            "network": _network(config, stages, widths, data.classes, len(sensors.sensors)),
+            "network": _network(config, stages, widths, data.classes, len(seen), lift),
             "reach": _reach(config, stages[0]),
             "communication": _communication(config, stages, widths),
             "memory": {},
@@ -63,7 +64,7 @@ def inspect(config: Config) -> dict[str, Any]:
                 "test": len(data.test_x),
                 "features": data.features,
                 "classes": data.classes,
-                "sensor_agents": [graph.names[sensor.agent] for sensor in sensors.sensors],
+                "sensor_agents": [graph.names[agent] for agent in seen],
             },
         }
         if (config.workers or 1) > 1:
@@ -105,8 +106,16 @@ def _pattern_summary(pattern: BlockPattern, graph: CommunicationGraph) -> dict[s
     }
 
 
+def _lift(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> tuple[list[int], int]:
+    """The agents that observe something, with sensors one entry a sensor; and the trained numbers of the lift."""
+    if config.lift.kind == "sensors":
+        return [sensor.agent for sensor in assembly.build_sensors(config, graph, widths, data.features).sensors], 0
+    views = assembly.build_views(config, graph, data)
+    return np.flatnonzero(views.sizes).tolist(), lift_parameters(config.lift, views, widths)
+
+
 def _network(
-    config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int, sensors: int
+    config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int, sensors: int, lift: int
 ) -> dict[str, Any]:
     network = config.network
     return {
@@ -119,18 +128,19 @@ def _network(
         "activation": network.activation,
         "X_trained": _trained(config, stages[0].architecture),
         "placement": [stage.placement for stage in stages] if len(stages) > 1 else stages[0].placement,
-        "parameters": _parameters(config, stages, widths, classes, sensors),
+        "parameters": _parameters(config, stages, widths, classes, sensors, lift),
     }
 
 
 def _parameters(
-    config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int, sensors: int
+    config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int, sensors: int, lift: int
 ) -> dict[str, int]:
     """Trained numbers of each part of the network and its readout."""
     found, network = stages[0].architecture, config.network
     sizes = widths // len(found.parts)
     sets = {"free": network.layers, "shared": 1}.get(str(network.time)) or int(network.time)
     count = {"K": 0, "b": sets * len(found.biases) * int(sizes.sum()), "X": 0, "readout": 0, "initial_state": 0}
+    count["lift"] = lift
     for stage, uses in zip(stages, layers_of_stages(network.layers, len(stages)), strict=True):
         own = uses if network.time == "free" else sets
         count["K"] += len(found.matrices) * own * _block_numbers(stage.stored_K, sizes, found.skew)
@@ -147,6 +157,17 @@ def _parameters(
     if config.initial_state == "learned":
         count["initial_state"] = neurons - sensors
     return {**count, "total": sum(count.values())}
+
+
+def lift_parameters(options: LiftConfig, views: Views, widths: NDArray[np.int64]) -> int:
+    """Trained numbers of a learned lift."""
+    if options.kind == "linear":
+        return int(widths @ (views.sizes + 1))
+    assert views.patch is not None, "assembly asks for images"
+    high, wide, depth = views.patch
+    filters = len(widths) * options.channels * (depth * options.kernel**2 + 1)
+    pooled = -(-high // options.pool) * -(-wide // options.pool) * options.channels
+    return filters + int(widths.sum()) * (pooled + 1)
 
 
 def _trained(config: Config, found: Architecture) -> bool:

@@ -1,22 +1,40 @@
 """Data sets, which agent observes which feature, and the order of the batches."""
 
+from dist_hdnn.data.augmentation import Augmentation, augmentation
 from dist_hdnn.data.batches import batch_order
-from dist_hdnn.data.files import from_arrays, read_dataset, validated
+from dist_hdnn.data.checks import from_arrays, from_parts, validated
+from dist_hdnn.data.files import read_dataset
+from dist_hdnn.data.images import PUBLISHED, digits, idx_folder, published
+from dist_hdnn.data.patches import Views, column_views, even_views, patches, shape_of_grid
+from dist_hdnn.data.scaling import standardised
 from dist_hdnn.data.sensors import InitialState, Sensor, SensorMap, default_sensors
 from dist_hdnn.data.toys import TOYS, Dataset, double_circles, double_moons, swiss_roll
 
 __all__ = [
+    "PUBLISHED",
     "TOYS",
+    "Augmentation",
     "Dataset",
     "InitialState",
     "Sensor",
     "SensorMap",
+    "Views",
+    "augmentation",
     "batch_order",
+    "column_views",
     "default_sensors",
+    "digits",
     "double_circles",
     "double_moons",
+    "even_views",
     "from_arrays",
+    "from_parts",
+    "idx_folder",
+    "patches",
+    "published",
     "read_dataset",
+    "shape_of_grid",
+    "standardised",
     "swiss_roll",
     "validated",
 ]

@@ -15,16 +15,18 @@ test_fraction=0.5 is that, seeded.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dist_hdnn.data.batches import checked_integer, keyed_stream, shuffled
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.int64]
+Image = tuple[int, int, int]  # height, width, channels
 
 PUBLISHED_PI = 3.14
 SPLITS = ("alternate", "random")
@@ -32,7 +34,11 @@ SPLITS = ("alternate", "random")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification problem: points (n, features) float64, labels (n,) int64 in 0 .. classes - 1."""
+    """A classification problem: points (n, features), labels (n,) int64 in 0 .. classes - 1.
+
+    image: height, width and channels where the features are pixels, row by row, the channels of a pixel together.
+    normalisation: how `standardised` has shifted and scaled the points; empty for points as they came.
+    """
 
     name: str
     train_x: Floats
@@ -41,6 +47,8 @@ class Dataset:
     test_y: Integers
     classes: int
     feature_names: tuple[str, ...]
+    image: Image | None = None
+    normalisation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def features(self) -> int:

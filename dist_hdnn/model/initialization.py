@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     BIAS_P = 4
     BIAS_Q = 5
     READOUT = 6
+    LIFT = 20
+    FILTER = 21
     K = 7
     BIAS = 8
     PROBE = 100  # random vectors of the analysis

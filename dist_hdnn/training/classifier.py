@@ -1,4 +1,4 @@
-"""What is trained: features -> sensors -> network -> readout, as one module.
+"""What is trained: features -> sensors or learned lift -> network -> readout, as one module.
 
 Shapes: features (batch, features); scores as the readout gives them.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dist_hdnn.data.sensors import InitialState, SensorMap
+from dist_hdnn.model.lift import ConvLift, LinearLift
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import Readout
 
@@ -16,21 +17,28 @@ class AgentClassifier(nn.Module):
     """The sensors lift the features into the agents' states, the network moves them, the readout scores the classes.
 
     Several workers: each has its own part of all four, and the same features. initial_state: a learned constant for
-    the neurons without a sensor; None starts them at zero.
+    the neurons without a sensor; None starts them at zero. learned_lift: takes the place of both.
     """
 
     def __init__(
         self,
-        sensors: SensorMap,
+        sensors: SensorMap | None,
         network: HDNN,
         readout: Readout,
         initial_state: InitialState | None = None,
+        learned_lift: LinearLift | ConvLift | None = None,
     ) -> None:
         super().__init__()
+        assert (sensors is None) != (learned_lift is None), "features enter by sensors or by a learned lift"
         self.sensors, self.network, self.readout, self.initial_state = sensors, network, readout, initial_state
+        self.learned_lift = learned_lift
 
     def lift(self, x: Tensor) -> Tensor:
         """Features (batch, features) -> first state (batch, neurons)."""
+        if self.learned_lift is not None:
+            state: Tensor = self.learned_lift(x)
+            return state
+        assert self.sensors is not None, "without a learned lift there are sensors"
         return self.sensors.lift(x, None if self.initial_state is None else self.initial_state())
 
     def forward(self, x: Tensor) -> Tensor:

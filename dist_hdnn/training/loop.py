@@ -62,16 +62,18 @@ def train(
     smoothness: float = 0.0,
     log_gradients: bool = False,
     seed: int = 0,
+    augment: Callable[[Tensor, int], Tensor] | None = None,
     part: range | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda record: None,
 ) -> list[Epoch]:
     """Train `model` in place and return one record an epoch.
 
-    smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the readout's weights;
-    biases and the initial state do not decay. part: which of the epochs, counted from 0, to run now, with the batches
-    and learning rates that they have in the whole run; None for all. on_step(step, loss) and on_epoch(record) are
-    called as they happen. Raises NonFiniteError.
+    smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout
+    and lift; biases and the initial state do not decay. augment(features, step) changes the training features of a
+    step. part: which of the epochs, counted from 0, to run now, with the batches and learning rates that they have in
+    the whole run; None for all. on_step(step, loss) and on_epoch(record) are called as they happen.
+    Raises NonFiniteError.
     """
     x, labels = training
     batches = math.ceil(len(x) / batch_size)
@@ -87,6 +89,8 @@ def train(
         for batch in batch_order(len(x), batch_size, seed, epoch):
             index = torch.from_numpy(batch).to(x.device)
             features, target = x[index], labels[index]
+            if augment is not None:
+                features = augment(features, step)
             adam.zero_grad(set_to_none=True)
             loss = model.readout.loss(model(features), target)
             objective = loss.sum()
@@ -102,7 +106,7 @@ def train(
             adam.step()
             rate.step()
             total = total + loss.detach().double() * len(batch)
-            on_step(step, value)
+            on_step(step, float(loss.detach().sum()) if smoothness else value)  # penalties are each worker's own
         seconds = time.perf_counter() - started
         on_test = evaluate(model, *test)
         record = Epoch(
@@ -123,9 +127,10 @@ def train(
 
 
 def _groups(model: AgentClassifier, weight_decay: float) -> list[dict[str, object]]:
-    """Parameters that decay (K, X, readout weights) and those that do not."""
+    """Parameters that decay (K, X, weights of readout and lift) and those that do not."""
     network, readout = model.network, model.readout
     decaying = [*network.matrices(), readout.weight]
+    decaying += model.learned_lift.decaying() if model.learned_lift is not None else []
     kept = {id(parameter) for parameter in decaying}
     others = [parameter for parameter in model.parameters() if id(parameter) not in kept]
     return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

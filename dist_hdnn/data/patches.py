@@ -1,0 +1,101 @@
+"""Who observes which feature when agents learn their own lift: patches of an image, or columns of a table.
+
+A field of view is an array of feature numbers; agent i sees x[:, views[i]]. Feature number `features`, one beyond the
+last, is the padding at the border of an image, which the lift reads as 0, the mean of standardised pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dist_hdnn.data.toys import Image, Integers
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """What every agent sees: agent i has the features views[starts[i]:starts[i + 1]].
+
+    patch: height, width and channels of every agent's view where it is a patch of an image, row by row.
+    """
+
+    features: int
+    starts: Integers
+    columns: Integers
+    patch: Image | None = None
+
+    @property
+    def sizes(self) -> Integers:
+        """Features that each agent sees, (agents,)."""
+        return np.diff(self.starts)
+
+
+def patches(image: Image, rows: int, columns: int) -> Views:
+    """A grid of rows x columns agents over an image; agent r * columns + c sees the patch in row r, column c.
+
+    Sides that do not divide are padded behind the last row and column of pixels, and a warning says so.
+    ValueError for more agents than pixels along a side.
+    """
+    height, width, channels = image
+    if rows < 1 or columns < 1 or rows > height or columns > width:
+        raise ValueError(
+            f"lift: more agents than pixels: expected a grid of at most {height} x {width} agents for images of "
+            f"{height} x {width} pixels, got {rows} x {columns}; choose fewer agents, or set lift.rows and lift.columns"
+        )
+    high, wide = math.ceil(height / rows), math.ceil(width / columns)
+    if (rows * high, columns * wide) != (height, width):
+        warnings.warn(
+            f"lift: images of {height} x {width} pixels are padded to {rows * high} x {columns * wide} for {rows} x "
+            f"{columns} patches of {high} x {wide}",
+            UserWarning,
+            stacklevel=2,
+        )
+    features = height * width * channels
+    padded = np.full((rows * high, columns * wide, channels), features, dtype=np.int64)
+    padded[:height, :width] = np.arange(features).reshape(image)
+    grid = padded.reshape(rows, high, columns, wide, channels).transpose(0, 2, 1, 3, 4)
+    agents, size = rows * columns, high * wide * channels
+    return Views(features, size * np.arange(agents + 1), grid.reshape(-1), (high, wide, channels))
+
+
+def shape_of_grid(agents: int, image: Image) -> tuple[int, int]:
+    """Rows and columns of so many patches, as square as the number and the image allow."""
+    shapes = [(rows, agents // rows) for rows in range(1, agents + 1) if agents % rows == 0]
+    fitting = [shape for shape in shapes if shape[0] <= image[0] and shape[1] <= image[1]] or shapes
+    return min(fitting, key=lambda shape: (abs(shape[0] - shape[1]), shape[0]))
+
+
+def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -> Views:
+    """Views of a table: column `name` is seen by agent owners[name].
+
+    ValueError for a column that the data lack, and for one that nobody sees.
+    """
+    unknown = [name for name in owners if name not in names]
+    if unknown:
+        raise ValueError(
+            f"data.sensors: expected columns of the data ({_some(names)}), got {unknown[0]!r}; correct its name"
+        )
+    missing = [name for name in names if name not in owners]
+    if missing:
+        raise ValueError(
+            f"data.sensors: expected an agent for every column, got none for {_some(missing)}; add "
+            f"{missing[0]}: <agent>, or drop the column from the file"
+        )
+    agent = np.array([owners[name] for name in names], dtype=np.int64)
+    order = np.argsort(agent, kind="stable")
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(agent, minlength=agents))])
+    return Views(len(names), starts, order)
+
+
+def even_views(features: int, agents: int) -> Views:
+    """Neighbouring features to neighbouring agents, as evenly as the numbers allow; some agents may see none."""
+    starts = np.arange(agents + 1, dtype=np.int64) * features // agents
+    return Views(features, starts, np.arange(features, dtype=np.int64))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

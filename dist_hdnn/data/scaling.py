@@ -1,0 +1,34 @@
+"""Shift and scale of the features, from the training points alone, and recorded in the data set.
+
+Images share one mean and one deviation, so that differences between pixels keep their size; other features have their
+own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dist_hdnn.data.toys import Dataset
+
+
+def standardised(data: Dataset) -> Dataset:
+    """The same data with training features of mean 0 and deviation 1: (x - mean) / deviation for both parts.
+
+    A feature that is constant over the training points is shifted only.
+    """
+    axis = None if data.image is not None else 0
+    mean = data.train_x.mean(axis=axis, dtype=np.float64)
+    deviation = np.atleast_1d(data.train_x.std(axis=axis, dtype=np.float64))
+    deviation[deviation < 1e-12 * (1 + np.abs(mean).max())] = 1.0
+    kind = data.train_x.dtype.type
+    shift, scale = np.atleast_1d(mean).astype(kind), (1.0 / deviation).astype(kind)
+    record = {
+        "x": "(x - mean) / deviation",
+        "of": "all training pixels" if axis is None else "each feature over the training points",
+        "mean": np.atleast_1d(mean).tolist(),
+        "deviation": deviation.tolist(),
+    }
+    train_x, test_x = ((x - shift) * scale for x in (data.train_x, data.test_x))
+    return replace(data, train_x=train_x, test_x=test_x, normalisation=record)
