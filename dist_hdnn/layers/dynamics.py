@@ -56,8 +56,8 @@ class Term(Protocol):
 
     needs_ghosts: bool
 
-    def memory(self) -> Memory:
-        """New memory for one use of this term."""
+    def memories(self, count: int) -> list[Memory]:
+        """New memory for so many uses of this term, side by side."""
 
     def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         """v(x); x gets its ghosts."""
@@ -81,9 +81,10 @@ class Gradient:
         self.u, self.g, self.w = products.rows(3)
         self.columns, self.owned = column_space(products)
 
-    def memory(self) -> Memory:
-        z, *u = self.products.rows(1 + self.sigma.keeps_argument)
-        return Memory(z, u[0] if u else None, None)
+    def memories(self, count: int) -> list[Memory]:
+        z = self.products.rows(count)
+        u = self.products.rows(count) if self.sigma.keeps_argument else [None] * count
+        return [Memory(*each, None) for each in zip(z, u, strict=True)]
 
     def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.K is not None, "a gradient has K"
@@ -135,8 +136,9 @@ class Interconnected:
         self.term, self.coupling, self.needs_ghosts = term, coupling, term.needs_ghosts
         self._like = like
 
-    def memory(self) -> Memory:
-        return self.term.memory()._replace(force=torch.empty_like(self._like))
+    def memories(self, count: int) -> list[Memory]:
+        forces = self._like.new_empty(count, *self._like.shape).unbind(0)
+        return [each._replace(force=v) for each, v in zip(self.term.memories(count), forces, strict=True)]
 
     def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.X is not None and memory.force is not None, "an interconnection has weights and memory"
@@ -164,8 +166,8 @@ class Activated:
         self.linear, self.sigma, self.needs_ghosts = linear, sigma, linear.needs_ghosts
         self.u, self.w = torch.empty_like(like), torch.empty_like(like)
 
-    def memory(self) -> Memory:
-        return _canonical_memory(self.u, self.sigma)
+    def memories(self, count: int) -> list[Memory]:
+        return _canonical_memories(self.u, self.sigma, count)
 
     def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.K is not None and weights.b is not None, "an activated term has K and b"
@@ -197,8 +199,8 @@ class NearIdentity:
         self.linear, self.sigma, self.h, self.needs_ghosts = linear, sigma, h, linear.needs_ghosts
         self.u, self.v, self.w = (torch.empty_like(like) for _ in range(3))
 
-    def memory(self) -> Memory:
-        return _canonical_memory(self.u, self.sigma)
+    def memories(self, count: int) -> list[Memory]:
+        return _canonical_memories(self.u, self.sigma, count)
 
     def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.K is not None and weights.b is not None, "a near-identity term has K and b"
@@ -235,8 +237,8 @@ class Drift:
         """like: a tensor of owned rows."""
         self.scaled = torch.empty_like(like)
 
-    def memory(self) -> Memory:
-        return Memory(Rows(self.scaled, ()), None, None)
+    def memories(self, count: int) -> list[Memory]:
+        return [Memory(Rows(self.scaled, ()), None, None)] * count
 
     def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         return x[: len(self.scaled)]
@@ -254,9 +256,12 @@ class Drift:
         return 0.5 * x[: len(self.scaled)].square().sum(dim=0)
 
 
-def _canonical_memory(like: Tensor, sigma: Activation) -> Memory:
-    u = Rows(torch.empty_like(like), ()) if sigma.keeps_argument else None
-    return Memory(Rows(torch.empty_like(like), ()), u, None)
+def _canonical_memories(like: Tensor, sigma: Activation, count: int) -> list[Memory]:
+    def rows() -> list[Rows]:
+        return [Rows(tensor, ()) for tensor in like.new_empty(count, *like.shape).unbind(0)]
+
+    z, u = rows(), rows() if sigma.keeps_argument else [None] * count
+    return [Memory(*each, None) for each in zip(z, u, strict=True)]
 
 
 def _times_slope(sigma: Activation, g: Tensor, memory: Memory, out: Tensor) -> Tensor:

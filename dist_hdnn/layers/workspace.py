@@ -7,7 +7,8 @@ Shapes: versions (columns, B) per part; `columns` = owned + ghost neurons of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -95,7 +96,7 @@ class Workspace:
         self.owned = model.stages[0].K.rows
         self._terms = [model.terms(stage, like) for stage in model.stages]
         self._columns = [stage.K.column_neurons for stage in model.stages]
-        self._memories: dict[tuple[int, int], Memory] = {}
+        self._memories: dict[tuple[int, int], Iterator[Memory]] = {}
         self._readers: dict[int, int] = {}  # by id of a version, the stage that reads it with its ghosts
         self._slices: dict[tuple[int, int], Tensor] = {}
         parts = len(model.architecture.forces)
@@ -147,9 +148,11 @@ class Workspace:
             self._terms[stage][part],
         )
         x, fresh = self._read(current[force.source], stage, term.needs_ghosts)
-        memory = None if self.store else self._memories.get((stage, part))
-        if memory is None:
-            memory = self._memories[stage, part] = term.memory()
+        if (stage, part) not in self._memories:
+            layers = len(range(stage, model.layers, len(model.stages)))
+            uses = layers * sum(advanced == part for advanced, _ in integrator.steps) if self.store else 1
+            self._memories[stage, part] = itertools.cycle(term.memories(uses))
+        memory = next(self._memories[stage, part])
         old = current[part]
         if self.store:
             current[part] = next(self._written[part])
