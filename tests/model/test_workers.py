@@ -147,6 +147,12 @@ def test_every_deterministic_architecture_gives_the_same_bits(options: dict[str,
     assert same_bits(quiet_graph("random"), 3, options)
 
 
+@pytest.mark.parametrize("options", FAMILY, ids=str)
+def test_parity_of_every_architecture_when_products_overlap(options: dict[str, Any]) -> None:
+    options = {"width": 16, "layers": 2, "step": 0.3, "overlap": True, **options}
+    assert largest_difference(dist_hdnn.grid(6, 4), 2, "contiguous", **options) <= 1e-12
+
+
 @pytest.mark.parametrize("workers", [2, 3, 8])
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_deterministic_networks_give_the_same_bits(placement: str, workers: int) -> None:
