@@ -54,7 +54,7 @@ def inspect(config: Config) -> dict[str, Any]:
             "name": config.name,
             **_stage_summary(stages[0]),
             "more_graphs": [_stage_summary(stage) for stage in stages[1:]],
-            "network": _network(config, stages, widths, data.classes, len(seen), lift),
+            "network": _network(config, stages, widths, data.outputs, len(seen), lift),
             "reach": _reach(config, stages[0]),
             "communication": _communication(config, stages, widths),
             "memory": {},
@@ -109,7 +109,7 @@ def _pattern_summary(pattern: BlockPattern, graph: CommunicationGraph) -> dict[s
 def _lift(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> tuple[list[int], int]:
     """The agents that observe something, with sensors one entry a sensor; and the trained numbers of the lift."""
     if config.lift.kind == "sensors":
-        return [sensor.agent for sensor in assembly.build_sensors(config, graph, widths, data.features).sensors], 0
+        return [sensor.agent for sensor in assembly.build_sensors(config, graph, widths, data).sensors], 0
     views = assembly.build_views(config, graph, data)
     return np.flatnonzero(views.sizes).tolist(), lift_parameters(config.lift, views, widths)
 
