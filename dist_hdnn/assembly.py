@@ -16,8 +16,17 @@ from numpy.typing import NDArray
 
 from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig
 from dist_hdnn.data import Dataset, InitialState
-from dist_hdnn.inputs import agent_number, build_augmentation, build_dataset, build_lift, build_sensors, build_views
+from dist_hdnn.inputs import (
+    agent_number,
+    build_augmentation,
+    build_dataset,
+    build_lift,
+    build_sensors,
+    build_views,
+    image_of,
+)
 from dist_hdnn.model.arguments import agent_widths
+from dist_hdnn.model.channels import ChannelLift, of_pixels
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import make_readout
 from dist_hdnn.topology import FAMILIES, BlockPattern, CommunicationGraph, block_diagonal, build_pattern, read_graph
@@ -35,6 +44,7 @@ __all__ = [
     "build_sensors",
     "build_views",
     "build_widths",
+    "image_of",
     "pattern_spec",
 ]
 
@@ -187,17 +197,17 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
     )
     ownership = network.ownership
     output_agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in config.readout.agents]
+    lift = build_lift(config, ownership, data).to(dtype) if config.lift.kind != "sensors" else None
     readout = make_readout(
         config.readout.kind,
-        ownership,
+        of_pixels(ownership, lift.pixels) if isinstance(lift, ChannelLift) else ownership,
         data.outputs,
         config.seed,
         config.readout.rounds,
         output_agents,
         data.regression,
     ).to(dtype)
-    if config.lift.kind != "sensors":
-        lift = build_lift(config, ownership, data).to(dtype)
+    if lift is not None:
         return AgentClassifier(None, network, readout, learned_lift=lift).to(device)
     sensors = build_sensors(config, network.graph, ownership.all_widths, data)
     start = InitialState(sensors, ownership, dtype) if config.initial_state == "learned" else None

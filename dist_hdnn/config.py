@@ -225,9 +225,9 @@ class SensorConfig:
 class LiftConfig:
     """From the features to the agents' first state."""
 
-    kind: Literal["sensors", "linear", "conv"] = "sensors"
+    kind: Literal["sensors", "linear", "conv", "channels"] = "sensors"
     """sensors: one feature into one neuron; linear: every agent learns a map of the features that it sees; conv: after
-    filters of its own on its patch of an image"""
+    filters of its own on its patch of an image; channels: a neuron is a filter on the whole image, a pixel a sample"""
     rows: int | None = None
     """rows of the grid of patches over an image (default: those of a grid of agents, else as square as possible)"""
     columns: int | None = None
@@ -235,7 +235,7 @@ class LiftConfig:
     channels: int = 8
     """filters of every agent of kind=conv"""
     kernel: int = 3
-    """side of the filters, odd"""
+    """side of the filters of kind=conv and channels, odd"""
     pool: int = 2
     """side of the squares of filtered pixels whose largest value goes on; 1 for none"""
 

@@ -34,6 +34,8 @@ from dist_hdnn.data import (
     shipped_table,
     standardised,
 )
+from dist_hdnn.data.toys import Image
+from dist_hdnn.model.channels import ChannelLift
 from dist_hdnn.model.lift import ConvLift, LinearLift
 from dist_hdnn.model.ownership import Ownership
 from dist_hdnn.topology import CommunicationGraph
@@ -123,15 +125,27 @@ def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Vie
     return patches(data.image, rows, columns)
 
 
-def build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLift | ConvLift:
-    views, options = build_views(config, ownership.graph, data), config.lift
+def image_of(config: Config, data: Dataset) -> Image:
+    """The sizes of the images, for a lift that needs images."""
+    if data.image is None:
+        raise ValueError(
+            f"lift.kind={config.lift.kind}: expected images, got the data set {data.name} without rows and columns of "
+            "pixels; use lift.kind=linear, or give x as (samples, height, width)"
+        )
+    return data.image
+
+
+def build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLift | ConvLift | ChannelLift:
+    """The learned lift of this worker's agents."""
+    options = config.lift
+    if options.kind == "channels":
+        return ChannelLift(ownership, image_of(config, data), options.kernel, config.seed)
+    if options.kind == "conv":
+        image_of(config, data)
+    views = build_views(config, ownership.graph, data)
     if options.kind == "linear":
         return LinearLift(ownership, views.features, views.starts, views.columns, config.seed)
-    if views.patch is None:
-        raise ValueError(
-            f"lift.kind=conv: expected images, got the data set {data.name} without rows and columns of pixels; use "
-            "lift.kind=linear, or give x as (samples, height, width)"
-        )
+    assert views.patch is not None, "images have patches"
     sizes = options.channels, options.kernel, options.pool
     return ConvLift(ownership, views.features, views.starts, views.columns, views.patch, *sizes, config.seed)
 
