@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dist_hdnn.data import Dataset, Sensor, SensorMap, read_dataset
+    from dist_hdnn.data import Dataset, Sensor, SensorMap, from_arrays, read_dataset
     from dist_hdnn.launcher import connect
     from dist_hdnn.model.network import HDNN
     from dist_hdnn.model.published import from_published
@@ -45,6 +45,7 @@ _ELSEWHERE = {
     "Dataset": "dist_hdnn.data",
     "Sensor": "dist_hdnn.data",
     "SensorMap": "dist_hdnn.data",
+    "from_arrays": "dist_hdnn.data",
     "read_dataset": "dist_hdnn.data",
     "connect": "dist_hdnn.launcher",
     "from_published": "dist_hdnn.model.published",
@@ -68,6 +69,7 @@ __all__ = [
     "connect",
     "erdos_renyi",
     "exponential_ring",
+    "from_arrays",
     "from_published",
     "grid",
     "hypercube",

@@ -1,4 +1,4 @@
-"""From options to the parts they describe: graphs, block patterns, widths, data and sensors.
+"""From options to the parts they describe: graphs, block patterns, widths and the whole model.
 
 Every function raises ValueError, one line that names the option, when the parts do not fit together.
 """
@@ -14,35 +14,39 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dist_hdnn.config import FAMILY_OPTIONS, Config, DataConfig, GraphConfig, PatternConfig
-from dist_hdnn.data import (
-    PUBLISHED,
-    TOYS,
-    Augmentation,
-    Dataset,
-    InitialState,
-    Sensor,
-    SensorMap,
-    Views,
-    augmentation,
-    default_sensors,
-    digits,
-    even_views,
-    idx_folder,
-    patches,
-    published,
-    read_dataset,
-    shape_of_grid,
-    standardised,
+from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig
+from dist_hdnn.data import Dataset, InitialState
+from dist_hdnn.inputs import (
+    agent_number,
+    build_augmentation,
+    build_dataset,
+    build_lift,
+    build_sensors,
+    build_views,
+    image_of,
 )
 from dist_hdnn.model.arguments import agent_widths
-from dist_hdnn.model.lift import ConvLift, LinearLift
+from dist_hdnn.model.channels import ChannelLift, of_pixels
 from dist_hdnn.model.network import HDNN
-from dist_hdnn.model.ownership import Ownership
 from dist_hdnn.model.readout import make_readout
 from dist_hdnn.topology import FAMILIES, BlockPattern, CommunicationGraph, block_diagonal, build_pattern, read_graph
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport
+
+__all__ = [
+    "build_augmentation",
+    "build_block_pattern",
+    "build_classifier",
+    "build_dataset",
+    "build_device",
+    "build_graph",
+    "build_graphs",
+    "build_sensors",
+    "build_views",
+    "build_widths",
+    "image_of",
+    "pattern_spec",
+]
 
 
 def build_graphs(config: Config) -> list[CommunicationGraph]:
@@ -165,79 +169,6 @@ def build_widths(config: Config, graph: CommunicationGraph) -> NDArray[np.int64]
     return agent_widths(graph, config.network.width)
 
 
-def build_dataset(options: DataConfig) -> Dataset:
-    """The data, checked, and standardised if wanted."""
-    if options.classes is not None and options.name not in ("file", "idx"):
-        warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
-    if options.name in TOYS:
-        return TOYS[options.name](options.samples, options.noise, options.split, options.test_fraction, options.seed)
-    data = _read_data(options)
-    return standardised(data) if options.standardise else data
-
-
-def _read_data(options: DataConfig) -> Dataset:
-    folder = None if options.folder is None else Path(options.folder).expanduser()
-    if options.name in PUBLISHED:
-        return published(options.name, folder, options.download)
-    if options.name == "idx":
-        assert folder is not None, "validate() asks for data.folder"
-        return idx_folder(folder, options.classes)
-    if options.name == "digits":
-        return digits(options.split, options.test_fraction, options.seed)
-    assert options.file is not None, "validate() asks for data.file"
-    path = Path(options.file).expanduser()
-    return read_dataset(path, options.classes, options.split, options.test_fraction, options.seed)
-
-
-def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:
-    """How training images change from step to step; None where they stay."""
-    options = config.data.augment
-    return augmentation(data, options.shift, options.rotate, options.scale, config.seed)
-
-
-def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], features: int) -> SensorMap:
-    """Which agent observes which of the features: as given, or the published places."""
-    if not config.sensors:
-        return SensorMap(default_sensors(features, graph.agents, widths), widths, features)
-    sensors = []
-    for i, options in enumerate(config.sensors):
-        agent = _agent(graph, options.agent, f"sensors[{i}].agent")
-        sensors.append(Sensor(options.feature, agent, options.half, options.slot))
-    return SensorMap(sensors, widths, features)
-
-
-def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Views:
-    """What every agent sees when it learns its own lift: a patch of an image, else an even share of the features."""
-    lift = config.lift
-    if data.image is None:
-        return even_views(data.features, graph.agents)
-    if lift.rows is not None and lift.columns is not None:
-        rows, columns = lift.rows, lift.columns
-    elif config.graph.file is None and config.graph.family in ("grid", "torus"):
-        rows, columns = _rectangle(config.graph, "graph")
-    else:
-        rows, columns = shape_of_grid(graph.agents, data.image)
-    if rows * columns != graph.agents:
-        raise ValueError(
-            f"lift: expected one patch for each of the {graph.agents} agents, got {rows} rows x {columns} columns; "
-            "choose lift.rows and lift.columns whose product is the number of agents"
-        )
-    return patches(data.image, rows, columns)
-
-
-def _build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLift | ConvLift:
-    views, options = build_views(config, ownership.graph, data), config.lift
-    if options.kind == "linear":
-        return LinearLift(ownership, views.features, views.starts, views.columns, config.seed)
-    if views.patch is None:
-        raise ValueError(
-            f"lift.kind=conv: expected images, got the data set {data.name} without rows and columns of pixels; use "
-            "lift.kind=linear, or give x as (samples, height, width)"
-        )
-    sizes = options.channels, options.kernel, options.pool
-    return ConvLift(ownership, views.features, views.starts, views.columns, views.patch, *sizes, config.seed)
-
-
 def build_classifier(config: Config, data: Dataset, transport: Transport | None = None) -> AgentClassifier:
     """Sensors, network and readout of a config, on its device, with their initial values: this worker's part."""
     options, dtype, device = config.network, getattr(torch, config.dtype), build_device(config)
@@ -265,23 +196,22 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
         overlap=config.overlap,
     )
     ownership = network.ownership
-    output_agents = [_agent(ownership.graph, agent, "readout.agents") for agent in config.readout.agents]
+    output_agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in config.readout.agents]
+    lift = build_lift(config, ownership, data).to(dtype) if config.lift.kind != "sensors" else None
     readout = make_readout(
-        config.readout.kind, ownership, data.classes, config.seed, config.readout.rounds, output_agents
+        config.readout.kind,
+        of_pixels(ownership, lift.pixels) if isinstance(lift, ChannelLift) else ownership,
+        data.outputs,
+        config.seed,
+        config.readout.rounds,
+        output_agents,
+        data.regression,
     ).to(dtype)
-    if config.lift.kind != "sensors":
-        lift = _build_lift(config, ownership, data).to(dtype)
+    if lift is not None:
         return AgentClassifier(None, network, readout, learned_lift=lift).to(device)
-    sensors = build_sensors(config, network.graph, ownership.all_widths, data.features)
+    sensors = build_sensors(config, network.graph, ownership.all_widths, data)
     start = InitialState(sensors, ownership, dtype) if config.initial_state == "learned" else None
     return AgentClassifier(sensors.restricted(network.owned), network, readout, start).to(device)
-
-
-def _agent(graph: CommunicationGraph, agent: int | str, key: str) -> int:
-    try:
-        return graph.index_of(agent)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
 
 
 def build_device(config: Config) -> torch.device:

@@ -152,7 +152,10 @@ def _train_as(config: Config, transport: Transport | None) -> None:
     if directory is None:
         return
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-    print(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
+    if "test_r2" in summary:
+        print(f"test R²       {summary['test_r2']:.4f}")
+    else:
+        print(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
     if "mean_agent_accuracy" in summary:
         mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
         print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")

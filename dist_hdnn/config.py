@@ -14,6 +14,8 @@ from typing import Literal
 
 from dist_hdnn.layers.architectures import architecture, check_options
 
+TABLES = ("wine", "breast_cancer", "diabetes")
+"""Tables that ship with scikit-learn."""
 PUBLISHED = ("mnist", "fashion_mnist")
 """Data sets that can be downloaded."""
 
@@ -162,24 +164,40 @@ class AugmentConfig:
 class DataConfig:
     """Inputs and labels."""
 
-    name: Literal["swiss_roll", "double_circles", "double_moons", "digits", "mnist", "fashion_mnist", "idx", "file"] = (
-        "swiss_roll"
-    )
-    """data set; digits ships with scikit-learn, idx: four IDX files of your own in folder"""
+    name: Literal[
+        "swiss_roll",
+        "double_circles",
+        "double_moons",
+        "digits",
+        "wine",
+        "breast_cancer",
+        "diabetes",
+        "mnist",
+        "fashion_mnist",
+        "idx",
+        "file",
+    ] = "swiss_roll"
+    """data set; digits, wine, breast_cancer, diabetes ship with scikit-learn; idx: IDX files of your own in folder"""
     samples: int = 8000
     """points of a generated data set, training and test together"""
     noise: float = 0.0
     """standard deviation of the noise of a generated data set"""
-    split: Literal["alternate", "random"] = "alternate"
-    """alternate: every second point is a test point, as published; random: a held-out split"""
+    split: Literal["alternate", "random", "last"] = "alternate"
+    """alternate: every second point is a test point, as published; random: a held-out split; last: of a time series"""
     test_fraction: float = 0.5
-    """share of the test points when split=random"""
+    """share of the test points when split=random or last"""
     seed: int = 0
     """seed of noise and split"""
     file: str | None = None
-    """.csv or .npz file of name=file, relative to the current directory"""
+    """.csv, .parquet or .npz file, or folder of .npy files, of name=file, relative to the current directory"""
     classes: int | None = None
     """number of classes in file or idx (default: highest label + 1)"""
+    target: str = "label"
+    """column of a table that holds the labels or the real targets"""
+    task: Literal["classification", "regression"] = "classification"
+    """what file asks for: classes, or real targets"""
+    sensors: dict[str, int | str] | None = None
+    """column of a table -> number or name of the agent that sees it (default: spread evenly)"""
     folder: str | None = None
     """folder of the four IDX files of mnist, fashion_mnist or idx, plain or gzipped (default: the download cache)"""
     download: bool = False
@@ -207,9 +225,9 @@ class SensorConfig:
 class LiftConfig:
     """From the features to the agents' first state."""
 
-    kind: Literal["sensors", "linear", "conv"] = "sensors"
+    kind: Literal["sensors", "linear", "conv", "channels"] = "sensors"
     """sensors: one feature into one neuron; linear: every agent learns a map of the features that it sees; conv: after
-    filters of its own on its patch of an image"""
+    filters of its own on its patch of an image; channels: a neuron is a filter on the whole image, a pixel a sample"""
     rows: int | None = None
     """rows of the grid of patches over an image (default: those of a grid of agents, else as square as possible)"""
     columns: int | None = None
@@ -217,7 +235,7 @@ class LiftConfig:
     channels: int = 8
     """filters of every agent of kind=conv"""
     kernel: int = 3
-    """side of the filters, odd"""
+    """side of the filters of kind=conv and channels, odd"""
     pool: int = 2
     """side of the squares of filtered pixels whose largest value goes on; 1 for none"""
 
@@ -420,6 +438,13 @@ def _words(config: Config) -> Iterator[str]:
         yield f"partition: expected owners with method=given and only there, got {got}; give both or neither"
     if config.data.name == "file" and not config.data.file:
         yield "data.file: expected the path of a .csv or .npz file because data.name is file, got none; set data.file"
+    wanted = "regression" if config.data.name == "diabetes" else "classification"
+    if config.data.name != "file" and config.data.task != wanted:
+        yield f"data.task: expected {wanted} with data.name={config.data.name}, got {config.data.task}; correct it"
+    if config.data.sensors is not None and config.sensors:
+        yield "sensors: expected none beside data.sensors, which places every column, got both; drop one of them"
+    if config.data.sensors is not None and config.data.name not in (*TABLES, "file"):
+        yield f"data.sensors: expected none, because data.name={config.data.name} has no named columns; leave it out"
     if config.data.name == "idx" and not config.data.folder:
         yield "data.folder: expected the folder of four IDX files because data.name is idx, got none; set data.folder"
     if config.data.folder and config.data.name not in (*PUBLISHED, "idx"):

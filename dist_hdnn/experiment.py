@@ -26,7 +26,7 @@ from dist_hdnn.inspection import inspect
 from dist_hdnn.model.readout import LocalReadout, summed
 from dist_hdnn.report import plot_curves, plot_decision, plot_gradient_norms, plot_graph, plot_pattern
 from dist_hdnn.report.progress import TrainingProgress
-from dist_hdnn.report.run_files import MetricsFiles, versions, write_start, write_summary
+from dist_hdnn.report.run_files import MetricsFiles, measured, versions, write_start, write_summary
 from dist_hdnn.rundir import prepare_run_directory
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.checkpoint import load_weights, save_weights
@@ -40,6 +40,8 @@ from dist_hdnn.transport import Transport
 __all__ = ["evaluate", "inspect", "train"]
 
 FINAL = Path("checkpoints") / "final.safetensors"
+MEASURES = {"classification": "accuracy", "regression": "r2"}
+"""What the accuracies of a run are called in its files."""
 LISTED_LINKS = 2000  # links, beyond which summary.json gives mean and maximum traffic alone
 THREAD_WORK = 4_000_000  # multiplications of one product, about a millisecond of one core
 
@@ -85,7 +87,8 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     if directory is None:
         return None
     save_weights(weights, directory / FINAL, network.architecture.name)
-    settings = _settings(config, transport, time.perf_counter() - started) | {"normalisation": data.normalisation}
+    summary = measured(summary, MEASURES[config.data.task])
+    settings = _settings(config, transport, time.perf_counter() - started) | _inputs(data)
     write_summary(directory, summary | _link_figures(network.graph, over_links) | settings)
     _draw(directory / "plots", config, data, history, result, over_links)
     return directory
@@ -123,9 +126,10 @@ def run_log(directory: Path | None, config: Config, graph: CommunicationGraph, s
         yield RunLog(None, None)
         return
     write_start(directory, graph, torch.get_num_threads(), config.device)
-    with TrainingProgress(config.name, config.train.epochs, steps) as progress:
+    measure = MEASURES[config.data.task]
+    with TrainingProgress(config.name, config.train.epochs, steps, measure) as progress:
         try:
-            yield RunLog(MetricsFiles(directory), progress)
+            yield RunLog(MetricsFiles(directory, measure), progress)
         except NonFiniteError as error:
             write_summary(directory, {"status": "non-finite", "error": str(error), "seed": config.seed})
             raise
@@ -151,7 +155,7 @@ class RunLog:
 
 
 def evaluate(run_directory: Path) -> dict[str, Any]:
-    """Accuracies of a trained run on its training and test data, as shares between 0 and 1.
+    """Accuracies of a trained run on its training and test data, as shares between 0 and 1; of a regression R².
 
     Raises ValueError when the directory holds no usable run, CheckpointError when its weights are damaged.
     """
@@ -166,7 +170,7 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
         result |= {f"{which}_accuracy": found.accuracy, f"{which}_loss": found.loss}
         if found.per_agent is not None:
             result |= _agent_figures(found, f"{which}_")
-    return result
+    return measured(result, MEASURES[config.data.task])
 
 
 def useful_threads(model: AgentClassifier, batch_size: int) -> int:
@@ -179,7 +183,8 @@ def split_tensors(config: Config, data: Dataset, which: str) -> Split:
     """The training or test points and labels as tensors of the run's dtype on its device."""
     points, labels = (data.train_x, data.train_y) if which == "train" else (data.test_x, data.test_y)
     dtype = getattr(torch, config.dtype)
-    return torch.from_numpy(points).to(config.device, dtype), torch.from_numpy(labels).to(config.device)
+    answers = torch.from_numpy(labels).to(config.device, dtype if data.regression else torch.int64)
+    return torch.from_numpy(points).to(config.device, dtype), answers
 
 
 def _agent_figures(result: Evaluation, prefix: str = "") -> dict[str, Any]:
@@ -219,6 +224,15 @@ def _summary(
         "messages_per_step": traffic["messages"],
         "bytes_per_step": traffic["bytes"],
         "non_neighbour_messages": traffic["non_neighbour_messages"],
+    }
+
+
+def _inputs(data: Dataset) -> dict[str, Any]:
+    """What one has to know of the data to use the trained network: scale and names."""
+    return {
+        "task": "regression" if data.regression else "classification",
+        "normalisation": data.normalisation,
+        **({"class_names": data.class_names} if data.class_names is not None else {}),
     }
 
 
@@ -262,10 +276,10 @@ def _draw(
     load_weights(model, plots.parent / FINAL)
     network = model.network
     per_agent = None
-    if isinstance(model.readout, LocalReadout) and result.per_agent is not None:
+    if isinstance(model.readout, LocalReadout) and result.per_agent is not None and not data.regression:
         per_agent = np.full(network.graph.agents, np.nan)
         per_agent[model.readout.output_agents] = result.per_agent
-    plot_curves([asdict(record) for record in history], plots / "curves.png")
+    plot_curves([asdict(record) for record in history], plots / "curves.png", MEASURES[config.data.task])
     plot_graph(network.graph, model.sensors, per_agent, plots / "graph.png", data.feature_names)
     plot_graph(
         network.graph, model.sensors, None, plots / "traffic.png", data.feature_names, link_bytes=over_links[:, 1]
@@ -275,7 +289,7 @@ def _draw(
     gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # of the whole depth, after all levels
     if gradients:
         plot_gradient_norms(np.array(gradients), plots / "gradients.png")
-    if data.features == 2:
+    if data.features == 2 and not data.regression:
         plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png")
 
 

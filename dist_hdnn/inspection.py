@@ -9,6 +9,7 @@ Everything is computed on whole arrays, because a graph may have 100 000 agents.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,15 @@ def inspect(config: Config) -> dict[str, Any]:
         graph = stages[0].graph
         widths = assembly.build_widths(config, graph)
         data = assembly.build_dataset(config.data)
-        seen, lift = _lift(config, graph, widths, data)
+        ends = _ends(config, graph, widths, data)
+        if ends.pixels > 1:  # every pixel is a sample of the network
+            config = replace(config, train=replace(config.train, batch_size=ends.pixels * config.train.batch_size))
         notes = [line for stage in stages for line in _stage_warnings(config, stage)]
         result: dict[str, Any] = {
             "name": config.name,
             **_stage_summary(stages[0]),
             "more_graphs": [_stage_summary(stage) for stage in stages[1:]],
-            "network": _network(config, stages, widths, data.classes, len(seen), lift),
+            "network": _network(config, stages, widths, ends),
             "reach": _reach(config, stages[0]),
             "communication": _communication(config, stages, widths),
             "memory": {},
@@ -64,7 +67,7 @@ def inspect(config: Config) -> dict[str, Any]:
                 "test": len(data.test_x),
                 "features": data.features,
                 "classes": data.classes,
-                "sensor_agents": [graph.names[agent] for agent in seen],
+                "sensor_agents": [graph.names[agent] for agent in ends.observers],
             },
         }
         if (config.workers or 1) > 1:
@@ -106,17 +109,33 @@ def _pattern_summary(pattern: BlockPattern, graph: CommunicationGraph) -> dict[s
     }
 
 
-def _lift(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> tuple[list[int], int]:
-    """The agents that observe something, with sensors one entry a sensor; and the trained numbers of the lift."""
+@dataclass(frozen=True)
+class Ends:
+    """What is before and after the network.
+
+    observers: the agents that see something, with sensors one entry a sensor. lift: its trained numbers. outputs:
+    scores of a sample. pixels: samples of the network that one image makes.
+    """
+
+    observers: list[int]
+    lift: int
+    outputs: int
+    pixels: int = 1
+
+
+def _ends(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> Ends:
     if config.lift.kind == "sensors":
-        return [sensor.agent for sensor in assembly.build_sensors(config, graph, widths, data.features).sensors], 0
+        sensors = assembly.build_sensors(config, graph, widths, data).sensors
+        return Ends([sensor.agent for sensor in sensors], 0, data.outputs)
+    if config.lift.kind == "channels":
+        height, width, depth = assembly.image_of(config, data)
+        numbers = int(widths.sum()) * (depth * config.lift.kernel**2 + 1)
+        return Ends(list(range(graph.agents)), numbers, data.outputs, height * width)
     views = assembly.build_views(config, graph, data)
-    return np.flatnonzero(views.sizes).tolist(), lift_parameters(config.lift, views, widths)
+    return Ends(np.flatnonzero(views.sizes).tolist(), lift_parameters(config.lift, views, widths), data.outputs)
 
 
-def _network(
-    config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int, sensors: int, lift: int
-) -> dict[str, Any]:
+def _network(config: Config, stages: list[Stage], widths: NDArray[np.int64], ends: Ends) -> dict[str, Any]:
     network = config.network
     return {
         "architecture": network.architecture,
@@ -128,19 +147,17 @@ def _network(
         "activation": network.activation,
         "X_trained": _trained(config, stages[0].architecture),
         "placement": [stage.placement for stage in stages] if len(stages) > 1 else stages[0].placement,
-        "parameters": _parameters(config, stages, widths, classes, sensors, lift),
+        "parameters": _parameters(config, stages, widths, ends),
     }
 
 
-def _parameters(
-    config: Config, stages: list[Stage], widths: NDArray[np.int64], classes: int, sensors: int, lift: int
-) -> dict[str, int]:
+def _parameters(config: Config, stages: list[Stage], widths: NDArray[np.int64], ends: Ends) -> dict[str, int]:
     """Trained numbers of each part of the network and its readout."""
     found, network = stages[0].architecture, config.network
     sizes = widths // len(found.parts)
     sets = {"free": network.layers, "shared": 1}.get(str(network.time)) or int(network.time)
     count = {"K": 0, "b": sets * len(found.biases) * int(sizes.sum()), "X": 0, "readout": 0, "initial_state": 0}
-    count["lift"] = lift
+    count["lift"] = ends.lift
     for stage, uses in zip(stages, layers_of_stages(network.layers, len(stages)), strict=True):
         own = uses if network.time == "free" else sets
         count["K"] += len(found.matrices) * own * _block_numbers(stage.stored_K, sizes, found.skew)
@@ -153,9 +170,9 @@ def _parameters(
     if config.readout.kind == "agents":
         outputs = widths[np.unique([stages[0].graph.index_of(agent) for agent in config.readout.agents])]
     biases = 1 if config.readout.kind == "sum" else len(outputs)
-    count["readout"] = classes * (int(outputs.sum()) + biases)
+    count["readout"] = ends.outputs * (ends.pixels * int(outputs.sum()) + biases)
     if config.initial_state == "learned":
-        count["initial_state"] = neurons - sensors
+        count["initial_state"] = neurons - len(ends.observers)
     return {**count, "total": sum(count.values())}
 
 

@@ -132,3 +132,44 @@ def test_bad_input_is_one_line_and_exit_code_2(fault: str, tmp_path: Path, capsy
     assert main(["train", *DIGITS, *options, f"--output={tmp_path / 'run'}"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert message in lines[-1] and not (tmp_path / "run").exists()
+
+
+CHANNELS = [
+    "--data.name=digits",
+    "--data.folder=null",
+    "--dtype=float64",
+    "--train.batch_size=10",
+    "--network.layers=2",
+]
+PUBLISHED = {
+    "MS1": [],
+    "H1 with J1": ["--network.architecture=H1"],
+    "H1 with J2": ["--network.architecture=H1", "--network.J=J2", "--network.X.kind=neighbours"],
+}
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_channels_on_1_and_4_workers_have_equal_losses(case: str) -> None:
+    config = read_config(CONFIGS / "mnist_channels.yaml", [*CHANNELS, *PUBLISHED[case]])
+    data = assembly.build_dataset(config.data)
+    alone = losses(config, None, data, 5)
+    for result in run_threads(4, lambda transport: losses(config, transport, data, 5), timeout=100):
+        assert np.abs(np.array(result) - alone).max() <= 1e-10
+
+
+def test_inspect_counts_pixels_as_samples_of_the_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(CONFIGS / "mnist_channels.yaml")
+    config = read_config(path, CHANNELS)
+    data = assembly.build_dataset(config.data)
+    model = assembly.build_classifier(config, data)
+    assert main(["inspect", path, *CHANNELS, "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert counted["network"]["parameters"]["total"] == sum(p.numel() for p in model.parameters())
+    model(torch.zeros(10, 64, dtype=torch.float64)).sum().backward()
+    assert counted["communication"]["bytes_per_step"] == model.network.traffic()["bytes"]
+
+
+def test_channels_need_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data.name=swiss_roll", "--lift.kind=channels", f"--output={tmp_path / 'run'}"]
+    assert main(["train", DIGITS[0], *options]) == 2
+    assert "lift.kind=channels: expected images, got the data set swiss_roll" in capsys.readouterr().err

@@ -127,7 +127,7 @@ def _momentum(model: AgentClassifier, y: Tensor, labels: Tensor, space: Space) -
             raise NonFiniteError("certify: expected finite states, got infinity or NaN; train with smaller steps")
         last = states[-1].clone().requires_grad_()
         with torch.enable_grad():
-            loss = model.readout.loss(model.readout(last), labels).sum()  # a mean over the batch
+            loss = model.readout.loss(model.scores(last), labels).sum()  # a mean over the batch
             (gradient,) = torch.autograd.grad(loss, last)
         return momentum(linear, network.fields(states), gradient * len(y), space)
 

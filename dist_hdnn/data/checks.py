@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dist_hdnn.data.batches import checked_integer
-from dist_hdnn.data.toys import Dataset, Floats, Image, Integers, split_indices
+from dist_hdnn.data.toys import Answers, Dataset, Floats, Image, Integers, split_indices
 
 
 def from_arrays(
@@ -23,21 +23,28 @@ def from_arrays(
     split: str = "random",
     test_fraction: float = 0.5,
     seed: int = 0,
+    regression: bool = False,
+    lines: Sequence[int] | None = None,
 ) -> Dataset:
     """A data set from arrays or CPU tensors in memory, split here.
 
     x: (n, features) numbers, or images (n, height, width) or (n, height, width, channels). y: (n,) labels.
+    regression: y holds real targets instead, (n,) or (n, targets). lines: the file line of each sample, for messages.
     classes, split, test_fraction, seed: as for `read_dataset`. ValueError for whatever does not fit.
     """
     rows, image = pixel_rows(x, name)
-    floats, labels, classes = validated(rows, y, classes, name, feature_names)
+    floats, labels, classes = checked(rows, y, classes, name, regression, feature_names, lines)
     train, test = split_indices(len(labels), split, test_fraction, seed)
     names = _feature_names(floats.shape[1], feature_names, name)
     return Dataset(name, floats[train], labels[train], floats[test], labels[test], classes, names, image)
 
 
 def from_parts(
-    name: str, arrays: Mapping[str, npt.ArrayLike], classes: int | None = None, source: str | None = None
+    name: str,
+    arrays: Mapping[str, npt.ArrayLike],
+    classes: int | None = None,
+    source: str | None = None,
+    regression: bool = False,
 ) -> Dataset:
     """A data set from train_x, train_y, test_x and test_y, each as in `from_arrays`, taken as they are.
 
@@ -45,12 +52,17 @@ def from_parts(
     """
     source = name if source is None else source
     (train_x, image), (test_x, test_image) = (pixel_rows(arrays[part], source) for part in ("train_x", "test_x"))
-    if classes is None:
+    if classes is None and not regression:
         # over both parts: a small test part may lack a class
         parts = [whole_labels(arrays[part], f"{source}, {part}") for part in ("train_y", "test_y")]
         classes = _count_classes(np.concatenate([part.reshape(-1) for part in parts]), source)
-    train, train_y, _ = validated(train_x, arrays["train_y"], classes, f"{source}, train part")
-    test, test_y, _ = validated(test_x, arrays["test_y"], classes, f"{source}, test part")
+    train, train_y, classes = checked(train_x, arrays["train_y"], classes, f"{source}, train part", regression)
+    test, test_y, _ = checked(test_x, arrays["test_y"], classes, f"{source}, test part", regression)
+    if train_y.shape[1:] != test_y.shape[1:]:
+        raise ValueError(
+            f"{source}: expected as many targets in test_y as in train_y, got {test_y.shape[1]} and "
+            f"{train_y.shape[1]}; give both the same columns"
+        )
     if train.shape[1] != test.shape[1] or image != test_image:
         raise ValueError(
             f"{source}: expected as many features in test_x as in train_x, got {test.shape[1]} and {train.shape[1]}; "
@@ -69,6 +81,30 @@ def pixel_rows(x: npt.ArrayLike, name: str) -> tuple[npt.ArrayLike, Image | None
     return np.asarray(x).reshape(shape[0], -1), (shape[1], shape[2], shape[3] if len(shape) == 4 else 1)
 
 
+def checked(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    classes: int | None,
+    name: str,
+    regression: bool,
+    feature_names: Sequence[str] | None = None,
+    lines: Sequence[int] | None = None,
+) -> tuple[Floats, Answers, int]:
+    """`validated`, or for a regression x, real targets (n, targets) float64 and 0 classes."""
+    if not regression:
+        return validated(x, y, classes, name, feature_names, lines)
+    values = _checked_features(x, y, name, feature_names, lines, targets=True)
+    targets = _numbers(y, name, "the targets").astype(np.float64).reshape(len(values), -1)
+    faults = np.argwhere(~np.isfinite(targets))
+    if len(faults):
+        row, column = faults[0]
+        raise ValueError(
+            f"{name}: expected finite targets, got {targets[row, column]} at {_where(row, lines)}; "
+            "remove or fill in these samples"
+        )
+    return values, targets, 0
+
+
 def validated(
     x: npt.ArrayLike,
     y: npt.ArrayLike,
@@ -84,13 +120,37 @@ def validated(
     Raises for fewer than 2 samples, no features, mismatched lengths, other dimensions, NaN or infinity (row and
     column), labels that are not integers or outside 0 .. classes - 1, fewer than 2 classes.
     """
+    values = _checked_features(x, y, name, feature_names, lines)
+    labels = whole_labels(y, name, lines)
+    counted = classes is None
+    classes = _count_classes(labels, name) if classes is None else classes
+    remedy = "give samples of another class" if counted else "correct data.classes"
+    classes = checked_integer(classes, f"{name}: number of classes", 2, remedy)
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(outside):
+        raise ValueError(
+            f"{name}: expected labels 0 .. {classes - 1}, got {labels[outside[0]]} at {_where(outside[0], lines)}; "
+            "renumber the labels from 0 or correct data.classes"
+        )
+    return values, labels, classes
+
+
+def _checked_features(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    name: str,
+    feature_names: Sequence[str] | None,
+    lines: Sequence[int] | None,
+    targets: bool = False,
+) -> Floats:
+    """x as (n, features) finite numbers with as many rows as y; targets: y may be (n, targets)."""
     values = _numbers(x, name, "x")
     if values.ndim != 2 or values.shape[1] == 0:
         raise ValueError(
             f"{name}: expected x of shape (samples, features) with at least one feature, got shape {values.shape}; "
             "reshape it so that each row is one sample"
         )
-    if np.ndim(y) != 1:
+    if np.ndim(y) not in ((1, 2) if targets else (1,)):
         raise ValueError(
             f"{name}: expected y of shape (samples,), got shape {np.shape(y)}; give one label per row of x"
         )
@@ -109,18 +169,7 @@ def validated(
             f"{name}: expected finite numbers, got {values[row, column]} at {_where(row, lines)}, column "
             f"{names[column]!r} ({len(faults)} such value{'s' * (len(faults) > 1)}); remove or fill in these samples"
         )
-    labels = whole_labels(y, name, lines)
-    counted = classes is None
-    classes = _count_classes(labels, name) if classes is None else classes
-    remedy = "give samples of another class" if counted else "correct data.classes"
-    classes = checked_integer(classes, f"{name}: number of classes", 2, remedy)
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(outside):
-        raise ValueError(
-            f"{name}: expected labels 0 .. {classes - 1}, got {labels[outside[0]]} at {_where(outside[0], lines)}; "
-            "renumber the labels from 0 or correct data.classes"
-        )
-    return values, labels, classes
+    return values
 
 
 def _where(row: int | np.int64, lines: Sequence[int] | None) -> str:

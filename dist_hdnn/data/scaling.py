@@ -16,7 +16,8 @@ from dist_hdnn.data.toys import Dataset
 def standardised(data: Dataset) -> Dataset:
     """The same data with training features of mean 0 and deviation 1: (x - mean) / deviation for both parts.
 
-    A feature that is constant over the training points is shifted only.
+    A feature that is constant over the training points is shifted only. Real targets are treated alike, so the loss of
+    a regression is in units of the training targets' variance.
     """
     axis = None if data.image is not None else 0
     mean = data.train_x.mean(axis=axis, dtype=np.float64)
@@ -31,4 +32,13 @@ def standardised(data: Dataset) -> Dataset:
         "deviation": deviation.tolist(),
     }
     train_x, test_x = ((x - shift) * scale for x in (data.train_x, data.test_x))
-    return replace(data, train_x=train_x, test_x=test_x, normalisation=record)
+    found = replace(data, train_x=train_x, test_x=test_x, normalisation=record)
+    return _standard_targets(found) if data.regression else found
+
+
+def _standard_targets(data: Dataset) -> Dataset:
+    mean, deviation = data.train_y.mean(axis=0), data.train_y.std(axis=0)
+    deviation[deviation < 1e-12 * (1 + np.abs(mean).max())] = 1.0
+    train_y, test_y = ((y - mean) / deviation for y in (data.train_y, data.test_y))
+    record = {**data.normalisation, "target_mean": mean.tolist(), "target_deviation": deviation.tolist()}
+    return replace(data, train_y=train_y, test_y=test_y, normalisation=record)

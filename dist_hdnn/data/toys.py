@@ -26,41 +26,57 @@ from dist_hdnn.data.batches import checked_integer, keyed_stream, shuffled
 
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.int64]
+Answers = npt.NDArray[Any]  # labels (n,) int64, or real targets (n, targets) float64
 Image = tuple[int, int, int]  # height, width, channels
 
 PUBLISHED_PI = 3.14
-SPLITS = ("alternate", "random")
+SPLITS = ("alternate", "random", "last")
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A classification problem: points (n, features), labels (n,) int64 in 0 .. classes - 1.
 
+    classes 0 makes it a regression: train_y and test_y are real targets (n, targets) float64.
+
     image: height, width and channels where the features are pixels, row by row, the channels of a pixel together.
     normalisation: how `standardised` has shifted and scaled the points; empty for points as they came.
+    class_names: what the classes are called, where they have names.
     """
 
     name: str
     train_x: Floats
-    train_y: Integers
+    train_y: Answers
     test_x: Floats
-    test_y: Integers
+    test_y: Answers
     classes: int
     feature_names: tuple[str, ...]
     image: Image | None = None
     normalisation: Mapping[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
 
     @property
     def features(self) -> int:
         """Number of input features."""
         return len(self.feature_names)
 
+    @property
+    def regression(self) -> bool:
+        """Whether the answers are real targets instead of classes."""
+        return self.classes == 0
+
+    @property
+    def outputs(self) -> int:
+        """Scores of a sample: one a class, or one a target."""
+        return self.train_y.shape[1] if self.regression else self.classes
+
 
 def split_indices(samples: int, split: str, test_fraction: float, seed: int) -> tuple[Integers, Integers]:
     """Indices of the training and of the test points, disjoint, together 0 .. samples - 1.
 
     split: "alternate" (even train, odd test; test_fraction and seed play no part) or "random": round(samples *
-    test_fraction) points, at least one, held out under the seed; indices ascending in both parts.
+    test_fraction) points, at least one, held out under the seed; or "last": the last so many, as for a time series.
+    Indices are ascending in both parts.
     ValueError for an unknown split, a fraction outside (0, 1) or fewer than 2 samples.
     """
     samples = checked_integer(samples, "number of samples", 2, "training and test need at least one point each")
@@ -75,6 +91,8 @@ def split_indices(samples: int, split: str, test_fraction: float, seed: int) -> 
             f"data test_fraction: expected a number above 0 and below 1, got {test_fraction!r}; 0.5 holds out half"
         )
     held_out = min(max(round(samples * test_fraction), 1), samples - 1)
+    if split == "last":
+        return np.arange(samples - held_out, dtype=np.int64), np.arange(samples - held_out, samples, dtype=np.int64)
     order = shuffled(samples, seed, "held-out split")
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 

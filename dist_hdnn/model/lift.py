@@ -83,7 +83,7 @@ class AgentwiseLinear(nn.Module):
         weight, bias = self.blocks(self.weight), self.bias_blocks(self.bias)
         if self.ordered:  # one agent at a time, so that no bit depends on which agents are here
             parts = zip(bias, weight, x, strict=True)
-            state = torch.stack([_contiguous(torch.mm(w, seen) + c) for c, w, seen in parts])
+            state = torch.stack([contiguous(torch.mm(w, seen) + c) for c, w, seen in parts])
         else:
             state = torch.baddbmm(bias, weight, x)
         state = state.flatten(0, 1)
@@ -109,7 +109,7 @@ class LinearLift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
-        _check_features(x, self.features)
+        check_features(x, self.features)
         state: Tensor = self.linear(self.view(x.t().contiguous()))
         return state
 
@@ -156,10 +156,10 @@ class ConvLift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
-        _check_features(x, self.features)
+        check_features(x, self.features)
         seen = self.view(x.t().contiguous()).flatten(2)
         if self.ordered:
-            found = torch.stack([_contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
+            found = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
         else:
             found = torch.bmm(self.filters, seen)
         found = found.view(*found.shape[:2], *self.shape[1:], len(x)).amax(dim=3) + self.filter_bias[:, :, None, None]
@@ -201,12 +201,14 @@ class _Contiguous(torch.autograd.Function):
         return gradient.contiguous()
 
 
-def _contiguous(x: Tensor) -> Tensor:
+def contiguous(x: Tensor) -> Tensor:
+    """x, with a gradient in contiguous memory."""
     y: Tensor = _Contiguous.apply(x)  # type: ignore[no-untyped-call]
     return y
 
 
-def _check_features(x: Tensor, features: int) -> None:
+def check_features(x: Tensor, features: int) -> None:
+    """Raise ValueError unless x is (batch, features)."""
     if x.ndim != 2 or x.shape[1] != features:
         raise ValueError(
             f"lift: expected input of shape (batch, {features}), got {tuple(x.shape)}; give one column per feature"

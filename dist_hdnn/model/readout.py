@@ -1,13 +1,15 @@
-"""Readouts: from the last state to class scores.
+"""Readouts: from the last state to class scores, or to real targets.
 
     sum      one linear map over all agents: a global sum of every agent's scores
     local    every agent classifies from its own block; loss is the agents' mean, prediction their majority
     agents   the same, by a few designated agents
     gossip   every agent's scores, averaged with its neighbours' over some rounds before it decides
 
+With regression the scores are the targets themselves, the loss is the mean squared error, agents predict their mean.
+
 All hold one weight per class and neuron, (classes, neurons), and differ in who combines what. `sum` needs one global
 sum per sweep, `gossip` neighbours, `local` and `agents` nobody.
-Shapes: state (batch, neurons of the owned agents), columns agent by agent; labels (batch,).
+Shapes: state (batch, neurons of the owned agents), columns agent by agent; labels (batch,), targets (batch, classes).
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ class SumReadout(nn.Module):
     are summed in ascending order, so that the bits do not depend on the workers.
     """
 
-    def __init__(self, ownership: Ownership, classes: int, seed: int = 0) -> None:
+    def __init__(self, ownership: Ownership, classes: int, seed: int = 0, regression: bool = False) -> None:
         super().__init__()
-        self.ownership, self.classes = ownership, classes
+        self.ownership, self.classes, self.regression = ownership, classes, regression
+        self.losses = squared_error if regression else cross_entropy
         scale = 1.0 / math.sqrt(ownership.all_widths.sum())
         self.weight = nn.Parameter(_initial(ownership, ownership.agents, classes, seed) * scale)
         owns_bias = 0 in ownership.agents
@@ -66,16 +69,16 @@ class SumReadout(nn.Module):
         return everyone.sum(dim=1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy, (1,), the same on all workers."""
-        return cross_entropy(scores, labels).reshape(1)
+        """Mean cross entropy or squared error, (1,), the same on all workers."""
+        return self.losses(scores, labels).reshape(1)
 
     def reported_loss(self, loss: Tensor) -> float:
         """The loss of the whole network from what `loss` gave here."""
         return float(loss.detach().sum())
 
     def predict(self, scores: Tensor) -> Tensor:
-        """(batch, classes) -> class (batch,)."""
-        return scores.argmax(dim=-1)
+        """(batch, classes) -> class (batch,), or the targets as they are."""
+        return scores if self.regression else scores.argmax(dim=-1)
 
 
 class LocalReadout(nn.Module):
@@ -91,9 +94,11 @@ class LocalReadout(nn.Module):
         classes: int,
         seed: int = 0,
         output_agents: Sequence[int] | None = None,
+        regression: bool = False,
     ) -> None:
         super().__init__()
-        self.ownership, self.classes = ownership, classes
+        self.ownership, self.classes, self.regression = ownership, classes, regression
+        self.losses = squared_error if regression else cross_entropy
         everyone = np.arange(ownership.graph.agents)
         self.output_agents = everyone if output_agents is None else np.unique(np.asarray(output_agents, np.int64))
         self.agents = np.intersect1d(ownership.agents, self.output_agents)
@@ -121,16 +126,16 @@ class LocalReadout(nn.Module):
         return scores + torch.bmm(ones, self.bias.unsqueeze(1)).transpose(0, 1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Share of each agent in the mean cross entropy over agents and samples, (agents,); they sum to the loss.
+        """Share of each agent in the mean loss over agents and samples, (agents,); they sum to the loss.
 
         On several workers the agents are this worker's.
         """
         share = 1.0 / max(len(labels) * len(self.output_agents), 1)
         if self.ownership.ordered:  # one agent at a time, so that no bit depends on which agents are here
-            each = [cross_entropy(scores[:, i].contiguous(), labels, reduction="sum") for i in range(scores.shape[1])]
+            each = [self.losses(scores[:, i].contiguous(), labels, reduction="sum") for i in range(scores.shape[1])]
             return share * torch.stack(each) if each else scores.sum().reshape(1)[:0]
-        target = labels.repeat_interleave(scores.shape[1])
-        return share * cross_entropy(scores.flatten(0, 1), target, reduction="none").view(scores.shape[:2]).sum(dim=0)
+        target = labels.repeat_interleave(scores.shape[1], dim=0)
+        return share * self.losses(scores.flatten(0, 1), target, reduction="none").view(scores.shape[:2]).sum(dim=0)
 
     def reported_loss(self, loss: Tensor) -> float:
         """The loss of the whole network, summed over all agents in order; booked as metrics."""
@@ -139,7 +144,12 @@ class LocalReadout(nn.Module):
         return float(summed(everyone, self.ownership).sum())
 
     def predict(self, scores: Tensor) -> Tensor:
-        """Majority vote of the output agents, (batch,); a tie goes to the larger mean share. Booked as metrics."""
+        """Majority vote of the output agents, (batch,); a tie goes to the larger mean share. Booked as metrics.
+
+        With regression their mean, (batch, targets).
+        """
+        if self.regression:
+            return summed(scores.double().sum(dim=1) / len(self.output_agents), self.ownership)
         votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
         shares = scores.double().softmax(dim=-1).sum(dim=1) / len(self.output_agents)  # in [0, 1]: never outweighs one
         return summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
@@ -151,8 +161,10 @@ class GossipReadout(LocalReadout):
     rounds: Metropolis averaging rounds; many of them approach the mean of a connected graph. Neighbours only.
     """
 
-    def __init__(self, ownership: Ownership, classes: int, seed: int = 0, rounds: int = 4) -> None:
-        super().__init__(ownership, classes, seed)
+    def __init__(
+        self, ownership: Ownership, classes: int, seed: int = 0, rounds: int = 4, regression: bool = False
+    ) -> None:
+        super().__init__(ownership, classes, seed, regression=regression)
         self.average = MetropolisAverage(ownership, rounds)
 
     def forward(self, state: Tensor) -> Tensor:
@@ -227,6 +239,12 @@ def _initial(ownership: Ownership, agents: IntArray, classes: int, seed: int) ->
     return torch.from_numpy(np.stack(rows)).to(torch.get_default_dtype())
 
 
+def squared_error(scores: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    """Squared error, mean over a sample's targets: (batch, targets) -> (batch,), or its mean or sum over the batch."""
+    each = (scores - targets).square().mean(dim=-1)
+    return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each
+
+
 Readout = SumReadout | LocalReadout
 KINDS = ("sum", "local", "gossip", "agents")
 
@@ -238,16 +256,20 @@ def make_readout(
     seed: int = 0,
     rounds: int = 4,
     output_agents: Sequence[int] | None = None,
+    regression: bool = False,
 ) -> Readout:
-    """The readout of a kind for this worker's part of a network. Raises ValueError for an unknown kind."""
+    """The readout of a kind for this worker's part of a network. Raises ValueError for an unknown kind.
+
+    classes: with regression the number of targets.
+    """
     if kind == "sum":
-        return SumReadout(ownership, classes, seed)
+        return SumReadout(ownership, classes, seed, regression)
     if kind == "local":
-        return LocalReadout(ownership, classes, seed)
+        return LocalReadout(ownership, classes, seed, regression=regression)
     if kind == "gossip":
-        return GossipReadout(ownership, classes, seed, rounds)
+        return GossipReadout(ownership, classes, seed, rounds, regression)
     if kind == "agents" and output_agents:
-        return LocalReadout(ownership, classes, seed, output_agents)
+        return LocalReadout(ownership, classes, seed, output_agents, regression)
     raise ValueError(
         f"readout.kind: expected one of {', '.join(KINDS)} (the last with a list of agents), got {kind!r}. "
         "Choose one of these."

@@ -17,11 +17,12 @@ History = Sequence[Mapping[str, float | int | None]]
 MARKERS_UP_TO = 25  # epochs; more markers than that hide the line
 
 
-def plot_curves(history: History, path: str | Path) -> Path:
+def plot_curves(history: History, path: str | Path, measure: str = "accuracy") -> Path:
     """Training loss (left, logarithmic) and accuracies (right, percent) over the epochs; the path written.
 
     history: one mapping per epoch with the keys epoch, loss, train_accuracy, test_accuracy; accuracies are fractions
-    in [0, 1]. A key that is missing, None or not finite leaves a gap. ValueError for an empty history.
+    in [0, 1]. A key that is missing, None or not finite leaves a gap. measure: "accuracy", or "r2" when the accuracies
+    are R² of a regression. ValueError for an empty history.
     """
     if len(history) == 0:
         raise ValueError("training curves: expected a history of at least one epoch, got none; train before plotting")
@@ -30,17 +31,23 @@ def plot_curves(history: History, path: str | Path) -> Path:
     loss = _series(history, "loss")
     _draw(left, loss, "training loss", BLUE, "-", f"{loss[1][-1]:.3g}" if loss[1] else "")
     _loss_scale(left, loss[1])
-    left.set(title="Loss", xlabel="epoch", ylabel="training loss (nats)")
+    left.set(
+        title="Loss", xlabel="epoch", ylabel="training loss (nats)" if measure == "accuracy" else "mean squared error"
+    )
+    scale, unit = (100.0, " %") if measure == "accuracy" else (1.0, "")
     for key, name, colour, style in (
         ("train_accuracy", "training points", BLUE, "-"),
         ("test_accuracy", "test points", VERMILION, "--"),
     ):
         epochs, values = _series(history, key)
-        percent = [100.0 * value for value in values]
-        _draw(right, (epochs, percent), name, colour, style, f"{percent[-1]:.2f} %" if percent else "")
-    right.set(title="Accuracy", xlabel="epoch", ylabel="correctly classified points (%)")
-    bottom = min([100.0 * v for key in ("train_accuracy", "test_accuracy") for v in _series(history, key)[1]] + [99.0])
-    right.set_ylim(bottom - 0.06 * (100.0 - bottom), 100.0 + 0.06 * (100.0 - bottom))
+        shown = [scale * value for value in values]
+        last = f"{shown[-1]:.{2 if unit else 4}f}{unit}" if shown else ""
+        _draw(right, (epochs, shown), name, colour, style, last)
+    titles = ("Accuracy", "correctly classified points (%)") if unit else ("R²", "explained share of the variance")
+    right.set(title=titles[0], xlabel="epoch", ylabel=titles[1])
+    values = [scale * v for key in ("train_accuracy", "test_accuracy") for v in _series(history, key)[1]]
+    bottom = min([*values, 0.99 * scale])
+    right.set_ylim(bottom - 0.06 * (scale - bottom), scale + 0.06 * (scale - bottom))
     for axes in (left, right):
         quiet(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

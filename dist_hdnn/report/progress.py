@@ -18,11 +18,11 @@ PLAIN_SECONDS = 30.0  # a line at least this often
 class TrainingProgress:
     """Shows steps and the last epoch's figures on stderr; a context manager.
 
-    epochs, steps: of the whole run.
+    epochs, steps: of the whole run. measure: "accuracy", in percent, or "r2".
     """
 
-    def __init__(self, name: str, epochs: int, steps: int) -> None:
-        self.name, self.epochs = name, epochs
+    def __init__(self, name: str, epochs: int, steps: int, measure: str = "accuracy") -> None:
+        self.name, self.epochs, self.measure = name, epochs, measure
         self.every = max(1, epochs // PLAIN_LINES)
         self.last_line = time.monotonic()
         self.bar: Progress | None = None
@@ -58,9 +58,9 @@ class TrainingProgress:
 
     def epoch(self, record: Epoch) -> None:
         """After every epoch."""
-        figures = f"loss {record.loss:.4f}  test {100 * record.test_accuracy:.2f} %"
+        figures = f"loss {record.loss:.4f}  test {in_words(record.test_accuracy, self.measure)}"
         if record.mean_agent_accuracy is not None:
-            figures += f"  agents {100 * record.mean_agent_accuracy:.2f} %"
+            figures += f"  agents {in_words(record.mean_agent_accuracy, self.measure)}"
         if self.bar is not None:
             self.bar.update(self.task, figures=figures)
             return
@@ -68,3 +68,8 @@ class TrainingProgress:
         if record.epoch % self.every == 0 or record.epoch in (1, self.epochs) or now - self.last_line > PLAIN_SECONDS:
             self.last_line = now
             print(f"{self.name}: epoch {record.epoch}/{self.epochs}  {figures}", file=sys.stderr, flush=True)
+
+
+def in_words(value: float, measure: str) -> str:
+    """An accuracy in percent, or an R² with its name."""
+    return f"{100 * value:.2f} %" if measure == "accuracy" else f"R² {value:.4f}"

@@ -25,14 +25,18 @@ PACKAGES = ("torch", "numpy", "scipy", "networkx", "safetensors", "scikit-learn"
 
 
 class MetricsFiles:
-    """metrics.jsonl and metrics.csv in a run directory; every record is on disk when `write` returns."""
+    """metrics.jsonl and metrics.csv in a run directory; every record is on disk when `write` returns.
 
-    def __init__(self, directory: Path) -> None:
+    measure: what the accuracies are called, "accuracy" or "r2".
+    """
+
+    def __init__(self, directory: Path, measure: str = "accuracy") -> None:
+        self.measure = measure
         self.jsonl, self.csv = directory / "metrics.jsonl", directory / "metrics.csv"
 
     def write(self, record: Epoch) -> None:
         """Append one epoch."""
-        values = asdict(record)
+        values = measured(asdict(record), self.measure)
         with self.jsonl.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
         with self.csv.open("a", encoding="utf-8", newline="") as file:
@@ -40,6 +44,11 @@ class MetricsFiles:
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(values)
+
+
+def measured(values: dict[str, Any], measure: str) -> dict[str, Any]:
+    """The same with every accuracy under the name of the measure: test_accuracy becomes test_r2."""
+    return {name.replace("accuracy", measure): value for name, value in values.items()}
 
 
 def versions() -> dict[str, str]:

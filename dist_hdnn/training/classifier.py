@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dist_hdnn.data.sensors import InitialState, SensorMap
+from dist_hdnn.model.channels import ChannelLift
 from dist_hdnn.model.lift import ConvLift, LinearLift
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import Readout
@@ -26,7 +27,7 @@ class AgentClassifier(nn.Module):
         network: HDNN,
         readout: Readout,
         initial_state: InitialState | None = None,
-        learned_lift: LinearLift | ConvLift | None = None,
+        learned_lift: LinearLift | ConvLift | ChannelLift | None = None,
     ) -> None:
         super().__init__()
         assert (sensors is None) != (learned_lift is None), "features enter by sensors or by a learned lift"
@@ -34,7 +35,7 @@ class AgentClassifier(nn.Module):
         self.learned_lift = learned_lift
 
     def lift(self, x: Tensor) -> Tensor:
-        """Features (batch, features) -> first state (batch, neurons)."""
+        """Features (batch, features) -> first state (batch, neurons); of channels (pixels x batch, neurons)."""
         if self.learned_lift is not None:
             state: Tensor = self.learned_lift(x)
             return state
@@ -43,5 +44,11 @@ class AgentClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (batch, features) -> scores."""
-        scores: Tensor = self.readout(self.network(self.lift(x)))
+        return self.scores(self.network(self.lift(x)))
+
+    def scores(self, state: Tensor) -> Tensor:
+        """Last state -> scores."""
+        if isinstance(self.learned_lift, ChannelLift):
+            state = self.learned_lift.join(state)
+        scores: Tensor = self.readout(state)
         return scores

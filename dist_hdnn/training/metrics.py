@@ -1,4 +1,4 @@
-"""Accuracy of a classifier: of its prediction, and of every agent where agents predict for themselves."""
+"""Accuracy of a model: of its prediction, and of every agent where agents predict for themselves."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ EVALUATION_BATCH = 1000  # samples: small enough for wide networks, large enough
 @dataclass(frozen=True)
 class Evaluation:
     """Shares between 0 and 1. `accuracy` is the prediction's, with a local readout the majority vote's.
+
+    Of a regression it is R² = 1 - Σ|prediction - target|² / Σ|target - mean|², which is 0 for predicting the mean.
 
     per_agent: accuracy of each agent, None for readouts without predictions of single agents.
     """
@@ -42,6 +44,8 @@ def evaluate(model: AgentClassifier, x: Tensor, labels: Tensor) -> Evaluation:
     Several workers call it together; what has to be summed over them is booked as metrics.
     """
     readout = model.readout
+    if readout.regression:
+        return _of_regression(model, x, labels)
     loss, right = torch.zeros((), dtype=torch.float64, device=x.device), 0
     hits = None
     if isinstance(readout, LocalReadout):
@@ -55,3 +59,21 @@ def evaluate(model: AgentClassifier, x: Tensor, labels: Tensor) -> Evaluation:
     samples = len(x)
     per_agent = None if hits is None else (summed(hits, readout.ownership) / samples).tolist()
     return Evaluation(readout.reported_loss(loss / samples), right / samples, per_agent)
+
+
+def _of_regression(model: AgentClassifier, x: Tensor, targets: Tensor) -> Evaluation:
+    """Loss and R² on x (samples, features), targets (samples, targets)."""
+    readout = model.readout
+    local = isinstance(readout, LocalReadout)
+    loss, missed = (torch.zeros((), dtype=torch.float64, device=x.device) for _ in range(2))
+    agents = torch.zeros(len(readout.output_agents) if isinstance(readout, LocalReadout) else 0, dtype=torch.float64)
+    agents = agents.to(x.device)
+    for part, target in zip(x.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True):
+        scores = model(part)
+        loss = loss + readout.loss(scores, target).double() * len(part)
+        missed = missed + (readout.predict(scores) - target).double().square().sum()
+        if isinstance(readout, LocalReadout):
+            agents[readout.places] += (scores - target[:, None]).double().square().sum(dim=(0, 2))
+    spread = float((targets - targets.mean(dim=0)).double().square().sum())
+    explained = [1.0 - float(value) / spread for value in (missed, *summed(agents, readout.ownership))]
+    return Evaluation(readout.reported_loss(loss / len(x)), explained[0], explained[1:] if local else None)

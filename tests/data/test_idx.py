@@ -13,7 +13,7 @@ import pytest
 from images import idx_bytes, write_idx_digits
 
 from dist_hdnn.data.idx import PARTS, read_idx
-from dist_hdnn.data.images import idx_folder, published
+from dist_hdnn.data.ready import idx_folder, published
 
 fetching = importlib.import_module("dist_hdnn.data.published")  # the package has a function of that name
 PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)

@@ -102,7 +102,7 @@ def test_the_random_split_depends_on_the_seed_and_keeps_the_points():
         ({"samples": True}, "samples: expected an integer.*got True"),
         ({"noise": -1.0}, r"swiss_roll noise: expected a finite standard deviation of 0 or more, got -1.0; use 0"),
         ({"noise": math.nan}, "got nan"),
-        ({"split": "half"}, "data split: expected one of alternate, random, got 'half'; set data.split"),
+        ({"split": "half"}, "data split: expected one of alternate, random, last, got 'half'; set data.split"),
         ({"split": "random", "test_fraction": 1.0}, "test_fraction: expected a number above 0 and below 1, got 1.0"),
         ({"split": "random", "seed": -1}, "seed: expected an integer of at least 0 and below 18446744073709551616"),
     ],

@@ -1,0 +1,158 @@
+"""From options to what the agents see: data sets, sensors, fields of view and learned lifts.
+
+Every function raises ValueError, one line that names the option, when the parts do not fit together.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dist_hdnn.config import Config, DataConfig
+from dist_hdnn.data import (
+    PUBLISHED,
+    TABLES,
+    TOYS,
+    Augmentation,
+    Dataset,
+    Sensor,
+    SensorMap,
+    Views,
+    augmentation,
+    column_views,
+    default_sensors,
+    digits,
+    even_views,
+    idx_folder,
+    patches,
+    published,
+    read_dataset,
+    shape_of_grid,
+    shipped_table,
+    standardised,
+)
+from dist_hdnn.data.toys import Image
+from dist_hdnn.model.channels import ChannelLift
+from dist_hdnn.model.lift import ConvLift, LinearLift
+from dist_hdnn.model.ownership import Ownership
+from dist_hdnn.topology import CommunicationGraph
+
+
+def build_dataset(options: DataConfig) -> Dataset:
+    """The data, checked, and standardised if wanted."""
+    if options.classes is not None and options.name not in ("file", "idx"):
+        warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
+    if options.name in TOYS:
+        return TOYS[options.name](options.samples, options.noise, options.split, options.test_fraction, options.seed)
+    data = _read_data(options)
+    return standardised(data) if options.standardise else data
+
+
+def _read_data(options: DataConfig) -> Dataset:
+    folder = None if options.folder is None else Path(options.folder).expanduser()
+    if options.name in PUBLISHED:
+        return published(options.name, folder, options.download)
+    if options.name == "idx":
+        assert folder is not None, "validate() asks for data.folder"
+        return idx_folder(folder, options.classes)
+    if options.name in TABLES:
+        return shipped_table(options.name, options.split, options.test_fraction, options.seed)
+    if options.name == "digits":
+        return digits(options.split, options.test_fraction, options.seed)
+    assert options.file is not None, "validate() asks for data.file"
+    path = Path(options.file).expanduser()
+    regression = options.task == "regression"
+    split = options.split, options.test_fraction, options.seed
+    return read_dataset(path, options.classes, *split, options.target, regression)
+
+
+def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:
+    """How training images change from step to step; None where they stay."""
+    options = config.data.augment
+    return augmentation(data, options.shift, options.rotate, options.scale, config.seed)
+
+
+def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> SensorMap:
+    """Which agent observes which of the features: as given, or the published places."""
+    if config.data.sensors is not None:
+        return SensorMap(_column_sensors(config.data, graph, data), widths, data.features)
+    if not config.sensors:
+        return SensorMap(default_sensors(data.features, graph.agents, widths), widths, data.features)
+    sensors = []
+    for i, options in enumerate(config.sensors):
+        agent = agent_number(graph, options.agent, f"sensors[{i}].agent")
+        sensors.append(Sensor(options.feature, agent, options.half, options.slot))
+    return SensorMap(sensors, widths, data.features)
+
+
+def _column_sensors(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> list[Sensor]:
+    """One sensor a column, in the next free place of its agent: q slot 0, p slot 0, q slot 1, ..."""
+    views = column_views(data.feature_names, _column_owners(options, graph), graph.agents)
+    agents = np.repeat(np.arange(graph.agents), views.sizes)
+    places = np.arange(views.features) - views.starts[agents]
+    rows = zip(views.columns.tolist(), agents.tolist(), places.tolist(), strict=True)
+    return [Sensor(feature, agent, "qp"[place % 2], place // 2) for feature, agent, place in rows]
+
+
+def _column_owners(options: DataConfig, graph: CommunicationGraph) -> dict[str, int]:
+    """Column -> number of the agent that sees it."""
+    given = options.sensors or {}
+    return {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in given.items()}
+
+
+def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Views:
+    """What every agent sees when it learns its own lift: a patch of an image, else an even share of the features."""
+    lift = config.lift
+    if config.data.sensors is not None:
+        return column_views(data.feature_names, _column_owners(config.data, graph), graph.agents)
+    if data.image is None:
+        return even_views(data.features, graph.agents)
+    if lift.rows is not None and lift.columns is not None:
+        rows, columns = lift.rows, lift.columns
+    elif config.graph.file is None and (config.graph.rows or config.graph.columns):
+        rows = config.graph.rows or graph.agents // (config.graph.columns or 1)
+        columns = graph.agents // rows
+    else:
+        rows, columns = shape_of_grid(graph.agents, data.image)
+    if rows * columns != graph.agents:
+        raise ValueError(
+            f"lift: expected one patch for each of the {graph.agents} agents, got {rows} rows x {columns} columns; "
+            "choose lift.rows and lift.columns whose product is the number of agents"
+        )
+    return patches(data.image, rows, columns)
+
+
+def image_of(config: Config, data: Dataset) -> Image:
+    """The sizes of the images, for a lift that needs images."""
+    if data.image is None:
+        raise ValueError(
+            f"lift.kind={config.lift.kind}: expected images, got the data set {data.name} without rows and columns of "
+            "pixels; use lift.kind=linear, or give x as (samples, height, width)"
+        )
+    return data.image
+
+
+def build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLift | ConvLift | ChannelLift:
+    """The learned lift of this worker's agents."""
+    options = config.lift
+    if options.kind == "channels":
+        return ChannelLift(ownership, image_of(config, data), options.kernel, config.seed)
+    if options.kind == "conv":
+        image_of(config, data)
+    views = build_views(config, ownership.graph, data)
+    if options.kind == "linear":
+        return LinearLift(ownership, views.features, views.starts, views.columns, config.seed)
+    assert views.patch is not None, "images have patches"
+    sizes = options.channels, options.kernel, options.pool
+    return ConvLift(ownership, views.features, views.starts, views.columns, views.patch, *sizes, config.seed)
+
+
+def agent_number(graph: CommunicationGraph, agent: int | str, key: str) -> int:
+    """Number of an agent given by number or name; key: where it is given, for messages."""
+    try:
+        return graph.index_of(agent)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error

@@ -1,0 +1,105 @@
+"""Tables on networked sensors, whole runs: classes and real targets, on one and on several workers."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.datasets import load_diabetes
+
+from dist_hdnn import assembly, experiment
+from dist_hdnn.cli import main
+from dist_hdnn.config_file import read_config
+from dist_hdnn.training.metrics import evaluate
+from dist_hdnn.transport import run_threads
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DIABETES = str(CONFIGS / "diabetes_sensors.yaml")
+SHORT = ["--train.epochs=2"]
+
+
+def test_a_table_on_disk_gives_the_run_of_the_table_in_the_package(tmp_path: Path) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    with (tmp_path / "diabetes.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow([*load_diabetes().feature_names, "progression"])
+        rows.writerows(np.column_stack([x, y]).tolist())
+    own = ["--data.name=file", f"--data.file={tmp_path / 'diabetes.csv'}", "--data.target=progression"]
+    first = experiment.train(read_config(DIABETES, [*SHORT, f"--output={tmp_path / 'first'}"]))
+    second = experiment.train(read_config(DIABETES, [*SHORT, *own, f"--output={tmp_path / 'second'}"]))
+    weights, others = (load_file(run / experiment.FINAL) for run in (first, second))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize("readout", ["sum", "local"])
+def test_a_regression_tells_r2_under_its_own_name(readout: str, tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    assert main(["train", DIABETES, *SHORT, f"--readout.kind={readout}", f"--output={run}"]) == 0
+    assert "test R²" in capsys.readouterr().out
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["task"] == "regression" and "test_accuracy" not in summary and 0 < summary["test_r2"] < 1
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["test_r2"] == summary["test_r2"] and ("agent_r2" in summary) == (readout == "local")
+    assert experiment.evaluate(run)["test_r2"] == summary["test_r2"]
+    assert (run / "plots" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_r2_is_that_of_the_predictions_in_the_units_of_the_targets() -> None:
+    config = read_config(DIABETES, ["--dtype=float64"])
+    data = assembly.build_dataset(config.data)
+    model = assembly.build_classifier(config, data)
+    x, y = experiment.split_tensors(config, data, "test")
+    with torch.no_grad():
+        errors = (model.readout.predict(model(x)) - y).square()
+    scale = data.normalisation["target_deviation"][0]
+    raw = scale**2 * ((y - y.mean(dim=0)).square().sum())
+    assert evaluate(model, x, y).accuracy == pytest.approx(1 - float(scale**2 * errors.sum() / raw), abs=1e-12)
+    assert evaluate(model, x, y).loss == pytest.approx(float(errors.mean()), abs=1e-12)
+
+
+@pytest.mark.parametrize("readout", [["sum"], ["local"], ["gossip"], ["agents", "--readout.agents=[2, 7]"]])
+def test_a_regression_gives_the_numbers_of_one_process_on_four_workers(readout: list[str]) -> None:
+    options = [*SHORT, "--dtype=float64", f"--readout.kind={readout[0]}", *readout[1:], "--train.batch_size=100"]
+    config = read_config(DIABETES, options)
+    data = assembly.build_dataset(config.data)
+
+    def run(transport=None):
+        torch.set_num_threads(1)
+        model = assembly.build_classifier(config, data, transport)
+        training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
+        history = experiment.train_model(config, model, data, training, test, transport)
+        told = [[record.loss, record.test_accuracy, record.worst_agent_accuracy or 0.0] for record in history]
+        return {"told": torch.tensor(told, dtype=torch.float64), **model.state_dict()}
+
+    alone = run()
+    for result in run_threads(4, run, timeout=100):
+        assert max(float((result[name] - alone[name]).abs().max()) for name in alone) <= 1e-11
+
+
+def test_columns_may_enter_as_sensors_and_agents_may_have_names(tmp_path: Path) -> None:
+    options = ["--lift.kind=sensors", "--graph.family=path", "--graph.agents=5"]
+    places = ["age: 0", "sex: 0", "bmi: '1'", "bp: 1", "s1: 2", "s2: 2", "s3: 3", "s4: 3", "s5: 4", "s6: 4"]
+    config = read_config(DIABETES, [*options, "--data.sensors={" + ", ".join(places) + "}", "--network.width=2"])
+    model = assembly.build_classifier(config, assembly.build_dataset(config.data))
+    assert [sensor.agent for sensor in model.sensors.sensors] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert [sensor.half for sensor in model.sensors.sensors] == ["q", "p"] * 5
+
+
+BAD = {
+    "unknown agent": (["--data.sensors.age=77"], "unknown"),
+    "task": (["--data.task=classification"], "data.task: expected regression with data.name=diabetes"),
+    "column": (['--data.sensors={"shoe": 1}'], "data.sensors: expected columns of the data (age, sex"),
+    "toy": (["--data.name=swiss_roll", "--data.task=classification"], "data.sensors: expected none, because data.name"),
+    "both": (['--sensors=[{"feature": 0, "agent": 1}]', "--lift.kind=sensors"], "expected none beside data.sensors"),
+    "full": (["--lift.kind=sensors", '--data.sensors={"age": 1}'], "expected an agent for every column"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(fault: str, tmp_path: Path, capsys) -> None:
+    options, message = BAD[fault]
+    assert main(["train", DIABETES, *options, f"--output={tmp_path / 'run'}"]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "run").exists()
