@@ -33,6 +33,7 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   dist-hdnn inspect [CONFIG] [--key=value ...]   graph, patterns, bytes per link, memory, warnings; trains nothing
   dist-hdnn evaluate RUN                         accuracy of a trained run
   dist-hdnn certify RUN                          what theory promises of a trained run, measured
+  dist-hdnn study STUDY [--output=DIR] ...       many runs along axes of a config: table, plots, report
   dist-hdnn doctor                               versions, threads, transports, GPU, write access
   dist-hdnn --version
 
@@ -115,6 +116,7 @@ def _dispatch(given: list[str]) -> int:
         "inspect": _inspect,
         "evaluate": _evaluate,
         "certify": _certify,
+        "study": _study,
         "doctor": _doctor,
     }
     if not given:
@@ -258,6 +260,64 @@ def _count(key: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"{key}: expected a whole number >= 1, got {text!r}; such as 16")
     return int(text)
+
+
+STUDY_USAGE = """\
+usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N] [--retry-failed] [--key=value ...]
+
+A trade-off study: trains the network of a base config along axes of its options, each trial a process of its own.
+STUDY is a YAML file, see configs/studies/; --key=value options override its base config. The same command goes on
+with a study that was stopped.
+  --output=DIR      folder of the study (default: runs/studies/<name>)
+  --parallel=N      trials at once (default: as many as there are cores)
+  --trials=N        trials of a random or Optuna search
+  --retry-failed    run trials again that have failed"""
+
+
+def _study(given: list[str]) -> int:
+    retry = "--retry-failed" in given
+    positional, options = _split("study", [word for word in given if word != "--retry-failed"], ())
+    if "--help" in given or "-h" in given:
+        print(STUDY_USAGE)
+        return 0
+    if len(positional) != 1:
+        raise UsageError(f"study: expected one study file, got {' and '.join(positional) or 'nothing'}")
+    own, overrides = _own_options("study", options, ("output", "parallel", "trials"))
+    numbers = {name: _count(f"study: --{name}", own[name]) for name in ("parallel", "trials") if name in own}
+
+    from dist_hdnn.study.plan import read_plan
+
+    plan = read_plan(positional[0], overrides, **numbers)
+    output = Path(own.get("output") or Path("runs", "studies", plan.name)).expanduser()
+    from dist_hdnn.study.command import run_study
+
+    command = " ".join(["dist-hdnn study", *given])
+    try:
+        found = run_study(plan, output, command, retry)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)
+        return _fail(f"study {plan.name}: stopped; the same command goes on where it stopped", code)
+    print(f"trials        {found['trials'] - found['failed']} done, {found['failed']} failed")
+    print(f"table         {found['table']}")
+    print(f"report        {found['report']}")
+    return 0
+
+
+def _own_options(command: str, options: list[str], names: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
+    """(--name=value or --name value of these names, the other options)."""
+    own: dict[str, str] = {}
+    others: list[str] = []
+    words = iter(options)
+    for word in words:
+        name, assigned, value = word.partition("=")
+        if name[:2] != "--" or name[2:] not in names:
+            others.append(word)
+            continue
+        value = value if assigned else next(words, "")
+        if not value:
+            raise UsageError(f"{command}: {name} needs a value, as in {name}=...")
+        own[name[2:]] = value
+    return own, others
 
 
 def _doctor(given: list[str]) -> int:

@@ -16,7 +16,7 @@ import types
 import typing
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,22 @@ def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> Config:
     except ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from error
     return Config(**{field.name: values[field.name] for field in dataclasses.fields(Config)})
+
+
+def config_from(document: Mapping[str, Any]) -> Config:
+    """Config from nested options such as dataclasses.asdict gives; those that are absent have their defaults.
+
+    Raises ValueError, one line, for an unknown key and a value of the wrong type; call `config.validate` on the result.
+    """
+    _check(dict(document), Config, "")
+    config = _built(document, Config)
+    assert isinstance(config, Config)
+    return config
+
+
+def check_value(key: str, value: Any) -> None:
+    """Raise ValueError, one line, unless the dotted key names an option and value can become what it expects."""
+    _check(value, _type_at(key), key)
 
 
 def to_yaml(config: Config) -> str:
@@ -136,6 +152,25 @@ def check_overrides(arguments: Sequence[str]) -> None:
                 check_document(value, kind, key)
             else:
                 _check([value] if name.endswith("+") and not isinstance(value, list) else value, kind, key)
+
+
+def _built(value: Any, kind: Any) -> Any:
+    """A value that passed `_check`, with its config dataclasses made and its numbers in their types."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if len(_members(kind)) > 1:
+        fitting = [member for member in arguments if _shape(member) is type(value)]
+        return _built(value, fitting[0] if fitting else float if float in arguments and value is not None else None)
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        children = {name: child for name, child in _children(kind).items() if name in value}
+        return typing.cast(type, kind)(**{name: _built(value[name], child) for name, child in children.items()})
+    if origin is list and isinstance(value, list):
+        return [_built(item, arguments[0]) for item in value]
+    return float(value) if kind is float else copy.deepcopy(value)
+
+
+def _shape(kind: Any) -> Any:
+    """The type that YAML gives for values of a type."""
+    return dict if dataclasses.is_dataclass(kind) else typing.get_origin(kind) or kind
 
 
 def _load(text: str) -> Any:

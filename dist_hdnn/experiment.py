@@ -22,7 +22,7 @@ from dist_hdnn.config import Config, validate
 from dist_hdnn.config_file import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.handshake import shake_hands
-from dist_hdnn.inspection import inspect
+from dist_hdnn.inspection import coupling, inspect
 from dist_hdnn.model.readout import LocalReadout, summed
 from dist_hdnn.report import plot_curves, plot_decision, plot_gradient_norms, plot_graph, plot_pattern
 from dist_hdnn.report.progress import TrainingProgress
@@ -245,6 +245,7 @@ def _settings(config: Config, transport: Transport | None, seconds: float) -> di
         "dtype": config.dtype,
         "device": config.device,
         "versions": versions(),
+        **coupling(config),
     }
 
 

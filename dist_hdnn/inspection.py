@@ -78,6 +78,31 @@ def inspect(config: Config) -> dict[str, Any]:
     return result
 
 
+def coupling(config: Config) -> dict[str, Any]:
+    """How far and how densely agents are coupled, by K or X of any layer.
+
+    links_used: pairs of agents that exchange; density: their share of all pairs, 0 for block-diagonal, 1 for dense;
+    reach: hops that information travels; diameter of the graph, a lower bound unless diameter_exact.
+    """
+    stages = stages_of(config)
+    agents = stages[0].graph.agents
+    pairs = [np.zeros(0, dtype=np.int64)]
+    pairs += [
+        _off_diagonal(pattern, np.zeros_like(stage.graph.degrees()))[0]
+        for stage in stages
+        for pattern, _ in stage.rounds
+    ]
+    used, possible = len(np.unique(np.concatenate(pairs))), agents * (agents - 1) // 2
+    reach = _reach(config, stages[0])
+    return {
+        "links_used": used,
+        "density": used / max(possible, 1),
+        "reach": reach["hops"],
+        "diameter": reach["diameter"],
+        "diameter_exact": reach["diameter_exact"],
+    }
+
+
 def _stage_summary(stage: Stage) -> dict[str, Any]:
     graph, degrees, sizes = stage.graph, stage.graph.degrees(), stage.graph.component_sizes()
     diameter, exact = graph.diameter()

@@ -53,6 +53,12 @@ def prepare_environment(config: Config) -> None:
             warnings.warn(late, UserWarning, stacklevel=2)
 
 
+def environment_of_runs(threads: int) -> dict[str, str]:
+    """Environment for runs that are processes of their own: no worker of ours or of a launcher, so many CPU threads."""
+    inherited = {name: value for name, value in os.environ.items() if name not in (*RANKS, WORKER)}
+    return {"OMP_NUM_THREADS": str(max(1, threads)), **inherited}
+
+
 def launch(arguments: Sequence[str], config: Config, run: Run, program: Sequence[str] = TRAIN) -> int:
     """Call `run(config, transport)` in every worker of a validated config; returns the exit code.
 

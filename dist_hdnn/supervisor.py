@@ -34,7 +34,7 @@ def run_workers(command: list[str], workers: int, timeout: float, environment: M
     """
     with tempfile.TemporaryDirectory(prefix="dist_hdnn-") as folder:
         children: list[subprocess.Popen[bytes]] = []
-        with _ending(children):
+        with ending(children):
             for rank in range(workers):
                 variables = {**environment, WORKER: f"{rank} {workers} file://{folder}/store"}
                 children.append(_start(command, variables, _output(folder, rank)))
@@ -101,18 +101,19 @@ def _report(codes: dict[int, int], workers: int, folder: str) -> int:
     if lines:
         own_words = lines[-1].removeprefix("dist-hdnn: error: ").removeprefix(f"worker {witness}: ")
         said = f"; last line of worker {witness}: {own_words}"
-    print(f"dist-hdnn: error: worker {first} of {workers} failed first, {_how(code)}{said}", file=sys.stderr)
+    print(f"dist-hdnn: error: worker {first} of {workers} failed first, {how_it_ended(code)}{said}", file=sys.stderr)
     return LOST if code is None else 128 - code if code < 0 else code
 
 
-def _how(code: int | None) -> str:
+def how_it_ended(code: int | None) -> str:
+    """An exit code of a child in words; None: it has not ended by itself."""
     if code is None:
         return "it did not answer and was stopped"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
 @contextlib.contextmanager
-def _ending(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+def ending(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
     """End all children at the end of the block, also when SIGINT, SIGTERM or SIGHUP ends it."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:

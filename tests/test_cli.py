@@ -59,7 +59,7 @@ def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": path})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["inspect", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["inspect", "--help"], ["study", "--help"]])
 def test_help_takes_less_than_half_a_second_of_processor_time(arguments: list[str]) -> None:
     used = []
     for _ in range(3):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing
 from pathlib import Path
 
 import pytest
+import yaml
 
-from dist_hdnn.config import ArchitectureName, Config, IntegratorName, PatternConfig, validate
-from dist_hdnn.config_file import read_config, self_contained, to_yaml
+from dist_hdnn.config import ArchitectureName, Config, GraphConfig, IntegratorName, PatternConfig, validate
+from dist_hdnn.config_file import config_from, read_config, self_contained, to_yaml
 from dist_hdnn.layers.architectures import ARCHITECTURES
 from dist_hdnn.layers.integrators import INTEGRATORS
 
@@ -232,3 +234,23 @@ def test_a_config_for_python_needs_no_file() -> None:
     config = Config(seed=1)
     config.network.K = PatternConfig(kind="hops", hops=2)
     validate(config)
+
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.stem))
+def test_nested_options_make_the_config_that_its_file_makes(file: Path) -> None:
+    config = read_config(file)
+    assert config_from(yaml.safe_load(file.read_text(encoding="utf-8"))) == config
+    assert config_from(dataclasses.asdict(config)) == config
+
+
+def test_nested_options_have_the_types_of_their_fields() -> None:
+    graphs = [{"family": "grid", "agents": 4, "probability": 1}]
+    config = config_from({"network": {"width": {"a": 2}, "step": "1e-1"}, "more_graphs": graphs, "timeout": 5})
+    assert config.network.width == {"a": 2} and config.network.step == 0.1 and config.timeout == 5.0
+    assert isinstance(config.more_graphs[0], GraphConfig) and isinstance(config.more_graphs[0].probability, float)
+    for wrong in ({"network": {"layer": 3}}, {"seed": "one"}, {"more_graphs": [{"agents": None}]}):
+        with pytest.raises(ValueError, match="expected|did you mean"):
+            config_from(wrong)

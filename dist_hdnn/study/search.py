@@ -1,0 +1,62 @@
+"""Which trial of a study is next; Optuna's answer is in `optuna_search`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from dist_hdnn.study.axes import Trial
+
+
+class Search(Protocol):
+    """Gives trials one by one and hears how each ended."""
+
+    def next(self) -> Trial | None:
+        """The next trial, None when there is none."""
+
+    def ended(self, trial: Trial, result: dict[str, Any]) -> None:
+        """A trial ended, now or in an earlier session; see `TrialFolder.record`."""
+
+    @property
+    def total(self) -> int:
+        """Trials of the whole study."""
+
+
+class Listed:
+    """Trials that are known beforehand, in this order."""
+
+    def __init__(self, trials: Iterable[Trial]) -> None:
+        self.left = deque({trial.id: trial for trial in trials}.values())
+        self.total = len(self.left)
+
+    def next(self) -> Trial | None:
+        """The next of the list."""
+        return self.left.popleft() if self.left else None
+
+    def ended(self, trial: Trial, result: dict[str, Any]) -> None:
+        """Nothing follows from it."""
+
+
+class Both:
+    """One search, then another."""
+
+    def __init__(self, first: Search, second: Search) -> None:
+        self.parts = (first, second)
+
+    def next(self) -> Trial | None:
+        """The next of the first that has one."""
+        for part in self.parts:
+            if (trial := part.next()) is not None:
+                return trial
+        return None
+
+    def ended(self, trial: Trial, result: dict[str, Any]) -> None:
+        """Told to both; a search knows its own trials."""
+        for part in self.parts:
+            part.ended(trial, result)
+
+    @property
+    def total(self) -> int:
+        """Trials of both."""
+        return sum(part.total for part in self.parts)
