@@ -21,6 +21,7 @@ from dist_hdnn.analysis.symplecticity import reversibility_error
 from dist_hdnn.analysis.weights import spectral_bounds
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.loop import NonFiniteError
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def certify(
 
     exact_up_to: neurons up to which whole matrices are used; above, products with random probes keyed by `seed`.
     run_dtype: in which the network runs otherwise; its way back is measured in this, too.
-    Raises ValueError for a network in another number format.
+    Raises ValueError for a network in another number format, NonFiniteError for states that overflow.
     """
     network = model.network
     dtype = next(network.parameters()).dtype
@@ -67,8 +68,8 @@ def certify(
     space = Space(network.ownership, x.device)
     with torch.no_grad():
         y = model.lift(x)
-    measured = measure(network, y, space, seed, exact_up_to)
     learning = _momentum(model, y, labels, space)
+    measured = measure(network, y, space, seed, exact_up_to)
     way_back = _way_back(network, y, space, run_dtype)
     bounds, rates, limit = from_weights(network, space, exact_up_to)
     relative = None if way_back is None else way_back["float64"]["relative"]
@@ -86,7 +87,11 @@ def certify(
         "determinant": _determinant(network, measured),
         "reversibility": way_back,
         "spectrum": _spectrum(measured),
-        "stability": {"h_omega": rates, "limit": limit},
+        "stability": {
+            "h_omega": rates,
+            "norms": "exact" if measured.exact else "bounds from sums of rows and columns",
+            "limit": limit,
+        },
         "momentum": {
             "weights": network.time,
             "gradient_norm": {"smallest": _least(learning.norms), "largest": _most(learning.norms)},
@@ -118,6 +123,8 @@ def _momentum(model: AgentClassifier, y: Tensor, labels: Tensor, space: Space) -
     network = model.network
     with torch.no_grad(), network.linearize(y) as linear:
         states = [linear.states(layer) for layer in range(network.layers + 1)]
+        if not bool(space.norms(states[-1]).isfinite().all()):
+            raise NonFiniteError("certify: expected finite states, got infinity or NaN; train with smaller steps")
         last = states[-1].clone().requires_grad_()
         with torch.enable_grad():
             loss = model.readout.loss(model.readout(last), labels).sum()  # a mean over the batch

@@ -34,11 +34,16 @@ def exact_norms(matrices: Tensor) -> Tensor:
 
 
 def spectral_norm(matrices: Tensor) -> Tensor:
-    """|A|₂ of matrices (..., n, n), from the largest eigenvalue of A Aᵀ: a third of the time of singular values."""
-    scale = matrices.abs().amax(dim=(-2, -1)).clamp(min=torch.finfo(matrices.dtype).tiny)
-    scaled = matrices / scale[..., None, None]
+    """|A|₂ of matrices (..., n, n), inf where they are not finite.
+
+    From the largest eigenvalue of A Aᵀ, in a third of the time of singular values.
+    """
+    scale = matrices.abs().amax(dim=(-2, -1))
+    finite = scale.isfinite()
+    safe = torch.where(finite, scale, 1.0).clamp(min=torch.finfo(matrices.dtype).tiny)
+    scaled = torch.where(finite[..., None, None], matrices / safe[..., None, None], 0.0)
     largest: Tensor = torch.linalg.eigvalsh(scaled @ scaled.mT)[..., -1]
-    return scale * largest.clamp(min=0).sqrt()
+    return torch.where(finite, safe * largest.clamp(min=0).sqrt(), torch.inf)
 
 
 def probed_norms(linear: LinearLayers, space: Space, batch: int, seed: int, pair: Pair | None) -> Tensor:

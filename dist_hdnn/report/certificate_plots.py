@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dist_hdnn.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
 
@@ -108,6 +108,7 @@ def plot_layers(
     second.plot(layers, singular[1], color=BLUE, linewidth=1.4, label="largest")
     second.plot(layers, singular[0], "--", color=GREEN, linewidth=1.4, label="smallest")
     second.set_yscale("log")
+    _plain_numbers(second)
     second.set(title="Singular values of a layer's Jacobian", xlabel="layer", ylabel="over all samples")
     second.legend(fontsize=9, frameon=False)
     third.plot(layers, rates, ".-", color=BLUE, linewidth=1.0, markersize=4, label="bound from the weights")
@@ -177,6 +178,14 @@ def plot_momentum(
 
 def _whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """2 and 0.5 instead of powers of ten on a logarithmic axis of less than two decades."""
+    low, high = axes.get_ylim()
+    if high < 100 * low:
+        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else ""))
 
 
 def _empty(axes: Axes, words: str) -> None:

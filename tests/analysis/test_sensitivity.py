@@ -59,6 +59,13 @@ def test_exact_norms_are_those_of_the_products() -> None:
         assert float(norms[depth - 1, 1]) == pytest.approx(float(torch.linalg.matrix_norm(product, 2)), rel=1e-13)
 
 
+def test_norms_too_large_for_squares_or_for_numbers_are_no_obstacle() -> None:
+    matrices = 1e100 * torch.eye(4, dtype=torch.float64).expand(5, 1, 4, 4)
+    norms = exact_norms(matrices)[:, 0].tolist()
+    assert norms[:3] == pytest.approx([1e100, 1e200, 1e300]) and norms[3:] == [torch.inf, torch.inf]
+    assert exact_norms(torch.zeros(1, 1, 4, 4, dtype=torch.float64)).tolist() == [[0.0]]
+
+
 @pytest.mark.parametrize("layers", [1, 7, 16])
 def test_probes_stay_below_the_norms_and_come_close(layers: int) -> None:
     linear = MatrixLayers(symplectic_layers(layers, BATCH, interconnection(NEURONS)))
