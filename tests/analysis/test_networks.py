@@ -165,22 +165,22 @@ def test_several_workers_measure_the_same(case: str, exact_up_to: int) -> None:
 
 @pytest.mark.parametrize("case", DETERMINANT_ONE)
 def test_training_keeps_the_promises(case: str) -> None:
-    """At depth 256, with weights that have moved by a good part of what they were."""
+    """At depth 256, with weights that have moved by a good part of their size."""
     net = network(RING, layers=256, step=0.05, **DETERMINANT_ONE[case])
     generator = torch.Generator().manual_seed(0)
     y, target = torch.randn(2, 8, net.neurons, generator=generator, dtype=torch.float64)
     before = torch.cat([parameter.detach().flatten().clone() for parameter in net.parameters()])
-    adam = torch.optim.Adam(net.parameters(), lr=0.2)
+    adam = torch.optim.Adam(net.parameters(), lr=0.05)
     losses = []
     for _ in range(8):
         adam.zero_grad()
         loss = ((net(y) - target) ** 2).mean()
         loss.backward()
         adam.step()
-        losses.append(float(loss))
-    assert min(losses) < 0.95 * losses[0]
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
     after = torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
-    assert float((after - before).norm()) > 0.2 * float(before.norm())
+    assert float((after - before).norm()) > 0.15 * float(before.norm())
     found = measure(net, y[:3], Space(net.ownership), seed=0)
     assert float(found.norms.min()) >= 1 - 1e-9
     assert found.log_determinants is not None and float(found.log_determinants.abs().max()) < 1e-11
