@@ -13,14 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dist_hdnn import experiment
+from dist_hdnn import certification, experiment
 from dist_hdnn.analysis import certificate
 from dist_hdnn.cli import main
 from dist_hdnn.config_file import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["--data.samples=400", "--train.epochs=2", "--network.layers=4", "--train.batch_size=50"]
-NOT_COMPARED = ("run", "seconds")
 
 
 def short_run(directory: Path, *options: str) -> Path:
@@ -126,6 +125,7 @@ def assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
 def test_workers_do_not_change_the_figures(
     run: Path, workers: int, exact_up_to: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(certification, "draw", lambda found, plots: None)  # most of the time, and tested above
     true = certificate.measure
     monkeypatch.setattr(certificate, "measure", lambda n, y, s, seed, _: true(n, y, s, seed, exact_up_to))
     alone = certified(capsys, run)
@@ -159,7 +159,7 @@ def test_processes_certify_as_one_does(run: Path, transport: str, capsys: pytest
 
 @pytest.mark.processes
 def test_of_several_processes_a_broken_promise_has_its_exit_code_too(tmp_path: Path) -> None:
-    """An mlp promises nothing, so the promise is broken by hand: a limit of 0."""
+    """Broken by hand: a limit of 0 for the residuals."""
     directory = short_run(tmp_path / "run")
     program = (
         "import sys; from dist_hdnn.analysis import promises; promises.RESIDUAL = 0.0; "

@@ -2,9 +2,9 @@
 
 A layer is a list of updates part := part + c h F(source). An update from one half to the other has the Jacobian
 [[1, c h F'], [0, 1]], whose norm is at most (a + sqrt(a² + 4)) / 2, a = |c| h |F'|; an update of the whole state has
-1 + h |F'|, or |F'| where it replaces the state. A product of such factors bounds ∂y_N/∂y_{N-j}: the discrete form of
-the paper's exponential of time times |J| |K|² (arXiv:2105.13205), which it never exceeds, since (a + sqrt(a² + 4)) / 2
-and 1 + a are both at most exp(a).
+1 + h |F'|, or |F'| where it replaces the state. A product of such factors bounds ∂y_N/∂y_{N-j}. The bound is derived
+here; arXiv:2105.13205 gives one of the same kind in continuous time, an exponential of the time times |J| |K|². Ours is
+at most exp(Σ |c| h |F'|), since (a + sqrt(a² + 4)) / 2 and 1 + a are both at most exp(a).
 """
 
 from __future__ import annotations
