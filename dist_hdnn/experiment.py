@@ -25,6 +25,7 @@ from dist_hdnn.handshake import shake_hands
 from dist_hdnn.inspection import coupling, inspect
 from dist_hdnn.model.readout import LocalReadout, summed
 from dist_hdnn.report import plot_curves, plot_decision, plot_gradient_norms, plot_graph, plot_pattern
+from dist_hdnn.report.plots import GRID
 from dist_hdnn.report.progress import TrainingProgress
 from dist_hdnn.report.run_files import MetricsFiles, measured, versions, write_start, write_summary
 from dist_hdnn.rundir import prepare_run_directory
@@ -40,6 +41,8 @@ from dist_hdnn.transport import Transport
 __all__ = ["evaluate", "inspect", "train"]
 
 FINAL = Path("checkpoints") / "final.safetensors"
+PLOT_WORK = 2_000_000_000  # neurons x layers x points that the decision regions may take
+COARSEST = 40  # points along each of their axes, at least
 MEASURES = {"classification": "accuracy", "regression": "r2"}
 """What the accuracies of a run are called in its files."""
 LISTED_LINKS = 2000  # links, beyond which summary.json gives mean and maximum traffic alone
@@ -291,7 +294,9 @@ def _draw(
     if gradients:
         plot_gradient_norms(np.array(gradients), plots / "gradients.png")
     if data.features == 2 and not data.regression:
-        plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png")
+        affordable = math.isqrt(PLOT_WORK // (network.neurons * network.layers))
+        grid = min(GRID, max(affordable, COARSEST))
+        plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png", grid)
 
 
 @torch.no_grad()

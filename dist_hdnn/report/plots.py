@@ -106,11 +106,13 @@ def _agent_axes(axes: Axes, agents: int) -> None:
         spine.set_color(GREY)
 
 
-def plot_decision(predict: Callable[[Floats], npt.ArrayLike], dataset: Dataset, path: str | Path) -> Path:
+def plot_decision(
+    predict: Callable[[Floats], npt.ArrayLike], dataset: Dataset, path: str | Path, grid: int = GRID
+) -> Path:
     """Decision regions in the plane with training and test points; wrong test points are crossed out.
 
     predict: (n, 2) float64 points -> (n,) classes, or (n, classes) probabilities, which also shade the regions: pale
-    where the network is unsure. The path written. ValueError when the data are not two-dimensional or predict returns
+    where the network is unsure. grid: points along each axis. The path written. ValueError when the data are not two-dimensional or predict returns
     another shape.
     """
     if dataset.features != 2:
@@ -124,15 +126,15 @@ def plot_decision(predict: Callable[[Floats], npt.ArrayLike], dataset: Dataset, 
     low, high = low - margin, high + margin
     figure = new_figure(8.0, float(np.clip(5.7 * (high - low)[1] / (high - low)[0], 2.4, 8.0)) + 0.9)
     axes = figure.subplots()
-    ticks = [np.linspace(low[axis], high[axis], GRID) for axis in (0, 1)]
+    ticks = [np.linspace(low[axis], high[axis], grid) for axis in (0, 1)]
     plane = np.stack(np.meshgrid(*ticks), axis=-1).reshape(-1, 2)
     classes, sureness = _predicted(predict, plane, dataset.classes)
     colours = _colours(dataset.classes)
     strength = (0.12 + 0.38 * sureness)[:, None]
     shades = (1.0 - strength) + strength * colours[classes]
     extent = (low[0], high[0], low[1], high[1])
-    axes.imshow(shades.reshape(GRID, GRID, 3), extent=extent, origin="lower", interpolation="bilinear", aspect="equal")
-    _draw_boundaries(axes, ticks, classes.reshape(GRID, GRID), dataset.classes)
+    axes.imshow(shades.reshape(grid, grid, 3), extent=extent, origin="lower", interpolation="bilinear", aspect="equal")
+    _draw_boundaries(axes, ticks, classes.reshape(grid, grid), dataset.classes)
     answers, _ = _predicted(predict, dataset.test_x, dataset.classes)
     wrong = answers != dataset.test_y
     _draw_points(axes, dataset, wrong, colours)
