@@ -269,8 +269,8 @@ trained anew with 16 other seeds, which the table shows; one of these 16 stays a
 
 Not reached: H2 (and so MS3) on the double moons with 4 layers at t=1.2, h=.3. 15 of 16 networks are at 99.9 % or more,
 one stays at 97.4 %. Tried in the prototype with 4 layers at h=.075, scales 1.2 and 2, smoothness 1e-3 and 1e-5: with a
-learning rate of 0.1, 9 of 128 networks stay near 95 %; with 0.2, none of 128. The table keeps 0.1, because a recipe
-holds for all networks and depths of a data set, and 0.2 was not tried on those.
+learning rate of 0.1, about 9 of 128 networks stay near 95 %; with 0.2, none of 128. The table keeps 0.1, because one
+recipe holds for all networks and depths of a data set, and 0.2 was not tried on the others.
 
 Together {minutes:.0f} minutes of one core of {machine}, torch {torch}, {date}.
 """
