@@ -196,6 +196,10 @@ class DataConfig:
     """column of a table that holds the labels or the real targets"""
     task: Literal["classification", "regression"] = "classification"
     """what file asks for: classes, or real targets"""
+    window: int = 1
+    """rows of a time series that a sample sees, up to its own"""
+    ahead: int = 0
+    """rows of a time series from a sample to its target"""
     sensors: dict[str, int | str] | None = None
     """column of a table -> number or name of the agent that sees it (default: spread evenly)"""
     folder: str | None = None
@@ -381,6 +385,8 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _at_least("data.noise", data.noise, 0)
     yield from _at_least("data.seed", data.seed, 0)
     yield from _at_least("data.classes", data.classes, 2)
+    yield from _at_least("data.window", data.window, 1)
+    yield from _at_least("data.ahead", data.ahead, 0)
     yield from _at_least("readout.rounds", config.readout.rounds, 0)
     yield from _at_least("workers", config.workers, 1)
     yield from _positive("timeout", config.timeout)
@@ -441,6 +447,8 @@ def _words(config: Config) -> Iterator[str]:
     wanted = "regression" if config.data.name == "diabetes" else "classification"
     if config.data.name != "file" and config.data.task != wanted:
         yield f"data.task: expected {wanted} with data.name={config.data.name}, got {config.data.task}; correct it"
+    if (config.data.window > 1 or config.data.ahead) and config.data.name != "file":
+        yield f"data.window: expected 1, and data.ahead 0, because data.name={config.data.name} is no time series"
     if config.data.sensors is not None and config.sensors:
         yield "sensors: expected none beside data.sensors, which places every column, got both; drop one of them"
     if config.data.sensors is not None and config.data.name not in (*TABLES, "file"):

@@ -66,7 +66,14 @@ def _read_data(options: DataConfig) -> Dataset:
     path = Path(options.file).expanduser()
     regression = options.task == "regression"
     split = options.split, options.test_fraction, options.seed
-    return read_dataset(path, options.classes, *split, options.target, regression)
+    if options.window > 1 and options.split != "last":
+        warnings.warn(
+            f"data.split={options.split}: windows overlap, so test windows share rows with training windows; "
+            "set data.split=last",
+            UserWarning,
+            stacklevel=3,
+        )
+    return read_dataset(path, options.classes, *split, options.target, regression, options.window, options.ahead)
 
 
 def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:
@@ -90,24 +97,29 @@ def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.
 
 def _column_sensors(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> list[Sensor]:
     """One sensor a column, in the next free place of its agent: q slot 0, p slot 0, q slot 1, ..."""
-    views = column_views(data.feature_names, _column_owners(options, graph), graph.agents)
+    views = column_views(data.feature_names, _column_owners(options, graph, data), graph.agents)
     agents = np.repeat(np.arange(graph.agents), views.sizes)
     places = np.arange(views.features) - views.starts[agents]
     rows = zip(views.columns.tolist(), agents.tolist(), places.tolist(), strict=True)
     return [Sensor(feature, agent, "qp"[place % 2], place // 2) for feature, agent, place in rows]
 
 
-def _column_owners(options: DataConfig, graph: CommunicationGraph) -> dict[str, int]:
-    """Column -> number of the agent that sees it."""
+def _column_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> dict[str, int]:
+    """Column -> number of the agent that sees it; with windows of a time series all its columns."""
     given = options.sensors or {}
-    return {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in given.items()}
+    owners = {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in given.items()}
+    if options.window > 1:
+        columns = [(name, name.rsplit("[t", 1)[0]) for name in data.feature_names]
+        unknown = {name: agent for name, agent in owners.items() if name not in {base for _, base in columns}}
+        return unknown | {name: owners[base] for name, base in columns if base in owners}
+    return owners
 
 
 def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Views:
     """What every agent sees when it learns its own lift: a patch of an image, else an even share of the features."""
     lift = config.lift
     if config.data.sensors is not None:
-        return column_views(data.feature_names, _column_owners(config.data, graph), graph.agents)
+        return column_views(data.feature_names, _column_owners(config.data, graph, data), graph.agents)
     if data.image is None:
         return even_views(data.features, graph.agents)
     if lift.rows is not None and lift.columns is not None:

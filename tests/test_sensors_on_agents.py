@@ -103,3 +103,18 @@ def test_bad_input_is_one_line_and_exit_code_2(fault: str, tmp_path: Path, capsy
     options, message = BAD[fault]
     assert main(["train", DIABETES, *options, f"--output={tmp_path / 'run'}"]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "run").exists()
+
+
+def test_an_agent_sees_the_past_of_its_own_columns(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(120, 2)).cumsum(axis=0)
+    header = "flow,heat,later"
+    table = np.column_stack([noise, noise.sum(axis=1)])
+    np.savetxt(tmp_path / "plant.csv", table, delimiter=",", header=header, comments="")
+    own = ["--data.name=file", f"--data.file={tmp_path / 'plant.csv'}", "--data.target=later", "--data.window=4"]
+    options = [*own, "--data.ahead=1", "--graph.agents=3", "--data.sensors={flow: 2, heat: 0}", "--data.split=last"]
+    config = read_config(DIABETES, options)
+    data = assembly.build_dataset(config.data)
+    model = assembly.build_classifier(config, data)
+    assert assembly.build_views(config, model.network.graph, data).sizes.tolist() == [4, 0, 4]
+    with pytest.warns(UserWarning, match="windows overlap"):
+        assembly.build_dataset(read_config(DIABETES, [*options, "--data.split=random"]).data)

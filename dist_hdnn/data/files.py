@@ -43,6 +43,8 @@ def read_dataset(
     seed: int = 0,
     target: str = "label",
     regression: bool = False,
+    window: int = 1,
+    ahead: int = 0,
 ) -> Dataset:
     """The data set in a .csv, .parquet or .npz file, or in a folder of .npy files.
 
@@ -52,6 +54,7 @@ def read_dataset(
     be images, (n, height, width) or (n, height, width, channels). A folder holds the same arrays as x.npy and so on.
     Labels are integers 0 .. classes - 1; without `classes` they are counted and must leave no gap. Labels of a table
     may be names instead: the classes are the names in alphabetical order.
+    window, ahead: a table is a time series, a sample sees so many rows and its target lies so many rows later.
     regression: the target is a real number, or in arrays several, (n, targets).
     split, test_fraction, seed: see toys.split_indices. ValueError for whatever is missing, unreadable or not a number.
     """
@@ -71,8 +74,12 @@ def read_dataset(
     if path.stat().st_size == 0:
         raise ValueError(f"data file {path}: expected samples, got an empty file; write it again")
     if path.suffix.lower() == ".npz":
+        if window > 1 or ahead:
+            raise ValueError(f"data file {path}: expected a table for windows of rows, got arrays; cut them beforehand")
         return _dataset_of(_npz_arrays(path), path, classes, split, test_fraction, seed, regression)
     table = read_table(path, target)
+    if window > 1 or ahead:
+        table = table.windows(window, ahead, f"data file {path}")
     names, column, where = table.names, table.target, f"data file {path}"
     class_names = None if regression else table.class_names()
     if class_names is not None:

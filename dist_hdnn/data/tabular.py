@@ -33,6 +33,27 @@ class Table:
         """The names in the target column in alphabetical order; None where it holds numbers."""
         return tuple(np.unique(self.target).tolist()) if self.target.dtype.kind == "U" else None
 
+    def windows(self, length: int, ahead: int, who: str) -> Table:
+        """The table of a time series: each row sees `length` rows up to its own, its target lies `ahead` rows later.
+
+        Columns "speed" become "speed[t-1]", "speed[t]", column by column, oldest first. who: starts the message.
+        """
+        rows = len(self.x) - length + 1 - ahead
+        if rows < 2:
+            raise ValueError(
+                f"{who}: expected at least {length + 1 + ahead} rows for windows of {length} rows and targets {ahead} "
+                f"rows ahead, got {len(self.x)}; shorten data.window or data.ahead"
+            )
+        seen = np.lib.stride_tricks.sliding_window_view(self.x, length, axis=0)[:rows]  # (rows, columns, length)
+        lags = [f"[t-{lag}]" if lag else "[t]" for lag in range(length - 1, -1, -1)]
+        first = length - 1 + ahead
+        return Table(
+            names=tuple(name + lag for name in self.names for lag in lags),
+            x=seen.reshape(rows, -1),
+            target=self.target[first:],
+            lines=None if self.lines is None else self.lines[first:],
+        )
+
 
 def read_table(path: Path, target: str) -> Table:
     """The table in a .csv or .parquet file whose target column has this name. Raises ValueError."""

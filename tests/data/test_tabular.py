@@ -123,3 +123,14 @@ def test_every_column_has_an_agent() -> None:
 def test_tables_ship_with_scikit_learn(name: str, features: int, classes: int) -> None:
     data = shipped_table(name)
     assert (data.features, data.classes) == (features, classes) and len(data.train_x) > 2.9 * len(data.test_x)
+
+
+def test_windows_of_a_time_series_see_the_past_and_aim_ahead(write) -> None:
+    rows = "".join(f"{t},{10 * t},{100 * t}\n" for t in range(8))
+    path = write("a,b,next\n" + rows)
+    data = read_dataset(path, None, "last", 0.4, target="next", regression=True, window=3, ahead=1)
+    assert data.feature_names == ("a[t-2]", "a[t-1]", "a[t]", "b[t-2]", "b[t-1]", "b[t]")
+    assert data.train_x.tolist() == [[0, 1, 2, 0, 10, 20], [1, 2, 3, 10, 20, 30], [2, 3, 4, 20, 30, 40]]
+    assert data.train_y.ravel().tolist() == [300, 400, 500] and data.test_y.ravel().tolist() == [600, 700]
+    with pytest.raises(ValueError, match="expected at least 10 rows for windows of 7 rows and targets 2 rows ahead"):
+        read_dataset(path, target="next", regression=True, window=7, ahead=2)
