@@ -112,8 +112,8 @@ def plot_decision(
     """Decision regions in the plane with training and test points; wrong test points are crossed out.
 
     predict: (n, 2) float64 points -> (n,) classes, or (n, classes) probabilities, which also shade the regions: pale
-    where the network is unsure. grid: points along each axis. The path written. ValueError when the data are not two-dimensional or predict returns
-    another shape.
+    where the network is unsure. grid: points along each axis. The path written. ValueError when the data are not
+    two-dimensional or predict returns another shape.
     """
     if dataset.features != 2:
         raise ValueError(
