@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_hdnn import __version__
-from dist_hdnn.config import Config, forget_workers, validate
+from dist_hdnn.config import Config, forget_workers
+from dist_hdnn.config_checks import validate
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport

@@ -1,18 +1,15 @@
-"""What a run is: typed, documented options, and the checks that need nothing but the options themselves.
+"""What a run is: typed, documented options.
 
 The text under each field is what `dist-hdnn train --help` shows. This module imports neither torch nor numpy, so that
-`--help` answers at once. Reading YAML files and command lines into a `Config` is in `config_file`.
+`--help` answers at once. `config_file` reads YAML files and command lines into a `Config`,
+`config_checks` says what is wrong with one.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Literal
-
-from dist_hdnn.layers.architectures import architecture, check_options
 
 TABLES = ("wine", "breast_cancer", "diabetes")
 """Tables that ship with scikit-learn."""
@@ -340,168 +337,3 @@ def forget_workers(config: Config, kept: Container[str]) -> None:
             setattr(config, key, None)
     if "partition.method" not in kept:
         config.partition = PartitionConfig()
-
-
-def validate(config: Config) -> None:
-    """Raise ValueError, one line, for the first option whose value cannot work whatever the graph and the data are."""
-    for complaint in _complaints(config):
-        raise ValueError(complaint)
-
-
-def _complaints(config: Config) -> Iterator[str]:
-    """One line for each unusable value: key, expected, got, what to do."""
-    yield from _numbers(config)
-    yield from _widths(config.network.width)
-    yield from _architecture(config.network)
-    yield from _words(config)
-    for i, graph in enumerate([config.graph, *config.more_graphs]):
-        yield from _graph("graph" if i == 0 else f"more_graphs[{i - 1}]", graph)
-    for key, pattern in (("network.K", config.network.K), ("network.X", config.network.X)):
-        yield from _pattern(key, pattern)
-    yield from _sensors(config.sensors)
-    yield from _lift(config)
-    if config.deterministic and config.overlap:
-        yield "overlap: expected false with deterministic, whose sums keep their order, got true. Switch one off."
-
-
-def _at_least(key: str, value: float | None, least: int) -> Iterator[str]:
-    """Complain unless value is absent or a finite number >= least."""
-    if value is not None and not (math.isfinite(value) and value >= least):
-        yield f"{key}: expected a number >= {least}, got {value:g}; raise it"
-
-
-def _positive(key: str, value: float) -> Iterator[str]:
-    if not (math.isfinite(value) and value > 0):
-        yield f"{key}: expected a number > 0, got {value:g}; make it positive"
-
-
-def _numbers(config: Config) -> Iterator[str]:
-    network, data, train = config.network, config.data, config.train
-    yield from _at_least("seed", config.seed, 0)
-    yield from _at_least("network.layers", network.layers, 1)
-    yield from _positive("network.step", network.step)
-    yield from _at_least("network.initial_scale", network.initial_scale, 0)
-    yield from _at_least("data.samples", data.samples, 4)
-    yield from _at_least("data.noise", data.noise, 0)
-    yield from _at_least("data.seed", data.seed, 0)
-    yield from _at_least("data.classes", data.classes, 2)
-    yield from _at_least("data.window", data.window, 1)
-    yield from _at_least("data.ahead", data.ahead, 0)
-    yield from _at_least("readout.rounds", config.readout.rounds, 0)
-    yield from _at_least("workers", config.workers, 1)
-    yield from _positive("timeout", config.timeout)
-    if not 0 < data.test_fraction < 1:
-        yield f"data.test_fraction: expected a number between 0 and 1, got {data.test_fraction:g}"
-    yield from _at_least("train.epochs", train.epochs, 1)
-    yield from _at_least("train.batch_size", train.batch_size, 1)
-    yield from _positive("train.learning_rate", train.learning_rate)
-    yield from _at_least("train.weight_decay", train.weight_decay, 0)
-    yield from _at_least("train.smoothness", train.smoothness, 0)
-    yield from _at_least("train.threads", train.threads, 1)
-    for name in ("shift", "rotate", "scale"):
-        yield from _at_least(f"data.augment.{name}", getattr(data.augment, name), 0)
-    if data.augment.scale >= 1:
-        yield f"data.augment.scale: expected a share below 1, got {data.augment.scale:g}; 0.1 zooms by up to 10 %"
-
-
-def _widths(width: int | dict[str, int]) -> Iterator[str]:
-    named = {f"network.width.{agent}": n for agent, n in width.items()} if isinstance(width, dict) else {}
-    if isinstance(width, dict) and not width:
-        yield "network.width: expected an even number or a mapping agent -> even number, got an empty mapping"
-    for key, n in named.items() if isinstance(width, dict) else [("network.width", width)]:
-        if n < 2 or n % 2:
-            remedy = f"use {max(2, n + 1)}" if n % 2 else "use 2 or more"
-            yield f"{key}: expected an even number >= 2 (half of the neurons are p, half are q), got {n}; {remedy}"
-
-
-def _architecture(network: NetworkConfig) -> Iterator[str]:
-    time = network.time
-    if not isinstance(time, str) and not 2 <= time <= network.layers:
-        yield (
-            f"network.time: expected free, shared, or a number of knots from 2 to the {network.layers} layers, got "
-            f"{time}; choose one of these"
-        )
-    try:
-        found = architecture(network.architecture, network.integrator)
-        options = {"shared_x": network.shared_x, "gamma": network.gamma, "J": network.J}
-        check_options(found, x=network.X.kind, **options)  # type: ignore[arg-type]
-    except ValueError as error:
-        yield str(error)
-
-
-def _words(config: Config) -> Iterator[str]:
-    if not config.name or config.name in (".", "..") or re.search(r"[/\\\0]", config.name):
-        yield f"name: expected the name of a folder, got {config.name!r}; use --output for a path"
-    if config.output is not None and not config.output.strip():
-        yield "output: expected the path of a run directory, got an empty text; leave it out for runs/<name>/<time>"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", config.device):
-        yield f"device: expected cpu, cuda or cuda:<number>, got {config.device!r}"
-    if (config.readout.kind == "agents") != bool(config.readout.agents):
-        got = f"kind={config.readout.kind}, agents {config.readout.agents}"
-        yield f"readout: expected a list of agents with kind=agents and only there, got {got}; give both or neither"
-    if (config.partition.method == "given") != (config.partition.owners is not None):
-        got = f"method={config.partition.method}, owners {'given' if config.partition.owners else 'not given'}"
-        yield f"partition: expected owners with method=given and only there, got {got}; give both or neither"
-    if config.data.name == "file" and not config.data.file:
-        yield "data.file: expected the path of a .csv or .npz file because data.name is file, got none; set data.file"
-    wanted = "regression" if config.data.name == "diabetes" else "classification"
-    if config.data.name != "file" and config.data.task != wanted:
-        yield f"data.task: expected {wanted} with data.name={config.data.name}, got {config.data.task}; correct it"
-    if (config.data.window > 1 or config.data.ahead) and config.data.name != "file":
-        yield f"data.window: expected 1, and data.ahead 0, because data.name={config.data.name} is no time series"
-    if config.data.sensors is not None and config.sensors:
-        yield "sensors: expected none beside data.sensors, which places every column, got both; drop one of them"
-    if config.data.sensors is not None and config.data.name not in (*TABLES, "file"):
-        yield f"data.sensors: expected none, because data.name={config.data.name} has no named columns; leave it out"
-    if config.data.name == "idx" and not config.data.folder:
-        yield "data.folder: expected the folder of four IDX files because data.name is idx, got none; set data.folder"
-    if config.data.folder and config.data.name not in (*PUBLISHED, "idx"):
-        yield f"data.folder: expected none, because data.name={config.data.name} reads no IDX files; set data.name=idx"
-    if config.data.download and config.data.name not in PUBLISHED:
-        yield f"data.download: expected false for data.name={config.data.name}; leave it out"
-    if config.data.file and config.data.name != "file":
-        yield f"data.name: expected file because data.file is given, got {config.data.name}; set data.name=file"
-
-
-def _graph(key: str, graph: GraphConfig) -> Iterator[str]:
-    for name, least in (("agents", 1), ("rows", 1), ("columns", 1), ("branching", 1), ("height", 0), ("dimension", 0)):
-        yield from _at_least(f"{key}.{name}", getattr(graph, name), least)
-    for name, least in (("neighbours", 0), ("attachments", 1), ("degree", 0), ("seed", 0)):
-        yield from _at_least(f"{key}.{name}", getattr(graph, name), least)
-    if not 0 <= graph.probability <= 1:
-        yield f"{key}.probability: expected a number from 0 to 1, got {graph.probability:g}"
-    if graph.file is not None and not graph.file.strip():
-        yield f"{key}.file: expected the path of a graph file, got an empty text"
-
-
-def _pattern(key: str, pattern: PatternConfig) -> Iterator[str]:
-    yield from _at_least(f"{key}.hops", pattern.hops, 0)
-    yield from _at_least(f"{key}.seed", pattern.seed, 0)
-    if not 0 <= pattern.keep <= 1:
-        yield f"{key}.keep: expected a number from 0 to 1, got {pattern.keep:g}"
-    if pattern.kind == "identity" and key.endswith("K"):
-        yield f"{key}.kind: identity is for network.X only; use block_diagonal for weights that stay inside each agent"
-    if pattern.kind == "matrix" and not pattern.file:
-        yield f"{key}.file: expected the path of a 0/1 matrix (.csv or .npy) because {key}.kind is matrix, got nothing"
-
-
-def _sensors(sensors: list[SensorConfig]) -> Iterator[str]:
-    for i, sensor in enumerate(sensors):
-        yield from _at_least(f"sensors[{i}].feature", sensor.feature, 0)
-        yield from _at_least(f"sensors[{i}].slot", sensor.slot, 0)
-        if isinstance(sensor.agent, int):
-            yield from _at_least(f"sensors[{i}].agent", sensor.agent, 0)
-
-
-def _lift(config: Config) -> Iterator[str]:
-    lift = config.lift
-    for name in ("rows", "columns", "channels", "kernel", "pool"):
-        yield from _at_least(f"lift.{name}", getattr(lift, name), 1)
-    if lift.kernel % 2 == 0:
-        yield f"lift.kernel: expected an odd number, got {lift.kernel}; use {lift.kernel + 1}"
-    if lift.kind != "sensors" and config.sensors:
-        yield f"sensors: expected none with lift.kind={lift.kind}, got {len(config.sensors)}; set lift.kind=sensors"
-    if lift.kind != "sensors" and config.initial_state == "learned":
-        yield f"initial_state: expected zero with lift.kind={lift.kind}, whose biases are learned; leave it out"
-    if (lift.rows is None) != (lift.columns is None):
-        yield "lift: expected both rows and columns, or neither, got one of them; give the other"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn import assembly
-from dist_hdnn.config import Config, validate
+from dist_hdnn.config import Config
+from dist_hdnn.config_checks import validate
 from dist_hdnn.config_file import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.handshake import shake_hands

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dist_hdnn.config import validate
+from dist_hdnn.config_checks import validate
 from dist_hdnn.config_file import read_config
 
 FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
