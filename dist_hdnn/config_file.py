@@ -69,7 +69,7 @@ def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> Config:
 def config_from(document: Mapping[str, Any]) -> Config:
     """Config from nested options such as dataclasses.asdict gives; those that are absent have their defaults.
 
-    Raises ValueError, one line, for an unknown key and a value of the wrong type; `config_checks.validate` does the rest.
+    Raises ValueError, one line, for an unknown key and a value of the wrong type; `config_checks.validate` asks more.
     """
     _check(dict(document), Config, "")
     config = _built(document, Config)
