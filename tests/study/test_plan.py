@@ -152,7 +152,7 @@ def test_a_mistake_on_the_command_line_is_one_line(
 
 
 def test_there_are_studies() -> None:
-    assert {path.stem for path in STUDIES} >= {"families"}
+    assert {path.stem for path in STUDIES} >= {"digits_density", "mnist_density", "families"}
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: str(path.stem))
