@@ -140,7 +140,7 @@ class NetworkConfig:
     X: PatternConfig = field(default_factory=lambda: PatternConfig(kind="identity"))
     """block pattern T of the interconnection X; identity: fixed"""
     shared_x: bool = True
-    """one X for all layers; false: one per layer, which gives up the bound on gradients over several layers"""
+    """one X for all layers; false: one per layer, which gives up that the network as a whole is symplectic"""
     initial_scale: float = 1.2
     """standard deviation of K x at the start, for x of unit variance"""
 

@@ -147,8 +147,8 @@ class Layout:
                 )
             if not shared_x:
                 _warn(
-                    "every layer has its own X: single layers stay symplectic, but the bound on the products of layer "
-                    "Jacobians (gradients do not vanish) needs one X shared by all layers."
+                    "every layer has its own X: single layers stay symplectic, each with its own J, but the network "
+                    "as a whole is not; that needs one X shared by all layers. Gradients cannot vanish all the same."
                 )
         text = information_reach(self.graphs[0], layers, self.rounds())
         if text and not strays:

@@ -49,7 +49,7 @@ class HDNN(nn.Module):
     activation: a name ("tanh", ...) or any smooth elementwise function on tensors.
     K, X: patterns R and T: "neighbours", "block_diagonal", "dense", "hops=k", a mapping such as
         {"kind": "thinned", "keep": 0.5}, a BlockPattern or a 0/1 matrix. X may be "identity": fixed, no weights.
-    shared_x: one X for all layers; needed for the bound on products of layer Jacobians.
+    shared_x: one X for all layers; without it single layers are symplectic, but not the network as a whole.
     gamma: damping of the architecture "antisymmetric", in units of 1/time.
     J: of the architecture "H1": "J1", "J2", "trained" or a skew matrix (neurons x neurons), on the pattern X
         ("identity": within agents), shared by all layers.
