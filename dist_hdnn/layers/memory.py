@@ -10,9 +10,8 @@ the input, see `reconstruction`; anchors, states kept every m layers, replace wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +24,6 @@ from dist_hdnn.layers.weight_gradients import GradientPanels
 from dist_hdnn.layers.weights import WeightPanels, Weights, layers_at_once
 from dist_hdnn.layers.workspace import Workspace
 
-Mode = Literal["store", "recompute", "reversible"]
 Gradients = list[Tensor | None]
 
 
@@ -246,28 +244,6 @@ class Reversible(Buffers):
     def known(self) -> Iterator[tuple[int, Sequence[Tensor]]]:
         yield from self.anchors.items()
         yield self.frame.layers, self.state
-
-
-def layers_between(mode: Mode, every: int | None, layers: int, stages: int) -> int:
-    """Layers from one kept state to the next: as asked for, of recompute by default about sqrt(layers); 0 for none.
-
-    A segment of recompute starts with the first of the stages. Raises ValueError for an unknown mode, or a number that
-    it cannot use.
-    """
-    if mode not in get_args(Mode):
-        raise ValueError(f"network.memory: expected one of {', '.join(get_args(Mode))}, got '{mode}'. Choose one.")
-    if every is None:
-        every = round(math.sqrt(layers)) if mode == "recompute" else 0
-    elif mode == "store":
-        raise ValueError(
-            f"network.keep_every: expected nothing with memory=store, which keeps every state, got {every}. Leave it "
-            "out, or choose memory=recompute or reversible."
-        )
-    elif isinstance(every, bool) or every < 1:
-        raise ValueError(f"network.keep_every: expected a number of layers >= 1, got {every}. Use 16, for example.")
-    if mode == "recompute":
-        every = min(-(-every // stages) * stages, -(-layers // stages) * stages)
-    return every
 
 
 def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:

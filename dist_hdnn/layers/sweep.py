@@ -19,16 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from dist_hdnn.layers.dynamics import Drift, Gradient, Interconnected
 from dist_hdnn.layers.frame import Frame
-from dist_hdnn.layers.memory import (
-    Buffers,
-    Mode,
-    Recomputed,
-    Reversible,
-    Stored,
-    Trace,
-    layers_between,
-    memory_key,
-)
+from dist_hdnn.layers.memory import Buffers, Recomputed, Reversible, Stored, Trace, memory_key
+from dist_hdnn.layers.memory_plan import Mode, layers_between
 from dist_hdnn.layers.pool import Pool
 from dist_hdnn.layers.reconstruction import Reconstruction
 from dist_hdnn.layers.weights import Weights, flatten, unflatten
@@ -54,12 +46,8 @@ class Sweep(Frame):
         keep_every: int | None = None,
     ) -> None:
         super().__init__(model, columns, shared, fixed, transport)
-        self.memory, self.keep_every = memory, layers_between(memory, keep_every, self.layers, len(self.stages))
-        if memory == "reversible" and not model.architecture.invertible:
-            raise ValueError(
-                f"network.memory: expected store or recompute with the architecture {model.architecture.name}, whose "
-                "layers have no exact inverse, got reversible. Choose recompute, or hamiltonian, for example."
-            )
+        self.memory = memory
+        self.keep_every = layers_between(memory, keep_every, model.architecture, self.layers, len(self.stages))
         self.reconstruction = Reconstruction()
         self.pool: Pool[Any] = Pool()
         self.last: Trace | None = None  # of the last sweep with gradients, for `first_non_finite`

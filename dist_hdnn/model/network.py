@@ -21,7 +21,7 @@ from dist_hdnn.layers.activations import activation as named_activation
 from dist_hdnn.layers.architectures import architecture as named_architecture
 from dist_hdnn.layers.architectures import check_options
 from dist_hdnn.layers.linearization import Linearization
-from dist_hdnn.layers.memory import Mode
+from dist_hdnn.layers.memory_plan import Mode
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
