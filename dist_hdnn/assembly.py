@@ -187,6 +187,8 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
         gamma=options.gamma,
         J=options.J,
         time=options.time,
+        memory=options.memory,
+        keep_every=options.keep_every,
         seed=config.seed,
         initial_scale=options.initial_scale,
         dtype=dtype,

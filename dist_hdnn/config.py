@@ -143,6 +143,11 @@ class NetworkConfig:
     """one X for all layers; false: one per layer, which gives up that the network as a whole is symplectic"""
     initial_scale: float = 1.2
     """standard deviation of K x at the start, for x of unit variance"""
+    memory: Literal["store", "recompute", "reversible"] = "store"
+    """what a training step keeps for its backward sweep: every state, some of them, or the last one alone, from which
+    the others are rebuilt; the slower, the less memory"""
+    keep_every: int | None = None
+    """layers from one kept state to the next (default: of recompute about the root of layers, of reversible none)"""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from dist_hdnn.config import PUBLISHED, TABLES, Config, GraphConfig, NetworkConfig, PatternConfig, SensorConfig
 from dist_hdnn.layers.architectures import architecture, check_options
+from dist_hdnn.layers.memory_plan import layers_between
 
 
 def validate(config: Config) -> None:
@@ -96,6 +97,7 @@ def _architecture(network: NetworkConfig) -> Iterator[str]:
         found = architecture(network.architecture, network.integrator)
         options = {"shared_x": network.shared_x, "gamma": network.gamma, "J": network.J}
         check_options(found, x=network.X.kind, **options)  # type: ignore[arg-type]
+        layers_between(network.memory, network.keep_every, found, network.layers, 1)
     except ValueError as error:
         yield str(error)
 

@@ -24,6 +24,7 @@ from dist_hdnn.config_file import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.handshake import shake_hands
 from dist_hdnn.inspection import coupling, inspect
+from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import LocalReadout, summed
 from dist_hdnn.report import plot_curves, plot_decision, plot_gradient_norms, plot_graph, plot_pattern
 from dist_hdnn.report.plots import GRID
@@ -228,7 +229,18 @@ def _summary(
         "messages_per_step": traffic["messages"],
         "bytes_per_step": traffic["bytes"],
         "non_neighbour_messages": traffic["non_neighbour_messages"],
+        **_reconstruction(network),
     }
+
+
+def _reconstruction(network: HDNN) -> dict[str, float]:
+    """Of a reversible network, the largest relative error of a rebuilt state in training, over all workers."""
+    ownership, error = network.ownership, network.reconstruction_error()
+    if network.sweep.memory != "reversible":
+        return {}
+    of_workers = torch.zeros(ownership.workers, dtype=torch.float64)
+    of_workers[ownership.rank] = error or 0.0
+    return {"reconstruction_error": float(summed(of_workers, ownership).max())}
 
 
 def _inputs(data: Dataset) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from dist_hdnn import assembly
 from dist_hdnn.config import Config, LiftConfig, PatternConfig
 from dist_hdnn.data import Dataset, Views
 from dist_hdnn.layers.activations import activation
-from dist_hdnn.layers.architectures import Architecture
+from dist_hdnn.layers.architectures import Architecture, architecture
+from dist_hdnn.layers.memory_plan import layers_again, layers_between
 from dist_hdnn.stages import Stage, layers_of_stages, stages_of
 from dist_hdnn.topology import (
     BlockPattern,
@@ -258,30 +259,55 @@ def _stage_warnings(config: Config, stage: Stage) -> list[str]:
 
 
 def _communication(config: Config, stages: list[Stage], widths: NDArray[np.int64]) -> dict[str, Any]:
-    """Rounds, messages and bytes of a layer (mean over the stages' layers) and of a training step, agent to agent."""
+    """Rounds, messages and bytes of a layer (mean over the stages' layers) and of a training step, agent to agent.
+
+    A layer's are those of its forward sweep; a step has both sweeps and what the memory mode computes once more.
+    """
     layers = config.network.layers
     number_bytes = config.train.batch_size * ITEM_BYTES[config.dtype]
-    messages = total = 0
-    rounds, links, link_bytes = [], [], []
-    for stage, uses in zip(stages, layers_of_stages(layers, len(stages)), strict=True):
+    messages = total = step_rounds = step_messages = 0
+    rounds, links, link_bytes, step_link_bytes = [], [], [], []
+    again = _layers_again(config, len(stages))
+    for stage, uses, more in zip(stages, layers_of_stages(layers, len(stages)), again, strict=True):
         rounds.append(sum(count for _, count in stage.rounds))
-        for pattern, count in stage.rounds:
+        for (pattern, count), reversed_count in zip(stage.rounds, stage.rounds_reversed, strict=True):
             pairs, slices = _off_diagonal(pattern, widths // len(stage.architecture.parts))
             messages += uses * count * len(pairs)
             total += uses * count * int(slices.sum()) * number_bytes
-            links.append(pairs)
+            in_step = (2 * uses + more) * count
             link_bytes.append(uses * count * slices * number_bytes)
-    per_link = _sum_by_link(links, link_bytes)
+            step_link_bytes.append(in_step * slices * number_bytes)
+            if config.network.memory == "reversible":
+                in_step = uses * (count + reversed_count)
+            step_rounds += in_step
+            step_messages += in_step * len(pairs)
+            links.append(pairs)
+    per_link, per_link_and_step = _sum_by_link(links, link_bytes), _sum_by_link(links, step_link_bytes)
     return {
         "state_bytes": int(widths.sum()) * number_bytes,
         "rounds_per_layer": rounds[0] if len(set(rounds)) == 1 else rounds,
         "messages_per_layer": messages / layers,
         "bytes_per_layer": total / layers,
         "bytes_per_link_and_layer": {"mean": float(per_link.mean()) / layers, "max": float(per_link.max()) / layers},
-        "messages_per_step": 2 * messages,
-        "bytes_per_step": 2 * total,
-        "bytes_per_link_and_step": {"mean": 2 * float(per_link.mean()), "max": 2 * int(per_link.max())},
+        "rounds_per_step": step_rounds,
+        "messages_per_step": step_messages,
+        "bytes_per_step": sum(int(each.sum()) for each in step_link_bytes),
+        "bytes_per_link_and_step": {"mean": float(per_link_and_step.mean()), "max": int(per_link_and_step.max())},
     }
+
+
+def _kept_every(config: Config, stages: int) -> int:
+    """Layers from one kept state to the next; 0 for none between the ends."""
+    network = config.network
+    found = architecture(network.architecture, network.integrator)
+    return layers_between(network.memory, network.keep_every, found, network.layers, stages)
+
+
+def _layers_again(config: Config, stages: int) -> list[int]:
+    """Of every stage, the layers whose updates the backward sweep computes once more."""
+    network = config.network
+    again = layers_again(network.memory, _kept_every(config, stages), network.layers)
+    return [len(again[stage::stages]) for stage in range(stages)]
 
 
 def _partition(config: Config, stages: list[Stage], widths: NDArray[np.int64]) -> dict[str, Any]:
@@ -320,7 +346,13 @@ def _memory(config: Config, stages: list[Stage], widths: NDArray[np.int64], para
     found = stages[0].architecture
     kept = 2 + (config.network.activation != "tanh") + bool(found.interconnection)  # state, z, u, force
     per_layer = kept * len(found.integrator.steps) // len(found.parts)
-    sweep = config.network.layers * per_layer * int(widths.sum()) * config.train.batch_size * item
+    state = int(widths.sum()) * config.train.batch_size * item
+    every, layers = _kept_every(config, len(stages)), config.network.layers
+    sweep = {
+        "store": layers * per_layer,
+        "recompute": min(every, layers) * per_layer + -(-layers // max(every, 1)),
+        "reversible": 1 + (layers - 1) // every if every else 1,
+    }[config.network.memory] * state
     index = sum(16 * (stage.K.entries + stage.X.entries) for stage in stages)
     weights = 4 * parameters * item
     return {

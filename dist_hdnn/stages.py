@@ -39,6 +39,13 @@ class Stage:
         return [(pattern, rounds) for pattern, rounds in both if not pattern.is_block_diagonal]
 
     @property
+    def rounds_reversed(self) -> list[int]:
+        """Of the same patterns, rounds of a layer's backward sweep that rebuilds the state."""
+        of = self.architecture.rounds_reversed
+        both = ((self.stored_K, of(True, False)), (self.stored_X, of(False, True)))
+        return [rounds for pattern, rounds in both if not pattern.is_block_diagonal]
+
+    @property
     def placement(self) -> str:
         """Which matrices couple the agents."""
         coupled = not self.K.is_block_diagonal, not self.X.is_block_diagonal

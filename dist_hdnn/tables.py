@@ -119,7 +119,8 @@ def _communication_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
     rounds = sent["rounds_per_layer"]
     return [
         ("state", size(sent["state_bytes"])),
-        ("rounds a layer", f"{rounds if isinstance(rounds, int) else ', '.join(map(str, rounds))}, backward the same"),
+        ("rounds a layer", f"{rounds if isinstance(rounds, int) else ', '.join(map(str, rounds))}, forward"),
+        ("rounds a training step", f"{sent['rounds_per_step']:,}"),
         ("a layer, forward", f"{sent['messages_per_layer']:g} messages, {size(sent['bytes_per_layer'])}"),
         ("a link and layer", f"{size(link['mean'])} mean, {size(link['max'])} at most"),
         ("a training step", f"{sent['messages_per_step']} messages, {size(sent['bytes_per_step'])}"),

@@ -26,6 +26,8 @@ ROUNDS: dict[Kind, int] = {
     "drift": 0,
 }
 """Rounds of each term, forward and backward alike: one for every gather and every scatter-add."""
+COUPLINGS = {"": 0, "X": 1, "Xᵀ": 1, "J": 2}
+"""Rounds of each interconnection."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,18 @@ class Architecture:
         return replace(self, forces=tuple(replace(force, interconnection="") for force in self.forces))
 
     def rounds(self, by_k: bool, by_x: bool) -> int:
-        """Exchanges of a layer's forward sweep (its backward has as many), by which matrices couple agents."""
-        total = 0
-        for part, _ in self.integrator.steps:
-            force = self.forces[part]
-            couplings = {"": 0, "X": 1, "Xᵀ": 1, "J": 2}[force.interconnection]
-            total += ROUNDS[force.kind] * by_k + couplings * by_x
-        return total
+        """Exchanges of a layer's forward sweep, by which matrices couple agents; its backward has as many."""
+        forces = [self.forces[part] for part, _ in self.integrator.steps]
+        return sum(ROUNDS[force.kind] * by_k + COUPLINGS[force.interconnection] * by_x for force in forces)
+
+    def rounds_reversed(self, by_k: bool, by_x: bool) -> int:
+        """Exchanges of a layer's backward sweep that rebuilds the state too: twice the slices, in joint messages of K.
+
+        Only a gradient has value and adjoint in the same rounds; those of other terms, and of X, follow each other.
+        """
+        forces = [self.forces[part] for part, _ in self.integrator.steps]
+        joint = sum(ROUNDS[force.kind] * by_k for force in forces if force.kind == "gradient")
+        return 2 * self.rounds(by_k, by_x) - joint
 
 
 HAMILTONIAN = Architecture(

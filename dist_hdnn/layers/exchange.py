@@ -82,6 +82,28 @@ class SimulatedExchange:
         raise RuntimeError("this exchange sums before it sends, see scatter_add")
 
 
+class Rebooked:
+    """An exchange for computations that run again; `booking.phase`, if set, is the sweep that they belong to."""
+
+    def __init__(self, inner: Exchange, booking: Booking) -> None:
+        self.inner, self.booking, self.ordered = inner, booking, inner.ordered
+
+    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
+        self.inner.gather(slices, self.booking.phase or phase, meanwhile)
+
+    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
+        self.inner.scatter_add(slices, self.booking.phase or phase, meanwhile)
+
+    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
+        self.inner.scatter_links(contributions, out, self.booking.phase or phase)
+
+
+class Booking:
+    """The phase to book all rounds to, or None for what each computation says."""
+
+    phase: str | None = None
+
+
 class _Gathering(NamedTuple):
     """A tensor's channel: sends its slices, packed first where a peer's are scattered, and receives its ghost rows."""
 

@@ -106,6 +106,10 @@ class Matrix:
             gradient.add_product(self.products, rows, self.products.columns(x))
         return self.products.transposed(weights, rows, "backward")[: len(w)]
 
+    def weight_gradient(self, w: Tensor, scale: float, x: Tensor, gradient: GradientSum) -> None:
+        """The weight gradient alone, after `adjoint` of this w without it and `value` of this x."""
+        gradient.add_product(self.products, self.rows.into(w, scale), self.products.columns(x))
+
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:
         self.owned.copy_(dx)
         return self.value(self.columns, weights)
@@ -131,6 +135,10 @@ class Transposed:
         if gradient is not None:
             gradient.add_product(self.products, self.rows.into(x[: len(w)]), columns)
         return self.rows.out()
+
+    def weight_gradient(self, w: Tensor, scale: float, x: Tensor, gradient: GradientSum) -> None:
+        """The weight gradient alone, after `adjoint` of this w, whose columns are still here, and `value` of this x."""
+        gradient.add_product(self.products, self.rows.into(x[: len(w)]), self.products.columns(self.columns))
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:
         rows = self.rows.into(dx, self.factor)

@@ -27,33 +27,33 @@ class Linearization:
     @torch.no_grad()
     def __init__(self, sweep: Sweep, y: Tensor, weights: Weights) -> None:
         self.layers, self._sweep = sweep.layers, sweep
-        self._workspace = sweep.lease(y, store=True)
-        self._weights = weights  # the panels may be views of them
+        self._trace = sweep.lease_stored(y)
         self._open = True
-        sweep.run(y, weights, self._workspace)
+        self._trace.run(y, weights)
 
     @torch.no_grad()
     def states(self, layer: int) -> Tensor:
         """The state at a position, (batch, neurons)."""
         self._check(layer, layer)
-        return self._sweep.unpack(self._workspace.boundaries[layer])
+        return self._sweep.unpack(self._trace.boundaries[layer])
 
     @torch.no_grad()
     def pull(self, cotangent: Tensor, last: int, first: int) -> Tensor:
         """Jᵀ of the layers between two positions, first <= last: (batch, neurons) at `last` -> at `first`."""
         self._check(first, last)
-        return self._sweep.pull(cotangent, last, first, self._workspace)
+        return self._trace.pull(cotangent, last, first)
 
     @torch.no_grad()
     def push(self, tangent: Tensor, first: int, last: int) -> Tensor:
         """J of the layers between two positions, first <= last: (batch, neurons) at `first` -> at `last`."""
         self._check(first, last)
-        return self._sweep.push(tangent, first, last, self._workspace)
+        return self._trace.push(tangent, first, last)
 
     def close(self) -> None:
         """Give the memory back; nothing can be asked after."""
         if self._open:
-            self._sweep.pool.give_back(self._workspace)
+            self._trace.weights.release()
+            self._sweep.pool.give_back(self._trace)
             self._open = False
 
     def __enter__(self) -> Linearization:

@@ -143,11 +143,11 @@ class BlockOperator(nn.Module):
         """Canonical weights (layers, entries) -> panels (layers, stored); `out` is zero where a panel has no weight."""
         if self.stored_in_order:
             return weights
-        return out.index_copy_(1, self.positions, weights)
+        return out.scatter_(1, self.positions.expand_as(weights), weights)
 
-    def collect(self, panels: Tensor) -> Tensor:
+    def collect(self, panels: Tensor, out: Tensor | None = None) -> Tensor:
         """Panels (layers, stored) -> canonical weights (layers, entries): the adjoint of `arrange`."""
-        return panels if self.stored_in_order else panels.index_select(1, self.positions)
+        return torch.index_select(panels, 1, self.positions, out=out)
 
     def order_rows(self, rows: Tensor) -> Tensor:
         """Canonical rows (layers, rows) -> panel order."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.layers.dynamics import Memory, Term, TermGradients, TermWeights
+from dist_hdnn.layers.reversal import Reversal
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Update:
     part: what it advances, and whose weights it takes. source: the part that x is of.
     fresh: None, or (version of the source, owned rows of x): x is a copy of its own, because the version is read with
         other ghosts elsewhere and the adjoint must find them all.
+    reversal: the term's value and adjoint in the same rounds, where there is such a form and it is wanted.
     """
 
     part: int
@@ -33,6 +35,7 @@ class Update:
     new: Tensor
     scale: float
     replaces: bool
+    reversal: Reversal | None = None
 
     def advance(self, weights: Sequence[TermWeights]) -> None:
         """Old -> new."""
@@ -54,6 +57,18 @@ class Update:
             d[part].copy_(dx)
         else:
             d[self.source].add_(dx)
+
+    def retrace(self, d: Sequence[Tensor], weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
+        """`undo` and `pull` in one, where the source is another part."""
+        part = self.part
+        if self.reversal is None:
+            self.undo(weights)  # leaves the ghosts and the z that the adjoint needs
+            self.pull(d, weights, gradients)
+            return
+        x = self.x[: len(self.old)]
+        v, dx = self.reversal(x, d[part], self.scale, weights[part], self.memory, gradients[part])
+        torch.sub(self.new, v, alpha=self.scale, out=self.old)
+        d[self.source].add_(dx)
 
     def push(self, d: Sequence[Tensor], weights: Sequence[TermWeights]) -> None:
         """Tangents of all parts before the update -> after it, in place."""

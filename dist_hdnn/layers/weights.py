@@ -1,29 +1,30 @@
-"""Weights between canonical order, in which parameters live, and the panels of the products; and their gradients back.
+"""Weights from canonical order, in which parameters live, to the panels of the products.
 
     weights    name -> tensors: of a matrix one per stage (layers of the stage, entries), of a bias one (layers, rows)
 
 Layer j belongs to stage j mod the number of stages. The interconnection (X or J) may be one for all layers: then it is
-one tensor (1, entries). Done once per sweep, all layers together.
+one tensor (1, entries). Panels are arranged for some of a stage's layers at a time, in memory that the next ones take
+over; a sweep that stores all arranges all layers at once, so that its backward finds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from dist_hdnn.layers.architectures import Architecture
-from dist_hdnn.layers.dynamics import TermGradients, TermWeights
-from dist_hdnn.layers.linear import GradientSum
+from dist_hdnn.layers.dynamics import TermWeights
 from dist_hdnn.layers.operators import BlockOperator
-from dist_hdnn.layers.products import BlockWeights, layer_panels, layer_weights
+from dist_hdnn.layers.products import BlockWeights, layer_weights
 
 Weights = dict[str, list[Tensor]]
 Operators = Sequence[tuple[BlockOperator, BlockOperator | None]]
 """Of every stage: the operator of K, and that of X or J."""
 Buffer = Callable[[str, int, int, int], Tensor]
 """(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
+
+PANEL_BYTES = 2**20  # panels arranged at a time where a sweep does not keep them: a few, so that they stay in the cache
 
 
 def flatten(weights: Weights) -> list[Tensor]:
@@ -37,104 +38,94 @@ def unflatten(tensors: Sequence[Tensor], counts: Mapping[str, int]) -> Weights:
     return {name: [next(remaining) for _ in range(count)] for name, count in counts.items()}
 
 
-def arranged(
-    weights: Weights, architecture: Architecture, operators: Operators, layers: int, shared: bool, buffer: Buffer
-) -> list[list[TermWeights]]:
-    """For every layer the weights of each part's force, as views of panels."""
-    count = len(operators)
-    dealt = []
-    for s, (K, X) in enumerate(operators):
-        rows = len(range(s, layers, count))
-        panels = {name: K.arrange(weights[name][s], buffer(name, s, rows, K.stored)) for name in architecture.matrices}
-        couplings: Sequence[BlockWeights | None] = [None] * rows
-        if architecture.interconnection and X is not None:
-            source = weights[architecture.interconnection][0 if shared else s]
-            buffered = buffer(architecture.interconnection, s, len(source), X.stored)
-            couplings = layer_weights(X, X.arrange(source, buffered)) * (rows if shared else 1)
+def layers_at_once(architecture: Architecture, operators: Operators, item_bytes: int) -> int:
+    """Layers of a stage whose panels take `PANEL_BYTES`, at least one."""
+    stored = max(len(architecture.matrices) * K.stored + (X.stored if X else 0) for K, X in operators)
+    return max(1, PANEL_BYTES // max(1, stored * item_bytes))
+
+
+class Grouping:
+    """The layers of every stage in groups of `size` neighbours."""
+
+    def __init__(self, layers: int, stages: int, size: int) -> None:
+        self.stages, self.size = stages, size
+        self.rows = [len(range(s, layers, stages)) for s in range(stages)]
+
+    def find(self, layer: int) -> tuple[int, int, int]:
+        """(stage, first row of the group, place in the group) of a layer."""
+        s, row = layer % self.stages, layer // self.stages
+        return s, row - row % self.size, row % self.size
+
+    def span(self, s: int, start: int) -> slice:
+        """The rows of the stage that a group holds."""
+        return slice(start, min(start + self.size, self.rows[s]))
+
+
+class WeightPanels:
+    """Every layer's weights as views of panels; those of `at_once` layers of a stage are there at a time."""
+
+    def __init__(
+        self, architecture: Architecture, operators: Operators, layers: int, shared: bool, buffer: Buffer, at_once: int
+    ) -> None:
+        self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
+        self.groups = Grouping(layers, len(operators), min(at_once, layers))
+        self.weights: Weights | None = None
+        self.release()
+
+    def hold(self, weights: Weights) -> None:
+        """Weights of the sweep to come, which change no more before `release`."""
+        self.release()
+        self.weights = weights
+
+    def release(self) -> None:
+        """Forget the weights."""
+        self.weights = None
+        self._start = [-1] * len(self.operators)
+        self._ready: list[list[list[TermWeights]]] = [[] for _ in self.operators]
+        self._couplings: list[list[BlockWeights | None]] = [[] for _ in self.operators]
+
+    def of(self, layer: int) -> list[TermWeights]:
+        """A layer's weights for each part's force, valid until another group is asked for."""
+        s, start, place = self.groups.find(layer)
+        if self._start[s] != start:
+            self._ready[s] = self._arranged(s, self.groups.span(s, start))
+            self._start[s] = start
+        return self._ready[s][place]
+
+    def coupling(self, layer: int) -> BlockWeights | None:
+        """A layer's X or J, without arranging the other weights."""
+        s, start, place = self.groups.find(layer)
+        return self._coupled(s, self.groups.span(s, start))[place]
+
+    def _arranged(self, s: int, rows: slice) -> list[list[TermWeights]]:
+        assert self.weights is not None, "weights are held during a sweep"
+        (K, _), count, weights, size = self.operators[s], rows.stop - rows.start, self.weights, self.groups.size
+        panels = {
+            name: K.arrange(weights[name][s][rows], self.buffer(name, s, size, K.stored)[:count])
+            for name in self.architecture.matrices
+        }
+        couplings = self._coupled(s, rows)
         forces = []
-        for force in architecture.forces:
-            matrices: Sequence[BlockWeights | None] = [None] * rows
-            biases: Sequence[Tensor | None] = [None] * rows
+        for force in self.architecture.forces:
+            matrices: Sequence[BlockWeights | None] = [None] * count
+            biases: Sequence[Tensor | None] = [None] * count
             if force.K:
-                bias = weights[force.b][0][s::count]
+                bias = weights[force.b][0][s :: len(self.operators)][rows]
                 in_panel_order = K.order_rows(bias) if force.bias_in_panels else None
                 matrices = layer_weights(K, panels[force.K], in_panel_order)
                 biases = biases if force.bias_in_panels else bias.unsqueeze(-1).unbind(0)
             forces.append([TermWeights(*row) for row in zip(matrices, biases, couplings, strict=True)])
-        dealt.append([list(layer) for layer in zip(*forces, strict=True)])
-    return [dealt[layer % count][layer // count] for layer in range(layers)]
+        return [list(layer) for layer in zip(*forces, strict=True)]
 
-
-class GradientPanels:
-    """Memory of all weights' gradients in panel order: `layers` are its views per layer and part.
-
-    fixed: names of weights that get no gradient. like: tells dtype and device.
-    """
-
-    def __init__(
-        self,
-        weights: Weights,
-        architecture: Architecture,
-        operators: Operators,
-        layers: int,
-        shared: bool,
-        buffer: Buffer,
-        fixed: frozenset[str],
-        like: Tensor,
-    ) -> None:
-        self.architecture, self.operators, self.count, self.shared = architecture, operators, layers, shared
-        self.panels: list[dict[str, Tensor]] = []
-        self.sums: list[dict[str, list[GradientSum]]] = []
-
-        def memory(name: str, s: int, operator: BlockOperator, rows: int) -> Tensor:
-            if operator.stored_in_order:  # handed to autograd as it is, so it must be new
-                return like.new_empty(rows, operator.stored)
-            return buffer("gradient of " + name, s, rows, operator.stored)
-
-        for s, (K, X) in enumerate(operators):
-            rows = len(range(s, layers, len(operators)))
-            panels = {name: memory(name, s, K, rows) for name in architecture.matrices if name not in fixed}
-            sums = {name: [GradientSum(views) for views in layer_panels(K, panel)] for name, panel in panels.items()}
-            for name in architecture.biases:
-                panels[name] = like.new_empty(rows, K.rows)
-                sums[name] = [GradientSum((row,)) for row in panels[name].unbind(0)]
-            name = architecture.interconnection
-            if name and name not in fixed and X is not None:
-                panels[name] = memory(name, s, X, 1 if shared else rows)
-                views = [GradientSum(view) for view in layer_panels(X, panels[name])]
-                sums[name] = views * (rows if shared else 1)
-            self.panels.append(panels)
-            self.sums.append(sums)
-        self.layers = [self._layer(self.sums[j % len(operators)], j // len(operators)) for j in range(layers)]
-
-    def _layer(self, sums: dict[str, list[GradientSum]], row: int) -> list[TermGradients]:
-        def of(name: str) -> GradientSum | None:
-            return sums[name][row] if name in sums else None
-
-        coupling = self.architecture.interconnection
-        return [TermGradients(of(force.K), of(force.b), of(coupling)) for force in self.architecture.forces]
-
-    def collected(self, like: Weights) -> list[Tensor | None]:
-        """Gradients in canonical order, flat as `flatten` has them; None for fixed weights."""
-        stages = len(self.operators)
-        for panels, sums in zip(self.panels, self.sums, strict=True):
-            for name, layers in sums.items():
-                if not layers:  # no layer uses this stage, but X is everyone's
-                    panels[name].zero_()
-        gradients: list[Tensor | None] = []
-        for name, tensors in like.items():
-            if name not in self.panels[0]:
-                gradients += [None] * len(tensors)
-            elif name in self.architecture.biases:
-                whole = torch.empty_like(tensors[0])
-                in_panels = self.architecture.bias_in_panels(name)
-                for s, (K, _) in enumerate(self.operators):
-                    rows = self.panels[s][name]
-                    whole[s::stages] = K.restore_rows(rows) if in_panels else rows
-                gradients.append(whole)
-            elif name in self.architecture.matrices:
-                gradients += [K.collect(self.panels[s][name]) for s, (K, _) in enumerate(self.operators)]
-            else:
-                couplings = [X.collect(self.panels[s][name]) for s, (_, X) in enumerate(self.operators) if X]
-                gradients += [torch.stack(couplings).sum(0)] if self.shared and len(couplings) > 1 else couplings
-        return gradients
+    def _coupled(self, s: int, rows: slice) -> list[BlockWeights | None]:
+        name, X = self.architecture.interconnection, self.operators[s][1]
+        count: int = rows.stop - rows.start
+        if not name or X is None:
+            return [None] * count
+        assert self.weights is not None, "weights are held during a sweep"
+        if not self.shared:
+            panels = self.buffer(name, s, self.groups.size, X.stored)[:count]
+            return [*layer_weights(X, X.arrange(self.weights[name][s][rows], panels))]
+        if not self._couplings[s]:
+            self._couplings[s] += layer_weights(X, X.arrange(self.weights[name][0], self.buffer(name, s, 1, X.stored)))
+        return self._couplings[s] * count

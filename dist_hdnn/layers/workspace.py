@@ -1,15 +1,15 @@
 """Memory of a sweep: every version of the state and what adjoints need, allocated once per batch shape and leased.
 
-With `store` every update writes a new version of its part and keeps its own memory, because a backward sweep will
-follow; without, parts are overwritten in place and memory does not grow with depth.
+In the layers that are kept every update writes a new version of its part and keeps its own memory, because a backward
+sweep will follow; with none kept, parts are overwritten in place and memory does not grow with depth.
 Shapes: versions (columns, B) per part; `columns` = owned + ghost neurons of the stage with the largest halo.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -23,13 +23,13 @@ from dist_hdnn.layers.dynamics import (
     Memory,
     NearIdentity,
     Term,
-    TermWeights,
 )
-from dist_hdnn.layers.exchange import Exchange
+from dist_hdnn.layers.exchange import Booking, Exchange, Rebooked
 from dist_hdnn.layers.linear import LinearMap, Matrix, Skew, Transposed, column_space
 from dist_hdnn.layers.operators import BlockOperator
 from dist_hdnn.layers.overlap import bind
 from dist_hdnn.layers.products import BlockProducts, BlockWeights
+from dist_hdnn.layers.reversal import GradientReversal, Reversal, reversal
 from dist_hdnn.layers.updates import Update
 
 
@@ -59,6 +59,23 @@ class Model(NamedTuple):
         gradient = Gradient(K, self.sigma) if any(f.kind == "gradient" for f in self.architecture.forces) else None
         return [self._term(force, K, X, gradient) for force in self.architecture.forces]
 
+    def reversals(self, stage: Stage, terms: list[Term], like: Tensor) -> list[Reversal | None]:
+        """Of each part, its term's value and adjoint in the same rounds, if it has that form."""
+        gradient = None
+        if any(force.kind == "gradient" for force in self.architecture.forces):
+            twice = like.new_empty(2 * like.shape[0], 0)
+            gradient = GradientReversal(bind(stage.K, stage.K_exchange, twice), self.sigma)
+        return [reversal(term, gradient) for term in terms]
+
+    def rebooked(self, booking: Booking) -> Model:
+        """The same on exchanges that ask `booking` for the phase."""
+
+        def of(exchange: Exchange | None) -> Any:
+            return None if exchange is None else Rebooked(exchange, booking)
+
+        stages = [s._replace(K_exchange=of(s.K_exchange), X_exchange=of(s.X_exchange)) for s in self.stages]
+        return self._replace(stages=stages)
+
     def _term(self, force: Force, K: BlockProducts, X: BlockProducts | None, gradient: Gradient | None) -> Term:
         """gradient: one for all parts, because they take turns."""
         owned = K.output[: K.operator.rows]
@@ -81,20 +98,24 @@ class Model(NamedTuple):
 
 
 class Workspace:
-    """Versions and updates of every layer of `model`, for states (batch, neurons) like `like`.
+    """Versions and updates of the layers of `model`, for states (batch, neurons) like `like`.
 
-    updates: every layer's, in order. boundaries: owned rows of every part before each layer and after the last.
-    cotangents: memory for one vector per part, (neurons, B).
+    kept: layers whose versions are kept, all or the first ones, whose updates others can take in turn; 0: none.
+    reverses: updates can be retraced.
+    updates: of every layer, or of the kept ones, in order. boundaries: owned rows of every part before each of these
+    and after the last. cotangents: memory for one vector per part, (neurons, B).
     """
 
-    def __init__(self, model: Model, like: Tensor, store: bool) -> None:
-        self.batch, self.store = like.shape[0], store
-        self.ticket = 0  # how often it was leased
+    def __init__(self, model: Model, like: Tensor, kept: int = 0, reverses: bool = False) -> None:
+        self.batch, self.kept = like.shape[0], kept
         self.like = like.new_empty(0)
         self.panels: dict[tuple[str, int], Tensor] = {}
-        self.weights: list[list[TermWeights]] = []  # views that the last forward sweep used
         self.owned = model.stages[0].K.rows
         self._terms = [model.terms(stage, like) for stage in model.stages]
+        self._reversals: list[list[Reversal | None]] = [[None] * len(terms) for terms in self._terms]
+        if reverses:
+            pairs = zip(model.stages, self._terms, strict=True)
+            self._reversals = [model.reversals(stage, terms, like) for stage, terms in pairs]
         self._columns = [stage.K.column_neurons for stage in model.stages]
         self._memories: dict[tuple[int, int], Iterator[Memory]] = {}
         self._readers: dict[int, int] = {}  # by id of a version, the stage that reads it with its ghosts
@@ -106,7 +127,7 @@ class Workspace:
         current = [next(written) for written in self._written]
         self.boundaries = [[self._rows(version) for version in current]]
         self.updates: list[list[Update]] = []
-        for layer in range(model.layers):
+        for layer in range(kept or model.layers):
             steps = model.architecture.integrator.steps
             updates = [self._update(model, layer % len(model.stages), current, *step) for step in steps]
             self.updates.append(updates)
@@ -136,7 +157,7 @@ class Workspace:
             for force, term in zip(architecture.forces, terms, strict=True)
         )
         writes = sum(advanced == part for advanced, _ in architecture.integrator.steps)
-        versions = 1 + model.layers * writes if self.store else 1
+        versions = 1 + self.kept * writes
         size = max(self._columns) if gathered else self.owned
         return self.like.new_empty(versions, size, self.batch).unbind(0)
 
@@ -149,12 +170,12 @@ class Workspace:
         )
         x, fresh = self._read(current[force.source], stage, term.needs_ghosts)
         if (stage, part) not in self._memories:
-            layers = len(range(stage, model.layers, len(model.stages)))
-            uses = layers * sum(advanced == part for advanced, _ in integrator.steps) if self.store else 1
-            self._memories[stage, part] = itertools.cycle(term.memories(uses))
+            layers = len(range(stage, self.kept, len(model.stages)))
+            uses = layers * sum(advanced == part for advanced, _ in integrator.steps)
+            self._memories[stage, part] = itertools.cycle(term.memories(uses or 1))
         memory = next(self._memories[stage, part])
         old = current[part]
-        if self.store:
+        if self.kept:
             current[part] = next(self._written[part])
         scale = 1.0 if integrator.replaces else coefficient * model.h * force.sign
         return Update(
@@ -168,6 +189,7 @@ class Workspace:
             self._rows(current[part]),
             scale,
             integrator.replaces,
+            self._reversals[stage][part],
         )
 
     def _read(self, version: Tensor, stage: int, gathers: bool) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
@@ -175,7 +197,7 @@ class Workspace:
         if not gathers:
             return self._rows(version), None
         size = self._columns[stage]
-        if self.store and self._readers.setdefault(id(version), stage) != stage:
+        if self.kept and self._readers.setdefault(id(version), stage) != stage:
             copy = self.like.new_empty(size, self.batch)
             return copy, (self._rows(version), self._rows(copy))
         return self._slice(version, size), None  # ghosts of a smaller halo lie in the same rows
@@ -191,34 +213,3 @@ class Workspace:
         if key not in self._slices:
             self._slices[key] = version[:size]
         return self._slices[key]
-
-
-class WorkspacePool:
-    """Workspaces not in use; a sweep leases one and returns it, so two sweeps at once never share memory."""
-
-    KEPT = 4  # shapes kept for the next sweep: a training batch, a short last batch, and two for evaluation
-
-    def __init__(self) -> None:
-        self._idle: dict[tuple[object, ...], Workspace] = {}
-
-    def lease(self, like: Tensor, store: bool, make: Callable[[], Workspace]) -> Workspace:
-        """An idle workspace for this batch, dtype, device and mode, or a new one."""
-        workspace = self._idle.pop(self._key(like.shape[0], like, store), None) or make()
-        workspace.ticket += 1
-        return workspace
-
-    def give_back(self, workspace: Workspace) -> None:
-        """Keep a workspace for the next sweep of its shape; beyond `KEPT` the oldest goes."""
-        self._idle[self._key(workspace.batch, workspace.like, workspace.store)] = workspace
-        while len(self._idle) > self.KEPT:
-            del self._idle[next(iter(self._idle))]
-
-    @staticmethod
-    def _key(batch: int, like: Tensor, store: bool) -> tuple[object, ...]:
-        return batch, like.dtype, like.device, store
-
-    def __deepcopy__(self, memo: dict[int, object]) -> WorkspacePool:
-        return WorkspacePool()
-
-    def __reduce__(self) -> tuple[type[WorkspacePool], tuple[()]]:
-        return WorkspacePool, ()

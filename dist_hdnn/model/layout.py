@@ -118,7 +118,7 @@ class Layout:
         return [torch.from_numpy(np.searchsorted(union, key)) for key in keys]
 
     def rounds(self) -> int:
-        """Exchanges of a layer's forward sweep; its backward has as many."""
+        """Exchanges of a layer's forward sweep; its backward has as many where it rebuilds no state."""
         by_k, by_x = (
             not all(pattern.is_block_diagonal for pattern in patterns)
             for patterns in (self.K_patterns, self.X_patterns or [])

@@ -21,6 +21,7 @@ from dist_hdnn.layers.activations import activation as named_activation
 from dist_hdnn.layers.architectures import architecture as named_architecture
 from dist_hdnn.layers.architectures import check_options
 from dist_hdnn.layers.linearization import Linearization
+from dist_hdnn.layers.memory_plan import Mode
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
@@ -60,6 +61,8 @@ class HDNN(nn.Module):
     deterministic: the same bits whatever the number of workers, for more bytes and time. The libraries have to play
         along: set MKL_CBWR=AVX2,STRICT in the environment before PyTorch is loaded, and one thread per worker.
     overlap: compute what needs no ghost while slices travel.
+    memory: what a training sweep keeps for its backward: "store" every state, "recompute" the state every keep_every
+        layers (about sqrt(layers) if not given), "reversible" the last state alone and, with keep_every, anchors.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths, patterns or options that do not fit.
@@ -88,6 +91,8 @@ class HDNN(nn.Module):
         gamma: float = 0.0,
         J: Any = "J1",
         time: str | int = "free",
+        memory: Mode = "store",
+        keep_every: int | None = None,
     ) -> None:
         super().__init__()
         if layers < 1:
@@ -110,7 +115,8 @@ class HDNN(nn.Module):
         self.columns = self.layout.columns()
         trains_j = isinstance(J, str) and J == "trained"
         fixed = frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset[str]()
-        self.sweep = Sweep(model, [torch.from_numpy(index) for index in self.columns], shared_x, fixed, workers)
+        columns = [torch.from_numpy(index) for index in self.columns]
+        self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every)
         self._make_parameters(initial_scale, chosen.interconnection, J, dtype or torch.get_default_dtype())
         if len(self.graphs) > 1:
             for s, places in enumerate(self.layout.unions()):
@@ -242,6 +248,13 @@ class HDNN(nn.Module):
     def hops_per_layer(self) -> int:
         """Links that information crosses in one layer, one a round."""
         return self.layout.rounds()
+
+    def reconstruction_error(self) -> float | None:
+        """With memory="reversible": the largest relative error of a rebuilt input or anchor so far, on this worker.
+
+        None before the first backward. Raises ReconstructionError where it is so large that gradients are wrong.
+        """
+        return self.sweep.reconstruction.check()
 
     def _family(self, which: str) -> str:
         return "X" if which == self.architecture.interconnection else "K"

@@ -1,0 +1,81 @@
+"""What all sweeps of a network share: the model, the edges of the state, and where a sweep is.
+
+Shapes: y (batch, neurons) at the edge, columns agent by agent, p before q; inside, (neurons of one part, batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dist_hdnn.layers.weights import Operators
+from dist_hdnn.layers.workspace import Model
+from dist_hdnn.transport import Transport
+
+
+class Place:
+    """Where a sweep is; what error messages of the transport add."""
+
+    def __init__(self, layers: int) -> None:
+        self.layers, self.layer, self.sweep = layers, 0, "forward"
+
+    def __str__(self) -> str:
+        return f"layer {self.layer + 1} of {self.layers}, {self.sweep}"
+
+
+class Frame(nn.Module):
+    """The layers of a model, without their weights.
+
+    columns: of every part, the columns of y that hold it, (neurons of the part,).
+    shared: one interconnection for all layers. fixed: names of weights that are constants.
+    transport: is told where the sweep is, so that its errors name layer and sweep.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        columns: Sequence[Tensor],
+        shared: bool,
+        fixed: frozenset[str] = frozenset(),
+        transport: Transport | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.layers, self.shared, self.fixed = model, model.layers, shared, fixed
+        self.transport, self.place = transport, Place(model.layers)
+        operators = [operator for stage in model.stages for operator in (stage.K, stage.X) if operator is not None]
+        self.operators = nn.ModuleList(operators)  # so that their index tensors follow the module to its device
+        self.stages, self.sigma = model.stages, model.sigma
+        self.owned, self.parts = len(columns[0]), len(columns)
+        for part, index in enumerate(columns):
+            self.register_buffer(f"columns{part}", index, persistent=False)
+
+    def plans(self) -> Operators:
+        """Of every stage, the operators of K and of X."""
+        return [(stage.K, stage.X) for stage in self.stages]
+
+    def told(self, sweep: str, layers: Iterable[int]) -> Iterator[int]:
+        """The layers of a sweep, one after the other, while the transport knows of it."""
+        transport, place = self.transport, self.place
+        place.sweep = sweep
+        if transport is not None:
+            transport.context = place
+        for layer in layers:
+            place.layer = layer
+            yield layer
+        if transport is not None:
+            transport.context = None
+
+    def pack(self, y: Tensor, parts: Sequence[Tensor]) -> None:
+        """y (batch, neurons) -> parts, (neurons of the part, batch) each."""
+        rows = y.t()
+        for part, tensor in enumerate(parts):
+            torch.index_select(rows, 0, self.get_buffer(f"columns{part}"), out=tensor)
+
+    def unpack(self, parts: Sequence[Tensor]) -> Tensor:
+        """Parts (neurons of the part, batch) -> a new y (batch, neurons)."""
+        y = parts[0].new_empty(self.parts * self.owned, parts[0].shape[1])
+        for part, tensor in enumerate(parts):
+            y.index_copy_(0, self.get_buffer(f"columns{part}"), tensor)
+        return y.t().contiguous()

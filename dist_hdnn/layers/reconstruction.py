@@ -1,0 +1,84 @@
+"""How well a reversible sweep rebuilds its states: the largest relative error, with a warning before it does harm.
+
+    error = max |rebuilt - known| / max(|known|, |last state|)      over this worker's neurons and the batch
+
+Known are the input and the anchors. Layers are undone exactly but for rounding, which the layers before amplify: the
+error grows with depth, time and the size of the weights.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+WARNED = 1e-3  # gradients inherit the error of the states
+REFUSED = 0.1
+REMEDY = "Set network.keep_every for anchors, such as 16, or choose network.memory=recompute, which is exact"
+
+
+class ReconstructionError(ArithmeticError):
+    """Rebuilt states have nothing to do with those of the forward sweep, and so have the gradients."""
+
+    exit_code = 6
+
+
+class Reconstruction:
+    """The error of the sweeps of one network.
+
+    `worst`: the largest since `reset`, a scalar; None before the first. On a device nothing is read before it is asked.
+    """
+
+    def __init__(self) -> None:
+        self.worst: Tensor | None = None
+        self._warned = False
+
+    def start(self, last: Sequence[Tensor]) -> None:
+        """The state that the backward sweep starts from."""
+        self._scale = largest(last)
+        self._error = torch.zeros_like(self._scale)
+
+    def compare(self, rebuilt: Sequence[Tensor], known: Sequence[Tensor], scratch: Sequence[Tensor]) -> None:
+        """Parts that were rebuilt against what they were; scratch: memory of their shapes."""
+        for a, b, difference in zip(rebuilt, known, scratch, strict=True):
+            torch.sub(a, b, out=difference)
+        scale = torch.maximum(largest(known), self._scale).clamp_min(torch.finfo(self._scale.dtype).tiny)
+        self._error = torch.maximum(self._error, largest(scratch) / scale)  # hands on NaN
+
+    def finish(self) -> None:
+        """After a sweep: remember its error. On the CPU warn of a large one, and raise ReconstructionError."""
+        self.worst = self._error if self.worst is None else torch.maximum(self.worst, self._error)
+        if self._error.device.type == "cpu":
+            self.check()
+
+    def check(self) -> float | None:
+        """The largest error so far; warns once of one above `WARNED`, raises above `REFUSED` or if it is not finite."""
+        if self.worst is None:
+            return None
+        error = float(self.worst)
+        if not error <= REFUSED:
+            raise ReconstructionError(
+                f"memory=reversible: expected rebuilt states to be those of the forward sweep, got a relative error of "
+                f"{error:.2g}. {REMEDY}; lower train.learning_rate or network.step if the states overflow."
+            )
+        if error > WARNED and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"memory=reversible: states are rebuilt with a relative error of {error:.2g}, and gradients suffer as "
+                f"much. {REMEDY}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return error
+
+    def reset(self) -> None:
+        """Forget the largest error."""
+        self.worst = None
+
+
+def largest(parts: Sequence[Tensor]) -> Tensor:
+    """The largest magnitude in some tensors, a scalar; NaN if there is one; 0 of nothing."""
+    found = [torch.linalg.vector_norm(part, torch.inf) for part in parts if part.numel()]
+    return torch.stack(found).max() if found else torch.zeros(())
