@@ -162,7 +162,7 @@ class ConvLift(nn.Module):
             found = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
         else:
             found = torch.bmm(self.filters, seen)
-        found = found.view(*found.shape[:2], *self.shape[1:], len(x)).amax(dim=3) + self.filter_bias[:, :, None, None]
+        found = found.view(*found.shape[:2], *self.shape[1:], x.shape[0]).amax(dim=3) + self.filter_bias[:, :, None, None]
         state: Tensor = self.linear(found.relu().flatten(1, 2))
         return state
 
