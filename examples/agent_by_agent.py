@@ -43,10 +43,41 @@ class Agent:
         self.number, self.layer = self.about["agent"], 0
         self.sigma = ACTIVATIONS[self.about["activation"]]
 
+    def answer(self, features: Array) -> Run:
+        """Features (batch, all features), of which it reads its own -> scores (batch, classes); none: (batch, 0)."""
+        state = yield from self.run(self.lift(features))
+        about = self.about["readout"]
+        if about["kind"] == "none":
+            return state[:, :0]
+        scores = state @ self.weights["readout.weight"].T + self.weights["readout.bias"]
+        for number in range(about.get("rounds", 0)):
+            average = {int(j): share for j, share in about["average"].items()}
+            others, last = [j for j in average if j != self.number], scores
+            got = yield from self.post(("gossip", number), others, others, lambda _, last=last: last)
+            scores = average[self.number] * last + sum(average[j] * got[j] for j in others)
+        return scores
+
+    def lift(self, features: Array) -> Array:
+        """Features (batch, all features) -> first state (batch, own neurons)."""
+        about, w = self.about["lift"], self.weights
+        padded = np.pad(features, ((0, 0), (0, 1)))  # the last one is zero
+        if about["kind"] == "sensors":
+            first, last = self.about["state_columns"]
+            state = np.broadcast_to(w.get("lift.constant", 0.0), (len(features), last - first)).copy()
+            state[:, about["neurons"]] = features[:, about["features"]]
+            return state
+        if about["kind"] == "linear":
+            seen = padded[:, [-1 if feature is None else feature for feature in about["features"]]]
+        else:
+            found = np.einsum("ce,besp->bcsp", w["lift.filters"], padded[:, w["lift.windows"]])
+            seen = np.maximum(found.max(axis=3) + w["lift.filter_bias"][:, None], 0).reshape(len(features), -1)
+        return seen @ w["lift.weight"].T + w["lift.bias"]
+
     def run(self, state: Array) -> Run:
         """First state (batch, own neurons) -> last state."""
         parts = dict(zip(self.about["parts"], np.split(state.T, len(self.about["parts"])), strict=True))
-        for self.layer in range(self.about["layers"]):
+        for layer in range(self.about["layers"]):
+            self.layer = layer
             for update in self.about["schedule"][self.layer % len(self.about["schedule"])]:
                 v = yield from self.force(update, parts[update["source"]])
                 v = update["scale"] * v
