@@ -10,7 +10,8 @@ Shapes: y (batch, neurons) at the edge, columns agent by agent, p before q; insi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ class Sweep(nn.Module):
         for part, index in enumerate(columns):
             self.register_buffer(f"columns{part}", index, persistent=False)
         self.pool = WorkspacePool()
+        self.watchers: dict[int, Callable[[int, Tensor], object]] = OrderedDict()  # called with every layer's state
         self.last: Workspace | None = None  # of the last sweep with gradients, for `first_non_finite`
 
     def forward(self, y: Tensor, weights: Weights) -> Tensor:
@@ -70,7 +72,7 @@ class Sweep(nn.Module):
             return output
         with torch.no_grad():
             workspace = self.lease(y, store=False)
-            self.run(y, weights, workspace)
+            self.run(y, weights, workspace, watched=True)
             output = self.unpack(workspace.boundaries[-1])
             self.pool.give_back(workspace)
         return output
@@ -165,14 +167,29 @@ class Sweep(nn.Module):
 
     # -- the loops ---------------------------------------------------------------------------------------------------
 
-    def run(self, y: Tensor, weights: Weights, workspace: Workspace) -> None:
-        """Forward sweep; the state before each layer and after the last is in workspace.boundaries."""
+    def run(self, y: Tensor, weights: Weights, workspace: Workspace, watched: bool = False) -> None:
+        """Forward sweep; the state before each layer and after the last is in workspace.boundaries.
+
+        watched: show the states to the watchers, if there are any; not where a sweep is done again for its adjoint.
+        """
         self.pack(y, workspace.boundaries[0])
+        shown = watched and bool(self.watchers)
+        if shown:
+            self._show(0, workspace)
         workspace.weights = self._arranged(weights, workspace)
         for layer in self._told("forward", range(self.layers)):
             of_layer = workspace.weights[layer]
             for update in workspace.updates[layer]:
                 update.advance(of_layer)
+            if shown:
+                self._show(layer + 1, workspace)
+
+    @torch.no_grad()
+    def _show(self, layer: int, workspace: Workspace) -> None:
+        """Call the watchers with a copy of the state that the sweep has reached."""
+        state = self.unpack(workspace.boundaries[layer])
+        for watcher in list(self.watchers.values()):
+            watcher(layer, state)
 
     def run_back(self, dy: Tensor, weights: Weights, workspace: Workspace) -> tuple[Tensor, list[Tensor | None]]:
         """Backward sweep after `run` in the same stored workspace: δyN -> (δy0, gradient of every weight)."""
@@ -274,7 +291,7 @@ class _SweepFunction(torch.autograd.Function):
     def forward(ctx: Any, sweep: Sweep, weights: Weights, y: Tensor, *flat: Tensor) -> Tensor:
         workspace = sweep.lease(y, store=True)
         ctx.counts = {name: len(tensors) for name, tensors in weights.items()}
-        sweep.run(y, unflatten(flat, ctx.counts), workspace)
+        sweep.run(y, unflatten(flat, ctx.counts), workspace, watched=True)
         sweep.last = workspace
         ctx.sweep, ctx.workspace, ctx.ticket = sweep, workspace, workspace.ticket
         ctx.leased = True
