@@ -14,6 +14,14 @@ EXAMPLES = ROOT / "examples"
 PYTHON = (sys.executable,)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
+ALONE = """
+import runpy, sys
+program = sys.argv[1]
+sys.argv = [program, "exported/agents"]
+runpy.run_path(program, run_name="__main__")
+assert not {"torch", "dist_hdnn"} & set(sys.modules)
+"""
+
 
 def run(command: tuple[str, ...], folder: Path) -> list[str]:
     """What a command prints, run elsewhere as a user would."""
@@ -47,5 +55,4 @@ def test_the_hook_shows_that_agents_agree_more_and_more(tmp_path: Path) -> None:
 def test_the_exported_network_runs_agent_by_agent_without_torch(tmp_path: Path) -> None:
     (answer,) = run((*PYTHON, str(EXAMPLES / "export.py")), tmp_path)
     assert float(answer.split()[-1]) < 1e-12
-    command = f"import runpy, sys; sys.argv = ['', 'exported/agents']; runpy.run_path({str(EXAMPLES)!r} + '/agent_by_agent.py', run_name='__main__'); assert not {{'torch', 'dist_hdnn'}} & set(sys.modules)"
-    assert len(run((*PYTHON, "-c", command), tmp_path)) == 8
+    assert len(run((*PYTHON, "-c", ALONE, str(EXAMPLES / "agent_by_agent.py")), tmp_path)) == 8

@@ -1,4 +1,4 @@
-"""A state hook sees every layer's state as the sweep computes it, on every worker its own agents', and changes nothing."""
+"""A state hook sees every layer's state as the sweep computes it, each worker of its agents, and changes nothing."""
 
 from __future__ import annotations
 
@@ -96,9 +96,7 @@ def test_columns_that_do_not_fit_are_refused_with_what_to_do() -> None:
     def part(transport: Any) -> None:
         net = network(quiet_graph("ring"), width=2, layers=1, workers=transport)
         y = torch.zeros(5, 16, dtype=torch.float64)
-        with pytest.raises(
-            ValueError, match="HDNN: expected.*8.*got.*16.*local\\(state\\) takes this worker's columns"
-        ):
+        with pytest.raises(ValueError, match="HDNN: expected.*, 8.*got.*16.*local\\(state\\) takes"):
             net(y)
         with pytest.raises(ValueError, match="by_agent: expected"):
             net.by_agent(y)
