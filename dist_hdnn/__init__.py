@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dist_hdnn.data import Dataset, Sensor, SensorMap, from_arrays, read_dataset
+    from dist_hdnn.exporting import export
     from dist_hdnn.launcher import connect
     from dist_hdnn.model.network import HDNN
     from dist_hdnn.model.published import from_published
@@ -48,6 +49,7 @@ _ELSEWHERE = {
     "from_arrays": "dist_hdnn.data",
     "read_dataset": "dist_hdnn.data",
     "connect": "dist_hdnn.launcher",
+    "export": "dist_hdnn.exporting",
     "from_published": "dist_hdnn.model.published",
 }
 
@@ -69,6 +71,7 @@ __all__ = [
     "connect",
     "erdos_renyi",
     "exponential_ring",
+    "export",
     "from_arrays",
     "from_published",
     "grid",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_hdnn import __version__
+from dist_hdnn.command_line import UsageError, config_of, own_options, positive, run_directory, simple, split
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config_checks import validate
 
@@ -35,14 +36,11 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   dist-hdnn evaluate RUN                         accuracy of a trained run
   dist-hdnn certify RUN                          what theory promises of a trained run, measured
   dist-hdnn study STUDY [--output=DIR] ...       many runs along axes of a config: table, plots, report
+  dist-hdnn export RUN [--output=DIR] ...        a trained run as files that need no dist_hdnn, whole and agent by agent
   dist-hdnn doctor                               versions, threads, transports, GPU, write access
   dist-hdnn --version
 
 Options of one command: dist-hdnn train --help. Example: dist-hdnn train configs/swiss_roll_ring8.yaml --seed=1"""
-
-CONFIG_HELP = """\
-CONFIG is a YAML file; --key=value options override it; without CONFIG: the swiss roll on a ring of 8 agents.
---print_config prints the resulting configuration and stops."""
 
 CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
 CERTIFY_HELP = """\
@@ -55,11 +53,6 @@ Also --partition.method, --timeout, --device and --train.threads, as for train. 
 8 when one is."""
 
 USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
-FLAGS = ("--json", "--print_config", "--help", "-h")
-
-
-class UsageError(ValueError):
-    """A command line that cannot be understood."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,6 +111,7 @@ def _dispatch(given: list[str]) -> int:
         "evaluate": _evaluate,
         "certify": _certify,
         "study": _study,
+        "export": _export,
         "doctor": _doctor,
     }
     if not given:
@@ -138,7 +132,7 @@ def _dispatch(given: list[str]) -> int:
 
 
 def _train(given: list[str]) -> int:
-    config = _config("train", given, ("--print_config",))
+    config = config_of("train", given, ("--print_config",))
     if config is None:
         return 0
     from dist_hdnn import launcher
@@ -167,7 +161,7 @@ def _train_as(config: Config, transport: Transport | None) -> None:
 
 
 def _inspect(given: list[str]) -> int:
-    config = _config("inspect", given, ("--json", "--print_config"))
+    config = config_of("inspect", given, ("--json", "--print_config"))
     if config is None:
         return 0
     from dist_hdnn import experiment
@@ -183,10 +177,10 @@ def _inspect(given: list[str]) -> int:
 
 def _evaluate(given: list[str]) -> int:
     usage = "usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run; RUN is its run directory."
-    positional = _simple("evaluate", given, usage, ("--json",), 1)
+    positional = simple("evaluate", given, usage, ("--json",), 1)
     if positional is None:
         return 0
-    directory = _run_directory("evaluate", positional[0])
+    directory = run_directory("evaluate", positional[0])
     from dist_hdnn import experiment
     from dist_hdnn.tables import result_rows, show
 
@@ -198,26 +192,16 @@ def _evaluate(given: list[str]) -> int:
     return 0
 
 
-def _run_directory(command: str, given: str) -> Path:
-    directory = Path(given)
-    if not (directory / "config.yaml").is_file():
-        found = (
-            "a directory without config.yaml" if directory.is_dir() else "none" if not directory.exists() else "a file"
-        )
-        raise UsageError(f"{command}: expected a run directory, got {found}: {directory}; see the folders below runs/")
-    return directory
-
-
 def _certify(given: list[str]) -> int:
     if "--help" in given or "-h" in given:
         print(CERTIFY_HELP)
         return 0
-    positional, options = _split("certify", given, ("--json",))
-    values = _values("certify", options, ("samples", *CERTIFY_OPTIONS))
+    positional, options = split("certify", given, ("--json",))
+    values, _ = own_options("certify", options, ("samples", *CERTIFY_OPTIONS), strict=True)
     if len(positional) != 1:
         raise UsageError(f"certify: expected one run directory, got {' and '.join(positional) or 'none'}")
-    directory = _run_directory("certify", positional[0])
-    samples = _count("certify: --samples", values.pop("samples", "16"))
+    directory = run_directory("certify", positional[0])
+    samples = positive("certify: --samples", values.pop("samples", "16"))
     from dist_hdnn import launcher
     from dist_hdnn.config_file import read_config
 
@@ -245,24 +229,6 @@ def _certify(given: list[str]) -> int:
     return launcher.launch(given, config, run, ("-m", "dist_hdnn", "certify"))
 
 
-def _values(command: str, options: list[str], known: tuple[str, ...]) -> dict[str, str]:
-    """--key=value and --key value as a mapping."""
-    values, words = {}, iter(options)
-    for word in words:
-        key, given, value = word.removeprefix("--").partition("=")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            raise UsageError(f"{command}: unknown option {word}; " + (f"did you mean --{near[0]}?" if near else ""))
-        values[key] = value if given else next(words, "")
-    return values
-
-
-def _count(key: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"{key}: expected a whole number >= 1, got {text!r}; such as 16")
-    return int(text)
-
-
 STUDY_USAGE = """\
 usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N] [--retry-failed] [--key=value ...]
 
@@ -277,14 +243,14 @@ with a study that was stopped.
 
 def _study(given: list[str]) -> int:
     retry = "--retry-failed" in given
-    positional, options = _split("study", [word for word in given if word != "--retry-failed"], ())
+    positional, options = split("study", [word for word in given if word != "--retry-failed"], ())
     if "--help" in given or "-h" in given:
         print(STUDY_USAGE)
         return 0
     if len(positional) != 1:
         raise UsageError(f"study: expected one study file, got {' and '.join(positional) or 'nothing'}")
-    own, overrides = _own_options("study", options, ("output", "parallel", "trials"))
-    numbers = {name: _count(f"study: --{name}", own[name]) for name in ("parallel", "trials") if name in own}
+    own, overrides = own_options("study", options, ("output", "parallel", "trials"))
+    numbers = {name: positive(f"study: --{name}", own[name]) for name in ("parallel", "trials") if name in own}
 
     from dist_hdnn.study.plan import read_plan
 
@@ -304,26 +270,36 @@ def _study(given: list[str]) -> int:
     return 0
 
 
-def _own_options(command: str, options: list[str], names: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
-    """(--name=value or --name value of these names, the other options)."""
-    own: dict[str, str] = {}
-    others: list[str] = []
-    words = iter(options)
-    for word in words:
-        name, assigned, value = word.partition("=")
-        if name[:2] != "--" or name[2:] not in names:
-            others.append(word)
-            continue
-        value = value if assigned else next(words, "")
-        if not value:
-            raise UsageError(f"{command}: {name} needs a value, as in {name}=...")
-        own[name[2:]] = value
-    return own, others
+EXPORT_USAGE = """\
+usage: dist-hdnn export RUN [--output=DIR] [--agents=all|none|3,7]
+
+A trained run as files that need no dist_hdnn: network.pt2 for torch.export.load, model.safetensors, config.json, and
+for every agent its weights, its neighbours and the rounds of messages that it takes part in.
+  --output=DIR      a new or empty directory (default: RUN/export)
+  --agents=LIST     agents that get files, by number or name (default: all, of more than 1000 agents none)"""
+
+
+def _export(given: list[str]) -> int:
+    positional, options = split("export", given, ())
+    if "--help" in given or "-h" in given:
+        print(EXPORT_USAGE)
+        return 0
+    own, _ = own_options("export", options, ("output", "agents"), strict=True)
+    if len(positional) != 1:
+        raise UsageError(f"export: expected one run directory, got {' and '.join(positional) or 'none'}")
+    run = run_directory("export", positional[0])
+    which = own.get("agents", "").split(",")
+    from dist_hdnn.exporting import export_run
+
+    chosen = {"": None, "all": "all", "none": []}.get(which[0], [word.strip() for word in which])
+    output = export_run(run, Path(own.get("output") or run / "export"), chosen)
+    print(f"exported      {output}")
+    return 0
 
 
 def _doctor(given: list[str]) -> int:
     usage = "usage: dist-hdnn doctor [--json]\n\nVersions, threads, transports, GPU and write access of this machine."
-    if _simple("doctor", given, usage, ("--json",), 0) is None:
+    if simple("doctor", given, usage, ("--json",), 0) is None:
         return 0
     from dist_hdnn.doctor import examine, to_json
     from dist_hdnn.tables import show
@@ -343,66 +319,3 @@ def _doctor(given: list[str]) -> int:
 
 def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, indent=2, allow_nan=False, default=str))
-
-
-def _config(command: str, given: list[str], flags: tuple[str, ...]) -> Config | None:
-    """The validated config of a command line, or None when it asked for help or the config only."""
-    positional, options = _split(command, given, flags)
-    if len(positional) > 1:
-        raise UsageError(f"{command}: expected one config file, got {' and '.join(positional)}")
-    path = positional[0] if positional else None
-
-    from dist_hdnn.config_file import check_document, check_overrides, config_parser, parse_config, to_yaml
-
-    if path is not None:
-        check_document(path)
-    check_overrides(options)
-    extra = "--json prints the answer as JSON.\n" if "--json" in flags else ""
-    usage = f"dist-hdnn {command} [CONFIG] [--key=value ...]{' [--json]' if extra else ''} [--print_config]"
-    parser = config_parser(f"dist-hdnn {command}", usage, f"{CONFIG_HELP} {extra}", path)
-    if "--help" in given or "-h" in given:
-        parser.print_help()
-        return None
-    try:
-        config = parse_config(parser, options)
-    except SystemExit:  # jsonargparse has printed the help of one option, as for --sensors.help
-        return None
-    validate(config)
-    if "--print_config" in given:
-        print(to_yaml(config), end="")
-        return None
-    return config
-
-
-def _simple(command: str, given: list[str], usage: str, flags: tuple[str, ...], count: int) -> list[str] | None:
-    """Positional arguments of a command without a config, or None when it asked for help."""
-    positional, options = _split(command, given, flags)
-    if "--help" in given or "-h" in given:
-        print(usage)
-        return None
-    if options or len(positional) != count:
-        odd = (options or positional[count:] or ["nothing"])[0]
-        raise UsageError(f"{command}: got {odd}; {' '.join(usage.splitlines()[0].split())}")
-    return positional
-
-
-def _split(command: str, given: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """(positional arguments, options with their values); flags are dropped."""
-    positional, options = [], []
-    position = 0
-    while position < len(given):
-        word = given[position]
-        position += 1
-        if word in FLAGS:
-            if word.startswith("--") and word != "--help" and word not in flags:
-                raise UsageError(f"{command} takes no {word}")
-            continue
-        if not word.startswith("-"):
-            positional.append(word)
-            continue
-        options.append(word)
-        takes_value = "=" not in word and not word.endswith(".help")
-        if takes_value and position < len(given) and given[position] not in FLAGS and given[position][:2] != "--":
-            options.append(given[position])
-            position += 1
-    return positional, options

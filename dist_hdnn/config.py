@@ -205,7 +205,7 @@ class DataConfig:
     sensors: dict[str, int | str] | None = None
     """column of a table -> number or name of the agent that sees it (default: spread evenly)"""
     folder: str | None = None
-    """folder of the four IDX files of mnist, fashion_mnist or idx, plain or gzipped (default: the download cache)"""
+    """folder of the four IDX files of mnist, fashion_mnist or idx, plain or gzipped (default: data/NAME, the cache)"""
     download: bool = False
     """fetch mnist or fashion_mnist into ~/.cache/dist_hdnn where folder lacks them, and check their sha256"""
     standardise: bool = True

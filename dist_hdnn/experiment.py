@@ -93,7 +93,7 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
         return None
     save_weights(weights, directory / FINAL, network.architecture.name)
     summary = measured(summary, MEASURES[config.data.task])
-    settings = _settings(config, transport, time.perf_counter() - started) | _inputs(data)
+    settings = _settings(config, transport, time.perf_counter() - started) | inputs_of(data)
     write_summary(directory, summary | _link_figures(network.graph, over_links) | settings)
     _draw(directory / "plots", config, data, history, result, over_links)
     return directory
@@ -243,7 +243,7 @@ def _reconstruction(network: HDNN) -> dict[str, float]:
     return {"reconstruction_error": float(summed(of_workers, ownership).max())}
 
 
-def _inputs(data: Dataset) -> dict[str, Any]:
+def inputs_of(data: Dataset) -> dict[str, Any]:
     """What one has to know of the data to use the trained network: scale and names."""
     return {
         "task": "regression" if data.regression else "classification",

@@ -92,7 +92,8 @@ def connect(timeout: float = 120.0, transport: str | None = None, device: str = 
     """This process's end of the workers that torchrun, mpiexec or srun started; alone, the only worker there is.
 
     timeout: seconds that a worker waits for another. transport: gloo, nccl or mpi (default: mpi under mpiexec and srun,
-    else gloo). device: with "cuda" the workers of a machine share its GPUs out. In the end all call `barrier`, `close`.
+    else gloo). device: with "cuda" the workers of a machine share its GPUs out.
+    Use it in a `with`, or let all call `barrier` and `close` in the end.
     Raises ValueError when launcher and transport do not fit, PeerLostError when the workers do not meet.
     """
     place, address = _place()

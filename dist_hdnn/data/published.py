@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from dist_hdnn.data.idx import PARTS, find_idx, parse_idx, read_bytes
 
+HERE = Path("data")  # in the working directory
 CACHE = Path("~/.cache/dist_hdnn")
 SECONDS = 30.0  # to wait for an answer of the server
 SOURCES = {
@@ -42,23 +43,26 @@ SHA256 = {
 def published_arrays(name: str, folder: Path | None, download: bool) -> dict[str, npt.NDArray[np.generic]]:
     """The four arrays of "mnist" or "fashion_mnist": uint8 images (n, 28, 28) and labels (n,).
 
-    folder: holds the files, plain or gzipped; None for the cache in the home directory. download: fetch into the cache
-    what the folder lacks. ValueError for a missing, damaged or foreign file, and when the server cannot be reached.
+    folder: holds the files, plain or gzipped; None for data/<name> in the working directory, else the cache in the home
+    directory. download: fetch into the cache what is not there.
+    ValueError for a missing, damaged or foreign file, and when the server cannot be reached.
     """
     cache = (CACHE / name).expanduser()
-    folder = cache if folder is None else folder
-    return {part: _verified(_located(name, part, folder, cache, download), name, part) for part in PARTS}
+    usual = (HERE / name, HERE / name.replace("_", "-"), cache)
+    folders = tuple(dict.fromkeys(usual)) if folder is None else (folder,)
+    return {part: _verified(_located(name, part, folders, cache, download), name, part) for part in PARTS}
 
 
-def _located(name: str, part: str, folder: Path, cache: Path, download: bool) -> Path:
-    path = find_idx(folder, part) or (find_idx(cache, part) if download else None)
+def _located(name: str, part: str, folders: tuple[Path, ...], cache: Path, download: bool) -> Path:
+    searched = dict.fromkeys((*folders, cache) if download else folders)
+    path = next((found for folder in searched if (found := find_idx(folder, part))), None)
     if path is not None:
         return path
     if not download:
-        found = "no such folder" if not folder.is_dir() else "a folder without it"
+        words = "a folder without it" if any(folder.is_dir() for folder in folders) else "no such folder"
         raise ValueError(
-            f"data.name={name}: expected {PARTS[part]}.gz in {folder}, got {found}; set data.folder to the folder of "
-            "the four IDX files, or data.download=true"
+            f"data.name={name}: expected {PARTS[part]}.gz in {' or '.join(map(str, folders))}, got {words}; set "
+            f"data.folder to the folder of the four IDX files, or data.download=true to fetch them into {cache}"
         )
     return _downloaded(SOURCES[name] + f"{PARTS[part]}.gz", cache / f"{PARTS[part]}.gz", SHA256[name][part])
 

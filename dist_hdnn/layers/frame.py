@@ -5,7 +5,9 @@ Shapes: y (batch, neurons) at the edge, columns agent by agent, p before q; insi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +52,8 @@ class Frame(nn.Module):
         self.owned, self.parts = len(columns[0]), len(columns)
         for part, index in enumerate(columns):
             self.register_buffer(f"columns{part}", index, persistent=False)
+        self.watchers: dict[int, Callable[[int, Tensor], object]] = OrderedDict()  # called with every layer's state
+        self._shows = False
 
     def plans(self) -> Operators:
         """Of every stage, the operators of K and of X."""
@@ -66,6 +70,23 @@ class Frame(nn.Module):
             yield layer
         if transport is not None:
             transport.context = None
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside, sweeps show their states to the watchers; one that is run again for its adjoint does not."""
+        self._shows = bool(self.watchers)
+        try:
+            yield
+        finally:
+            self._shows = False
+
+    def show(self, position: int, parts: Sequence[Tensor]) -> None:
+        """Call the watchers with a copy of the state that a sweep has reached; position 0 is the input."""
+        if self._shows:
+            with torch.no_grad():
+                state = self.unpack(parts)
+            for watcher in list(self.watchers.values()):
+                watcher(position, state)
 
     def pack(self, y: Tensor, parts: Sequence[Tensor]) -> None:
         """y (batch, neurons) -> parts, (neurons of the part, batch) each."""

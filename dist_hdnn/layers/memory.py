@@ -99,11 +99,13 @@ class Stored(Buffers):
     def run(self, y: Tensor, weights: Weights) -> Tensor:
         frame, panels = self.frame, self.weights
         frame.pack(y, self.boundaries[0])
+        frame.show(0, self.boundaries[0])
         panels.hold(weights)
         for layer in frame.told("forward", range(frame.layers)):
             of_layer = panels.of(layer)
             for update in self.updates[layer]:
                 update.advance(of_layer)
+            frame.show(layer + 1, self.boundaries[layer + 1])
         return frame.unpack(self.boundaries[-1])
 
     def run_back(self, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
@@ -153,6 +155,7 @@ class Recomputed(Buffers):
     def run(self, y: Tensor, weights: Weights) -> Tensor:
         frame = self.frame
         frame.pack(y, self.starts[0])
+        frame.show(0, self.starts[0])
         self.weights.hold(weights)
         for number in range(len(self.segments)):
             end = self._load(number, "forward")
@@ -190,6 +193,7 @@ class Recomputed(Buffers):
             of_layer = self.weights.of(layer)
             for update in self.updates[layer % self.every]:
                 update.advance(of_layer)
+            self.frame.show(layer + 1, self.boundaries[layer % self.every + 1])
         self.loaded = number
         return self.boundaries[len(self.segments[number])]
 
@@ -211,6 +215,7 @@ class Reversible(Buffers):
     def run(self, y: Tensor, weights: Weights) -> Tensor:
         frame, panels = self.frame, self.weights
         frame.pack(y, self.state)
+        frame.show(0, self.state)
         panels.hold(weights)
         for layer in frame.told("forward", range(frame.layers)):
             if layer in self.anchors:
@@ -218,6 +223,7 @@ class Reversible(Buffers):
             of_layer = panels.of(layer)
             for update in self.updates[layer]:
                 update.advance(of_layer)
+            frame.show(layer + 1, self.state)
         return frame.unpack(self.state)
 
     def run_back(self, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:

@@ -60,7 +60,8 @@ class Sweep(Frame):
             return output
         with torch.no_grad():
             memory = self._held(y, weights)
-            self._advance(y, memory)
+            with self.watched():
+                self._advance(y, memory)
             output = self.unpack(memory.boundaries[-1])
             self._give_back(memory)
         return output
@@ -183,12 +184,14 @@ class Sweep(Frame):
     def _advance(self, y: Tensor, memory: Buffers, states: Tensor | None = None) -> None:
         """Forward sweep in place; states: where to write every layer's."""
         self.pack(y, memory.boundaries[0])
+        self.show(0, memory.boundaries[0])
         if states is not None:
             states[0].copy_(y)
         for layer in self.told("forward", range(self.layers)):
             of_layer = memory.weights.of(layer)
             for update in memory.updates[layer]:
                 update.advance(of_layer)
+            self.show(layer + 1, memory.boundaries[-1])
             if states is not None:
                 states[layer + 1].copy_(self.unpack(memory.boundaries[-1]))
 
@@ -204,7 +207,8 @@ class _SweepFunction(torch.autograd.Function):
     def forward(ctx: Any, sweep: Sweep, weights: Weights, y: Tensor, *flat: Tensor) -> Tensor:
         trace = sweep.lease_trace(y)
         ctx.counts = {name: len(tensors) for name, tensors in weights.items()}
-        output = trace.run(y, unflatten(flat, ctx.counts))
+        with sweep.watched():
+            output = trace.run(y, unflatten(flat, ctx.counts))
         sweep.last = trace
         ctx.sweep, ctx.trace, ctx.ticket = sweep, trace, trace.ticket
         ctx.leased = True

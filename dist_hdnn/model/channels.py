@@ -57,7 +57,7 @@ class ChannelLift(nn.Module):
 
     def join(self, state: Tensor) -> Tensor:
         """(pixels x samples, neurons) -> (samples, neurons x pixels), neuron by neuron."""
-        samples = len(state) // self.pixels
+        samples = state.shape[0] // self.pixels
         return state.t().reshape(state.shape[1] * self.pixels, samples).t()
 
     def decaying(self) -> list[nn.Parameter]:

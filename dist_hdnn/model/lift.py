@@ -56,6 +56,7 @@ class AgentwiseLinear(nn.Module):
         super().__init__()
         agents, widths, everyone = ownership.agents, ownership.widths, ownership.all_widths
         self.ordered, self.neurons = ownership.ordered, int(widths.sum())
+        self.all_widths, self.all_features = everyone, features
         # the longest of the whole network, so that no bit depends on which agents are here
         shape = len(agents), int(everyone.max()), int(features.max())
         agent = np.repeat(np.arange(len(agents)), widths)  # of each neuron
@@ -162,7 +163,9 @@ class ConvLift(nn.Module):
             found = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
         else:
             found = torch.bmm(self.filters, seen)
-        found = found.view(*found.shape[:2], *self.shape[1:], len(x)).amax(dim=3) + self.filter_bias[:, :, None, None]
+        found = (
+            found.view(*found.shape[:2], *self.shape[1:], x.shape[0]).amax(dim=3) + self.filter_bias[:, :, None, None]
+        )
         state: Tensor = self.linear(found.relu().flatten(1, 2))
         return state
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from dist_hdnn.layers.activations import activation as named_activation
 from dist_hdnn.layers.architectures import architecture as named_architecture
@@ -133,6 +134,39 @@ class HDNN(nn.Module):
         """The state after every layer, without gradients: (layers + 1, batch, neurons); the first is y itself."""
         self._check_input(y)
         return self.sweep.states(y, self.weights())
+
+    def register_state_hook(self, hook: Callable[[int, Tensor], object]) -> RemovableHandle:
+        """Call hook(layer, state) in every forward sweep: before the first layer (0), then after layers 1 .. layers.
+
+        state: (batch, neurons), columns of this worker's agents (`by_agent` takes it apart): a copy without gradients,
+        so whatever the hook does to it, the sweep goes on unchanged. Not called by `states`, nor by what a backward
+        repeats. On several workers the others wait for a slow hook; one that communicates must be on all of them.
+        Returns a handle: `handle.remove()` ends it. Costs a copy of the state a layer, and nothing when there is none.
+        """
+        handle = RemovableHandle(self.sweep.watchers)
+        self.sweep.watchers[handle.id] = hook
+        return handle
+
+    def by_agent(self, state: Tensor) -> dict[int, Tensor]:
+        """A state (batch, neurons) -> {agent: (batch, its neurons)} for this worker's agents: differentiable views."""
+        self._check_columns(state, "by_agent")
+        return dict(zip(self.owned.tolist(), state.split(self.widths.tolist(), dim=1), strict=True))
+
+    def local(self, state: Tensor) -> Tensor:
+        """This worker's columns of the whole network's state: (batch, all neurons) -> (batch, neurons).
+
+        All neurons go agent by agent; in one process this is the state itself. Nothing is sent.
+        """
+        everyone = int(self.ownership.all_widths.sum())
+        if state.ndim != 2 or state.shape[1] != everyone:
+            raise ValueError(
+                f"local: expected a state of the whole network, (batch, {everyone}), got {tuple(state.shape)}. Give "
+                "the columns of all agents, agent by agent."
+            )
+        if self.ownership.alone:
+            return state
+        index = self.ownership.shard_of_agents(self.ownership.all_widths, dimension=1).index
+        return state[:, torch.from_numpy(index).to(state.device)]
 
     def inverse(self, y: Tensor) -> Tensor:
         """yN -> y0, (batch, neurons), without gradients; exact up to rounding.
@@ -289,13 +323,18 @@ class HDNN(nn.Module):
         self.shards = layout.shards([name for name, _ in self.named_parameters()])
         share_state(self, self.ownership, self.shards)
 
-    def _check_input(self, y: Tensor) -> None:
-        like = next(self.parameters())
+    def _check_columns(self, y: Tensor, who: str) -> None:
         if y.ndim != 2 or y.shape[1] != self.neurons:
+            remedy = "Lift the features to the agents' neurons first (see SensorMap)."
+            if not self.ownership.alone and y.ndim == 2 and y.shape[1] == self.ownership.all_widths.sum():
+                remedy = "This is the state of all workers' agents; local(state) takes this worker's columns of it."
             raise ValueError(
-                f"HDNN: expected a state of shape (batch, {self.neurons}), got {tuple(y.shape)}. "
-                "Lift the features to the agents' neurons first (see SensorMap)."
+                f"{who}: expected a state of shape (batch, {self.neurons}), got {tuple(y.shape)}. {remedy}"
             )
+
+    def _check_input(self, y: Tensor) -> None:
+        self._check_columns(y, "HDNN")
+        like = next(self.parameters())
         if y.dtype != like.dtype or y.device != like.device:
             raise ValueError(
                 f"HDNN: expected a state of {like.dtype} on {like.device}, got {y.dtype} on {y.device}. "

@@ -197,7 +197,7 @@ class AgentBlocks(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """(rows, neurons) -> (rows, agents, widest)."""
         if self.whole:
-            return values.view(len(values), *self.columns.shape)
+            return values.view(values.shape[0], *self.columns.shape)
         return nn.functional.pad(values, (0, 1))[:, self.columns]
 
 

@@ -7,7 +7,7 @@ order as the workers it talks to.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,12 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Give all back, once all workers have agreed to end (a barrier); after a failure use `abort`."""
+
+    def __enter__(self) -> Self:
+        """`with connect() as workers:` ends with a barrier and `close`; after an error with neither."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The end of the `with`."""
 
 
 def naming(peers: Sequence[int]) -> str:

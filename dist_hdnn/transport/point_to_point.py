@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, Self
 
 import numpy as np
 import torch
@@ -162,6 +162,14 @@ class PointToPoint:
                 channel.close()
             self._closed = True
             self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:  # else let the error through: it ends this worker, and so the others
+            self.barrier()
+            self.close()
 
     def abort(self, code: int, message: str) -> NoReturn:
         raise NotImplementedError

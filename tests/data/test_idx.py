@@ -84,6 +84,22 @@ def test_without_files_and_download_the_error_names_both_remedies(tmp_path: Path
         published("fashion_mnist", tmp_path / "nowhere")
 
 
+def test_without_a_folder_the_working_directory_is_searched_and_then_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fetching, "CACHE", tmp_path / "cache")
+    places = "data/fashion_mnist or data/fashion-mnist or .*cache/fashion_mnist, got no such folder; .*data.download"
+    with pytest.raises(ValueError, match=places):
+        published("fashion_mnist")
+    write_idx_digits(tmp_path / "cache" / "mnist")
+    with pytest.raises(ValueError, match="IDX file .*cache/mnist/train-images.*another sha256"):
+        published("mnist")
+    write_idx_digits(tmp_path / "data" / "mnist")
+    with pytest.raises(ValueError, match="IDX file data/mnist/train-images.*another sha256"):
+        published("mnist")
+
+
 def test_offline_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(fetching.SOURCES, "mnist", "http://127.0.0.1:9/")  # where nobody listens
     monkeypatch.setattr(fetching, "CACHE", tmp_path / "cache")

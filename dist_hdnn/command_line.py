@@ -1,0 +1,127 @@
+"""Reads the words of a command line: flags, --key=value options, a run directory, or a config with its overrides.
+
+Every function raises UsageError, one line that names the command, for words that it cannot understand.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from dist_hdnn.config import Config
+from dist_hdnn.config_checks import validate
+
+FLAGS = ("--json", "--print_config", "--help", "-h")
+
+
+CONFIG_HELP = """\
+CONFIG is a YAML file; --key=value options override it; without CONFIG: the swiss roll on a ring of 8 agents.
+--print_config prints the resulting configuration and stops."""
+
+
+class UsageError(ValueError):
+    """A command line that cannot be understood."""
+
+
+def split(command: str, given: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """(positional arguments, options with their values); flags are dropped."""
+    positional, options = [], []
+    position = 0
+    while position < len(given):
+        word = given[position]
+        position += 1
+        if word in FLAGS:
+            if word.startswith("--") and word != "--help" and word not in flags:
+                raise UsageError(f"{command} takes no {word}")
+            continue
+        if not word.startswith("-"):
+            positional.append(word)
+            continue
+        options.append(word)
+        takes_value = "=" not in word and not word.endswith(".help")
+        if takes_value and position < len(given) and given[position] not in FLAGS and given[position][:2] != "--":
+            options.append(given[position])
+            position += 1
+    return positional, options
+
+
+def own_options(
+    command: str, options: list[str], names: tuple[str, ...], strict: bool = False
+) -> tuple[dict[str, str], list[str]]:
+    """(--name=value or --name value of these names, the other options); strict: there must be no others."""
+    own: dict[str, str] = {}
+    others: list[str] = []
+    words = iter(options)
+    for word in words:
+        name, assigned, value = word.partition("=")
+        if name[:2] != "--" or name[2:] not in names:
+            if strict:
+                near = difflib.get_close_matches(name.lstrip("-"), names, 1)
+                remedy = f"did you mean --{near[0]}?" if near else f"options: {', '.join(f'--{key}' for key in names)}"
+                raise UsageError(f"{command}: unknown option {word}; {remedy}")
+            others.append(word)
+            continue
+        value = value if assigned else next(words, "")
+        if not value:
+            raise UsageError(f"{command}: {name} needs a value, as in {name}=...")
+        own[name[2:]] = value
+    return own, others
+
+
+def positive(key: str, text: str) -> int:
+    """The whole number >= 1 that the value of an option is."""
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{key}: expected a whole number >= 1, got {text!r}; such as 16")
+    return int(text)
+
+
+def simple(command: str, given: list[str], usage: str, flags: tuple[str, ...], count: int) -> list[str] | None:
+    """Positional arguments of a command without a config, or None when it asked for help."""
+    positional, options = split(command, given, flags)
+    if "--help" in given or "-h" in given:
+        print(usage)
+        return None
+    if options or len(positional) != count:
+        odd = (options or positional[count:] or ["nothing"])[0]
+        raise UsageError(f"{command}: got {odd}; {' '.join(usage.splitlines()[0].split())}")
+    return positional
+
+
+def run_directory(command: str, given: str) -> Path:
+    """The run directory of a command that reads one."""
+    directory = Path(given)
+    if not (directory / "config.yaml").is_file():
+        found = (
+            "a directory without config.yaml" if directory.is_dir() else "none" if not directory.exists() else "a file"
+        )
+        raise UsageError(f"{command}: expected a run directory, got {found}: {directory}; see the folders below runs/")
+    return directory
+
+
+def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config | None:
+    """The validated config of a command line, or None when it asked for help or the config only."""
+    positional, options = split(command, given, flags)
+    if len(positional) > 1:
+        raise UsageError(f"{command}: expected one config file, got {' and '.join(positional)}")
+    path = positional[0] if positional else None
+
+    from dist_hdnn.config_file import check_document, check_overrides, config_parser, parse_config, to_yaml
+
+    if path is not None:
+        check_document(path)
+    check_overrides(options)
+    extra = "--json prints the answer as JSON.\n" if "--json" in flags else ""
+    usage = f"dist-hdnn {command} [CONFIG] [--key=value ...]{' [--json]' if extra else ''} [--print_config]"
+    parser = config_parser(f"dist-hdnn {command}", usage, f"{CONFIG_HELP} {extra}", path)
+    if "--help" in given or "-h" in given:
+        parser.print_help()
+        return None
+    try:
+        config = parse_config(parser, options)
+    except SystemExit:  # jsonargparse has printed the help of one option, as for --sensors.help
+        return None
+    validate(config)
+    if "--print_config" in given:
+        print(to_yaml(config), end="")
+        return None
+    return config

@@ -1,0 +1,151 @@
+"""Trained networks as files for other programs: `dist_hdnn.export`, and `dist-hdnn export`.
+
+network.pt2           input -> output in plain tensor operations, for torch.export.load: no dist_hdnn needed
+model.safetensors     the weights, as in `state_dict`
+config.json           what they are, and the shapes of input and output
+agents/3.json, .safetensors    what agent 3 alone needs: its weights, its neighbours, its rounds of messages
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dist_hdnn import assembly
+from dist_hdnn.config import forget_workers
+from dist_hdnn.config_checks import validate
+from dist_hdnn.config_file import read_config
+from dist_hdnn.experiment import FINAL, inputs_of, split_tensors
+from dist_hdnn.inputs import agent_number
+from dist_hdnn.model.agentwise import AgentParts
+from dist_hdnn.model.network import HDNN
+from dist_hdnn.model.plain import check_alone, plain_copy
+from dist_hdnn.report.run_files import versions
+from dist_hdnn.training.agent_edges import lift_of, readout_of
+from dist_hdnn.training.checkpoint import load_weights
+from dist_hdnn.training.classifier import AgentClassifier
+
+FILED_AGENTS = 1000  # networks of more agents get files of those agents alone that are asked for
+
+
+def export(
+    model: nn.Module,
+    directory: str | Path,
+    example: Tensor | None = None,
+    agents: Sequence[int | str] | str | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write network.pt2, model.safetensors, config.json and files of agents into a new or empty directory.
+
+    model: an HDNN, or any module around one, such as lift, network and readout in a row; in one process.
+    example: an input (at least 2 samples, ...) from which the trace is made; the batch stays free. An HDNN needs none.
+    agents: numbers or names, or "all"; None for all, of networks of more than 1000 agents none.
+    about: goes into config.json.
+    Raises ValueError for several workers, other modules, unknown agents, or a directory that holds files.
+    """
+    net = _network_of(model)
+    check_alone(net)
+    if example is None:
+        if model is not net:
+            raise ValueError(
+                "export: expected an example input, because the model is more than a network; give a batch"
+            )
+        example = torch.zeros(2, net.neurons, dtype=next(net.parameters()).dtype)
+    if len(example) < 2:
+        raise ValueError(f"export: expected an example of 2 or more samples, got {len(example)}; give a larger batch")
+    everyone = agents == "all" or (agents is None and net.graph.agents <= FILED_AGENTS)
+    given = range(net.graph.agents) if everyone else agents or ()
+    numbers = sorted({agent_number(net.graph, agent, "export.agents") for agent in given})
+    if numbers and isinstance(model, AgentClassifier):
+        lift_of(model, numbers[0])  # complains while there is no directory
+    folder = _empty(Path(directory).expanduser())
+    network = plain_copy(model).cpu()
+    example = example.detach().cpu()
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, folder / "network.pt2")
+    _save(model.state_dict(), folder / "model.safetensors")
+    description = _description(net, example, network(example), numbers) | dict(about or {})
+    _write(folder / "config.json", description)
+    if numbers:
+        export_agents(model, folder / "agents", numbers)
+    return folder
+
+
+def export_agents(model: nn.Module, folder: Path, agents: Sequence[int]) -> None:
+    """The files of these agents; of an `AgentClassifier` with their lift and readout. Raises ValueError."""
+    parts = AgentParts(_network_of(model))
+    folder.mkdir(parents=True, exist_ok=True)
+    for agent in agents:
+        about, tensors = parts.description(agent), parts.tensors(agent)
+        if isinstance(model, AgentClassifier):
+            for name, part in (("lift", lift_of), ("readout", readout_of)):
+                about[name], more = part(model, agent)
+                tensors |= more
+        _write(folder / f"{agent}.json", about)
+        _save(tensors, folder / f"{agent}.safetensors")
+
+
+def export_run(run: Path, directory: Path, agents: Sequence[int | str] | str | None = None) -> Path:
+    """Export a trained run: features, scaled as config.json says, -> scores. agents: as in `export`.
+
+    Raises ValueError when the directory holds no usable run, CheckpointError when its weights are damaged.
+    """
+    config = read_config(run / "config.yaml")
+    forget_workers(config, {})
+    config = replace(config, deterministic=False, device="cpu")
+    validate(config)
+    data = assembly.build_dataset(config.data)
+    model = assembly.build_classifier(config, data)
+    load_weights(model, run / FINAL)
+    example = split_tensors(config, data, "train")[0][:2]
+    features = {"run": str(run), "features": list(data.feature_names), **inputs_of(data)}
+    return export(model, directory, example, agents, features)
+
+
+def _network_of(model: nn.Module) -> HDNN:
+    found = [part for part in model.modules() if isinstance(part, HDNN)]
+    if len(found) != 1:
+        raise ValueError(f"export: expected a module with one HDNN inside, got {len(found)} of them; export each alone")
+    return found[0]
+
+
+def _empty(folder: Path) -> Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"export: expected a new or empty directory, got {folder}; delete it, or choose another one")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _description(net: HDNN, example: Tensor, output: Tensor, agents: list[int]) -> dict[str, Any]:
+    dtype = str(example.dtype).removeprefix("torch.")
+    return {
+        "input": {"shape": ["batch", *example.shape[1:]], "dtype": dtype},
+        "output": {"shape": ["batch", *output.shape[1:]], "dtype": dtype},
+        "architecture": net.architecture.name,
+        "equation": net.architecture.equation,
+        "integrator": net.architecture.integrator.name,
+        "activation": net.sweep.sigma.name,
+        "layers": net.layers,
+        "step": net.step,
+        "time": net.time,
+        "graph": net.graph.name,
+        "agents": net.graph.agents,
+        "neurons": net.neurons,
+        "agent_files": len(agents),
+        "versions": versions(),
+    }
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
