@@ -1,9 +1,9 @@
 """How well a reversible sweep rebuilds its states: the largest relative error, with a warning before it does harm.
 
-    error = max |rebuilt - known| / max(|known|, |last state|)      over this worker's neurons and the batch
+    error = max |rebuilt - known| / max |known|      over this worker's neurons and the batch
 
-Known are the input and the anchors. Layers are undone exactly but for rounding, which the layers before amplify: the
-error grows with depth, time and the size of the weights.
+Known are the input and the anchors; where they are zero, the last state tells what is large. Layers are undone exactly
+but for rounding, which the layers before amplify: the error grows with depth, time and the size of the weights.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ class Reconstruction:
 
     def start(self, last: Sequence[Tensor]) -> None:
         """The state that the backward sweep starts from."""
-        self._scale = largest(last)
-        self._error = torch.zeros_like(self._scale)
+        self._last = largest(last)
+        self._error = torch.zeros_like(self._last)
 
     def compare(self, rebuilt: Sequence[Tensor], known: Sequence[Tensor], scratch: Sequence[Tensor]) -> None:
         """Parts that were rebuilt against what they were; scratch: memory of their shapes."""
         for a, b, difference in zip(rebuilt, known, scratch, strict=True):
             torch.sub(a, b, out=difference)
-        scale = torch.maximum(largest(known), self._scale).clamp_min(torch.finfo(self._scale.dtype).tiny)
+        of_known = largest(known)
+        scale = torch.where(of_known == 0, self._last, of_known).clamp_min(torch.finfo(of_known.dtype).tiny)
         self._error = torch.maximum(self._error, largest(scratch) / scale)  # hands on NaN
 
     def finish(self) -> None:
