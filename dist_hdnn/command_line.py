@@ -6,6 +6,7 @@ Every function raises UsageError, one line that names the command, for words tha
 from __future__ import annotations
 
 import difflib
+import warnings
 from pathlib import Path
 
 from dist_hdnn.config import Config
@@ -124,4 +125,18 @@ def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config 
     if "--print_config" in given:
         print(to_yaml(config), end="")
         return None
+    _check_graph_files(config)
     return config
+
+
+def _check_graph_files(config: Config) -> None:
+    """Read the graph files, so that a damaged one is refused before torch is imported, which takes seconds."""
+    files = [options for options in (config.graph, *config.more_graphs) if options.file is not None]
+    if not files:
+        return
+    from dist_hdnn.topology import read_graph
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are said when the graph is built
+        for options in files:
+            read_graph(Path(str(options.file)).expanduser(), options.format)
