@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         torus,
         watts_strogatz,
     )
+    from dist_hdnn.training.checkpoint import load_checkpoint
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ _ELSEWHERE = {
     "read_dataset": "dist_hdnn.data",
     "connect": "dist_hdnn.launcher",
     "from_published": "dist_hdnn.model.published",
+    "load_checkpoint": "dist_hdnn.training.checkpoint",
 }
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "from_published",
     "grid",
     "hypercube",
+    "load_checkpoint",
     "path",
     "random_regular",
     "read_dataset",
