@@ -62,7 +62,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """manifest.json in a folder, on the disk when this returns."""
-    rest = json.dumps(asdict(manifest), indent=1).encode()[1:] + b"\n"
+    rest = json.dumps(asdict(manifest), indent=1).encode()[1:].lstrip() + b"\n"
     write_durably(folder / NAME, _first_line(rest) + rest)
 
 

@@ -163,7 +163,7 @@ class Saver:
                     f"checkpoint: expected finite numbers, got NaN or infinity in {name} of worker {self.rank}; it is "
                     "not kept. Lower train.learning_rate or network.step."
                 )
-        part.mkdir(parents=True, exist_ok=True)
+        part.mkdir(exist_ok=True)
         return dict(write_tensors(part / _file(self.rank), tensors))
 
     def _commit(self, part: Path, folder: Path, manifest: Manifest, own: dict[str, Any]) -> None:

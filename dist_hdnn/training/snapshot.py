@@ -178,18 +178,18 @@ def fill(target: Tensor, shard: Shard | None, name: str, files: Sequence[Any]) -
         raise CheckpointError(f"checkpoint: {missing} entries of {name} are in none of its files; use another one")
 
 
-def whole_weights(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
-    """The `state_dict` of the network in a verified checkpoint, in one process."""
+def whole_weights(folder: Path, manifest: Manifest, kind: str = WEIGHTS) -> dict[str, Tensor]:
+    """The `state_dict` of the network in a verified checkpoint, in one process; kind: which names, less that prefix."""
     found: dict[str, Tensor] = {}
     with opened(folder, manifest.files) as files:
         for name, entry in manifest.tensors.items():
-            if not name.startswith(WEIGHTS):
+            if not name.startswith(kind):
                 continue
             dtype = next(file.get_tensor(name).dtype for file in files if name in file.keys())
             target, split = torch.empty(entry["shape"], dtype=dtype), entry["dimension"]
             length = 0 if split is None else entry["shape"][split]
             fill(target, None if split is None else Shard(split, length, np.arange(length)), name, files)
-            found[name.removeprefix(WEIGHTS)] = target
+            found[name.removeprefix(kind)] = target
     return found
 
 
