@@ -107,7 +107,7 @@ def _work(
 
 
 def classifier(transport: Transport, setting: Setting, level: Level) -> AgentClassifier:
-    """float64, agents of two widths; a learned initial state, whose bits depend on the workers, unless deterministic."""
+    """float64, agents of two widths; unless deterministic a learned initial state, whose bits depend on the workers."""
     net = dist_hdnn.HDNN(
         dist_hdnn.ring(AGENTS),
         width={agent: 2 + 2 * (agent % 2) for agent in range(AGENTS)},
