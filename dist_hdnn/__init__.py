@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         torus,
         watts_strogatz,
     )
+    from dist_hdnn.training.checkpoint import load_checkpoint
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _ELSEWHERE = {
     "connect": "dist_hdnn.launcher",
     "export": "dist_hdnn.exporting",
     "from_published": "dist_hdnn.model.published",
+    "load_checkpoint": "dist_hdnn.training.checkpoint",
 }
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "from_published",
     "grid",
     "hypercube",
+    "load_checkpoint",
     "path",
     "random_regular",
     "read_dataset",

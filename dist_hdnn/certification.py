@@ -14,7 +14,7 @@ from dist_hdnn import assembly
 from dist_hdnn.analysis.certificate import Certificate, certify
 from dist_hdnn.analysis.promises import RESIDUAL
 from dist_hdnn.config import Config
-from dist_hdnn.experiment import FINAL, split_tensors, useful_threads
+from dist_hdnn.experiment import split_tensors, useful_threads
 from dist_hdnn.handshake import shake_hands
 from dist_hdnn.report.certificate_plots import plot_layers, plot_momentum, plot_sensitivity
 from dist_hdnn.training.checkpoint import load_weights
@@ -44,7 +44,7 @@ def certify_run(
     if not model.network.ownership.alone:
         assert transport is not None, "several workers have a transport"
         shake_hands(transport, config, model.network, data)
-    load_weights(model, directory / FINAL)
+    load_weights(model, directory)
     points, labels = split_tensors(wide, data, "test")
     chosen = np.unique(np.linspace(0, len(points) - 1, min(samples, len(points))).round().astype(np.int64))
     index = torch.from_numpy(chosen).to(points.device)

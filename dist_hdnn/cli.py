@@ -22,6 +22,7 @@ from dist_hdnn import __version__
 from dist_hdnn.command_line import UsageError, config_of, own_options, positive, run_directory, simple, split
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config_checks import validate
+from dist_hdnn.stopping import StopRequest, listening
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
@@ -132,22 +133,47 @@ def _dispatch(given: list[str]) -> int:
 
 
 def _train(given: list[str]) -> int:
-    config = config_of("train", given, ("--print_config",))
-    if config is None:
-        return 0
-    from dist_hdnn import launcher
+    with listening() as stop:
+        given = _with_config_of_run(given)
+        config = config_of("train", given, ("--print_config",))
+        if config is None:
+            return 0
+        from dist_hdnn import launcher
 
-    launcher.prepare_environment(config)
-    return launcher.launch(given, config, _train_as)
+        launcher.prepare_environment(config)
+
+        def run(config: Config, transport: Transport | None) -> int:
+            return _train_as(config, transport, stop)
+
+        return launcher.launch(given, config, run, stop=stop)
 
 
-def _train_as(config: Config, transport: Transport | None) -> None:
+def _with_config_of_run(given: list[str]) -> list[str]:
+    """To go on with a run, without a CONFIG: that of the run, given by --resume=RUN or CHECKPOINT or by --output."""
+    positional, options = split("train", given, ("--print_config",))
+    own, _ = own_options("train", options, ("resume", "output"))
+    if positional or "resume" not in own:
+        return given
+    named = own.get("output", "") if own["resume"] == "auto" else own["resume"]
+    for directory in (Path(named).expanduser(), *list(Path(named).expanduser().resolve().parents)[1:2]):
+        if named and (directory / "config.yaml").is_file():
+            return [str(directory / "config.yaml"), *given]
+    return given
+
+
+def _train_as(config: Config, transport: Transport | None, stop: StopRequest) -> int:
     """Train as one worker, or alone; prints where there is a run directory, which worker 0 makes."""
     from dist_hdnn import experiment
+    from dist_hdnn.training.keeper import Stopped
 
-    directory = experiment.train(config) if transport is None else experiment.train(config, transport)
+    try:
+        directory = experiment.train(config, transport, stop)
+    except Stopped as error:
+        if transport is None or transport.rank == 0:
+            print(f"dist-hdnn: {error}; go on with:\n{error.command}", file=sys.stderr, flush=True)
+        return error.exit_code
     if directory is None:
-        return
+        return 0
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     if "test_r2" in summary:
         print(f"test R²       {summary['test_r2']:.4f}")
@@ -158,6 +184,7 @@ def _train_as(config: Config, transport: Transport | None) -> None:
         print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")
     print(f"plots         {directory / 'plots'}")
     print(f"run           {directory}")
+    return 0
 
 
 def _inspect(given: list[str]) -> int:
@@ -210,7 +237,7 @@ def _certify(given: list[str]) -> int:
     validate(config)
     launcher.prepare_environment(config)
 
-    def run(config: Config, transport: Transport | None) -> None:
+    def run(config: Config, transport: Transport | None) -> int:
         from dist_hdnn.certification import certify_run, complain
         from dist_hdnn.tables import certificate_sections, show
 
@@ -225,6 +252,7 @@ def _certify(given: list[str]) -> int:
             transport.barrier()  # nobody ends the others before worker 0 has told all
         if found is not None:
             complain(found)
+        return 0
 
     return launcher.launch(given, config, run, ("-m", "dist_hdnn", "certify"))
 

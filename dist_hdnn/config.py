@@ -8,8 +8,8 @@ The text under each field is what `dist-hdnn train --help` shows. This module im
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 TABLES = ("wine", "breast_cancer", "diabetes")
 """Tables that ship with scikit-learn."""
@@ -287,6 +287,17 @@ class TrainConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """What a stopped run goes on from."""
+
+    every: str = "5 minutes"
+    """how often to save all that the run needs to go on: a number of steps, epochs, seconds or minutes, or never (a
+    signal to stop saves all the same)"""
+    keep: int = 3
+    """checkpoints that are kept, besides the one with the best test accuracy"""
+
+
+@dataclass
 class PartitionConfig:
     """Which worker owns which agent."""
 
@@ -322,6 +333,12 @@ class Config:
     lift: LiftConfig = field(default_factory=LiftConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    resume: str | None = None
+    """go on with a run: its directory, one of its checkpoints, or auto: the newest usable checkpoint in output, or in
+    the newest unfinished run of this config, or else from the start"""
+    restarts: int = 0
+    """how often to start the workers of this machine again, from the newest checkpoint, when one has failed"""
     workers: int | None = None
     """workers to start on this machine (default: as many as torchrun, mpiexec or srun started, else one)"""
     transport: Literal["threads", "gloo", "nccl", "mpi"] | None = None
@@ -333,6 +350,53 @@ class Config:
     """compute what needs no other worker while slices travel"""
     timeout: float = 120.0
     """seconds a worker waits for another before the job ends"""
+
+
+ELSEWHERE = (
+    "name",
+    "output",
+    "resume",
+    "restarts",
+    "checkpoint",
+    "workers",
+    "transport",
+    "partition",
+    "deterministic",
+    "overlap",
+    "timeout",
+    "device",
+)
+"""Options that may be others when a run goes on."""
+UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "steps": 1.0, "epochs": 1.0}
+
+
+def run_identity(config: Config) -> dict[str, Any]:
+    """The options that must be the same when a run goes on, as nested mappings."""
+    options = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
+    options["train"] = {key: value for key, value in options["train"].items() if key != "threads"}
+    return options
+
+
+def interval(every: str) -> tuple[float, str]:
+    """ "5 minutes" -> (300.0, "seconds"), "2 epochs" -> (2.0, "epochs"), "never" -> (0.0, "never").
+
+    Raises ValueError, one line.
+    """
+    words = every.split()
+    if words == ["never"]:
+        return 0.0, "never"
+    unit = words[1] if len(words) == 2 and words[1] in UNITS else f"{words[1]}s" if len(words) == 2 else ""
+    try:
+        amount = float(words[0])
+    except (ValueError, IndexError):
+        amount = 0.0
+    counted = unit in ("steps", "epochs")
+    if unit not in UNITS or not 0 < amount < float("inf") or (counted and amount != int(amount)):
+        raise ValueError(
+            f"checkpoint.every: expected such as '500 steps', '2 epochs', '5 minutes', or never, got {every!r}. Use "
+            f"one of the units {', '.join(UNITS)}."
+        )
+    return (amount, unit) if counted else (amount * UNITS[unit], "seconds")
 
 
 def forget_workers(config: Config, kept: Container[str]) -> None:

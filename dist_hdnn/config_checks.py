@@ -9,7 +9,16 @@ import math
 import re
 from collections.abc import Iterator
 
-from dist_hdnn.config import PUBLISHED, TABLES, Config, GraphConfig, NetworkConfig, PatternConfig, SensorConfig
+from dist_hdnn.config import (
+    PUBLISHED,
+    TABLES,
+    Config,
+    GraphConfig,
+    NetworkConfig,
+    PatternConfig,
+    SensorConfig,
+    interval,
+)
 from dist_hdnn.layers.architectures import architecture, check_options
 from dist_hdnn.layers.memory_plan import layers_between
 
@@ -23,6 +32,7 @@ def validate(config: Config) -> None:
 def _complaints(config: Config) -> Iterator[str]:
     """One line for each unusable value: key, expected, got, what to do."""
     yield from _numbers(config)
+    yield from _checkpoints(config)
     yield from _widths(config.network.width)
     yield from _architecture(config.network)
     yield from _words(config)
@@ -61,6 +71,8 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _at_least("data.ahead", data.ahead, 0)
     yield from _at_least("readout.rounds", config.readout.rounds, 0)
     yield from _at_least("workers", config.workers, 1)
+    yield from _at_least("restarts", config.restarts, 0)
+    yield from _at_least("checkpoint.keep", config.checkpoint.keep, 1)
     yield from _positive("timeout", config.timeout)
     if not 0 < data.test_fraction < 1:
         yield f"data.test_fraction: expected a number between 0 and 1, got {data.test_fraction:g}"
@@ -74,6 +86,15 @@ def _numbers(config: Config) -> Iterator[str]:
         yield from _at_least(f"data.augment.{name}", getattr(data.augment, name), 0)
     if data.augment.scale >= 1:
         yield f"data.augment.scale: expected a share below 1, got {data.augment.scale:g}; 0.1 zooms by up to 10 %"
+
+
+def _checkpoints(config: Config) -> Iterator[str]:
+    try:
+        interval(config.checkpoint.every)
+    except ValueError as error:
+        yield str(error)
+    if config.resume is not None and not config.resume.strip():
+        yield "resume: expected auto or the path of a run or a checkpoint, got an empty text; leave it out"
 
 
 def _widths(width: int | dict[str, int]) -> Iterator[str]:

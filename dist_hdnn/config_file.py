@@ -90,7 +90,7 @@ def to_yaml(config: Config) -> str:
 def self_contained(config: Config) -> Config:
     """Copy of config that gives the same run from any directory: absolute paths, and no run directory of its own."""
     copied = copy.deepcopy(config)
-    copied.output = None
+    copied.output = copied.resume = None
     parts: list[GraphConfig | DataConfig | PatternConfig] = [copied.graph, *copied.more_graphs]
     parts += [copied.data, copied.network.K, copied.network.X]
     for part in parts:

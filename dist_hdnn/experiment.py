@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import resource
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn import assembly
-from dist_hdnn.config import Config
+from dist_hdnn.config import Config, interval
 from dist_hdnn.config_checks import validate
 from dist_hdnn.config_file import read_config
 from dist_hdnn.data import Dataset
@@ -30,19 +32,22 @@ from dist_hdnn.report import plot_curves, plot_decision, plot_gradient_norms, pl
 from dist_hdnn.report.plots import GRID
 from dist_hdnn.report.progress import TrainingProgress
 from dist_hdnn.report.run_files import MetricsFiles, measured, versions, write_start, write_summary
-from dist_hdnn.rundir import prepare_run_directory
+from dist_hdnn.resume import Start, begin, identity_of
 from dist_hdnn.topology import CommunicationGraph
-from dist_hdnn.training.checkpoint import load_weights, save_weights
+from dist_hdnn.training.checkpoint import FINAL, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.loop import Epoch, NonFiniteError, Split
+from dist_hdnn.training.keeper import Keeper, Stopped
+from dist_hdnn.training.loop import Epoch, NonFiniteError, Split, TrainingState
+from dist_hdnn.training.manifest import Manifest
 from dist_hdnn.training.metrics import Evaluation
 from dist_hdnn.training.metrics import evaluate as evaluate_classifier
 from dist_hdnn.training.multilevel import Level, plan, train_levels
+from dist_hdnn.training.saver import Saver
+from dist_hdnn.training.snapshot import restore
 from dist_hdnn.transport import Transport
 
-__all__ = ["evaluate", "inspect", "train"]
+__all__ = ["FINAL", "evaluate", "inspect", "train"]
 
-FINAL = Path("checkpoints") / "final.safetensors"
 PLOT_WORK = 2_000_000_000  # neurons x layers x points that the decision regions may take
 COARSEST = 40  # points along each of their axes, at least
 MEASURES = {"classification": "accuracy", "regression": "r2"}
@@ -51,12 +56,16 @@ LISTED_LINKS = 2000  # links, beyond which summary.json gives mean and maximum t
 THREAD_WORK = 4_000_000  # multiplications of one product, about a millisecond of one core
 
 
-def train(config: Config, transport: Transport | None = None) -> Path | None:
+def train(
+    config: Config, transport: Transport | None = None, stop: Callable[[], str | None] = lambda: None
+) -> Path | None:
     """Train the network that a validated config describes; returns the run directory.
 
     Several workers call it together, each with its transport: worker 0 writes and returns the run directory, the others
-    return None. Everything is checked before the run directory is made, and that before the first step. Raises
-    ValueError for bad input, NonFiniteError, DisagreementError, TransportError, OSError when the disk fails.
+    return None. Everything is checked before the run directory is made, and that before the first step. stop: what asks
+    this worker to stop, None so far; if it is ever more, all workers stop with a checkpoint.
+    Raises ValueError for bad input, NonFiniteError, DisagreementError, TransportError, CheckpointError when there is
+    nothing to resume from, Stopped, OSError when the disk fails.
     """
     options = config.train
     levels = plan(options.levels, config.network.layers, config.network.step, options.epochs)
@@ -68,23 +77,36 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
         assert transport is not None, "several workers have a transport"
         shake_hands(transport, config, network, data)
     training, test = (split_tensors(config, data, which) for which in ("train", "test"))
-    directory = prepare_run_directory(config) if network.ownership.rank == 0 else None
+    identity = identity_of(config, network.graphs, data)
+    start = begin(config, identity, transport)
+    directory = start.directory if network.ownership.rank == 0 else None
+    if start.done:
+        return directory
     one = 1 if config.deterministic else None  # how sums are split over threads changes their bits
     torch.set_num_threads(one or options.threads or useful_threads(model, options.batch_size))
     started, first_step, over_links = time.perf_counter(), dict[str, int](), np.zeros((0, 2), dtype=np.int64)
     batches = math.ceil(len(data.train_x) / options.batch_size)
     steps, first = options.epochs * batches, levels[-1].epochs.start * batches + 1  # `first` of the whole depth
-    with run_log(directory, config, network.graph, steps) as log:
+    keeper = _keeper(config, start, identity, model, batches, stop)
+    resumed = start.checkpoint[1] if start.checkpoint else None
+    with run_log(directory, config, network.graph, steps, resumed) as log:
 
         def on_step(step: int, loss: float) -> None:
             nonlocal over_links
-            if step == first:
+            if not first_step and step >= first:
                 first_step.update(network.traffic())
                 over_links = network.link_traffic()
             log.step(step, loss)
 
         network.reset_traffic()
-        history = train_model(config, model, data, training, test, transport, on_step=on_step, on_epoch=log.epoch)
+        callbacks = {"on_step": on_step, "on_epoch": log.epoch, "keep": keeper}
+        try:
+            history = train_model(config, model, data, training, test, transport, start.checkpoint, **callbacks)
+        except Stopped as stopped:
+            stopped.command = resume_command(start.directory, network.ownership.workers)
+            raise
+        if keeper.saver is not None:
+            keeper.saver.finish()
     weights = model.state_dict()
     result = evaluate_classifier(model, *test)
     summary = _summary(model, history, result, first_step)
@@ -94,9 +116,50 @@ def train(config: Config, transport: Transport | None = None) -> Path | None:
     save_weights(weights, directory / FINAL, network.architecture.name)
     summary = measured(summary, MEASURES[config.data.task])
     settings = _settings(config, transport, time.perf_counter() - started) | inputs_of(data)
+    settings |= {"resumed_after_step": resumed.step} if resumed else {}
     write_summary(directory, summary | _link_figures(network.graph, over_links) | settings)
     _draw(directory / "plots", config, data, history, result, over_links)
     return directory
+
+
+def _keeper(
+    config: Config,
+    start: Start,
+    identity: dict[str, Any],
+    model: AgentClassifier,
+    batches: int,
+    stop: Callable[[], str | None],
+) -> Keeper:
+    """What saves and stops this worker's training."""
+    ownership, saver = model.network.ownership, None
+    if start.seen:
+        folder = start.directory / "checkpoints"
+        saver = Saver(
+            folder,
+            ownership.rank,
+            ownership.workers,
+            start.nonce,
+            identity,
+            versions(),
+            config.checkpoint.keep,
+            config.timeout,
+        )
+        if ownership.rank == 0:
+            saver.clean()
+    elif ownership.rank == 0:
+        warnings.warn(
+            f"checkpoints: not all workers see {start.directory}, so none are written; use a directory that they share",
+            UserWarning,
+            stacklevel=3,
+        )
+    every, unit = interval(config.checkpoint.every)
+    return Keeper(saver, ownership, every, unit, batches, stop)
+
+
+def resume_command(directory: Path, workers: int) -> str:
+    """What a user types to go on with a run; on any number of workers, so the one it had."""
+    more = f" --workers={workers}" if workers > 1 else ""
+    return f"dist-hdnn train --resume=auto --output={shlex.quote(str(directory))}{more}"
 
 
 def train_model(
@@ -106,11 +169,12 @@ def train_model(
     training: Split,
     test: Split,
     transport: Transport | None = None,
+    checkpoint: tuple[Path, Manifest] | None = None,
     **callbacks: Any,
 ) -> list[Epoch]:
     """Train the model of a config in place by its recipe, level by level where it has levels; its records.
 
-    callbacks: on_step and on_epoch of `training.loop.train`.
+    checkpoint: a verified one to go on from. callbacks: on_step, on_epoch and keep of `training.loop.train`.
     """
     options = config.train
 
@@ -121,12 +185,23 @@ def train_model(
     levels = plan(options.levels, config.network.layers, config.network.step, options.epochs)
     recipe = {key: value for key, value in asdict(options).items() if key not in ("threads", "levels")}
     augment = assembly.build_augmentation(config, data)
+    if checkpoint is not None:
+
+        def put_back(state: TrainingState) -> None:
+            restore(state, *checkpoint)
+
+        recipe |= {"resumed": checkpoint[1].layers, "restore": put_back}
     return train_levels(levels, model, build, training, test, seed=config.seed, augment=augment, **recipe, **callbacks)
 
 
 @contextmanager
-def run_log(directory: Path | None, config: Config, graph: CommunicationGraph, steps: int) -> Iterator[RunLog]:
-    """Metrics files and progress of a run; of workers without a run directory, nothing."""
+def run_log(
+    directory: Path | None, config: Config, graph: CommunicationGraph, steps: int, resumed: Manifest | None = None
+) -> Iterator[RunLog]:
+    """Metrics files and progress of a run; of workers without a run directory, nothing.
+
+    resumed: of the checkpoint that the run goes on from; what the files say of later epochs is forgotten.
+    """
     if directory is None:
         yield RunLog(None, None)
         return
@@ -134,9 +209,16 @@ def run_log(directory: Path | None, config: Config, graph: CommunicationGraph, s
     measure = MEASURES[config.data.task]
     with TrainingProgress(config.name, config.train.epochs, steps, measure) as progress:
         try:
-            yield RunLog(MetricsFiles(directory, measure), progress)
+            metrics = MetricsFiles(directory, measure)
+            metrics.begin(resumed.history if resumed else [])
+            yield RunLog(metrics, progress)
         except NonFiniteError as error:
             write_summary(directory, {"status": "non-finite", "error": str(error), "seed": config.seed})
+            raise
+        except Stopped as error:
+            write_summary(
+                directory, {"status": "stopped", "error": str(error), "steps": error.step, "seed": config.seed}
+            )
             raise
 
 
@@ -168,7 +250,7 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     validate(config)
     data = assembly.build_dataset(config.data)
     model = assembly.build_classifier(config, data)
-    load_weights(model, run_directory / FINAL)
+    load_weights(model, run_directory)
     result: dict[str, Any] = {}
     for which in ("test", "train"):
         found = evaluate_classifier(model, *split_tensors(config, data, which))
@@ -226,9 +308,9 @@ def _summary(
         "steps": last.step,
         "seconds_per_step": seconds,
         "peak_memory_bytes": traffic["memory"],
-        "messages_per_step": traffic["messages"],
-        "bytes_per_step": traffic["bytes"],
-        "non_neighbour_messages": traffic["non_neighbour_messages"],
+        "messages_per_step": traffic.get("messages"),  # None: the run went on from after its last step
+        "bytes_per_step": traffic.get("bytes"),
+        "non_neighbour_messages": traffic.get("non_neighbour_messages", 0),
         **_reconstruction(network),
     }
 

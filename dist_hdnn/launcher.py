@@ -11,21 +11,24 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dist_hdnn.config import Config
+from dist_hdnn.rundir import new_run_directory
+from dist_hdnn.stopping import StopRequest
 from dist_hdnn.supervisor import WORKER, cores, run_workers
-from dist_hdnn.worker import USAGE, follow_launcher, tell_processes, work
+from dist_hdnn.worker import INTERRUPTED, STOPPED, USAGE, follow_launcher, tell_processes, work
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
     from dist_hdnn.transport.environment import Launch
 
-    Run = Callable[[Config, Transport | None], object]
+    Run = Callable[[Config, Transport | None], int | None]
 
 TRAIN = ("-m", "dist_hdnn", "train")  # what the arguments given to `launch` come after
+FINAL_CODES = (0, USAGE, 3, 4, 6, 7, STOPPED, INTERRUPTED)  # of runs that a restart would not help
 RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")  # one of them is set by every known launcher
 OURS = "dist-hdnn"  # the launcher's name in messages when it is this one
 START_UP = 60.0  # seconds that workers may need at least to import torch and to meet, however small the timeout is
@@ -59,25 +62,30 @@ def environment_of_runs(threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(max(1, threads)), **inherited}
 
 
-def launch(arguments: Sequence[str], config: Config, run: Run, program: Sequence[str] = TRAIN) -> int:
-    """Call `run(config, transport)` in every worker of a validated config; returns the exit code.
+def launch(
+    arguments: Sequence[str],
+    config: Config,
+    run: Run,
+    program: Sequence[str] = TRAIN,
+    stop: StopRequest | None = None,
+) -> int:
+    """Call `run(config, transport)` in every worker of a validated config; returns the exit code, which `run` may give.
 
     In a process that is one of several workers already, it joins them. Otherwise `config.workers` workers are started
     as threads, or as `python PROGRAM ARGUMENTS`, which must come here again; for mpi this process becomes `mpiexec`. A
     single worker calls `run(config, None)`. Errors of `run` are raised where it runs in this process; else they end all
-    workers, and the first is named on stderr. Call it from the main thread.
+    workers, and the first is named on stderr. stop: what `run` looks at to stop early. Call it from the main thread.
     Raises ValueError when config and launcher do not fit, PeerLostError when the workers do not meet.
     """
     place, address = _place()
-    if place is None and (config.workers or 1) > 1:
-        return _start(list(arguments), config, run, program)
+    if place is None and ((config.workers or 1) > 1 or config.restarts):
+        return _start(list(arguments), config, run, program, stop)
     if place is not None:
         _check(place, config.transport, config.workers)
-    if _alone(place, config.transport):
-        run(config, None)
-        return 0
     if address:
-        follow_launcher()
+        follow_launcher(*([] if stop is None else [stop.ask]))
+    if _alone(place, config.transport):
+        return run(config, None) or 0
     name = config.transport or _usual_transport(place)
     transport = _join(name, place, address, config.timeout, config.device)
     if config.workers not in (None, transport.size):
@@ -209,15 +217,19 @@ def _share_cores(config: Config, workers: int) -> None:
         torch.set_num_threads(max(1, cores() // workers))
 
 
-def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str]) -> int:
+def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str], stop: StopRequest | None) -> int:
     """Start `config.workers` workers on this machine."""
     workers = config.workers or 1
+    if config.restarts and config.transport in ("threads", "mpi"):
+        raise ValueError(
+            f"restarts: expected workers that are processes of this launcher, got transport={config.transport}; use "
+            "gloo, or start the command again with --resume=auto"
+        )
     if config.transport == "threads":
         from dist_hdnn.transport import run_threads
 
         _share_cores(config, workers)
-        run_threads(workers, lambda transport: run(config, transport), config.timeout)
-        return 0
+        return max(code or 0 for code in run_threads(workers, lambda transport: run(config, transport), config.timeout))
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(config.train.threads or max(1, cores() // workers)))
     if config.transport == "mpi":
@@ -228,7 +240,29 @@ def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str
         os.execve(command[0], command, needed | environment)
     for name in (*RANKS, "GLOO_SOCKET_IFNAME"):  # of a launcher further out, and of a network that is not needed
         environment.pop(name, None)
-    return run_workers([sys.executable, *program, *arguments], workers, config.timeout, environment)
+    command = [sys.executable, *program, *arguments]
+    if config.restarts:
+        return _restarted(command, config, workers, environment, stop)
+    return run_workers(command, workers, config.timeout, environment, stop)
+
+
+def _restarted(
+    command: list[str], config: Config, workers: int, environment: Mapping[str, str], stop: StopRequest | None
+) -> int:
+    """Run the workers, and again from their newest checkpoint while one fails, `config.restarts` times at most.
+
+    Not when it would fail again: bad input, numbers that are not finite, a full disk, a request to stop.
+    """
+    directory = config.output or str(new_run_directory(config))
+    command = [*command, f"--output={directory}", f"--resume={config.resume or 'auto'}"]
+    for attempt in range(config.restarts + 1):
+        code = run_workers(command, workers, config.timeout, environment, stop)
+        asked = stop is not None and stop.reason is not None
+        if attempt == config.restarts or code in FINAL_CODES or asked:
+            return code
+        command[-1] = "--resume=auto"
+        print(f"dist-hdnn: restart {attempt + 1} of {config.restarts} in {directory}", file=sys.stderr, flush=True)
+    raise AssertionError("the last attempt returns")
 
 
 def _mpiexec() -> str:

@@ -6,11 +6,13 @@ runs/<name>/<UTC time>-s<seed>/   config.yaml  checkpoints/  plots/  logs/     a
 from __future__ import annotations
 
 import errno
+import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from dist_hdnn.config import Config
-from dist_hdnn.config_file import self_contained, to_yaml
+from dist_hdnn.config import Config, run_identity
+from dist_hdnn.config_file import read_config, self_contained, to_yaml
 
 FOLDERS = ("checkpoints", "plots", "logs")
 
@@ -23,7 +25,9 @@ def prepare_run_directory(config: Config) -> Path:
     written; OSError only when the disk is full.
     """
     try:
-        directory = _claimed(Path(config.output).expanduser()) if config.output is not None else _unused(config)
+        directory = (
+            _claimed(Path(config.output).expanduser()) if config.output is not None else new_run_directory(config)
+        )
         for folder in FOLDERS:
             (directory / folder).mkdir()
         (directory / "config.yaml").write_text(to_yaml(self_contained(config)), encoding="utf-8")
@@ -48,7 +52,7 @@ def _claimed(directory: Path) -> Path:
     return directory.resolve()
 
 
-def _unused(config: Config) -> Path:
+def new_run_directory(config: Config) -> Path:
     """A new directory below runs/<name>/."""
     parent = Path("runs") / config.name
     parent.mkdir(parents=True, exist_ok=True)
@@ -62,3 +66,48 @@ def _unused(config: Config) -> Path:
             copies += 1
         else:
             return directory.resolve()
+
+
+def run_to_go_on_with(config: Config) -> Path | None:
+    """The directory of the run that --resume=auto means: config.output if it holds one, else the newest unfinished run
+    of this config below runs/<name>/; None when there is none. Raises ValueError when config.output holds another run.
+    """
+    if config.output is not None:
+        directory = Path(config.output).expanduser()
+        if not (directory / "config.yaml").is_file():
+            return None
+        different = _difference(directory, config)
+        if different:
+            raise ValueError(f"resume: expected a run of this config in {directory}, got {different}; choose another")
+        return directory.resolve()
+    for directory in sorted((Path("runs") / config.name).glob("*/"), reverse=True):
+        if (directory / "config.yaml").is_file() and not is_done(directory) and not _difference(directory, config):
+            return directory.resolve()
+    return None
+
+
+def is_done(directory: Path) -> bool:
+    """Whether a run has come to its end."""
+    try:
+        summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and summary.get("status") == "done"
+
+
+def _difference(directory: Path, config: Config) -> str:
+    """In which option a run's config is another one, in words; empty when it is not."""
+    try:
+        there = run_identity(read_config(directory / "config.yaml"))
+    except ValueError as error:
+        return f"a config.yaml that cannot be read ({error})"
+    key, mine, theirs = _first_difference(run_identity(self_contained(config)), there, "")
+    return f"one whose {key} is {theirs!r}, not {mine!r}" if key else ""
+
+
+def _first_difference(here: Any, there: Any, key: str) -> tuple[str, Any, Any]:
+    """(dotted key, value here, value there); an empty key when both are the same."""
+    if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
+        found = (_first_difference(here[k], there[k], f"{key}.{k}" if key else str(k)) for k in here)
+        return next((one for one in found if one[0]), ("", None, None))
+    return ("", None, None) if here == there else (key, here, there)

@@ -14,33 +14,37 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from dist_hdnn.worker import LOST
+from dist_hdnn.stopping import StopRequest
+from dist_hdnn.worker import LOST, STOPPED
 
 WORKER = "DIST_HDNN_WORKER"  # the variable that tells a process its rank, the number of workers and their store
 POLL, SETTLE, TERMINATE = 0.05, 2.0, 3.0  # seconds: between looks, for the others to report, until SIGKILL
 LINES = 40  # of the failed worker's output
 
 
-def run_workers(command: list[str], workers: int, timeout: float, environment: Mapping[str, str]) -> int:
+def run_workers(
+    command: list[str], workers: int, timeout: float, environment: Mapping[str, str], stop: StopRequest | None = None
+) -> int:
     """Run `command` as so many workers; returns 0, or the exit code of the first failure after a line on stderr.
 
     Worker 0 writes to our stdout and stderr; what the others write is shown only if one of them fails first.
-    timeout: seconds that a worker may go on after the first one has ended well. Call it from the main thread.
+    timeout: seconds that a worker may go on after the first one has ended well. stop: the workers know how to stop, and
+    when this process is asked to, it asks them. Call it from the main thread.
     """
     with tempfile.TemporaryDirectory(prefix="dist_hdnn-") as folder:
         children: list[subprocess.Popen[bytes]] = []
-        with ending(children):
+        with ending(children, (signal.SIGHUP,) if stop is not None else (signal.SIGTERM, signal.SIGHUP)):
             for rank in range(workers):
                 variables = {**environment, WORKER: f"{rank} {workers} file://{folder}/store"}
                 children.append(_start(command, variables, _output(folder, rank)))
-            codes = _wait(children, timeout)
-        if not any(codes.values()) and len(codes) == workers:
-            return 0
+            codes = _wait(children, timeout, stop)
+        if len(codes) == workers and set(codes.values()) in ({0}, {STOPPED}):
+            return codes[0]
         return _report(codes, workers, folder)
 
 
@@ -66,17 +70,30 @@ def _start(command: list[str], variables: Mapping[str, str], output: Path | None
         )
 
 
-def _wait(children: list[subprocess.Popen[bytes]], timeout: float) -> dict[int, int]:
+def _wait(children: list[subprocess.Popen[bytes]], timeout: float, stop: StopRequest | None = None) -> dict[int, int]:
     """Exit codes by rank, in the order of the ends; soon after a failure, of those that have ended by then."""
     codes: dict[int, int] = {}
     deadline = math.inf
     while len(codes) < len(children) and time.monotonic() < deadline:
+        if stop is not None and stop.reason is not None:
+            _pass_on(stop.reason, children)
+            stop = None
         for rank, child in enumerate(children):
             if rank not in codes and (code := child.poll()) is not None:
                 codes[rank] = code
-                deadline = min(deadline, time.monotonic() + SETTLE + (0 if code else timeout))
+                good = code in (0, STOPPED)
+                deadline = min(deadline, time.monotonic() + SETTLE + (timeout if good else 0))
         time.sleep(POLL)
     return codes
+
+
+def _pass_on(reason: str, children: list[subprocess.Popen[bytes]]) -> None:
+    """Ask the workers to stop. Not by a signal, which would kill one that does not listen yet."""
+    for child in children:
+        with contextlib.suppress(BrokenPipeError):
+            assert child.stdin is not None
+            child.stdin.write(f"{reason}\n".encode())
+            child.stdin.flush()
 
 
 def _report(codes: dict[int, int], workers: int, folder: str) -> int:
@@ -84,7 +101,7 @@ def _report(codes: dict[int, int], workers: int, folder: str) -> int:
 
     Those that failed because of another one end with LOST; if all did, a worker that still goes on is to blame.
     """
-    failed = [rank for rank, code in codes.items() if code]
+    failed = [rank for rank, code in codes.items() if code not in (0, STOPPED)]
     own = [rank for rank in failed if codes[rank] != LOST]
     late = [rank for rank in range(workers) if rank not in codes]
     if own:
@@ -113,15 +130,18 @@ def how_it_ended(code: int | None) -> str:
 
 
 @contextlib.contextmanager
-def ending(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """End all children at the end of the block, also when SIGINT, SIGTERM or SIGHUP ends it."""
+def ending(
+    children: list[subprocess.Popen[bytes]],
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGHUP),
+) -> Iterator[None]:
+    """End all children at the end of the block, also when SIGINT or one of these signals ends it."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    signals = [k for k in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(k) != signal.SIG_IGN]  # as under nohup
-    before = {number: signal.signal(number, stop) for number in signals}
-    before[signal.SIGINT] = signal.getsignal(signal.SIGINT)
+    taken = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
+    before: dict[signal.Signals, Any] = {number: signal.signal(number, stop) for number in taken}
+    before |= {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if number not in before}
     try:
         yield
     finally:
@@ -146,7 +166,8 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
     for child in children:
         child.wait()
         if child.stdin is not None:
-            child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.close()
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -15,11 +15,11 @@ from dist_hdnn.config import Config
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
 
-BUG, USAGE, LOST, DISK, INTERRUPTED = 1, 2, 5, 7, 130  # exit codes
+BUG, USAGE, LOST, DISK, STOPPED, INTERRUPTED = 1, 2, 5, 7, 75, 130  # exit codes
 
 
-def work(transport: Transport, config: Config, run: Callable[[Config, Transport | None], object]) -> int:
-    """Call `run(config, transport)` as one worker; returns 0.
+def work(transport: Transport, config: Config, run: Callable[[Config, Transport | None], int | None]) -> int:
+    """Call `run(config, transport)` as one worker; returns what that returns, the exit code of all workers, or 0.
 
     Whatever ends it early ends the others, too, with its exit code where the launcher passes that on.
     """
@@ -27,7 +27,7 @@ def work(transport: Transport, config: Config, run: Callable[[Config, Transport 
         with warnings.catch_warnings():
             if transport.rank:  # what worker 0 warns of is enough
                 warnings.simplefilter("ignore")
-            run(config, transport)
+            code = run(config, transport) or 0
         transport.barrier()
     except BaseException as error:
         code, message = _verdict(error)
@@ -35,7 +35,7 @@ def work(transport: Transport, config: Config, run: Callable[[Config, Transport 
             traceback.print_exc()
         transport.abort(code, message.removeprefix(f"worker {transport.rank} "))
     transport.close()
-    return 0
+    return code
 
 
 def _verdict(error: BaseException) -> tuple[int, str]:
@@ -54,12 +54,15 @@ def _verdict(error: BaseException) -> tuple[int, str]:
     return BUG, f"{type(error).__name__}: {text}"
 
 
-def follow_launcher() -> None:
-    """In a worker: end when the process that started it is gone, which is when standard input ends."""
+def follow_launcher(stop: Callable[[str], None] = lambda reason: None) -> None:
+    """In a worker: end when the process that started it is gone, which is when standard input ends.
+
+    What comes before that is why to stop, in a line: `stop` is called with it.
+    """
 
     def watch() -> None:
-        while os.read(0, 1024):
-            pass
+        while said := os.read(0, 1024):
+            stop(said.decode().split()[0])
         os._exit(LOST)
 
     threading.Thread(target=watch, name="follow the launcher", daemon=True).start()

@@ -31,7 +31,7 @@ def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def never_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(config: Any) -> Path:
+    def train(config: Any, *_: Any) -> Path:
         raise AssertionError("training was reached")
 
     monkeypatch.setattr(experiment, "train", train)
@@ -360,7 +360,7 @@ def test_an_error_while_training_has_its_exit_code(
 ) -> None:
     raised = non_finite() if isinstance(error, str) else error
 
-    def train(config: Any) -> Path:
+    def train(config: Any, *_: Any) -> Path:
         raise raised
 
     monkeypatch.setattr(experiment, "train", train)
@@ -368,7 +368,7 @@ def test_an_error_while_training_has_its_exit_code(
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(config: Any) -> Path:
+    def train(config: Any, *_: Any) -> Path:
         raise KeyError("ours")
 
     monkeypatch.setattr(experiment, "train", train)
@@ -379,7 +379,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_train_prints_the_test_accuracy_and_where_the_plots_are(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def train(config: Any) -> Path:
+    def train(config: Any, *_: Any) -> Path:
         directory = prepare_run_directory(config)
         (directory / "summary.json").write_text(json.dumps({"test_accuracy": 0.9995}), encoding="utf-8")
         return directory

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,19 @@ class MetricsFiles:
         self.measure = measure
         self.jsonl, self.csv = directory / "metrics.jsonl", directory / "metrics.csv"
 
+    def begin(self, records: Sequence[dict[str, Any]]) -> None:
+        """Hold these epochs and no others: those before the checkpoint that a run goes on from."""
+        for path in (self.jsonl, self.csv):
+            path.unlink(missing_ok=True)
+        for record in records:
+            self._append(record)
+
     def write(self, record: Epoch) -> None:
         """Append one epoch."""
-        values = measured(asdict(record), self.measure)
+        self._append(asdict(record))
+
+    def _append(self, record: dict[str, Any]) -> None:
+        values = measured(record, self.measure)
         with self.jsonl.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
         with self.csv.open("a", encoding="utf-8", newline="") as file:

@@ -47,8 +47,9 @@ class TrialFolder:
         return read_json(self.path / "result.json")
 
     def summary(self) -> dict[str, Any] | None:
-        """What the run says of itself once it has ended, None before that."""
-        return read_json(self.run / "summary.json")
+        """What the run says of itself once it has ended, None before that, and when it was stopped."""
+        found = read_json(self.run / "summary.json")
+        return None if found is not None and found.get("status") == "stopped" else found
 
     def claim(self) -> bool:
         """Take the lock; False when somebody else has it."""

@@ -1,6 +1,7 @@
 """The training loop, from top to bottom: batch order, loss, gradient step, epoch report.
 
-Gradient steps are joint on sweep, readout and learned initial state. Everything random is a function of (seed, epoch).
+Gradient steps are joint on sweep, readout and learned initial state. Everything random is a function of (seed, epoch,
+step), so no generator has a state: `TrainingState` and the weights are all that the next step depends on.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -48,6 +49,24 @@ class Epoch:
     gradient_norms: list[float] | None = None
 
 
+@dataclass
+class TrainingState:
+    """Where training is: with the model's weights, all that the next step depends on.
+
+    step: gradient steps of the run so far; first: those before this optimizer's first. loss: sum over the samples of
+    the running epoch, one entry a term of `readout.loss`. seconds: of training in that epoch. history: of the run.
+    """
+
+    model: AgentClassifier
+    optimizer: torch.optim.Optimizer
+    step: int
+    first: int
+    loss: Tensor
+    gradients: GradientLog | None
+    seconds: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+
+
 def train(
     model: AgentClassifier,
     training: Split,
@@ -66,64 +85,95 @@ def train(
     part: range | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda record: None,
+    restore: Callable[[TrainingState], None] | None = None,
+    keep: Callable[[TrainingState], None] = lambda state: None,
+    history: list[Epoch] | None = None,
 ) -> list[Epoch]:
     """Train `model` in place and return one record an epoch.
 
     smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout
     and lift; biases and the initial state do not decay. augment(features, step) changes the training features of a
     step. part: which of the epochs, counted from 0, to run now, with the batches and learning rates that they have in
-    the whole run; None for all. on_step(step, loss) and on_epoch(record) are called as they happen.
-    Raises NonFiniteError.
+    the whole run; None for all. on_step(step, loss) and on_epoch(record) are called as they happen. restore(state):
+    puts the first state back to that of a checkpoint. keep(state): called after every step, after that of an epoch's
+    last one its record. history: records of earlier epochs, to which the new ones are added. Raises NonFiniteError.
     """
     x, labels = training
     batches = math.ceil(len(x) / batch_size)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     adam = kinds[optimizer](_groups(model, weight_decay), lr=learning_rate, betas=BETAS)
-    gradients = GradientLog(model.network) if log_gradients else None
     part = range(epochs) if part is None else part
-    history, before = [], part.start * batches
-    step = before
-    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda done: _rate(schedule, before + done, epochs * batches))
-    for epoch in range(part.start + 1, part.stop + 1):
-        started, total = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=x.device)
-        for batch in batch_order(len(x), batch_size, seed, epoch):
-            index = torch.from_numpy(batch).to(x.device)
-            features, target = x[index], labels[index]
-            if augment is not None:
-                features = augment(features, step)
-            adam.zero_grad(set_to_none=True)
-            loss = model.readout.loss(model(features), target)
-            objective = loss.sum()
-            if smoothness:
-                objective = objective + smoothness * model.network.smoothness()
-            value = float(objective.detach())
-            step += 1
-            if not math.isfinite(value):
-                raise NonFiniteError(_non_finite(model, epoch, step, value))
-            objective.backward()  # type: ignore[no-untyped-call]
-            if gradients is not None:
-                gradients.add()
-            adam.step()
-            rate.step()
-            total = total + loss.detach().double() * len(batch)
-            on_step(step, float(loss.detach().sum()) if smoothness else value)  # penalties are each worker's own
-        seconds = time.perf_counter() - started
-        on_test = evaluate(model, *test)
-        record = Epoch(
-            epoch=epoch,
-            step=step,
-            loss=model.readout.reported_loss(total / len(x)),
-            train_accuracy=evaluate(model, x, labels).accuracy,
-            test_accuracy=on_test.accuracy,
-            mean_agent_accuracy=on_test.mean_agent,
-            worst_agent_accuracy=on_test.worst_agent,
-            learning_rate=adam.param_groups[0]["lr"],
-            seconds=seconds,
-            gradient_norms=None if gradients is None else gradients.take(),
-        )
-        history.append(record)
+    gradients = GradientLog(model.network) if log_gradients else None
+    first, nothing = part.start * batches, torch.zeros((), dtype=torch.float64, device=x.device)
+    state = TrainingState(model, adam, first, first, nothing, gradients, history=[] if history is None else history)
+    if restore is not None:
+        restore(state)
+    for epoch in range(state.step // batches + 1, part.stop + 1):
+        for batch in batch_order(len(x), batch_size, seed, epoch)[state.step % batches :]:
+            started = time.perf_counter()
+            rate = learning_rate * _rate(schedule, state.step, epochs * batches)
+            value = _step(state, x, labels, torch.from_numpy(batch).to(x.device), rate, smoothness, augment, epoch)
+            state.seconds += time.perf_counter() - started
+            on_step(state.step, value)
+            if state.step % batches:
+                keep(state)
+        record = _record(state, epoch, training, test, learning_rate * _rate(schedule, state.step, epochs * batches))
+        state.loss, state.seconds = nothing, 0.0
+        state.history.append(record)
         on_epoch(record)
-    return history
+        keep(state)
+    return state.history
+
+
+def _step(
+    state: TrainingState,
+    x: Tensor,
+    labels: Tensor,
+    index: Tensor,
+    rate: float,
+    smoothness: float,
+    augment: Callable[[Tensor, int], Tensor] | None,
+    epoch: int,
+) -> float:
+    """One gradient step on the samples `index`; returns the loss of the batch."""
+    model, adam = state.model, state.optimizer
+    features, target = x[index], labels[index]
+    if augment is not None:
+        features = augment(features, state.step)
+    for group in adam.param_groups:
+        group["lr"] = rate
+    adam.zero_grad(set_to_none=True)
+    loss = model.readout.loss(model(features), target)
+    objective = loss.sum()
+    if smoothness:
+        objective = objective + smoothness * model.network.smoothness()
+    value = float(objective.detach())
+    state.step += 1
+    if not math.isfinite(value):
+        raise NonFiniteError(_non_finite(model, epoch, state.step, value))
+    objective.backward()  # type: ignore[no-untyped-call]
+    if state.gradients is not None:
+        state.gradients.add()
+    adam.step()
+    state.loss = state.loss + loss.detach().double() * len(index)
+    return float(loss.detach().sum()) if smoothness else value  # penalties are each worker's own
+
+
+def _record(state: TrainingState, epoch: int, training: Split, test: Split, rate: float) -> Epoch:
+    """The report of an epoch that has just ended."""
+    model, on_test = state.model, evaluate(state.model, *test)
+    return Epoch(
+        epoch=epoch,
+        step=state.step,
+        loss=model.readout.reported_loss(state.loss / len(training[0])),
+        train_accuracy=evaluate(model, *training).accuracy,
+        test_accuracy=on_test.accuracy,
+        mean_agent_accuracy=on_test.mean_agent,
+        worst_agent_accuracy=on_test.worst_agent,
+        learning_rate=rate,
+        seconds=state.seconds,
+        gradient_norms=None if state.gradients is None else state.gradients.take(),
+    )
 
 
 def _groups(model: AgentClassifier, weight_decay: float) -> list[dict[str, object]]:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.loop import Epoch, Split, train
+from dist_hdnn.training.loop import Epoch, Split, TrainingState, train
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,25 @@ def train_levels(
     build: Callable[[Level], AgentClassifier],
     training: Split,
     test: Split,
+    resumed: int | None = None,
+    restore: Callable[[TrainingState], None] | None = None,
     **recipe: Any,
 ) -> list[Epoch]:
     """Train level by level, `finest` at last and in place; the records of all epochs. recipe: as for `loop.train`.
 
-    build: the untrained model of a level before the last. Several workers: collective, each with its part of a model.
+    build: the untrained model of a level before the last. resumed: layers of the level to go on with, whose state
+    `restore` puts back. Several workers: collective, each with its part of a model.
     """
     history: list[Epoch] = []
     coarse: AgentClassifier | None = None
     for level in levels:
+        if resumed is not None and level.layers < resumed:
+            continue
         model = finest if level is levels[-1] else build(level)
         if coarse is not None:
             prolong(coarse, model)
-        history += train(model, training, test, part=level.epochs, **recipe)
+        put_back = restore if level.layers == resumed else None
+        train(model, training, test, part=level.epochs, history=history, restore=put_back, **recipe)
         coarse = model
     return history
 

@@ -1,0 +1,136 @@
+"""Where a run writes and what it goes on from: worker 0 decides, all check, and all know.
+
+A checkpoint is used when its manifest, the hash of every file and its identity (config, graph, data) are right. With
+--resume=auto one that is not is skipped with a warning, otherwise it ends the run (exit code 4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dist_hdnn.config import Config, run_identity
+from dist_hdnn.config_file import self_contained
+from dist_hdnn.data import Dataset
+from dist_hdnn.rundir import is_done, prepare_run_directory, run_to_go_on_with
+from dist_hdnn.topology import CommunicationGraph
+from dist_hdnn.training.manifest import (
+    CheckpointError,
+    Manifest,
+    candidates,
+    check_identity,
+    read_manifest,
+    verify,
+)
+from dist_hdnn.transport import Transport
+
+MESSAGE = 8192  # bytes of what workers tell each other
+
+
+@dataclass(frozen=True)
+class Start:
+    """What all workers know before the first step.
+
+    directory: of the run. nonce: of this start. seen: whether all workers see the directory. checkpoint: what to go on
+    from, with its manifest; None from the beginning. done: the run has come to its end already.
+    """
+
+    directory: Path
+    nonce: str
+    seen: bool
+    checkpoint: tuple[Path, Manifest] | None
+    done: bool = False
+
+
+def identity_of(config: Config, graphs: list[CommunicationGraph], data: Dataset) -> dict[str, Any]:
+    """What must be the same in a run that goes on: options, graphs, data."""
+    found = hashlib.sha256()
+    for array in (data.train_x, data.train_y, data.test_x, data.test_y):
+        found.update(np.ascontiguousarray(array).data)
+    graph = hashlib.sha256("".join(graph.digest() for graph in graphs).encode()).hexdigest()
+    return {"config": run_identity(self_contained(config)), "graph": graph, "data": found.hexdigest()}
+
+
+def begin(config: Config, identity: dict[str, Any], transport: Transport | None) -> Start:
+    """Make or open the run directory and find the checkpoint to go on from. Collective.
+
+    Raises ValueError for a bad directory, CheckpointError (exit code 4) for a checkpoint that cannot be used.
+    """
+    first = transport is None or transport.rank == 0
+    directory, found = _directory_and_checkpoints(config) if first else (Path(), [])
+    told = _tell(transport, {"directory": str(directory), "nonce": secrets.token_hex(4)})
+    directory, nonce = Path(told["directory"]), told["nonce"]
+    if is_done(directory) and config.resume is not None:
+        return Start(directory, nonce, True, None, done=True)
+    seen = not any(_ask(transport, "" if (directory / "config.yaml").is_file() else "not seen"))
+    tries: Iterator[Path] = iter(found)
+    while True:
+        folder = _tell(transport, {"folder": str(next(tries, ""))})["folder"]
+        if not folder or folder == ".":
+            break
+        manifest, problem = _checked(Path(folder), identity, transport)
+        if manifest is not None:
+            return Start(directory, nonce, seen, (Path(folder), manifest))
+        if config.resume != "auto":
+            raise CheckpointError(problem)
+        if first:
+            warnings.warn(f"resume: skipped: {problem}", UserWarning, stacklevel=2)
+    return Start(directory, nonce, seen, None)
+
+
+def _directory_and_checkpoints(config: Config) -> tuple[Path, list[Path]]:
+    """Where worker 0 will write, and the checkpoints that it may go on from, the best first."""
+    if config.resume is None:
+        return prepare_run_directory(config), []
+    if config.resume == "auto":
+        directory = run_to_go_on_with(config)
+        if directory is None:
+            return prepare_run_directory(config), []
+        return directory, [folder for folder, _ in candidates(directory / "checkpoints")]
+    path = Path(config.resume).expanduser().resolve()
+    if (path / "config.yaml").is_file():
+        run, folders = path, [folder for folder, _ in candidates(path / "checkpoints")][:1]
+    else:
+        read_manifest(path)  # complains before a directory is made
+        run, folders = path.parents[1], [path]
+    if not folders and not is_done(run):
+        raise CheckpointError(
+            f"resume: expected a run with a checkpoint, got none in {run}/checkpoints. Start it anew."
+        )
+    same = config.output is None or Path(config.output).expanduser().resolve() == run
+    return (run if same else prepare_run_directory(config)), folders
+
+
+def _checked(folder: Path, identity: dict[str, Any], transport: Transport | None) -> tuple[Manifest | None, str]:
+    """The manifest of a usable checkpoint, or what is wrong: the workers divide the hashing and share the answer."""
+    manifest, problem = None, ""
+    try:
+        manifest = read_manifest(folder)
+        check_identity(folder, manifest, identity)
+        verify(folder, manifest, *((0, 1) if transport is None else (transport.rank, transport.size)))
+    except CheckpointError as error:
+        problem = str(error)
+    problems = [text for text in _ask(transport, problem) if text]
+    return (None, problems[0]) if problems else (manifest, "")
+
+
+def _tell(transport: Transport | None, message: dict[str, str]) -> dict[str, str]:
+    """What worker 0 says."""
+    told: dict[str, str] = json.loads(_ask(transport, json.dumps(message))[0])
+    return told
+
+
+def _ask(transport: Transport | None, text: str) -> list[str]:
+    """What every worker says, by rank."""
+    if transport is None:
+        return [text]
+    data = text.encode()[:MESSAGE].ljust(MESSAGE)
+    return [said.decode(errors="ignore").rstrip() for said in transport.all_gather_bytes(data)]

@@ -1,0 +1,171 @@
+"""What a checkpoint says of itself: manifest.json, the hashes of its files, and which of several is the newest.
+
+    checkpoints/step_00001200/   worker_0.safetensors  worker_1.safetensors ...  manifest.json
+    checkpoints/latest           the name of the newest one, for people and scripts; reading goes by the manifests
+
+The first line of a manifest is the sha256 of all that follows, so nothing in a checkpoint is believed unhashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dist_hdnn.training.tensor_file import hash_of
+
+FORMAT = 1
+NAME = "manifest.json"
+FOLDER = "step_{:08d}"
+LATEST = "latest"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: missing, damaged, or of another network."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a checkpoint but its tensors.
+
+    step: gradient steps of the run so far; epoch: the one it is in or has just ended, from 1. layers: of the network,
+    which tells the level of multilevel training. identity: what must be the same in a run that goes on from here.
+    tensors: for each name the global shape and the dimension that is split over files (None: whole, in the first one).
+    files: name -> bytes and sha256. owners: sha256 of who owned which agent. history: the records of the epochs so far.
+    seconds: of training in the running epoch. saved: seconds since 1970.
+    """
+
+    step: int
+    epoch: int
+    layers: int
+    identity: dict[str, Any]
+    tensors: dict[str, dict[str, Any]]
+    files: dict[str, dict[str, Any]]
+    owners: str
+    history: list[dict[str, Any]]
+    seconds: float
+    saved: float
+    versions: dict[str, str]
+    format: int = FORMAT
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy of the last epoch that has ended; -inf before that."""
+        return float(self.history[-1]["test_accuracy"]) if self.history else float("-inf")
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """manifest.json in a folder, on the disk when this returns."""
+    rest = json.dumps(asdict(manifest), indent=1).encode()[1:].lstrip() + b"\n"
+    write_durably(folder / NAME, _first_line(rest) + rest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a checkpoint, itself checked; `verify` checks the files. Raises CheckpointError."""
+    try:
+        text = (folder / NAME).read_bytes()
+    except FileNotFoundError:
+        what = "a folder without manifest.json" if folder.is_dir() else "a file" if folder.exists() else "nothing"
+        raise _unusable(folder, f"expected a checkpoint, got {what}") from None
+    except OSError as error:
+        raise _unusable(folder, f"its manifest cannot be read: {error.strerror}") from error
+    first, newline, rest = text.partition(b"\n")
+    if first + newline != _first_line(rest):
+        raise _unusable(folder, "its manifest is damaged: it is not what its own sha256 says")
+    try:
+        content = json.loads(text)
+    except ValueError:
+        raise _unusable(folder, "its manifest is not JSON") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        got = content.get("format") if isinstance(content, dict) else "none"
+        raise _unusable(folder, f"expected format {FORMAT}, got format {got}")
+    content.pop("sha256")
+    if content.keys() != {field.name for field in fields(Manifest)}:
+        raise _unusable(folder, "its manifest has other entries than this version writes")
+    return Manifest(**content)
+
+
+def verify(folder: Path, manifest: Manifest, part: int = 0, parts: int = 1) -> None:
+    """Raise CheckpointError unless the folder holds the manifest's files and no others, every `parts`th unchanged.
+
+    Several workers divide the hashing: worker `part` of `parts`.
+    """
+    there = {path.name for path in folder.iterdir()} - {NAME}
+    if there != manifest.files.keys():
+        odd = sorted(there ^ manifest.files.keys())[0]
+        raise _unusable(folder, f"{odd} is {'missing' if odd in manifest.files else 'not one of its files'}")
+    for name in sorted(manifest.files)[part::parts]:
+        try:
+            size, found = (folder / name).stat().st_size, hash_of(folder / name)
+        except OSError as error:
+            raise _unusable(folder, f"{name} cannot be read: {error.strerror}") from error
+        if size != manifest.files[name]["bytes"]:
+            raise _unusable(folder, f"{name} has {size} bytes, but was written with {manifest.files[name]['bytes']}")
+        if found != manifest.files[name]["sha256"]:
+            raise _unusable(folder, f"{name} is damaged: it is not what its sha256 says")
+
+
+def check_identity(folder: Path, manifest: Manifest, identity: Mapping[str, Any]) -> None:
+    """Raise CheckpointError, naming what differs, unless a checkpoint is of a run with this identity."""
+    here, there = (_flat(json.loads(json.dumps(one))) for one in (identity, manifest.identity))
+    different = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+    if different:
+        key = different[0]
+        more = f" and {len(different) - 1} more" if len(different) > 1 else ""
+        raise _unusable(
+            folder, f"it is of another run: {key} is {there.get(key)!r} there and {here.get(key)!r} here{more}"
+        )
+
+
+def candidates(checkpoints: Path) -> list[tuple[Path, Manifest | CheckpointError]]:
+    """Every checkpoint of a run, the newest first, with its manifest or what is wrong with that; files not checked."""
+    found: list[tuple[Path, Manifest | CheckpointError]] = []
+    for folder in sorted(checkpoints.glob("step_*"), reverse=True) if checkpoints.is_dir() else []:
+        if not folder.name.removeprefix("step_").isdigit():
+            continue  # being written, or left by a worker that was killed
+        try:
+            found.append((folder, read_manifest(folder)))
+        except CheckpointError as error:
+            found.append((folder, error))
+    return sorted(found, key=lambda pair: -pair[1].saved if isinstance(pair[1], Manifest) else float("-inf"))
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """A small file, whole or not at all, on the disk when this returns; so is its name."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder reach the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _first_line(rest: bytes) -> bytes:
+    return f'{{"sha256": "{hashlib.sha256(rest).hexdigest()}",\n'.encode()
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {f"{prefix}{key}": inner}
+    return flat
+
+
+def _unusable(folder: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"checkpoint {folder}: {reason}. Go on from another one, as --resume=auto does.")
