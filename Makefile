@@ -27,7 +27,7 @@ demo: $(RUNTIME)  ## train the ring of 8 agents on the swiss roll (under a minut
 	@$(PY) -m dist_hdnn train configs/swiss_roll_ring8.yaml $(ARGS)
 
 test: $(DEV)  ## run the tests
-	@echo "Running the tests (a few minutes) ..."
+	@echo "Running the tests (a quarter of an hour on 2 cores) ..."
 	@$(PY) -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
 test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with Open MPI instead of MPICH
