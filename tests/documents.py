@@ -33,22 +33,24 @@ class Command:
         return f"{self.page}: {self.text.splitlines()[0]}"
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    """(language, text) of every fenced block; indented blocks count as sh, lists' continuation lines do not."""
-    found: list[tuple[str, str]] = []
+def blocks(page: Path) -> list[tuple[str, str, int]]:
+    """(language, text, headings before it) of every fenced block; indented blocks count as sh, lists' lines do not."""
+    found: list[tuple[str, str, int]] = []
+    headings = 0
     lines = page.read_text(encoding="utf-8").splitlines()
     position = 0
     while position < len(lines):
         line = lines[position]
+        headings += line.startswith("#")
         if fence := re.match(r"```(\w*)\s*$", line):
             end = lines.index("```", position + 1)
-            found.append((fence[1], "\n".join(lines[position + 1 : end])))
+            found.append((fence[1], "\n".join(lines[position + 1 : end]), headings))
             position = end
         elif line.startswith("    ") and (position == 0 or not lines[position - 1].strip()):
             end = position
             while end < len(lines) and lines[end].startswith("    "):
                 end += 1
-            found.append(("sh", "\n".join(text[4:] for text in lines[position:end])))
+            found.append(("sh", "\n".join(text[4:] for text in lines[position:end]), headings))
             position = end - 1
         position += 1
     return found
@@ -57,7 +59,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 def commands(page: Path) -> list[Command]:
     """Every shell command of a page, in order."""
     name, found = page.relative_to(ROOT).as_posix(), []
-    for language, text in blocks(page):
+    for language, text, _ in blocks(page):
         if language in SHELL:
             found += [Command(name, each) for each in _joined(text.splitlines())]
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -67,7 +69,7 @@ def commands(page: Path) -> list[Command]:
 
 def python_blocks(page: Path) -> list[str]:
     """Every fenced Python block of a page."""
-    return [text for language, text in blocks(page) if language == "python"]
+    return [text for language, text, _ in blocks(page) if language == "python"]
 
 
 def arguments(words: list[str]) -> list[str] | None:
@@ -83,10 +85,10 @@ def arguments(words: list[str]) -> list[str] | None:
 
 
 def shown_after(page: Path, command: str) -> list[str]:
-    """The lines of the text block that follows a command's block, up to a line of dots; [] if none does."""
+    """The lines of the text block that follows a command's block in its section, up to a line of dots, or []."""
     found = blocks(page)
-    for (_, text), (language, output) in zip(found, found[1:], strict=False):
-        if command in text and language == "text":
+    for (_, text, section), (language, output, other) in zip(found, found[1:], strict=False):
+        if command in text and language == "text" and section == other:
             return output.split("\n...")[0].splitlines()
     return []
 

@@ -32,6 +32,7 @@ NOT_RUN = {
     "docker compose -f docker/compose.yaml up": "needs Docker",
 }
 QUICKSTART = DOCS / "quickstart.md"
+pytestmark = pytest.mark.timeout(300)
 
 
 def row(each: Architecture) -> str:
