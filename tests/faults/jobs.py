@@ -1,4 +1,4 @@
-"""A training as a job of real processes, which fault tests disturb; `Job` starts it, looks at it, and leaves nothing."""
+"""A training as a job of real processes that fault tests disturb; `Job` starts it, looks at it and leaves nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""F25, F26: a signal stops all workers with a checkpoint, a killed worker starts them again; no step is lost or other."""
+"""F25, F26: a signal stops all workers with a checkpoint, after a kill all start again; no step is lost or other."""
 
 from __future__ import annotations
 
