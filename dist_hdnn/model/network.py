@@ -302,9 +302,10 @@ class HDNN(nn.Module):
         layout, course, names = self.layout, self._course, self.architecture
         for name in names.matrices:
             drawn = [
-                matrix.draw(self.seed, name, course.sets(s), scale) for s, matrix in enumerate(layout.matrices["K"])
+                matrix.draw(self.seed, name, course.sets(s), scale, dtype)
+                for s, matrix in enumerate(layout.matrices["K"])
             ]
-            setattr(self, name, nn.ParameterList(torch.from_numpy(values).to(dtype) for values in drawn))
+            setattr(self, name, nn.ParameterList(drawn))
         matrices = layout.matrices["X"][: 1 if self.shared_x else None]
         if "J" in self.sweep.fixed:
             self.register_buffer(
@@ -315,11 +316,11 @@ class HDNN(nn.Module):
             for s, matrix in enumerate(matrices):
                 sets = [0] if self.shared_x else range(s, self.layers, len(self.graphs))
                 start = matrix.identity() if interconnection == "X" else matrix.canonical_skew()
-                drawn.append(start + 0.1 * matrix.draw(self.seed, interconnection, sets, scale))
-            setattr(self, interconnection, nn.ParameterList(torch.from_numpy(values).to(dtype) for values in drawn))
+                drawn.append(matrix.draw(self.seed, interconnection, sets, scale, dtype, start))
+            setattr(self, interconnection, nn.ParameterList(drawn))
         for name in names.biases:
-            values = draw_bias(self.seed, name, course.sets(), layout.agents, layout.sizes[layout.agents])
-            setattr(self, name, nn.Parameter(values.to(dtype)))
+            values = draw_bias(self.seed, name, course.sets(), layout.agents, layout.sizes[layout.agents], dtype)
+            setattr(self, name, nn.Parameter(values))
         self.shards = layout.shards([name for name, _ in self.named_parameters()])
         share_state(self, self.ownership, self.shards)
 
