@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
@@ -46,9 +47,12 @@ class GradientReversal:
     def __init__(self, products: BlockProducts, sigma: Activation) -> None:
         self.products, self.sigma, self.batch = products, sigma, products.batch // 2
         self.before, self.after = products.rows(2)  # [u | g] and [w | z]
-        self.u, self.g = self.before.flat.split(self.batch, dim=1)
-        self.w, self.z = self.after.flat.split(self.batch, dim=1)
-        self.u_classes = [view[:, :, : self.batch] for view in self.before.classes]
+        _, self.g = self.before.flat.split(self.batch, dim=1)
+        self.w, self.z_beside_w = self.after.flat.split(self.batch, dim=1)
+        self.u, self.z = (torch.empty_like(self.g, memory_format=torch.contiguous_format) for _ in range(2))
+        counts = [count * height for count, height, _ in products.operator.shapes]
+        parts = zip(self.u.split(counts), self.before.classes, strict=True)
+        self.biased = [(view[:, :, : self.batch], u.view(*view.shape[:2], self.batch)) for u, view in parts]
         self.columns, owned = column_space(products)
         self.x, self.dv = owned.split(self.batch, dim=1)
 
@@ -59,9 +63,10 @@ class GradientReversal:
         self.x.copy_(x)
         scaled(dv, scale, self.dv)
         columns = self.products.product(weights.K, self.columns, self.before, "backward")
-        for u, b in zip(self.u_classes, weights.K.bias, strict=True):
-            u.add_(b)
-        self.sigma.value(self.u, out=self.z)
+        for (product, u), b in zip(self.biased, weights.K.bias, strict=True):
+            torch.add(product, b, out=u)
+        self.sigma.value(self.u, out=self.z)  # on contiguous memory, where tanh is faster by up to a third
+        self.z_beside_w.copy_(self.z)
         self.sigma.times_slope(self.g, self.u if self.sigma.keeps_argument else None, self.z, out=self.w)
         if gradients.K is not None:
             gradients.K.add_product(self.products, self.after, columns)
