@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Columns, Rows, Views
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Views
 
 
 @dataclass
@@ -27,9 +27,9 @@ class GradientSum:
     views: Views
     fresh: bool = True
 
-    def add_product(self, products: BlockProducts, rows: Rows, columns: Columns) -> None:
-        """Rows ⊗ columns summed over the batch."""
-        products.weight_gradient(rows, columns, self.views, accumulate=not self.fresh)
+    def add_products(self, products: BlockProducts, *pairs: Pair) -> None:
+        """Rows ⊗ columns of one or two pairs, summed over the batch."""
+        products.weight_gradient(pairs, self.views, accumulate=not self.fresh)
         self.fresh = False
 
     def add_sum(self, w: Tensor) -> None:
@@ -103,7 +103,7 @@ class Matrix:
     ) -> Tensor:
         rows = self.rows.into(w, scale)
         if gradient is not None:
-            gradient.add_product(self.products, rows, self.products.columns(x))
+            gradient.add_products(self.products, (rows, self.products.columns(x)))
         return self.products.transposed(weights, rows, "backward")[: len(w)]
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:
@@ -129,7 +129,7 @@ class Transposed:
         scaled(w, scale * self.factor, self.owned)
         columns = self.products.product(weights, self.columns, self.rows.result, "backward")
         if gradient is not None:
-            gradient.add_product(self.products, self.rows.into(x[: len(w)]), columns)
+            gradient.add_products(self.products, (self.rows.into(x[: len(w)]), columns))
         return self.rows.out()
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:
@@ -162,11 +162,11 @@ class Skew:
         columns = self.products.product(weights, self.columns, self.rows.result, "backward")
         rows = self.rows.into(self.owned)
         if gradient is not None:
-            gradient.add_product(self.products, rows, self.products.columns(x))
+            gradient.add_products(self.products, (rows, self.products.columns(x)))
         other = self.products.transposed(weights, rows, "backward")
         torch.sub(other[: len(w)], self.rows.out(), out=self.sum)
         if gradient is not None:
-            gradient.add_product(self.products, self.rows.into(x[: len(w)], -1.0), columns)
+            gradient.add_products(self.products, (self.rows.into(x[: len(w)], -1.0), columns))
         return self.sum.sub_(self.owned, alpha=self.gamma) if self.gamma else self.sum
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:

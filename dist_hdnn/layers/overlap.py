@@ -1,6 +1,6 @@
 """Products that go on while slices travel: panels that need no ghost are computed between start and wait.
 
-The same products as `BlockProducts`, in two parts: the operator's first classes, the interior, and the rest, the
+The same products as `PanelProducts`, in two parts: the operator's first classes, the interior, and the rest, the
 boundary. A gather takes the interior along; a scatter-add sends what the boundary contributes to ghosts, and the
 interior follows.
 """
@@ -12,17 +12,11 @@ from torch import Tensor
 
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.operators import BlockOperator
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Columns, Rows
+from dist_hdnn.layers.products import BlockWeights, Columns, PanelProducts, Rows
 
 
-def bind(operator: BlockOperator, exchange: Exchange, like: Tensor) -> BlockProducts:
-    """The products of `operator` with the memory of a batch like `like`; overlapped where its plan has both parts."""
-    parts = 0 < operator.interior < len(operator.shapes) and not operator.columns_in_order
-    return (OverlappedProducts if parts else BlockProducts)(operator, exchange, like)
-
-
-class OverlappedProducts(BlockProducts):
-    """See `BlockProducts`; sums are the same up to rounding."""
+class OverlappedProducts(PanelProducts):
+    """See `PanelProducts`; sums are the same up to rounding."""
 
     def __init__(self, operator: BlockOperator, exchange: Exchange, like: Tensor) -> None:
         super().__init__(operator, exchange, like)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dist_hdnn.layers.dynamics import NO_GRADIENTS, Drift, Gradient, Interconnected, TermWeights
+from dist_hdnn.layers.plans import arrangement
 from dist_hdnn.layers.products import BlockWeights, layer_weights
 from dist_hdnn.layers.weights import GradientPanels, Operators, Weights, arranged, flatten, unflatten
 from dist_hdnn.layers.workspace import Model, Workspace, WorkspacePool
@@ -181,7 +182,7 @@ class Sweep(nn.Module):
         gradients = GradientPanels(
             weights,
             self.model.architecture,
-            self._operators(),
+            self._operators(workspace),
             self.layers,
             self.shared,
             workspace.panel_buffer,
@@ -246,21 +247,22 @@ class Sweep(nn.Module):
 
     def _arranged(self, weights: Weights, workspace: Workspace) -> list[list[TermWeights]]:
         architecture, buffer = self.model.architecture, workspace.panel_buffer
-        return arranged(weights, architecture, self._operators(), self.layers, self.shared, buffer)
+        return arranged(weights, architecture, self._operators(workspace), self.layers, self.shared, buffer)
 
     def _coupling(self, weights: Weights, workspace: Workspace, layer: int) -> BlockWeights | None:
         """A layer's X or J, without arranging the other weights."""
         name, stages = self.model.architecture.interconnection, len(self.stages)
         s, row = (layer % stages, 0) if self.shared else (layer % stages, layer // stages)
-        operator = self.stages[s].X
+        operator = self._operators(workspace)[s][1]
         if not name or operator is None:
             return None
         source = weights[name][0 if self.shared else s]
         panels = operator.arrange(source, workspace.panel_buffer(name, s, len(source), operator.stored))
         return layer_weights(operator, panels)[row]
 
-    def _operators(self) -> Operators:
-        return [(stage.K, stage.X) for stage in self.stages]
+    def _operators(self, workspace: Workspace) -> Operators:
+        like = workspace.like
+        return [(arrangement(s.K, like), None if s.X is None else arrangement(s.X, like)) for s in self.stages]
 
 
 class _SweepFunction(torch.autograd.Function):

@@ -16,12 +16,12 @@ from torch import Tensor
 from dist_hdnn.layers.architectures import Architecture
 from dist_hdnn.layers.dynamics import TermGradients, TermWeights
 from dist_hdnn.layers.linear import GradientSum
-from dist_hdnn.layers.operators import BlockOperator
+from dist_hdnn.layers.operators import Arrangement
 from dist_hdnn.layers.products import BlockWeights, layer_panels, layer_weights
 
 Weights = dict[str, list[Tensor]]
-Operators = Sequence[tuple[BlockOperator, BlockOperator | None]]
-"""Of every stage: the operator of K, and that of X or J."""
+Operators = Sequence[tuple[Arrangement, Arrangement | None]]
+"""Of every stage: the arrangement of K, and that of X or J."""
 Buffer = Callable[[str, int, int, int], Tensor]
 """(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
 
@@ -86,7 +86,7 @@ class GradientPanels:
         self.panels: list[dict[str, Tensor]] = []
         self.sums: list[dict[str, list[GradientSum]]] = []
 
-        def memory(name: str, s: int, operator: BlockOperator, rows: int) -> Tensor:
+        def memory(name: str, s: int, operator: Arrangement, rows: int) -> Tensor:
             if operator.stored_in_order:  # handed to autograd as it is, so it must be new
                 return like.new_empty(rows, operator.stored)
             return buffer("gradient of " + name, s, rows, operator.stored)
