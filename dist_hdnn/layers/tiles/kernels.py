@@ -40,6 +40,12 @@ class Writer:
         """Address of an element."""
         return self.b.gep(pointer, [index], source_etype=self.scalar)
 
+    def arrays(self, table: Value) -> list[Value]:
+        """The addresses in a table of 7."""
+        pointer = ir.PointerType()
+        places = [self.b.gep(table, [self.code.number(i)], source_etype=pointer) for i in range(7)]
+        return [self.b.load(place, typ=pointer) for place in places]
+
     def integer(self, pointer: Value, index: Value) -> Value:
         """An entry of an array of integers."""
         address = self.b.gep(pointer, [index], source_etype=self.code.integer)
@@ -162,18 +168,17 @@ def tile_shape() -> tuple[int, int]:
 
 @once
 def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str) -> Compiled:
-    """f(W, x, bias, z, out, order, start, segments, row, length, weight, width, first, last, B).
+    """f(W, x, bias, z, out, table, first, last, B), for agents order[first:last] of `operator.Segments`.
 
-    For agents order[first:last]. Of segment s: its first row of x, its number of rows, its first weight and the
-    distance between weights of neighbouring rows of the block; transposed: those of neighbouring columns are the
-    rows of `out`. Epilogues: tanh of the sum; slope, the sum times 1 - z².
+    table: the addresses of its arrays. transposed: columns of W give the rows of `out`. Epilogues: tanh of the sum;
+    slope, the sum times 1 - z².
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
         _Pull(Writer(code, element, lanes), transposed, bias, epilogue, arguments).write()
 
     name = f"pull_{8 * element}_{lanes}_{int(transposed)}_{int(bias)}_{epilogue}"
-    return compile_function(name, 12, 3, write)
+    return compile_function(name, 6, 3, write)
 
 
 class _Pull:
@@ -182,9 +187,9 @@ class _Pull:
     def __init__(self, writer: Writer, transposed: bool, bias: bool, epilogue: str, arguments: list[Value]) -> None:
         self.writer, self.code, self.b = writer, writer.code, writer.b
         self.transposed, self.has_bias, self.epilogue = transposed, bias, epilogue
-        (self.W, self.x, self.bias, self.z, self.out, self.order, self.start, self.segments) = arguments[:8]
-        (self.row, self.length, self.weight, self.width) = arguments[8:12]
-        self.first, self.last, self.batch = arguments[12:]
+        self.W, self.x, self.bias, self.z, self.out, table, self.first, self.last, self.batch = arguments
+        arrays = writer.arrays(table)
+        self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
 
     def write(self) -> None:
         code, b, w = self.code, self.b, self.writer
@@ -262,15 +267,15 @@ def gradient_shape() -> tuple[int, int]:
 
 @once
 def gradient(element: int, lanes: int) -> Compiled:
-    """f(W, z, v, w, x, order, start, segments, row, length, weight, width, first, last, B, pairs, add).
+    """f(W, z, v, w, x, table, first, last, B, pairs, add): the rest as for `pull`.
 
-    The gradient z vᵀ, of two pairs z vᵀ + w xᵀ, is written to W or added to it; the rest as for `pull`.
+    The gradient z vᵀ, of two pairs z vᵀ + w xᵀ, is written to W or added to it.
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
         _Gradient(Writer(code, element, lanes), arguments).write()
 
-    return compile_function(f"gradient_{8 * element}_{lanes}", 12, 5, write)
+    return compile_function(f"gradient_{8 * element}_{lanes}", 6, 5, write)
 
 
 class _Gradient:
@@ -278,9 +283,10 @@ class _Gradient:
 
     def __init__(self, writer: Writer, arguments: list[Value]) -> None:
         self.writer, self.code, self.b = writer, writer.code, writer.b
-        self.W, self.z, self.v, self.w, self.x, self.order, self.start, self.segments = arguments[:8]
-        self.row, self.length, self.weight, self.width = arguments[8:12]
-        self.first, self.last, self.batch, self.pairs, self.add = arguments[12:]
+        self.W, self.z, self.v, self.w, self.x, table, self.first, self.last, self.batch = arguments[:9]
+        self.pairs, self.add = arguments[9:]
+        arrays = writer.arrays(table)
+        self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
 
     def write(self) -> None:
         code, b, w = self.code, self.b, self.writer

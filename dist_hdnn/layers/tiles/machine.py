@@ -19,6 +19,7 @@ except ImportError:  # the extra `fast` is not installed: `available` says so, a
     llvm = ir = None
 
 P = ParamSpec("P")
+Kernel = Callable[..., None]
 _COMPILING = threading.RLock()
 Value = Any  # an SSA value of llvmlite, which has no types
 INTEGER_BITS = 64
@@ -72,7 +73,7 @@ def once(make: Callable[P, Compiled]) -> Callable[P, Compiled]:
 class Compiled(NamedTuple):
     """A function and the engine that owns its machine code."""
 
-    call: Callable[..., None]
+    call: Kernel
     engine: Any
 
 

@@ -37,9 +37,9 @@ class Segments(NamedTuple):
     width: IntArray
     cost: IntArray
 
-    def addresses(self) -> tuple[int, ...]:
-        """Of all arrays that kernels read."""
-        return tuple(array.ctypes.data for array in self[:7])
+    def table(self) -> IntArray:
+        """Addresses of the arrays that kernels read, as they expect them: (7,)."""
+        return np.array([array.ctypes.data for array in self[:7]], dtype=np.int64)
 
 
 class TileOperator:

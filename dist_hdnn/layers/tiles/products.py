@@ -7,7 +7,6 @@ What needs no ghost is computed while slices travel, and what goes to ghosts is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -15,9 +14,9 @@ from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.products import BlockProducts, BlockWeights, Columns, Pair, Rows, Views
 from dist_hdnn.layers.tiles.kernels import gradient, lanes, pull
-from dist_hdnn.layers.tiles.machine import Compiled
-from dist_hdnn.layers.tiles.operator import Segments, TileOperator
-from dist_hdnn.layers.tiles.threads import over_threads
+from dist_hdnn.layers.tiles.machine import Kernel
+from dist_hdnn.layers.tiles.operator import TileOperator
+from dist_hdnn.layers.tiles.threads import Work
 
 
 class TileProducts(BlockProducts):
@@ -27,10 +26,11 @@ class TileProducts(BlockProducts):
         super().__init__(operator, exchange, like)
         self._element = like.element_size()
         self._lanes = lanes(self._element, self.batch)
-        self._by_row, self._by_column = operator.by_row, operator.by_column
-        self._row_addresses, self._column_addresses = self._by_row.addresses(), self._by_column.addresses()
         self._agents, self._interior = operator.owned, operator.interior
-        self._column_agents = len(self._by_column.order)
+        self._by_row, self._by_column = Work(operator.by_row, self.batch), Work(operator.by_column, self.batch)
+        self._column_agents = len(operator.by_column.order)
+        self._kernels: dict[tuple[bool, bool, str], Kernel] = {}
+        self._gradient: Kernel | None = None
 
     def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
         self._gathered(self._pull(bias=True), weights, x, out.flat, out.flat, phase)
@@ -59,13 +59,13 @@ class TileProducts(BlockProducts):
         return Columns(x, (), ())
 
     def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
-        (blocks,), z, out = weights.classes, rows.flat, self.output
-        tensors = _addresses(blocks, z, z, z, out)
-        call = self._pull(transposed=True).call
-        arguments = *tensors, *self._column_addresses
+        z, out, work = rows.flat, self.output, self._by_column
+        here = address(z)
+        arguments = address(weights.classes[0]), here, here, here, address(out), work.table
+        call = self._pull(transposed=True)
 
         def part(first: int, last: int) -> None:
-            self._run(call, arguments, self._by_column, first, last)
+            work.run(call, arguments, first, last)
 
         if self._column_agents > self._agents:
             part(self._agents, self._column_agents)
@@ -73,43 +73,34 @@ class TileProducts(BlockProducts):
         return out
 
     def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool) -> None:
-        first, last = pairs[0], pairs[-1]
-        tensors = _addresses(out[0], *(each.flat for each in (*first, *last)))
-        arguments = *tensors, *self._row_addresses
-        extra = len(pairs), int(accumulate)
-        self._run(gradient(self._element, self._lanes).call, arguments, self._by_row, 0, self._agents, extra)
+        (z, v), (w, x) = pairs[0], pairs[-1]
+        work, call = self._by_row, self._gradient
+        if call is None:
+            call = self._gradient = gradient(self._element, self._lanes).call
+        arguments = *(address(tensor) for tensor in (out[0], z.flat, v.flat, w.flat, x.flat)), work.table
+        work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate))
 
-    def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Compiled:
-        return pull(self._element, self._lanes, transposed, bias, epilogue)
+    def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Kernel:
+        key = transposed, bias, epilogue
+        call = self._kernels.get(key)
+        if call is None:
+            call = self._kernels[key] = pull(self._element, self._lanes, *key).call
+        return call
 
-    def _gathered(self, kernel: Compiled, weights: BlockWeights, x: Tensor, z: Tensor, out: Tensor, phase: str) -> None:
+    def _gathered(self, call: Kernel, weights: BlockWeights, x: Tensor, z: Tensor, out: Tensor, phase: str) -> None:
         """Gather x and pull; agents that need no ghost while slices travel."""
-        bias = weights.bias[0] if weights.bias else z
-        arguments = *_addresses(weights.classes[0], x, bias, z, out), *self._row_addresses
+        work, bias = self._by_row, address(weights.bias[0]) if weights.bias else 0
+        arguments = address(weights.classes[0]), address(x), bias, address(z), address(out), work.table
 
         def part(first: int, last: int) -> None:
-            self._run(kernel.call, arguments, self._by_row, first, last)
+            work.run(call, arguments, first, last)
 
         self.exchange.gather(x, phase, lambda: part(0, self._interior))
         if self._interior < self._agents:
             part(self._interior, self._agents)
 
-    def _run(
-        self,
-        call: Any,
-        arguments: tuple[int, ...],
-        segments: Segments,
-        first: int,
-        last: int,
-        extra: tuple[int, ...] = (),
-    ) -> None:
-        batch = self.batch
-        over_threads(
-            lambda start, stop: call(*arguments, start, stop, batch, *extra), first, last, segments.cost, batch
-        )
 
-
-def _addresses(*tensors: Tensor) -> tuple[int, ...]:
-    for tensor in tensors:
-        assert tensor.is_contiguous(), "kernels read rows one after the other"
-    return tuple(tensor.data_ptr() for tensor in tensors)
+def address(tensor: Tensor) -> int:
+    """Of a tensor that kernels may read or write."""
+    assert tensor.is_contiguous(), "kernels read rows one after the other"
+    return tensor.data_ptr()
