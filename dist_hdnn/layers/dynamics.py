@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.linear import GradientSum, LinearMap, column_space, scaled
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Columns, Rows
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows
 
 
 class TermWeights(NamedTuple):
@@ -97,10 +97,9 @@ class Gradient:
         """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
         assert weights.K is not None, "a gradient has K"
         scaled(dv, scale, self.owned)
-        columns = self._slope(weights.K, memory, "backward")
+        self._slope(weights.K, memory, "backward")
         if gradients.K is not None:
-            x_columns = self.products.columns(x)
-            gradients.K.add_products(self.products, (memory.z, columns), (self.w, x_columns))
+            gradients.K.add_products(self.products, (memory.z, self.columns), (self.w, x))
         if gradients.b is not None:
             gradients.b.add_sum(self.w.flat)
         return self.products.transposed(weights.K, self.w, "backward")[: len(dv)]
@@ -119,8 +118,8 @@ class Gradient:
         self.products.affine(weights.K, x, u, "forward")
         return self.sigma.integral(u.flat).sum(dim=0)
 
-    def _slope(self, K: BlockWeights, memory: Memory, phase: str) -> Columns:
-        return self.products.sloped(K, self.columns, self.sigma, memory.u, memory.z, self.w, phase)
+    def _slope(self, K: BlockWeights, memory: Memory, phase: str) -> None:
+        self.products.sloped(K, self.columns, self.sigma, memory.u, memory.z, self.w, phase)
 
 
 class Interconnected:

@@ -103,7 +103,7 @@ class Matrix:
     ) -> Tensor:
         rows = self.rows.into(w, scale)
         if gradient is not None:
-            gradient.add_products(self.products, (rows, self.products.columns(x)))
+            gradient.add_products(self.products, (rows, x))
         return self.products.transposed(weights, rows, "backward")[: len(w)]
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:
@@ -127,9 +127,9 @@ class Transposed:
         self, w: Tensor, scale: float, x: Tensor, weights: BlockWeights, gradient: GradientSum | None
     ) -> Tensor:
         scaled(w, scale * self.factor, self.owned)
-        columns = self.products.product(weights, self.columns, self.rows.result, "backward")
+        self.products.product(weights, self.columns, self.rows.result, "backward")
         if gradient is not None:
-            gradient.add_products(self.products, (self.rows.into(x[: len(w)]), columns))
+            gradient.add_products(self.products, (self.rows.into(x[: len(w)]), self.columns))
         return self.rows.out()
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:
@@ -159,14 +159,14 @@ class Skew:
     ) -> Tensor:
         """δx = (Sᵀ - S - γ) w and δS = w xᵀ - x wᵀ: w is gathered once for both."""
         scaled(w, scale, self.owned)
-        columns = self.products.product(weights, self.columns, self.rows.result, "backward")
+        self.products.product(weights, self.columns, self.rows.result, "backward")
         rows = self.rows.into(self.owned)
         if gradient is not None:
-            gradient.add_products(self.products, (rows, self.products.columns(x)))
+            gradient.add_products(self.products, (rows, x))
         other = self.products.transposed(weights, rows, "backward")
         torch.sub(other[: len(w)], self.rows.out(), out=self.sum)
         if gradient is not None:
-            gradient.add_products(self.products, (self.rows.into(x[: len(w)], -1.0), columns))
+            gradient.add_products(self.products, (self.rows.into(x[: len(w)], -1.0), self.columns))
         return self.sum.sub_(self.owned, alpha=self.gamma) if self.gamma else self.sum
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:

@@ -7,16 +7,16 @@
 
 `BlockProducts` is what the layers know; `PanelProducts` here and `layers.tiles` are two ways to compute them.
 
-A tensor in row space or gathered column space is kept as a flat (neurons, B) tensor and as one 3-D view per class of
-equal panels; the views are made once, because making them costs as much as a small GEMM.
+A tensor in row space is kept as a flat (neurons, B) tensor and as one 3-D view per class of equal panels. Columns are
+gathered for so many panels at a time as the second cache holds.
 Shapes: B batch; per class (panels, rows, columns), (panels, columns, B), (panels, rows, B).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.operators import Arrangement, BlockOperator
 
 Views = tuple[Tensor, ...]  # one per class
+EVERY = slice(None)
+CHUNK = 1024  # gathered rows at a time: 512 KB at batch 128 in float32; more calls cost more than the cache gains
 
 
 class Rows(NamedTuple):
@@ -35,15 +37,8 @@ class Rows(NamedTuple):
     classes: Views
 
 
-class Columns(NamedTuple):
-    """Gathered columns, (gathered, B), with views (panels, columns, B) and (panels, B, columns)."""
-
-    flat: Tensor
-    classes: Views
-    transposed: Views
-
-
-Pair = tuple[Rows, Columns]
+Pair = tuple[Rows, Tensor]
+"""Rows, and a tensor in column space whose ghosts are there."""
 
 
 class BlockWeights(NamedTuple):
@@ -94,22 +89,17 @@ class BlockProducts:
         self.affine(weights, x, u, phase)
         sigma.value(u.flat, out=z.flat)
 
-    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> Columns:
-        """K v; returns the columns of v, for `weight_gradient`, valid until the next call."""
+    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> None:
+        """K v."""
         raise NotImplementedError
 
     def sloped(
         self, weights: BlockWeights, v: Tensor, sigma: Activation, u: Rows | None, z: Rows, out: Rows, phase: str
-    ) -> Columns:
-        """K v ⊙ σ'(u), z = σ(u); returns the columns of v as `product` does."""
+    ) -> None:
+        """K v ⊙ σ'(u), where z = σ(u)."""
         g = self.scratch()
-        columns = self.product(weights, v, g, phase)
+        self.product(weights, v, g, phase)
         sigma.times_slope(g.flat, None if u is None else u.flat, z.flat, out=out.flat)
-        return columns
-
-    def columns(self, x: Tensor) -> Columns:
-        """The panels' columns of x, whose ghosts are there already; valid until the next call or `affine`."""
-        raise NotImplementedError
 
     def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
         """Kᵀ z, contributions of other workers included: (column_neurons, B), valid in its owned rows for now."""
@@ -120,80 +110,121 @@ class BlockProducts:
         raise NotImplementedError
 
 
+class Chunk(NamedTuple):
+    """Panels of one class whose columns fit the cache: their rows of x, memory for them, (panels, columns, B) of it."""
+
+    rows: Tensor
+    flat: Tensor
+    panels: Tensor
+
+
+class Class(NamedTuple):
+    """The chunks of a class, `size` panels each but the last."""
+
+    size: int
+    chunks: Sequence[Chunk]
+
+
 class PanelProducts(BlockProducts):
-    """By batched GEMMs of PyTorch on the panels of a `BlockOperator`, whose columns are gathered before."""
+    """By batched GEMMs of PyTorch on the panels of a `BlockOperator`, whose columns are gathered chunk by chunk."""
 
     operator: BlockOperator
 
     def __init__(self, operator: BlockOperator, exchange: Exchange, like: Tensor) -> None:
         super().__init__(operator, exchange, like)
-        self._index, self._in_order = operator.columns, operator.columns_in_order
-        self._known: dict[int, Columns] = {}  # views of column-space tensors that need no gather
-        self._x, self._v = self._columns(), self._columns()
-        self._contributions = self._columns()
-        if self._in_order:
-            self._contributions = self._views(self.output)
+        self._in_order = operator.columns_in_order
+        self._known: dict[int, tuple[Tensor, list[Class]]] = {}  # of tensors that need no gather
+        self._ordered = like.new_empty(operator.gathered if exchange.ordered else 0, self.batch)
+        self._classes = [] if self._in_order else self._chunked(operator)
 
     def row_views(self, flat: Tensor) -> Views:
-        return self._split(flat, [height for _, height, _ in self.operator.shapes])
+        counts = [(count, height) for count, height, _ in self.operator.shapes]
+        parts = flat.split([count * height for count, height in counts])
+        return tuple(part.view(*shape, self.batch) for part, shape in zip(parts, counts, strict=True))
 
     def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
         self.exchange.gather(x, phase)
-        columns = self.columns(x)
-        for w, b, c, u in zip(weights.classes, weights.bias, columns.classes, out.classes, strict=True):
-            torch.baddbmm(b, w, c, out=u)
+        self._affine(weights, x, out, EVERY)
 
-    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> Columns:
+    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> None:
         self.exchange.gather(v, phase)
-        columns = self._select(v, self._v)
-        for w, c, u in zip(weights.classes, columns.classes, out.classes, strict=True):
-            torch.bmm(w, c, out=u)
-        return columns
-
-    def columns(self, x: Tensor) -> Columns:
-        return self._select(x, self._x)
+        self._product(weights, v, out, EVERY)
 
     def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
-        for w, z, x in zip(weights.transposed, rows.classes, self._contributions.classes, strict=True):
-            torch.bmm(w, z, out=x)
-        if self.exchange.ordered:
-            self.exchange.scatter_links(self._contributions.flat, self.output, phase)
-            return self.output
         if not self._in_order:
-            self.output.zero_().index_add_(0, self._index, self._contributions.flat)
-        self.exchange.scatter_add(self.output, phase)
+            self.output.zero_()
+        self._transposed(weights, rows, EVERY)
+        if self.exchange.ordered:
+            self.exchange.scatter_links(self._ordered, self.output, phase)
+        else:
+            self.exchange.scatter_add(self.output, phase)
         return self.output
 
     def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool) -> None:
-        for rows, columns in pairs:
-            for z, x, gradient in zip(rows.classes, columns.transposed, out, strict=True):
-                if accumulate:
-                    gradient.baddbmm_(z, x)
+        for number, (rows, columns) in enumerate(pairs):
+            for panels, z, gradient in self._gathered(columns, EVERY, rows.classes, out):
+                if accumulate or number:
+                    gradient.baddbmm_(z, panels.mT)
                 else:
-                    torch.bmm(z, x, out=gradient)
-            accumulate = True
+                    torch.bmm(z, panels.mT, out=gradient)
 
-    def _select(self, x: Tensor, out: Columns) -> Columns:
-        """Copy the panels' columns of x to `out`, or just look at them where they lie in order."""
-        if self._in_order:
-            known = self._known.get(id(x))
-            if known is None:
-                known = self._known[id(x)] = self._views(x)  # holds x, so its id stays its own
-            return known
-        torch.index_select(x, 0, self._index, out=out.flat)
-        return out
+    def _affine(self, weights: BlockWeights, x: Tensor, out: Rows, which: slice) -> None:
+        for panels, w, b, u in self._gathered(x, which, weights.classes, weights.bias, out.classes):
+            torch.baddbmm(b, w, panels, out=u)
 
-    def _columns(self) -> Columns:
-        return self._views(self._like.new_empty(0 if self._in_order else self.operator.gathered, self.batch))
+    def _product(self, weights: BlockWeights, v: Tensor, out: Rows, which: slice) -> None:
+        for panels, w, u in self._gathered(v, which, weights.classes, out.classes):
+            torch.bmm(w, panels, out=u)
 
-    def _views(self, flat: Tensor) -> Columns:
-        classes = self._split(flat, [width for _, _, width in self.operator.shapes]) if flat.shape[0] else ()
-        return Columns(flat, classes, tuple(view.transpose(1, 2) for view in classes))
+    def _transposed(self, weights: BlockWeights, rows: Rows, which: slice) -> None:
+        for chunk, w, z in self._cut(self.output, which, weights.transposed, rows.classes):
+            torch.bmm(w, z, out=chunk.panels)
+            if not (self._in_order or self.exchange.ordered):
+                self.output.index_add_(0, chunk.rows, chunk.flat)
 
-    def _split(self, flat: Tensor, sizes: list[int]) -> Views:
-        counts = [count for count, _, _ in self.operator.shapes]
-        parts = flat.split([count * size for count, size in zip(counts, sizes, strict=True)])
-        return tuple(part.view(count, size, self.batch) for part, count, size in zip(parts, counts, sizes, strict=True))
+    def _gathered(self, x: Tensor, which: slice, *views: Views) -> Iterator[tuple[Tensor, ...]]:
+        """Of each chunk its panels of x, valid until the next, and its parts of `views`."""
+        for chunk, *parts in self._cut(x, which, *views):
+            if not self._in_order:
+                torch.index_select(x, 0, chunk.rows, out=chunk.flat)
+            yield chunk.panels, *parts
+
+    def _cut(self, x: Tensor, which: slice, *views: Views) -> Iterator[tuple[Any, ...]]:
+        """Each chunk of these classes and its parts of `views`."""
+        classes = self._views(x) if self._in_order else self._classes
+        for (size, chunks), *whole in zip(classes[which], *(view[which] for view in views), strict=True):
+            yield from zip(chunks, *(view.split(size) for view in whole), strict=True)
+
+    def _views(self, x: Tensor) -> list[Class]:
+        """The panels of a tensor whose rows lie in their order."""
+        known = self._known.get(id(x))
+        if known is None:
+            shapes = [(count, columns) for count, _, columns in self.operator.shapes]
+            parts = x.split([count * columns for count, columns in shapes])
+            index = self.operator.columns
+            classes = [
+                Class(shape[0], [Chunk(index, part, part.view(*shape, self.batch))])
+                for part, shape in zip(parts, shapes, strict=True)
+            ]
+            known = self._known[id(x)] = x, classes  # holds x, so its id stays its own
+        return known[1]
+
+    def _chunked(self, operator: BlockOperator) -> list[Class]:
+        """Chunks share one memory, unless contributions are to be summed in order when all of them are there."""
+        sizes = [max(1, min(count, CHUNK // (columns or 1))) for count, _, columns in operator.shapes]
+        most = max((size * columns for size, (_, _, columns) in zip(sizes, operator.shapes, strict=True)), default=0)
+        memory, start, classes = self._like.new_empty(most, self.batch), 0, []
+        for size, (count, _, columns) in zip(sizes, operator.shapes, strict=True):
+            chunks = []
+            for index in operator.columns[start : start + count * columns].split(size * columns or 1):
+                first = 0
+                if self.exchange.ordered:
+                    memory, first = self._ordered, start
+                flat = memory[first : first + len(index)]
+                chunks.append(Chunk(index, flat, flat.view(-1, columns, self.batch)))
+                start += len(index)
+            classes.append(Class(size, chunks))
+        return classes
 
 
 def layer_panels(operator: Arrangement, panels: Tensor) -> list[Views]:

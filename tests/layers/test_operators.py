@@ -56,12 +56,12 @@ def test_products_and_weight_gradient_equal_the_scalar_matrix(name: str, panel_r
     dense = matrix(operator, weights[1])
     products.affine(layer, x, u, "forward")
     torch.testing.assert_close(u.flat, (dense @ x + bias[1][:, None])[operator.row_order], rtol=0, atol=1e-12)
-    columns = products.product(layer, x, u, "forward")
+    products.product(layer, x, u, "forward")
     torch.testing.assert_close(u.flat, (dense @ x)[operator.row_order], rtol=0, atol=1e-12)
     torch.testing.assert_close(products.transposed(layer, rows, "forward"), dense.T @ z, rtol=0, atol=1e-12)
     gradient = torch.ones(1, operator.stored, dtype=torch.float64)
     for accumulate in (False, True):
-        products.weight_gradient([(rows, columns)], layer_panels(operator, gradient)[0], accumulate)
+        products.weight_gradient([(rows, x)], layer_panels(operator, gradient)[0], accumulate)
     expected = 2 * (z @ x.T)[operator.pattern.scalar_rows(), operator.pattern.scalar_columns()]
     torch.testing.assert_close(operator.collect(gradient)[0], expected, rtol=0, atol=1e-12)
 

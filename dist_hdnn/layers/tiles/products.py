@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.exchange import Exchange
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Columns, Pair, Rows, Views
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Views
 from dist_hdnn.layers.tiles.kernels import gradient, lanes, pull
 from dist_hdnn.layers.tiles.machine import Kernel
 from dist_hdnn.layers.tiles.operator import TileOperator
@@ -43,20 +43,16 @@ class TileProducts(BlockProducts):
         else:
             self._gathered(self._pull(bias=True, epilogue="tanh"), weights, x, z.flat, z.flat, phase)
 
-    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> Columns:
+    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> None:
         self._gathered(self._pull(), weights, v, out.flat, out.flat, phase)
-        return self.columns(v)
 
     def sloped(
         self, weights: BlockWeights, v: Tensor, sigma: Activation, u: Rows | None, z: Rows, out: Rows, phase: str
-    ) -> Columns:
+    ) -> None:
         if sigma.keeps_argument:
-            return super().sloped(weights, v, sigma, u, z, out, phase)
-        self._gathered(self._pull(epilogue="slope"), weights, v, z.flat, out.flat, phase)
-        return self.columns(v)
-
-    def columns(self, x: Tensor) -> Columns:
-        return Columns(x, (), ())
+            super().sloped(weights, v, sigma, u, z, out, phase)
+        else:
+            self._gathered(self._pull(epilogue="slope"), weights, v, z.flat, out.flat, phase)
 
     def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
         z, out, work = rows.flat, self.output, self._by_column
@@ -77,7 +73,7 @@ class TileProducts(BlockProducts):
         work, call = self._by_row, self._gradient
         if call is None:
             call = self._gradient = gradient(self._element, self._lanes).call
-        arguments = *(address(tensor) for tensor in (out[0], z.flat, v.flat, w.flat, x.flat)), work.table
+        arguments = *(address(tensor) for tensor in (out[0], z.flat, v, w.flat, x)), work.table
         work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate))
 
     def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Kernel:
