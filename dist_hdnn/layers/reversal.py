@@ -50,7 +50,7 @@ class GradientReversal:
         _, self.g = self.before.flat.split(self.batch, dim=1)
         self.w, self.z_beside_w = self.after.flat.split(self.batch, dim=1)
         self.u, self.z = single.rows(2)
-        pairs = zip(self.before.classes, self.u.classes, strict=True)
+        pairs = zip(self.before.classes or [self.before.flat], self.u.classes or [self.u.flat], strict=True)
         self.biased = [(view[..., : self.batch], u) for view, u in pairs]
         self.columns, owned = column_space(products)
         self.x, self.dv = owned.split(self.batch, dim=1)
@@ -61,7 +61,7 @@ class GradientReversal:
         assert weights.K is not None, "a gradient has K"
         self.x.copy_(x)
         scaled(dv, scale, self.dv)
-        columns = self.products.product(weights.K, self.columns, self.before, "backward")
+        self.products.product(weights.K, self.columns, self.before, "backward")
         for (product, u), b in zip(self.biased, weights.K.bias, strict=True):
             torch.add(product, b, out=u)
         u, z = self.u.flat, self.z.flat
@@ -69,7 +69,7 @@ class GradientReversal:
         self.z_beside_w.copy_(z)
         self.sigma.times_slope(self.g, u if self.sigma.keeps_argument else None, z, out=self.w)
         if gradients.K is not None:
-            gradients.K.add_product(self.products, self.after, columns)
+            gradients.K.add_products(self.products, (self.after, self.columns))
         if gradients.b is not None:
             gradients.b.add_sum(self.w)
         dx, v = self.products.transposed(weights.K, self.after, "backward")[: len(x)].split(self.batch, dim=1)

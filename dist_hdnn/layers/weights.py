@@ -15,12 +15,12 @@ from torch import Tensor
 
 from dist_hdnn.layers.architectures import Architecture
 from dist_hdnn.layers.dynamics import TermWeights
-from dist_hdnn.layers.operators import BlockOperator
+from dist_hdnn.layers.operators import Arrangement
 from dist_hdnn.layers.products import BlockWeights, layer_weights
 
 Weights = dict[str, list[Tensor]]
-Operators = Sequence[tuple[BlockOperator, BlockOperator | None]]
-"""Of every stage: the operator of K, and that of X or J."""
+Operators = Sequence[tuple[Arrangement, Arrangement | None]]
+"""Of every stage: the arrangement of K, and that of X or J."""
 Buffer = Callable[[str, int, int, int], Tensor]
 """(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
 
@@ -116,7 +116,7 @@ class WeightPanels:
 
     def _viewed(
         self,
-        K: BlockOperator,
+        K: Arrangement,
         panels: dict[str, Tensor],
         biases: dict[str, Tensor],
         couplings: list[BlockWeights | None],

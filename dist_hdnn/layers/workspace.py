@@ -27,7 +27,7 @@ from dist_hdnn.layers.dynamics import (
 from dist_hdnn.layers.exchange import Booking, Exchange, Rebooked
 from dist_hdnn.layers.linear import LinearMap, Matrix, Skew, Transposed, column_space
 from dist_hdnn.layers.operators import BlockOperator
-from dist_hdnn.layers.overlap import bind
+from dist_hdnn.layers.plans import bind
 from dist_hdnn.layers.products import BlockProducts, BlockWeights
 from dist_hdnn.layers.reversal import GradientReversal, Reversal, gradient_of, reversal
 from dist_hdnn.layers.updates import Update
