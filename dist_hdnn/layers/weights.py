@@ -24,7 +24,7 @@ Operators = Sequence[tuple[Arrangement, Arrangement | None]]
 Buffer = Callable[[str, int, int, int], Tensor]
 """(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
 
-PANEL_BYTES = 2**20  # panels arranged at a time where a sweep does not keep them: a few, so that they stay in the cache
+PANEL_BYTES = 2**16  # panels arranged at a time where a sweep keeps none: several layers of small networks, else one
 
 
 def flatten(weights: Weights) -> list[Tensor]:
