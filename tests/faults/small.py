@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,26 @@ from dist_hdnn.transport import Transport, run_threads
 AGENTS, BATCHES, EPOCHS = 6, 3, 4
 STEPS = BATCHES * EPOCHS
 IDENTITY = {"config": {"network": {"layers": 4}}, "graph": "ring", "data": "blobs"}
-NIGHTLY = os.environ.get("FAULTS") == "nightly"
+NIGHTLY = os.environ.get("FAULTS") == "nightly"  # the large counts of `make faults`
 
 torch.set_num_threads(1)
 
 
 def repetitions(usual: int, nightly: int) -> int:
-    """How often a fault is tried."""
-    return nightly if NIGHTLY else usual
+    """How often a fault is tried: in every run of the tests, and by `make faults`."""
+    tally.repetitions = nightly if NIGHTLY else usual
+    return tally.repetitions
+
+
+@dataclass
+class Tally:
+    """Of the test that runs, for the table of faults. seconds: from each fault to the end of the job."""
+
+    repetitions: int = 1
+    seconds: list[float] = field(default_factory=list)
+
+
+tally = Tally()
 
 
 @dataclass(frozen=True)
