@@ -30,9 +30,16 @@ NOT_RUN = {
     "MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 python my_training.py": "a program of the reader",
     "dist-hdnn certify runs/swiss_roll_ring8/<run> --workers 4": "takes long; test_certify.py certifies on workers",
     "docker compose -f docker/compose.yaml up": "needs Docker",
+    "dist-hdnn export runs/swiss_roll_ring8/<run>": "takes long; test_exporting.py exports runs",
+    "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",
 }
+FRAGMENTS = {"docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs"}
 QUICKSTART = DOCS / "quickstart.md"
 pytestmark = pytest.mark.timeout(300)
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def row(each: Architecture) -> str:
@@ -54,10 +61,6 @@ def test_every_integrator_is_in_the_table_with_its_order() -> None:
     table = (DOCS / "architectures.md").read_text()
     missing = [line for one in INTEGRATORS.values() if (line := f"| {one.name} | {one.order} |") not in table]
     assert not missing, "docs/architectures.md lacks:\n" + "\n".join(missing)
-
-
-def name_of(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,9 @@ def check(command: Command, page: Path, capsys: pytest.CaptureFixture[str]) -> N
         source = Path(words[1]).read_text()
         unknown = [word for word in words[2:] if word.startswith("--") and f'"{word}"' not in source]
         assert not unknown, f"{command}: {words[1]} knows no {unknown}"
+    elif "examples/" in command.text:  # test_examples.py runs them
+        (example,) = (word for word in words if word.startswith("examples/") and word.endswith(".py"))
+        assert (ROOT / example).is_file(), f"{command}: no {example}"
     else:
         assert script is not None or " ".join(words) in ("mpiexec -n 2",), f"{command}: neither run, parsed nor listed"
 
@@ -151,7 +157,9 @@ def answer(command: Command, given: list[str], page: Path, capsys: pytest.Captur
 
 
 @pytest.mark.xdist_group("documents")
-@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if python_blocks(page) and name_of(page) not in FRAGMENTS], ids=name_of
+)
 def test_python_of_a_document_runs(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     for number, block in enumerate(python_blocks(page)):
@@ -173,9 +181,10 @@ def test_every_page_is_in_the_navigation_and_every_picture_exists() -> None:
             assert (page.parent / picture).is_file(), f"{page.name}: no picture {picture}"
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
-        assert target.startswith("https://") or (ROOT / target).exists(), f"README.md: no {target}"
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: no {target}"
 
 
 def test_every_public_name_is_on_the_api_page() -> None:
