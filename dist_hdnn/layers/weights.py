@@ -24,7 +24,7 @@ Operators = Sequence[tuple[Arrangement, Arrangement | None]]
 Buffer = Callable[[str, int, int, int], Tensor]
 """(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
 
-PANEL_BYTES = 2**16  # panels arranged at a time where a sweep keeps none: several layers of small networks, else one
+PANEL_BYTES, PANEL_LAYERS = 2**22, 8  # at most, arranged at a time where a sweep keeps none: small networks save calls
 
 
 def flatten(weights: Weights) -> list[Tensor]:
@@ -39,9 +39,9 @@ def unflatten(tensors: Sequence[Tensor], counts: Mapping[str, int]) -> Weights:
 
 
 def layers_at_once(architecture: Architecture, operators: Operators, item_bytes: int) -> int:
-    """Layers of a stage whose panels take `PANEL_BYTES`, at least one."""
+    """Layers of a stage whose panels are arranged at a time: the same number from 8 layers on, at any depth."""
     stored = max(len(architecture.matrices) * K.stored + (X.stored if X else 0) for K, X in operators)
-    return max(1, PANEL_BYTES // max(1, stored * item_bytes))
+    return min(max(1, PANEL_BYTES // max(1, stored * item_bytes)), PANEL_LAYERS)
 
 
 class Grouping:
