@@ -44,7 +44,7 @@ Run = Callable[[Tensor], Tensor]
 
 
 def plain(net: HDNN, every: int | None) -> Run:
-    """The network of a ring in ordinary autograd, on the parameters of `net`; every: layers of a checkpointed segment."""
+    """The network of a ring in ordinary autograd, on the weights of `net`; every: layers of a checkpointed segment."""
     neighbours = torch.tensor([sorted({i, (i - 1) % AGENTS, (i + 1) % AGENTS}) for i in range(AGENTS)])
     rows = (neighbours[:, :, None] * HALF + torch.arange(HALF)).flatten()
 
@@ -153,7 +153,11 @@ def draw(results: dict[int, dict[str, dict[str, float]]], path: Path) -> Path:
         left.plot(depths, [each["bytes"] / 2**20 for each in found], "o-", color=colour, label=name, markersize=4)
         right.plot(depths, [each["over_store"] for each in found], "o-", color=colour, markersize=4)
     left.set(
-        xscale="log", yscale="log", xlabel="layers", ylabel="MiB", title="Memory of a training step\nbeside weights"
+        xscale="log",
+        yscale="log",
+        xlabel="layers",
+        ylabel="MiB",
+        title="Memory of a training step\nbeside weights and gradients",
     )
     right.set(xscale="log", xlabel="layers", ylabel="times store", title="CPU time of a training step\n")
     right.set_ylim(bottom=0)

@@ -1,4 +1,4 @@
-"""Tensor memory of training, counted by allocations: what grows with depth, and that nothing grows with time."""
+"""Tensor memory of training, counted allocation by allocation: what grows with depth; nothing grows with time."""
 
 from __future__ import annotations
 
