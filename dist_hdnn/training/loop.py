@@ -150,7 +150,7 @@ def _step(
     objective = loss.sum()
     if smoothness:
         objective = objective + smoothness * model.network.smoothness()
-    value = float(objective.detach())
+    value, shown = torch.stack((objective.detach(), loss.detach().sum())).tolist()  # read from a device once
     state.step += 1
     if not math.isfinite(value):
         raise NonFiniteError(_non_finite(model, epoch, state.step, value))
@@ -159,7 +159,7 @@ def _step(
         state.gradients.add()
     adam.step()
     state.loss = state.loss + loss.detach().double() * len(index)
-    return float(loss.detach().sum()) if smoothness else value  # penalties are each worker's own
+    return float(shown)  # without penalties, which are each worker's own
 
 
 def _record(state: TrainingState, epoch: int, training: Split, test: Split, rate: float) -> Epoch:
