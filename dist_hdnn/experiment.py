@@ -23,6 +23,7 @@ from dist_hdnn.config import Config, interval
 from dist_hdnn.config_checks import validate
 from dist_hdnn.config_file import read_config
 from dist_hdnn.data import Dataset
+from dist_hdnn.failure import reported
 from dist_hdnn.handshake import shake_hands
 from dist_hdnn.inspection import coupling, inspect
 from dist_hdnn.model.network import HDNN
@@ -88,7 +89,11 @@ def train(
     steps, first = options.epochs * batches, levels[-1].epochs.start * batches + 1  # `first` of the whole depth
     keeper = _keeper(config, start, identity, model, batches, stop)
     resumed = start.checkpoint[1] if start.checkpoint else None
-    with run_log(directory, config, network.graph, steps, resumed) as log:
+    command = resume_command(start.directory, network.ownership.workers)
+    with (
+        reported(start.directory, transport, command),
+        run_log(directory, config, network.graph, steps, resumed) as log,
+    ):
 
         def on_step(step: int, loss: float) -> None:
             nonlocal over_links
@@ -102,7 +107,7 @@ def train(
         try:
             history = train_model(config, model, data, training, test, transport, start.checkpoint, **callbacks)
         except Stopped as stopped:
-            stopped.command = resume_command(start.directory, network.ownership.workers)
+            stopped.command = command
             raise
         if keeper.saver is not None:
             keeper.saver.finish()

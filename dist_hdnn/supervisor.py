@@ -24,6 +24,7 @@ from dist_hdnn.worker import LOST, STOPPED
 
 WORKER = "DIST_HDNN_WORKER"  # the variable that tells a process its rank, the number of workers and their store
 POLL, SETTLE, TERMINATE = 0.05, 2.0, 3.0  # seconds: between looks, for the others to report, until SIGKILL
+GO_ON = "go on with: "  # what comes before the command, in a worker's last line
 LINES = 40  # of the failed worker's output
 
 
@@ -118,8 +119,19 @@ def _report(codes: dict[int, int], workers: int, folder: str) -> int:
     if lines:
         own_words = lines[-1].removeprefix("dist-hdnn: error: ").removeprefix(f"worker {witness}: ")
         said = f"; last line of worker {witness}: {own_words}"
+    said += _how_to_go_on(folder, workers, said)
     print(f"dist-hdnn: error: worker {first} of {workers} failed first, {how_it_ended(code)}{said}", file=sys.stderr)
     return LOST if code is None else 128 - code if code < 0 else code
+
+
+def _how_to_go_on(folder: str, workers: int, said: str) -> str:
+    """The command that a worker names which saw the others fail, unless it has been said."""
+    for rank in range(1, workers):
+        text = Path(folder, f"worker-{rank}.txt").read_text(encoding="utf-8", errors="replace")
+        found = text.partition(GO_ON)[2].split("\n")[0]
+        if found:
+            return "" if GO_ON in said else f"; {GO_ON}{found}"
+    return ""
 
 
 def how_it_ended(code: int | None) -> str:

@@ -6,6 +6,7 @@ A transport gives `_wire` (its way to move fixed messages once per round), `abor
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, Self
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn.transport import collectives
+from dist_hdnn.transport.history import ENDED, History
 from dist_hdnn.transport.messages import Buffers, Message, bytes_of, check_buffers
 from dist_hdnn.transport.staging import Staging, needs_staging
 
@@ -41,11 +43,19 @@ class FixedChannel:
     """A channel of any transport: keeps the order of start and wait, counts rounds, stages device buffers."""
 
     def __init__(
-        self, owner: PointToPoint, wire: Wire | None, staging: Staging | None, sends: list[Message], label: str
+        self,
+        owner: PointToPoint,
+        wire: Wire | None,
+        staging: Staging | None,
+        sends: list[Message],
+        label: str,
+        peers: list[int],
     ) -> None:
         self.label = label
         self.rounds = 0
         self.sent_bytes = [(message.peer, message.data.numel()) for message in sends]
+        self._peers = peers
+        self._row: list[object] = []
         self._owner = owner
         self._wire = wire
         self._staging = staging
@@ -58,6 +68,7 @@ class FixedChannel:
         if self._staging is not None:
             self._staging.copy_out()
         if self._wire is not None:
+            self._row = self._owner.history.start(self.label, self._peers, self.rounds, self._owner.context)
             self._wire.post()
         self._state = "moving"
         self.rounds += 1
@@ -68,6 +79,7 @@ class FixedChannel:
         self._state = "failed"
         if self._wire is not None:
             self._wire.complete(self._owner.timeout if timeout is None else timeout)
+            self._row[ENDED] = time.monotonic()
         if self._staging is not None:
             self._staging.copy_in()
         self._state = "idle"
@@ -106,6 +118,7 @@ class PointToPoint:
         self.size = size
         self.timeout = timeout
         self.context: object = None
+        self.history = History(rank)
         self._tags: Counter[tuple[str, int]] = Counter()
         self._channels: dict[FixedChannel, None] = {}
         self._sent = np.zeros((size, 2), dtype=np.int64)
@@ -127,7 +140,8 @@ class PointToPoint:
             sends, receives = staging.sends, staging.receives
         outgoing, incoming = self._messages("send", sends, tag), self._messages("receive", receives, tag)
         wire = self._wire(outgoing, incoming, label) if outgoing or incoming else None
-        channel = FixedChannel(self, wire, staging, outgoing, label)
+        peers = sorted({message.peer for message in (*outgoing, *incoming)})
+        channel = FixedChannel(self, wire, staging, outgoing, label, peers)
         self._channels[channel] = None
         return channel
 
