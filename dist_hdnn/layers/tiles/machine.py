@@ -6,6 +6,7 @@ llvmlite brings LLVM as a wheel, so nothing is compiled at install time. A call 
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ Kernel = Callable[..., None]
 _COMPILING = threading.RLock()
 Value = Any  # an SSA value of llvmlite, which has no types
 INTEGER_BITS = 64
+_TEAM = ("omp_get_thread_num", "omp_get_num_threads")
 
 
 def available() -> bool:
@@ -74,6 +76,7 @@ class Compiled(NamedTuple):
     """A function and the engine that owns its machine code."""
 
     call: Kernel
+    address: int
     engine: Any
 
 
@@ -93,7 +96,48 @@ def compile_function(name: str, pointers: int, integers: int, write: Callable[[C
     engine = llvm.create_mcjit_compiler(parsed, _target())
     engine.finalize_object()
     prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * (pointers + integers))
-    return Compiled(prototype(engine.get_function_address(name)), engine)
+    address = engine.get_function_address(name)
+    return Compiled(prototype(address), address, engine)
+
+
+@cache
+def openmp() -> Callable[..., None] | None:
+    """GOMP_parallel of the OpenMP library that PyTorch has loaded, or None: its threads wait for work already."""
+    if os.name != "posix":
+        return None
+    process = ctypes.CDLL(None)
+    if not all(hasattr(process, name) for name in ("GOMP_parallel", *_TEAM)):
+        return None
+    for name in _TEAM:
+        llvm.add_symbol(name, ctypes.cast(getattr(process, name), ctypes.c_void_p).value)
+    start: Any = process.GOMP_parallel
+    start.argtypes, start.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+    return start  # type: ignore[no-any-return]
+
+
+@once
+def team(arguments: int) -> Compiled:
+    """f(data), run by every thread of a team: part after part, call data[0](data[3], ...) with where the part begins
+    and ends between the first 6 arguments and the rest. data[1]: address of the parts' ends; data[2]: their number.
+    """
+
+    def write(code: Code, given: list[Value]) -> None:
+        b, word = code.builder, code.integer
+
+        def entry(base: Value, index: Value, type: Any = word) -> Value:
+            return b.load(b.gep(base, [index], source_etype=word), typ=type)
+
+        asked = ir.FunctionType(ir.IntType(32), [])
+        me, size = (b.zext(b.call(ir.Function(b.module, asked, name), []), word) for name in _TEAM)
+        kernel = ir.FunctionType(ir.VoidType(), [word] * (arguments + 2)).as_pointer()
+        function = entry(given[0], code.number(0), kernel)
+        ends, parts = entry(given[0], code.number(1), ir.PointerType()), entry(given[0], code.number(2))
+        values = [entry(given[0], code.number(3 + i)) for i in range(arguments)]
+        with code.loop(me, parts, size) as part:
+            mine = entry(ends, part), entry(ends, b.add(part, code.number(1)))
+            b.call(function, [*values[:6], *mine, *values[6:]])
+
+    return compile_function(f"team_{arguments}", 1, 0, write)
 
 
 def _tidy(module: Any) -> None:
@@ -128,7 +172,7 @@ class Code:
         return self.builder.load(place, typ=type)
 
     @contextmanager
-    def loop(self, start: Value, stop: Value, step: int = 1) -> Iterator[Value]:
+    def loop(self, start: Value, stop: Value, step: int | Value = 1) -> Iterator[Value]:
         """for index in range(start, stop, step)."""
         b = self.builder
         place = self.variable(start)
@@ -139,7 +183,7 @@ class Code:
         b.cbranch(b.icmp_signed("<", index, stop), body, end)
         b.position_at_end(body)
         yield index
-        b.store(b.add(index, self.number(step)), place)
+        b.store(b.add(index, self.number(step) if isinstance(step, int) else step), place)
         b.branch(head)
         b.position_at_end(end)
 

@@ -14,7 +14,7 @@ from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Views
 from dist_hdnn.layers.tiles.kernels import gradient, lanes, pull
-from dist_hdnn.layers.tiles.machine import Kernel
+from dist_hdnn.layers.tiles.machine import Compiled
 from dist_hdnn.layers.tiles.operator import TileOperator
 from dist_hdnn.layers.tiles.threads import Work
 
@@ -29,8 +29,8 @@ class TileProducts(BlockProducts):
         self._agents, self._interior = operator.owned, operator.interior
         self._by_row, self._by_column = Work(operator.by_row, self.batch), Work(operator.by_column, self.batch)
         self._column_agents = len(operator.by_column.order)
-        self._kernels: dict[tuple[bool, bool, str], Kernel] = {}
-        self._gradient: Kernel | None = None
+        self._kernels: dict[tuple[bool, bool, str], Compiled] = {}
+        self._gradient: Compiled | None = None
 
     def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
         self._gathered(self._pull(bias=True), weights, x, out.flat, out.flat, phase)
@@ -74,18 +74,18 @@ class TileProducts(BlockProducts):
         (z, v), (w, x) = pairs[0], pairs[-1]
         work, call = self._by_row, self._gradient
         if call is None:
-            call = self._gradient = gradient(self._element, self._lanes).call
+            call = self._gradient = gradient(self._element, self._lanes)
         arguments = *(address(tensor) for tensor in (out[0], z.flat, v, w.flat, x)), work.table
         work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate))
 
-    def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Kernel:
+    def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Compiled:
         key = transposed, bias, epilogue
         call = self._kernels.get(key)
         if call is None:
-            call = self._kernels[key] = pull(self._element, self._lanes, *key).call
+            call = self._kernels[key] = pull(self._element, self._lanes, *key)
         return call
 
-    def _gathered(self, call: Kernel, weights: BlockWeights, x: Tensor, z: Tensor, out: Tensor, phase: str) -> None:
+    def _gathered(self, call: Compiled, weights: BlockWeights, x: Tensor, z: Tensor, out: Tensor, phase: str) -> None:
         """Gather x and pull; agents that need no ghost while slices travel."""
         work, bias = self._by_row, address(weights.bias[0]) if weights.bias else 0
         arguments = address(weights.classes[0]), address(x), bias, address(z), address(out), work.table

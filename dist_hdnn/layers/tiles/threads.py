@@ -1,4 +1,7 @@
-"""Work cut over threads by agents: as many threads as torch uses, each in a call that needs no GIL."""
+"""Work cut over threads by agents: as many as torch uses, and its own where it has GNU OpenMP's; none needs the GIL.
+
+Elsewhere a pool of Python threads does it, which cost more to wake and compete with those of torch.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from dist_hdnn.layers.tiles.machine import Kernel
+from dist_hdnn.layers.tiles.machine import Compiled, openmp, team
 from dist_hdnn.layers.tiles.operator import Segments
 
 WORTH = 1 << 23  # multiply-adds of a call below which a second thread costs more than it does
@@ -34,20 +37,26 @@ class Work:
         self._small = int(segments.cost[-1]) * batch < WORTH
         self._cuts: dict[tuple[int, int, int], list[int]] = {}
 
-    def run(self, call: Kernel, arguments: tuple[int, ...], first: int, last: int, *extra: int) -> None:
-        """Call(*arguments, start, stop, batch, *extra) on parts of range(first, last) of equal cost, side by side."""
-        if not self.batch:
+    def run(self, kernel: Compiled, arguments: tuple[int, ...], first: int, last: int, *extra: int) -> None:
+        """Kernel(*arguments, start, stop, batch, *extra) on parts of range(first, last) of equal cost, side by side."""
+        if not self.batch and not extra:  # nothing to pull; a gradient is zero, which the kernel writes
             return
         threads = 1 if self._small else torch.get_num_threads()
         if threads == 1:
-            call(*arguments, first, last, self.batch, *extra)
+            kernel.call(*arguments, first, last, self.batch, *extra)
             return
         cuts = self._cuts.get((first, last, threads)) or self._cut(first, last, threads)
+        start = openmp()
+        if start is not None:
+            places, values = np.array(cuts), (*arguments, self.batch, *extra)
+            data = np.array([kernel.address, places.ctypes.data, threads, *values])
+            start(team(len(values)).address, data.ctypes.data, threads, 0)
+            return
         others = [
-            _pool(threads).submit(call, *arguments, *pair, self.batch, *extra)
+            _pool(threads).submit(kernel.call, *arguments, *pair, self.batch, *extra)
             for pair in zip(cuts[1:-1], cuts[2:], strict=True)
         ]
-        call(*arguments, *cuts[:2], self.batch, *extra)
+        kernel.call(*arguments, *cuts[:2], self.batch, *extra)
         wait(others)
 
     def _cut(self, first: int, last: int, threads: int) -> list[int]:
