@@ -14,30 +14,27 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
-import os
 import statistics
-import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from measure import header, table, take_turns, write_report
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from dist_hdnn import HDNN, ring
 from dist_hdnn.report.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, new_figure, quiet, save
-from dist_hdnn.report.run_files import versions
 
 AGENTS, HALF, BATCH, TIME = 64, 8, 128, 8.0
 OURS = ("store", "recompute", "reversible")
 COLOURS = dict(zip((*OURS, "plain", "checkpoint"), (BLUE, GREEN, VERMILION, SKY, ORANGE), strict=True))
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "depth_memory.png"
+HEADINGS = ("layers", "mode", "MiB", "ms", "over store", "gradients apart", "states apart")
 GROWTH, SLOWER = 1.05, 1.6  # bounds of reversible: memory from the least to the most layers, time over store
 
 Run = Callable[[Tensor], Tensor]
@@ -118,12 +115,8 @@ def measured(layers: int, rounds: int, training: int) -> dict[str, dict[str, flo
     expected = gradients(store, store, y)
     for name, (run, net) in runs.items():
         assert difference(gradients(run, net, y), expected) < 1e-2, f"{name} computes something else"
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, (run, net) in runs.items():
-            started = time.process_time()
-            gradients(run, net, y)
-            seconds[name].append(time.process_time() - started)
+    methods = {name: lambda run=run, net=net: gradients(run, net, y) for name, (run, net) in runs.items()}  # type: ignore[misc]
+    seconds = take_turns(methods, rounds, warm_up=0)
     for name, times in seconds.items():
         found[name]["seconds"] = statistics.median(times)
         pairs = zip(times, seconds["store"], strict=True)
@@ -170,6 +163,18 @@ def draw(results: dict[int, dict[str, dict[str, float]]], path: Path) -> Path:
     return save(figure, path)
 
 
+def rows(results: dict[int, dict[str, dict[str, float]]]) -> list[list[str]]:
+    """One row of the table for each depth and mode."""
+    found = []
+    for depth, modes in results.items():
+        for name, each in modes.items():
+            rebuilt = f"{each['reconstruction_error']:.0e}" if "reconstruction_error" in each else ""
+            memory, milliseconds = f"{each['bytes'] / 2**20:.1f}", f"{1e3 * each['seconds']:.0f}"
+            over, apart = f"{each['over_store']:.2f}", f"{each['gradient_difference']:.0e}"
+            found.append([str(depth), name, memory, milliseconds, over, apart, rebuilt])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depths", type=int, nargs="+", default=[8, 32, 128, 512], help="layers (default 8 to 512)")
@@ -179,28 +184,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write every figure here")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{' '.join(sys.argv)}   torch {versions()['torch']}, {os.cpu_count()} cores, 1 thread")
-    print(f"{'layers':>6} {'mode':11} {'MiB':>9} {'ms/step':>9} {'/ store':>8} {'gradients':>10} {'rebuilt':>9}")
+    print(header(), flush=True)
     results = {}
     for depth in given.depths:
         results[depth] = measured(depth, given.rounds, given.training)
-        for name, found in results[depth].items():
-            rebuilt = f"{found['reconstruction_error']:9.1e}" if "reconstruction_error" in found else ""
-            print(
-                f"{depth:6} {name:11} {found['bytes'] / 2**20:9.2f} {1e3 * found['seconds']:9.1f} "
-                f"{found['over_store']:8.2f} {found['gradient_difference']:10.1e} {rebuilt}",
-                flush=True,
-            )
+        print("\n".join(table(HEADINGS, rows({depth: results[depth]}))), flush=True)
     first, last = results[given.depths[0]]["reversible"], results[given.depths[-1]]["reversible"]
-    growth, slower = (
-        last["bytes"] / first["bytes"],
-        max(found["reversible"]["over_store"] for found in results.values()),
-    )
+    growth = last["bytes"] / first["bytes"]
+    slower = max(found["reversible"]["over_store"] for found in results.values())
     print(f"reversible: memory x {growth:.3f} from {given.depths[0]} to {given.depths[-1]} layers (at most {GROWTH})")
     print(f"reversible: time at most {slower:.2f} x store (at most {SLOWER})")
-    if given.json:
-        bounds = {"growth": growth, "slower": slower, "growth_at_most": GROWTH, "slower_at_most": SLOWER}
-        given.json.write_text(json.dumps({"versions": versions(), "depths": results, "reversible": bounds}, indent=2))
+    bounds = {"growth": growth, "slower": slower, "growth_at_most": GROWTH, "slower_at_most": SLOWER}
+    write_report(given.json, table(HEADINGS, rows(results)), {"depths": results, "reversible": bounds})
     if len(given.depths) > 1:
         print(f"picture {draw(results, given.picture)}")
 
