@@ -16,12 +16,13 @@ import argparse
 import json
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import header, in_new_process, memory, peak_memory, reset_peak_memory, table, take_turns, write_report
+from measure import header, in_new_process, memory, peak_memory, reset_peak_memory, table, write_report
 
 from dist_hdnn import HDNN
 from dist_hdnn.topology import torus
@@ -33,7 +34,7 @@ MIB = 2**20
 
 
 def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) -> dict[str, Any]:
-    """One size: steps for so many seconds of CPU time, three at least, after one to warm up."""
+    """One size: steps for so many seconds of CPU time, one at least, after one to warm up."""
     torch.set_num_threads(1)
     began = time.process_time()
     warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are meant here
@@ -49,16 +50,12 @@ def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) ->
         network(y).square().mean().backward()
         adam.step()
 
-    step()
-    clock = time.process_time()
-    step()
-    steps = max(3, min(200, round(seconds / (time.process_time() - clock))))
-    cpu, wall = both_clocks(step, steps)
+    cpu, wall = both_clocks(step, seconds)
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     return {
         "agents": agents,
         "set_up_seconds": set_up,
-        "steps": steps,
+        "steps": len(cpu),
         "cpu_seconds": cpu,
         "wall_seconds": wall,
         "parameter_bytes": parameters,
@@ -67,16 +64,14 @@ def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) ->
     }
 
 
-def both_clocks(step: Any, steps: int) -> tuple[list[float], list[float]]:
-    """CPU and wall seconds of every one of so many steps."""
-    began = [time.perf_counter()]
-
-    def timed() -> None:
+def both_clocks(step: Callable[[], None], seconds: float) -> tuple[list[float], list[float]]:
+    """CPU and wall seconds of every step after the first, until so many seconds of CPU time are over."""
+    times: list[tuple[float, float]] = []
+    while sum(cpu for cpu, _ in times[1:]) < seconds or len(times) < 2:
+        cpu, wall = time.process_time(), time.perf_counter()
         step()
-        began.append(time.perf_counter())
-
-    cpu = take_turns({"step": timed}, steps, warm_up=0)["step"]
-    return cpu, np.diff(began).tolist()
+        times.append((time.process_time() - cpu, time.perf_counter() - wall))
+    return [cpu for cpu, _ in times[1:]], [wall for _, wall in times[1:]]
 
 
 def exponent(results: list[dict[str, Any]]) -> float | None:
@@ -116,7 +111,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4, help="(default 4)")
     parser.add_argument("--batch", type=int, default=32, help="(default 32)")
     parser.add_argument("--memory", choices=MODES, default="store", help="of the sweep (default store)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="CPU time of the steps of a size (default 4)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="CPU time of the steps of a size (default 8)")
     parser.add_argument("--json", type=Path, help="also write every time here")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()

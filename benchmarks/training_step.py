@@ -7,7 +7,8 @@ swiss_roll_ring8 (its config), and 1024 agents with 16 neurons per half on a rin
 outside, methods are wrapped by a clock that gives every part the time not spent in parts inside it, medians over the
 steps. The clocks take time themselves, which counts for the part around: "clocks" is how much longer a step takes with
 them, a lot for the smallest network. "rest" is the loop itself: choosing a batch, Python. The products are the batched
-GEMMs of the sweep, gradients of the weights included.
+GEMMs of the sweep, gradients of the weights included; with the plan of register tiles they are its kernels, which
+gather, add and apply the activation and its derivative on the way.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from dist_hdnn.data import Dataset
 from dist_hdnn.experiment import split_tensors, train_model
 from dist_hdnn.layers import (
     activations,
-    exchange,
     frame,
     linear,
     products,
@@ -44,6 +44,7 @@ from dist_hdnn.layers import (
 )
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.transport import Ledger
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 WIDE = "1024 agents x 16"
@@ -54,7 +55,7 @@ NETWORKS: dict[str, tuple[str, list[str]]] = {
 }
 WIDE_GRAPH = ["--graph.family=watts_strogatz", "--graph.agents=1024", "--graph.neighbours=4", "--graph.probability=0"]
 PRODUCTS, CALLS, REST, TARGET = "sweep: products", "sweep: calls of products", "rest", 0.7
-METHODS = ("affine", "product", "transposed", "weight_gradient")
+METHODS = ("affine", "activated", "product", "sloped", "transposed", "weight_gradient")
 WARM_UP, EVALUATED = 3, 8  # steps; samples, as an epoch ends with an evaluation
 Part = tuple[Any, str, str, str]
 
@@ -80,10 +81,9 @@ def parts(model: AgentClassifier) -> list[Part]:
         (updates.Update, "pull", "sweep: additions, calls of terms"),
         (activations.Activation, "value", activation),
         (activations.Activation, "times_slope", activation),
-        (exchange.SimulatedExchange, "gather", "sweep: ledger"),
-        (exchange.SimulatedExchange, "scatter_add", "sweep: ledger"),
+        (Ledger, "book", "sweep: ledger"),
         (linear.GradientSum, "add_sum", "sweep: gradients of biases"),
-        *((one, name, CALLS) for one in plans(products.BlockProducts) for name in METHODS if name in vars(one)),
+        *((one, name, part) for one, part in plans(products.BlockProducts) for name in METHODS if name in vars(one)),
     ]
     inside = [
         *((torch, name, PRODUCTS) for name in ("bmm", "baddbmm")),
@@ -95,9 +95,10 @@ def parts(model: AgentClassifier) -> list[Part]:
     return [(*method, "") for method in methods] + [(*function, CALLS) for function in inside]
 
 
-def plans(base: type) -> list[type]:
-    """A class and all that inherit from it."""
-    return [base, *(each for child in base.__subclasses__() for each in plans(child))]
+def plans(base: type) -> list[tuple[type, str]]:
+    """A class of products and all that inherit from it; register tiles are one kernel with all that goes with it."""
+    part = PRODUCTS if base.__module__.startswith("dist_hdnn.layers.tiles") else CALLS
+    return [(base, part), *(each for child in base.__subclasses__() for each in plans(child))]
 
 
 class Clock:
