@@ -24,6 +24,7 @@ from dist_hdnn.study.plan import read_plan
 DOCS = ROOT / "docs"
 SHORT = ["--train.epochs=1", "--data.samples=500"]  # instead of minutes of training
 A_RUN = "runs/swiss_roll_ring8/a-run"  # what stands for the <run> of documents
+PLACES = {"<run>": Path(A_RUN).name, "CONFIG": "configs/swiss_roll_ring8.yaml", "DIR": A_RUN}
 RUN = ("inspect", "evaluate", "certify", "doctor")  # of dist-hdnn: run as they stand
 NOT_RUN = {
     ". .venv/bin/activate": "activates what make demo has made",
@@ -112,7 +113,7 @@ def check(command: Command, page: Path, capsys: pytest.CaptureFixture[str]) -> N
     """Run a command in the current folder, or parse it; fails for one that is neither and not in NOT_RUN."""
     if " ".join(command.words) in NOT_RUN:
         return
-    words = [word.replace("<run>", Path(A_RUN).name) for word in command.words]
+    words = [re.sub(r"<run>|\bCONFIG\b|\bDIR\b", lambda found: PLACES[found[0]], word) for word in command.words]
     given = arguments(words)
     script = next((word for word in words if word.startswith("launch/")), None)
     if script is not None:
@@ -163,6 +164,7 @@ def answer(command: Command, given: list[str], page: Path, capsys: pytest.Captur
 def test_python_of_a_document_runs(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     for number, block in enumerate(python_blocks(page)):
+        block = re.sub(r"runs/[^/]+/\d{8}T\w+-s0", A_RUN, block)
         exec(compile(block, f"{page.name}, block {number}", "exec"), {"__name__": "__document__"})
 
 
