@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dist_hdnn.transport.record import Record
+
 
 class TransportError(RuntimeError):
     """Something between workers failed. worker: who reports it. peer: whom it concerns. label: in which exchange.
@@ -69,6 +71,7 @@ class Channel(Protocol):
 
 class Transport(Protocol):
     """One worker's end. timeout: seconds that a wait may last. context: what error messages add, e.g. layer and sweep.
+    record: the last exchanges, and how long this worker waited for whom.
 
     `channel` and the collectives are called by one thread at a time.
     """
@@ -78,6 +81,7 @@ class Transport(Protocol):
     size: int
     timeout: float
     context: object
+    record: Record
 
     def channel(
         self, sends: Sequence[tuple[int, Tensor]], receives: Sequence[tuple[int, Tensor]], label: str

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dist_hdnn.transport import collectives
 from dist_hdnn.transport.messages import Buffers, Message, bytes_of, check_buffers
+from dist_hdnn.transport.record import Record, Round
 from dist_hdnn.transport.staging import Staging, needs_staging
 
 FIRST_TAG = 512  # smaller tags are for collectives
@@ -31,7 +32,7 @@ class Wire(Protocol):
         """Start to send and receive."""
 
     def complete(self, timeout: float) -> None:
-        """Return when all is sent and received, or raise a TransportError."""
+        """Return when all is sent and received, or raise a TransportError. Adds its waits to `record.waited`."""
 
     def free(self) -> None:
         """Give all back; called once, not between post and complete unless complete failed."""
@@ -41,11 +42,19 @@ class FixedChannel:
     """A channel of any transport: keeps the order of start and wait, counts rounds, stages device buffers."""
 
     def __init__(
-        self, owner: PointToPoint, wire: Wire | None, staging: Staging | None, sends: list[Message], label: str
+        self,
+        owner: PointToPoint,
+        wire: Wire | None,
+        staging: Staging | None,
+        messages: tuple[list[Message], list[Message]],
+        label: str,
     ) -> None:
         self.label = label
         self.rounds = 0
-        self.sent_bytes = [(message.peer, message.data.numel()) for message in sends]
+        self.sent_bytes, self.received_bytes = (
+            [(message.peer, message.data.numel()) for message in direction] for direction in messages
+        )
+        self._round: Round | None = None
         self._owner = owner
         self._wire = wire
         self._staging = staging
@@ -58,6 +67,8 @@ class FixedChannel:
         if self._staging is not None:
             self._staging.copy_out()
         if self._wire is not None:
+            owner = self._owner
+            self._round = owner.record.start(self.label, owner.context, self.sent_bytes, self.received_bytes)
             self._wire.post()
         self._state = "moving"
         self.rounds += 1
@@ -66,8 +77,11 @@ class FixedChannel:
         if self._state != "moving":
             self._refuse("wait")
         self._state = "failed"
-        if self._wire is not None:
+        if self._wire is not None and self._round is not None:
+            record = self._owner.record
+            record.wait(self._round)
             self._wire.complete(self._owner.timeout if timeout is None else timeout)
+            record.done(self._round)
         if self._staging is not None:
             self._staging.copy_in()
         self._state = "idle"
@@ -106,6 +120,7 @@ class PointToPoint:
         self.size = size
         self.timeout = timeout
         self.context: object = None
+        self.record = Record(size)
         self._tags: Counter[tuple[str, int]] = Counter()
         self._channels: dict[FixedChannel, None] = {}
         self._sent = np.zeros((size, 2), dtype=np.int64)
@@ -127,7 +142,7 @@ class PointToPoint:
             sends, receives = staging.sends, staging.receives
         outgoing, incoming = self._messages("send", sends, tag), self._messages("receive", receives, tag)
         wire = self._wire(outgoing, incoming, label) if outgoing or incoming else None
-        channel = FixedChannel(self, wire, staging, outgoing, label)
+        channel = FixedChannel(self, wire, staging, (outgoing, incoming), label)
         self._channels[channel] = None
         return channel
 
