@@ -14,6 +14,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -24,6 +25,8 @@ from typing import Any, BinaryIO
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 SLOW = 0.05  # seconds a step
+PAUSE = 1.0  # seconds in which who watches was not run, so that a time was not measured: the job is done again
+TRIES = 8
 LOOSE = 60.0  # seconds until a job that does not end is killed, unless it is told
 
 
@@ -173,7 +176,10 @@ def fork_instead_of_starting() -> None:
 def watch(process: Any, folder: Path, limit: float, resume_after: float | None = None) -> dict[str, Any]:
     """Wait for a job: its exit code, seconds from the fault to its end, and who of its workers is left."""
     began, fault = time.monotonic(), None
-    while process.poll() is None and time.monotonic() < began + limit:
+    last, paused = began, 0.0
+    while process.poll() is None and time.monotonic() < began + limit + paused:
+        now = time.monotonic()
+        paused, last = paused + (now - last if now - last > PAUSE else 0.0), now
         if fault is None and (folder / "fault").exists():
             fault = json.loads((folder / "fault").read_text())
         if fault is not None and resume_after is not None and time.monotonic() > fault[0] + resume_after:
@@ -195,7 +201,7 @@ def watch(process: Any, folder: Path, limit: float, resume_after: float | None =
     if code is None:
         process.wait()
     seconds = None if fault is None else ended - fault[0]
-    return {"code": code, "seconds": seconds, "left": left, "struck": fault is not None, "whole": ended - began}
+    return {"code": code, "seconds": seconds, "left": left, "struck": fault is not None, "paused": paused}
 
 
 def alive(pid: int) -> bool:
@@ -222,9 +228,17 @@ def main() -> None:
     jobs = json.loads(Path(sys.argv[2]).read_text())
     together = [jobs] if sys.argv[3:] == ["together"] else [[job] for job in jobs]
     for group in together:
-        started = [(start_fork(job), job) for job in group]
-        for process, job in started:
-            found = watch(process, Path(job["folder"]), job.get("limit", LOOSE), job.get("resume_after"))
+        for _ in range(TRIES):
+            for job in group:
+                shutil.rmtree(job["folder"], ignore_errors=True)
+            started = [(start_fork(job), job) for job in group]
+            ended = [
+                watch(process, Path(job["folder"]), job.get("limit", LOOSE), job.get("resume_after"))
+                for process, job in started
+            ]
+            if not any(found["paused"] for found in ended):
+                break
+        for found in ended:
             print(json.dumps(found), flush=True)
 
 

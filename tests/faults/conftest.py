@@ -1,0 +1,153 @@
+"""Counts what the fault tests try, and writes the table of docs/reliability.md: `make faults`.
+
+A test's fault is the id in its name. It says how often it tries by `small.repetitions`, and by the fixture `outcome`
+how each one went. Results are kept by test in docs/reliability.json, so one id can be run again alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import small
+
+DOCS = Path(__file__).parents[2] / "docs"
+BEGIN, END = "<!-- faults -->", "<!-- end of faults -->"
+FAULTS = {
+    "F01": "a worker killed at a random step and phase, own launcher",
+    "F02": "the same under torchrun and mpiexec",
+    "F03": "an exception in a random worker, all launchers",
+    "F04": "`sys.exit(0)` in one worker in the middle of a run",
+    "F05": "a worker stopped for good (SIGSTOP), timeout 10 s",
+    "F06": "a worker stopped for 3 s",
+    "F07": "a worker slower by 50 ms a step",
+    "F08": "killed at a random byte of a checkpoint",
+    "F09": "killed at a random time of a training that always saves",
+    "F10": "killed between any two steps of a save",
+    "F11": "a checkpoint file cut at a random length",
+    "F12": "one random bit of a checkpoint flipped",
+    "F13": "checkpoint files swapped, missing, extra, of another run or format",
+    "F14": "a pickle as checkpoint, config, graph or data",
+    "F15": "resumed at a random step on as many workers",
+    "F16": "resumed on another number of workers",
+    "F17": "bad graph files, configs and manifests",
+    "F18": "one worker that differs",
+    "F19": "a wrong message plan in one worker",
+    "F20": "NaN or infinity in input, parameter, message or gradient",
+    "F21": "ports 29500 and 29400 taken, four jobs at once",
+    "F22": "listeners of a single-machine job",
+    "F23": "a run directory that cannot be used",
+    "F24": "a full disk",
+    "F25": "a signal to stop",
+    "F26": "a worker killed under `torchrun --max-restarts`",
+    "F27": "damaged data files",
+    "F28": "20 000 steps",
+}
+
+
+class Outcome:
+    """How the repetitions of a test went. seconds: from the fault to the end of the last process."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.tried = self.passed = 0
+        self.seconds: list[float] = []
+        self.seed = random.randrange(2**32)
+        random.seed(self.seed)
+
+    def add(self, problems: list[str], what: object = "", seconds: float | None = None) -> None:
+        """One repetition, passed when it has no problems."""
+        self.tried += 1
+        self.passed += not problems
+        self.problems += [f"{problem}: {what}" for problem in problems]
+        if seconds is not None:
+            self.seconds.append(seconds)
+
+    def check(self) -> None:
+        """Fail if any repetition did."""
+        assert not self.problems, f"seed {self.seed}\n" + "\n".join(self.problems)
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    request.node.outcome = Outcome()
+    print(f"seed {request.node.outcome.seed}")
+    return request.node.outcome
+
+
+@pytest.fixture(autouse=True)
+def no_shared_memory_left() -> Iterator[None]:
+    """Files in /dev/shm that are new and that no process uses are a failure."""
+    folder = Path("/dev/shm")
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    yield
+    for file in set(folder.iterdir()) - before if folder.is_dir() else ():
+        deadline = time.monotonic() + 2
+        while file.exists() and not any(str(file) in text for text in _memory_maps()):
+            assert time.monotonic() < deadline, f"left behind: {file}"
+            time.sleep(0.1)
+
+
+def _memory_maps() -> Iterator[str]:
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            yield maps.read_text(errors="replace")
+        except OSError:
+            continue
+
+
+RESULTS: dict[str, dict[str, Any]] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    found = re.search(r"test_(F\d\d)_", item.name)
+    small.tried.clear()
+    passed = False
+    try:
+        yield
+        passed = True
+    finally:
+        if found:
+            outcome: Outcome = getattr(item, "outcome", None) or Outcome()
+            tried = outcome.tried or sum(small.tried) or 1
+            RESULTS[f"{item.path.name}::{item.name}"] = {
+                "fault": found[1],
+                "tried": tried,
+                "passed": outcome.passed if outcome.tried else tried if passed else 0,
+                "seconds": [round(seconds, 2) for seconds in outcome.seconds],
+            }
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if "FAULTS" not in os.environ:
+        return
+    path = DOCS / "reliability.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known |= RESULTS
+    path.write_text(json.dumps(dict(sorted(known.items(), key=lambda one: (one[1]["fault"], one[0]))), indent=1) + "\n")
+    page = DOCS / "reliability.md"
+    text = page.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    page.write_text(f"{head}{BEGIN}\n{table(known)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """A row a fault; deadlines in seconds."""
+    lines = ["| id | fault | repetitions | passed | p50 s | p95 s |", "|---|---|---|---|---|---|"]
+    for fault, title in FAULTS.items():
+        mine = [one for one in results.values() if one["fault"] == fault]
+        tried, passed = (sum(one[key] for one in mine) for key in ("tried", "passed"))
+        seconds = sorted(value for one in mine for value in one["seconds"])
+        p50 = f"{statistics.median(seconds):.1f}" if seconds else ""
+        p95 = f"{seconds[min(len(seconds) - 1, int(0.95 * len(seconds)))]:.1f}" if seconds else ""
+        lines.append(f"| {fault} | {title} | {tried or ''} | {passed if tried else 'not run'} | {p50} | {p95} |")
+    return "\n".join(lines)
