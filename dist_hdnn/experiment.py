@@ -219,6 +219,7 @@ def run_log(
         yield RunLog(None, None)
         return
     write_start(directory, graph, torch.get_num_threads(), config.device)
+    (directory / "summary.json").unlink(missing_ok=True)  # what it says of a run that was stopped is over
     measure = MEASURES[config.data.task]
     with TrainingProgress(config.name, config.train.epochs, steps, measure) as progress:
         try:

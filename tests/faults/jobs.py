@@ -1,125 +1,108 @@
-"""Starts trainings that are disturbed, with real processes, and says how they ended; see `disturbed.py`."""
+"""A training as a job of real processes that fault tests disturb; `Job` starts it, looks at it and leaves nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import random
-import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
 from pathlib import Path
 from typing import Any
 
-from faults.disturbed import TRIES, alive, watch
+from safetensors.torch import load_file
 
-PROGRAM = Path(__file__).with_name("disturbed.py")
-WORKERS, STEPS, BATCHES = 4, 12, 4
-SMALL = (
-    f"--workers={WORKERS}",
-    "--graph.family=ring",
-    "--graph.agents=8",
-    "--network.layers=4",
-    "--data.samples=200",
-    "--train.batch_size=25",
-    "--train.epochs=3",
-    "--timeout=10",
-)
-PHASES = ("forward", "backward", "reduce", "eval")
-LAUNCHERS = ("TORCHELASTIC", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_", "PMI", "MPI_LOCAL", "OMPI_COMM", "SLURM_")
+from dist_hdnn.training.checkpoint import FINAL
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "configs" / "swiss_roll_ring8.yaml"
+EPOCHS = 32  # of 2 steps: workers ask each other at steps 1, 3, 7, 15, 31, 63 at the latest
+SHORT = ["--data.samples=200", f"--train.epochs={EPOCHS}", "--network.layers=2", "--train.batch_size=50"]
+OPTIONS = [str(CONFIG), *SHORT, "--deterministic=true", "--timeout=60"]
+LAUNCHERS = ("TORCHELASTIC", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_", "PMI", "OMPI_COMM", "SLURM_")
+TRAIN = [sys.executable, "-m", "dist_hdnn", "train"]
 
 
-@dataclass
-class Ended:
-    """A job: exit code, seconds from the fault to the end of the last process, what was printed, what is left."""
+class Job:
+    """A command in a session of its own. run: its run directory."""
 
-    fault: dict[str, Any]
-    run: Path
-    code: int | None
-    seconds: float | None
-    left: list[int]
-    said: str
-    report: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, run: Path, *command: object) -> None:
+        self.run = run
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            env=inherited | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.seen: set[int] = set()
 
-    def problems(self, limit: float) -> list[str]:
-        """What every fault that ends a job has in common."""
-        found = []
-        if self.seconds is None:
-            found.append("the fault did not happen")
-        elif self.seconds > limit:
-            found.append(f"ended {self.seconds:.1f} s after the fault")
-        if self.left:
-            found.append(f"left {self.left}")
-        if list(self.run.parent.glob("dist_hdnn-*")):
-            found.append("left temporary files")
-        if self.code == 0:
-            found.append("ended well")
-        return found
+    def workers(self) -> list[int]:
+        """Processes below this one that belong to no others: the workers, or the job itself."""
+        parents = {int(path.name): parent_of(path) for path in Path("/proc").glob("[0-9]*")}
+        below, layer = [], [self.process.pid]
+        while layer:
+            layer = [pid for pid, parent in parents.items() if parent in layer]
+            below += layer
+        leaves = sorted(pid for pid in below if pid not in parents.values()) or [self.process.pid]
+        self.seen |= set(leaves)
+        return leaves
 
+    def wait_for_epoch(self, epoch: int, limit: float = 90) -> None:
+        """Until the metrics have this many epochs."""
+        deadline = time.monotonic() + limit
+        while epochs(self.run) < epoch:
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline, f"no epoch {epoch} after {limit} s"
+            time.sleep(0.02)
 
-def environment() -> dict[str, str]:
-    """Of a process that no launcher has started."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
-    return inherited | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[2]), "PYTHONUNBUFFERED": "1"}
+    def end(self, limit: float) -> tuple[int, str]:
+        """Exit code and what it said on stderr; no worker that was ever seen may be left."""
+        try:
+            _, errors = self.process.communicate(timeout=limit)
+        finally:
+            self.kill()
+        deadline = time.monotonic() + 5
+        while any(Path(f"/proc/{pid}").exists() and parent_of(Path(f"/proc/{pid}")) for pid in self.seen):
+            assert time.monotonic() < deadline, "a worker is left"
+            time.sleep(0.05)
+        return self.process.returncode, errors
 
-
-def a_fault(kind: str, phases: Sequence[str] = PHASES) -> dict[str, Any]:
-    """At a random worker, step and exchange; the evaluation comes after the last step of an epoch."""
-    phase = random.choice(phases)
-    step = random.randrange(2, STEPS) if phase != "eval" else BATCHES * random.randrange(1, STEPS // BATCHES)
-    exchange = 1 if phase == "reduce" else random.randrange(1, 16)
-    return {"kind": kind, "worker": random.randrange(WORKERS), "step": step, "phase": phase, "exchange": exchange}
-
-
-def forked(folder: Path, faults: Sequence[dict[str, Any]], limit: float = 600.0, **options: Any) -> list[Ended]:
-    """Jobs of our launcher, one after the other (together=True: at once), by forks; options: of every job."""
-    together = ["together"] if options.pop("together", False) else []
-    given = tuple(options.pop("arguments", SMALL))
-    folder.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        {"folder": str(folder / str(i)), "arguments": [*given, f"--output={folder / str(i) / 'run'}"], "fault": fault}
-        | options
-        for i, fault in enumerate(faults)
-    ]
-    (folder / "jobs.json").write_text(json.dumps(jobs))
-    command = [sys.executable, str(PROGRAM), "--jobs", str(folder / "jobs.json"), *together]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=limit)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(found) == len(jobs)
-    return [
-        _ended(job["fault"], Path(job["folder"]), one, (Path(job["folder"]) / "said").read_text())
-        for job, one in zip(jobs, found, strict=True)
-    ]
+    def kill(self) -> None:
+        for pid in (self.process.pid, *self.seen):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        self.process.wait()
 
 
-def started(
-    folder: Path, fault: dict[str, Any], before: Sequence[object] = (), limit: float = 100.0, **variables: str
-) -> Ended:
-    """A job as a user starts it: our launcher, or another one by its command `before` the program."""
-    command = [*map(str, before or (sys.executable,)), str(PROGRAM), *SMALL, f"--output={folder / 'run'}"]
-    if before:
-        command.remove(f"--workers={WORKERS}")
-    variables |= {"FAULT": json.dumps({**fault, "folder": str(folder)}), "TMPDIR": str(folder)}
-    for _ in range(TRIES):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        with (folder / "said").open("wb") as said:
-            process = subprocess.Popen(
-                command, env=environment() | variables, stdout=said, stderr=said, start_new_session=True
-            )
-            found = watch(process, folder, limit)
-        if not found["paused"]:
-            break
-    return _ended(fault, folder, found, (folder / "said").read_text(errors="replace"))
+def parent_of(process: Path) -> int:
+    """0 for one that has ended."""
+    try:
+        state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return 0
+    return 0 if state == "Z" else int(parent)
 
 
-def _ended(fault: dict[str, Any], folder: Path, found: dict[str, Any], said: str) -> Ended:
-    path = folder / "run" / "report.json"
-    report = json.loads(path.read_text()) if path.exists() else {}
-    return Ended(fault, folder / "run", found["code"], found["seconds"], found["left"], said, report)
+def epochs(run: Path) -> int:
+    """How many the metrics have."""
+    with contextlib.suppress(OSError):
+        return (run / "metrics.jsonl").read_bytes().count(b"\n")
+    return 0
 
 
-__all__ = ["Ended", "PHASES", "PROGRAM", "SMALL", "STEPS", "WORKERS", "a_fault", "alive", "forked", "started"]
+def outcome(run: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Final weights and the metrics of all epochs but their times."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return load_file(run / FINAL), [line | {"seconds": 0} for line in lines]
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """Weights and metrics of two runs are the same bits."""
+    (weights, metrics), (others, other_metrics) = outcome(run), outcome(other)
+    assert metrics == other_metrics
+    assert weights.keys() == others.keys() and all((weights[name] == others[name]).all() for name in weights)

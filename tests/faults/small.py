@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,27 @@ from dist_hdnn.transport import Transport, run_threads
 AGENTS, BATCHES, EPOCHS = 6, 3, 4
 STEPS = BATCHES * EPOCHS
 IDENTITY = {"config": {"network": {"layers": 4}}, "graph": "ring", "data": "blobs"}
-NIGHTLY = os.environ.get("FAULTS") == "nightly"
-tried: list[int] = []  # by the test that runs
+NIGHTLY = os.environ.get("FAULTS") == "nightly"  # the large counts of `make faults`
 
 torch.set_num_threads(1)
 
 
 def repetitions(usual: int, nightly: int) -> int:
-    """How often a fault is tried."""
-    tried.append(nightly if NIGHTLY else usual)
-    return tried[-1]
+    """How often a fault is tried: in every run of the tests, and by `make faults`."""
+    times = nightly if NIGHTLY else usual
+    tally.repetitions += times
+    return times
+
+
+@dataclass
+class Tally:
+    """Of the test that runs, for the table of faults. seconds: from each fault to the end of the job."""
+
+    repetitions: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+
+tally = Tally()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""F08-F10: whenever a worker is killed while it saves, the newest checkpoint loads, and the run ends as if undisturbed."""
+"""F08-F10: a worker is killed while it saves: the newest checkpoint loads, and the run ends as if undisturbed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from faults.conftest import Outcome
-from faults.jobs import PHASES, WORKERS, Ended, a_fault, forked, started
+from faults.faulty import PHASES, WORKERS, Ended, a_fault, forked, started
 from faults.small import repetitions
 
 from dist_hdnn.launcher import OPEN_MPI, OVERSUBSCRIBED
