@@ -4,13 +4,14 @@
     python disturbed.py --jobs FILE       the jobs of a JSON file one after the other, a line of JSON each
 
 The second way imports torch once: jobs and workers are forks, started, watched, blamed and ended by the same launcher.
-A fault: kind (kill, raise, exit, stop, slow, none), worker, step, phase (forward, backward, reduce, eval), exchange
+A fault: kind (kill, raise, exit, stop, slow, none, measure, or one of DIFFERENT), worker, step, phase (forward, backward, reduce, eval), exchange
 (how manieth of that step and phase), folder (where pids and the time of the fault are left).
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -28,6 +29,75 @@ SLOW = 0.05  # seconds a step
 PAUSE = 1.0  # seconds in which who watches was not run, so that a time was not measured: the job is done again
 TRIES = 8
 LOOSE = 60.0  # seconds until a job that does not end is killed, unless it is told
+
+
+def differ_in_config(key: str, value: Any) -> Callable[[Any], None]:
+    """One worker was started with another value of an option."""
+
+    def change(config: Any) -> None:
+        *path, last = key.split(".")
+        setattr(functools.reduce(getattr, path, config), last, value)
+
+    return change
+
+
+def another_graph(config: Any) -> None:
+    """One worker reads another graph file under the same name: without its last link."""
+    from dist_hdnn import assembly, path
+
+    assembly.build_graph = lambda options, key="graph": path(options.agents)
+
+
+def other_code(config: Any) -> None:
+    from dist_hdnn import handshake
+
+    handshake._code = lambda: "older"
+
+
+def other_data(config: Any) -> None:
+    from dist_hdnn import assembly
+
+    build = assembly.build_dataset
+
+    def build_another(options: Any) -> Any:
+        data = build(options)
+        data.train_x[0, 0] += 1e-9
+        return data
+
+    assembly.build_dataset = build_another
+
+
+def wrong_plan(change: Callable[[list[Any]], list[Any]]) -> Callable[[Any], None]:
+    """One worker builds its messages wrongly. change: of the lists (peer, agents) that it sends."""
+
+    def replace_plan(config: Any) -> None:
+        from dist_hdnn import handshake
+        from dist_hdnn.model import ownership
+
+        build = ownership.build_halo
+
+        def build_wrongly(*arguments: Any) -> Any:
+            halo = build(*arguments)
+            return dataclasses.replace(halo, send=tuple(change(list(halo.send))))
+
+        ownership.build_halo = handshake.build_halo = build_wrongly
+
+    return replace_plan
+
+
+DIFFERENT: dict[str, Callable[[Any], None]] = {
+    "config": differ_in_config("train.learning_rate", 0.5),
+    "dtype": differ_in_config("dtype", "float64"),
+    "seed": differ_in_config("seed", 7),
+    "partition and message plan": differ_in_config("partition.method", "round_robin"),
+    "graph": another_graph,
+    "code": other_code,
+    "data": other_data,
+    "workers": differ_in_config("workers", 3),
+    "size of a message": wrong_plan(lambda sends: [(peer, agents[:0]) for peer, agents in sends[:1]] + sends[1:]),
+    "order of a message": wrong_plan(lambda sends: [(peer, agents[::-1]) for peer, agents in sends]),
+    "one-sided message": wrong_plan(lambda sends: sends[1:]),
+}
 
 
 class Saboteur:
@@ -50,6 +120,8 @@ class Saboteur:
 
         def stepping(state: Any, *arguments: Any) -> float:
             self.step, self.count = state.step + 1, 0
+            if self.fault["kind"] == "measure" and state.step % 500 == 0:
+                self.measure(state.step, state.model.network.ownership.rank)
             if self.fault["kind"] == "slow" and state.model.network.ownership.rank == self.fault["worker"]:
                 time.sleep(SLOW)
             return step(state, *arguments)
@@ -71,7 +143,11 @@ class Saboteur:
     def look(self, channel: Any) -> None:
         """Is it this exchange?"""
         fault, place = self.fault, channel._owner.context
-        if fault["kind"] in ("slow", "none") or channel._owner.rank != fault["worker"] or not self.ready:
+        if (
+            fault["kind"] in ("slow", "none", "measure", *DIFFERENT)
+            or channel._owner.rank != fault["worker"]
+            or not self.ready
+        ):
             return
         phase = "eval" if self.evaluating else "reduce" if place is None else place.sweep
         if self.step != fault["step"] or phase != fault["phase"]:
@@ -80,6 +156,13 @@ class Saboteur:
         if self.count >= fault["exchange"]:
             self.ready = False
             self.strike()
+
+    def measure(self, step: int, rank: int) -> None:
+        """Resident memory in bytes and open files, after so many steps."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        files = len(os.listdir("/proc/self/fd"))
+        with (self.folder / f"measured-{rank}").open("a") as file:
+            file.write(json.dumps([step, pages * os.sysconf("SC_PAGE_SIZE"), files]) + "\n")
 
     def strike(self) -> None:
         part = self.folder / "fault.part"
@@ -97,10 +180,18 @@ def command(arguments: list[str]) -> int:
     """The command itself; what it starts comes here again."""
     from dist_hdnn import cli, launcher
 
-    if "FAULT" in os.environ:
-        Saboteur(json.loads(os.environ["FAULT"])).install()
-    launch = launcher.launch
-    launcher.launch = functools.partial(launch, program=(__file__,))
+    launch, fault = launcher.launch, json.loads(os.environ.get("FAULT", "null"))
+    if fault is not None:
+        Saboteur(fault).install()
+
+    def launch_this(given: list[str], config: Any, run: Any, **options: Any) -> int:
+        worker = os.environ.get("DIST_HDNN_WORKER", "none").split()[0]
+        if fault is not None and worker == str(fault["worker"]) and fault["kind"] in DIFFERENT:
+            (Path(fault["folder"]) / "fault").write_text(json.dumps([time.monotonic(), os.getpid()]))
+            DIFFERENT[fault["kind"]](config)
+        return launch(given, config, run, program=(__file__,), **options)
+
+    launcher.launch = launch_this
     try:
         return cli.main(["train", *arguments])
     finally:
