@@ -4,8 +4,8 @@
     python disturbed.py --jobs FILE       the jobs of a JSON file one after the other, a line of JSON each
 
 The second way imports torch once: jobs and workers are forks, started, watched, blamed and ended by the same launcher.
-A fault: kind (kill, raise, exit, stop, slow, none, measure, or one of DIFFERENT), worker, step, phase (forward, backward, reduce, eval), exchange
-(how manieth of that step and phase), folder (where pids and the time of the fault are left).
+A fault: kind (kill, raise, exit, stop, slow, none, measure, or one of DIFFERENT), worker, step, phase (forward,
+backward, reduce, eval), exchange (how manieth of that step and phase), folder (where pids and its time are left).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -178,10 +179,10 @@ class Saboteur:
 
 def command(arguments: list[str]) -> int:
     """The command itself; what it starts comes here again."""
-    from dist_hdnn import cli, launcher
+    from dist_hdnn import cli, launcher, supervisor
 
     launch, fault = launcher.launch, json.loads(os.environ.get("FAULT", "null"))
-    if fault is not None:
+    if fault is not None and any(name in os.environ for name in (supervisor.WORKER, *launcher.RANKS)):
         Saboteur(fault).install()
 
     def launch_this(given: list[str], config: Any, run: Any, **options: Any) -> int:
@@ -189,7 +190,7 @@ def command(arguments: list[str]) -> int:
         if fault is not None and worker == str(fault["worker"]) and fault["kind"] in DIFFERENT:
             (Path(fault["folder"]) / "fault").write_text(json.dumps([time.monotonic(), os.getpid()]))
             DIFFERENT[fault["kind"]](config)
-        return launch(given, config, run, program=(__file__,), **options)
+        return launch(given, config, run, **options | {"program": (__file__,)})
 
     launcher.launch = launch_this
     try:
@@ -252,11 +253,13 @@ class Fork:
 
 
 def fork_instead_of_starting() -> None:
-    """From now on the launcher forks its workers."""
-    from dist_hdnn import cli, experiment, supervisor
+    """From now on the launcher forks its workers. All that they import is imported here, once, by a small training."""
+    from dist_hdnn import supervisor
     from dist_hdnn.transport import process_group
 
-    assert cli and experiment and process_group  # imported here, once for all
+    assert process_group
+    with tempfile.TemporaryDirectory() as folder:
+        command(["--data.samples=40", "--network.layers=1", "--train.epochs=1", f"--output={folder}/run"])
 
     def start(command_: list[str], variables: Mapping[str, str], output: Path | None) -> Any:
         return Fork(lambda: command(command_[2:]), variables, output)
@@ -315,7 +318,8 @@ def start_fork(job: Mapping[str, Any]) -> Fork:
 def main() -> None:
     if sys.argv[1:2] != ["--jobs"]:
         sys.exit(command(sys.argv[1:]))
-    fork_instead_of_starting()
+    with contextlib.redirect_stdout(sys.stderr):
+        fork_instead_of_starting()
     jobs = json.loads(Path(sys.argv[2]).read_text())
     together = [jobs] if sys.argv[3:] == ["together"] else [[job] for job in jobs]
     for group in together:
