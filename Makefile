@@ -40,7 +40,7 @@ bench: $(DEV)  ## run the benchmarks and write docs/performance.md's tables
 
 faults: $(DEV)  ## kill, damage and stop trainings many times; writes the table in docs/reliability.md
 	@echo "Trying the faults with the large counts (about an hour) ..."
-	@FAULTS=nightly FAULTS_TABLE=docs/reliability.md $(PY) -m pytest -q tests/faults $(ARGS)
+	@FAULTS=nightly FAULTS_TABLE=docs/reliability.md $(PY) -m pytest -q -n0 tests/faults $(ARGS)
 
 check: $(DEV)  ## lint, format and types
 	@echo "Checking style and types (about half a minute) ..."

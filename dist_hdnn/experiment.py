@@ -23,7 +23,7 @@ from dist_hdnn.config import Config, interval
 from dist_hdnn.config_checks import validate
 from dist_hdnn.config_file import read_config
 from dist_hdnn.data import Dataset
-from dist_hdnn.failure import reported
+from dist_hdnn.failure import reported, write_report
 from dist_hdnn.handshake import shake_hands
 from dist_hdnn.inspection import coupling, inspect
 from dist_hdnn.model.network import HDNN
@@ -45,6 +45,7 @@ from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.training.saver import Saver
 from dist_hdnn.training.snapshot import restore
 from dist_hdnn.transport import Transport
+from dist_hdnn.waiting import waiting_figures
 
 __all__ = ["FINAL", "evaluate", "inspect", "train"]
 
@@ -89,28 +90,33 @@ def train(
     steps, first = options.epochs * batches, levels[-1].epochs.start * batches + 1  # `first` of the whole depth
     keeper = _keeper(config, start, identity, model, batches, stop)
     resumed = start.checkpoint[1] if start.checkpoint else None
+    step_now = resumed.step if resumed else 0
     command = resume_command(start.directory, network.ownership.workers)
     with (
-        reported(start.directory, transport, command),
         run_log(directory, config, network.graph, steps, resumed) as log,
+        reported(start.directory, transport, command, lambda: step_now),
     ):
 
         def on_step(step: int, loss: float) -> None:
-            nonlocal over_links
+            nonlocal over_links, step_now
+            step_now = step
             if not first_step and step >= first:
                 first_step.update(network.traffic())
                 over_links = network.link_traffic()
             log.step(step, loss)
 
         network.reset_traffic()
+        waited, began = list(transport.record.waited) if transport else [], time.perf_counter()
         callbacks = {"on_step": on_step, "on_epoch": log.epoch, "keep": keeper}
         try:
             history = train_model(config, model, data, training, test, transport, start.checkpoint, **callbacks)
         except Stopped as stopped:
             stopped.command = command
             raise
+        seconds = time.perf_counter() - began
         if keeper.saver is not None:
             keeper.saver.finish()
+    waiting = waiting_figures(transport, waited, seconds) if transport else {}
     weights = model.state_dict()
     result = evaluate_classifier(model, *test)
     summary = _summary(model, history, result, first_step)
@@ -121,6 +127,8 @@ def train(
     summary = measured(summary, MEASURES[config.data.task])
     settings = _settings(config, transport, time.perf_counter() - started) | inputs_of(data)
     settings |= {"resumed_after_step": resumed.step} if resumed else {}
+    settings |= waiting
+    write_report(directory, {"status": "done", "exit_code": 0})
     write_summary(directory, summary | _link_figures(network.graph, over_links) | settings)
     _draw(directory / "plots", config, data, history, result, over_links, model)
     return directory

@@ -1,80 +1,91 @@
-"""What a run leaves when it fails: report.json by the first worker that knows, and every worker's last messages.
+"""What a run leaves behind when it ends: report.json says how, logs/worker_K.json what a failed worker did last.
 
-report.json              worker (the one to blame, as far as this one can tell), reporter, code, error, exchange, peer,
-                         layer, sweep, and the command that goes on
-logs/worker_k.json       the last 256 exchanges of worker k, the newest last; one that did not end has ended: null
+report.json holds the exit code, which launchers hide, and the first failure: the worker, its error, where it was, and
+the command that goes on. Workers that only lost another one do not overwrite it; the one that failed by itself does.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dist_hdnn.training.keeper import Stopped
-from dist_hdnn.training.manifest import LATEST
 from dist_hdnn.transport import Transport
-from dist_hdnn.transport.history import PATIENCE, History
+from dist_hdnn.worker import GO_ON, LOST, STOPPED, verdict
 
 REPORT = "report.json"
 
 
-@contextlib.contextmanager
-def reported(directory: Path, transport: Transport | None, command: str) -> Iterator[None]:
-    """Write the report of what ends the block early, and note on it how to go on; a request to stop is no failure.
+@contextmanager
+def reported(directory: Path, transport: Transport | None, command: str, step: Callable[[], int]) -> Iterator[None]:
+    """Leave the files of a failure in the run directory, if one ends this block; it is raised further.
 
-    Meanwhile a wait for another worker that lasts is told on stderr, every 30 s.
+    command: what goes on with the run. step: gradient steps so far.
     """
-    over = threading.Event()
-    if transport is not None:
-        threading.Thread(target=_watch, args=(transport.history, over), name="long waits", daemon=True).start()
     try:
         yield
-    except Stopped:
-        raise
     except BaseException as error:
-        with contextlib.suppress(OSError):  # a full disk must not hide what happened
-            _write(directory, transport, error, command)
-        if (directory / "checkpoints" / LATEST).exists():
-            error.add_note(f"go on with: {command}")
+        code, text = verdict(error)
+        rank = 0 if transport is None else transport.rank
+        found: dict[str, Any] = {"status": "stopped" if code == STOPPED else "failed", "exit_code": code}
+        peer = getattr(error, "peer", None)
+        found |= {"worker": peer if code == LOST and peer is not None else rank, "told_by": rank}
+        found |= {
+            "error": f"{type(error).__name__}: {text}",
+            "step": step(),
+            "time": time.time(),
+            "go_on_with": command,
+        }
+        try:
+            _leave(directory, transport, found, command)
+        except OSError as problem:  # the failure itself matters more
+            print(f"worker {rank}: cannot write {REPORT}: {problem.strerror}", file=sys.stderr)
         raise
+
+
+def write_report(directory: Path, report: dict[str, Any]) -> None:
+    """report.json; a reader never sees half of it."""
+    part = directory / f"{REPORT}.{os.getpid()}.part"
+    _write(part, report)
+    os.replace(part, directory / REPORT)
+
+
+def forget_report(directory: Path) -> None:
+    """Remove what an earlier attempt left, before the next one begins."""
+    for path in (directory / REPORT, *(directory / "logs").glob("worker_*.json")):
+        path.unlink(missing_ok=True)
+
+
+def _leave(directory: Path, transport: Transport | None, found: dict[str, Any], command: str) -> None:
+    if not (directory / "logs").is_dir():  # not seen from here
+        return
+    if transport is not None and found["status"] == "failed":
+        last = transport.record.as_json()
+        _write(directory / "logs" / f"worker_{transport.rank}.json", found | last)
+    part = directory / f"{REPORT}.{os.getpid()}.part"
+    _write(part, found)
+    try:
+        os.link(part, directory / REPORT)
+        if found["status"] == "failed":
+            print(f"{GO_ON}{command}", file=sys.stderr, flush=True)
+    except FileExistsError:
+        if found["exit_code"] != LOST and _told_exit_code(directory) == LOST:
+            os.replace(part, directory / REPORT)
     finally:
-        over.set()
+        part.unlink(missing_ok=True)
 
 
-def _watch(history: History, over: threading.Event) -> None:
-    told = -PATIENCE
-    while not over.wait(PATIENCE / 10):
-        now = time.monotonic()
-        line = history.long_wait(now) if now - told >= PATIENCE else None
-        if line:
-            told = now
-            print(line, file=sys.stderr, flush=True)
+def _told_exit_code(directory: Path) -> Any:
+    try:
+        return json.loads((directory / REPORT).read_text(encoding="utf-8"))["exit_code"]
+    except (OSError, ValueError, KeyError):
+        return LOST
 
 
-def _write(directory: Path, transport: Transport | None, error: BaseException, command: str) -> None:
-    rank = 0 if transport is None else transport.rank
-    rows: list[dict[str, Any]] = [] if transport is None else transport.history.to_json()
-    (directory / "logs" / f"worker_{rank}.json").write_text(json.dumps(rows, indent=0) + "\n", encoding="utf-8")
-    peer = getattr(error, "peer", None)
-    last = rows[-1] if rows else {}
-    report = {
-        "worker": rank if peer is None else peer,
-        "reporter": rank,
-        "code": getattr(error, "exit_code", 1),
-        "error": " ".join(str(error).split()) or type(error).__name__,
-        "exchange": last.get("exchange"),
-        "layer": last.get("layer"),
-        "sweep": last.get("sweep"),
-        "resume": command,
-    }
-    with contextlib.suppress(FileExistsError):  # another worker was first
-        handle = os.open(directory / REPORT, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(report, indent=2) + "\n")
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

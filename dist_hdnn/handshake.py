@@ -25,15 +25,19 @@ def compare(transport: Transport, digests: dict[str, bytes]) -> None:
     """Raise DisagreementError on every worker unless all have the same digests (32 bytes each) under the same keys."""
     mine = b"".join(digests[key] for key in sorted(digests))
     everyone = transport.all_gather_bytes(mine)
+    different: dict[int, list[str]] = {}  # keys of each worker that has others than most
     for key, start in zip(sorted(digests), range(0, len(mine), 32), strict=True):
         values = [data[start : start + 32] for data in everyone]
         usual = max(set(values), key=lambda value: (values.count(value), value == values[0]))
-        odd = [rank for rank, value in enumerate(values) if value != usual]
-        if odd:
-            raise DisagreementError(
-                f"workers disagree: worker {odd[0]} has another {key} than {values.count(usual)} of {len(values)} "
-                "workers; start all of them with the same command, files and code"
-            )
+        for rank, value in enumerate(values):
+            if value != usual:
+                different.setdefault(rank, []).append(key)
+    if different:
+        worker, keys = min(different.items())
+        raise DisagreementError(
+            f"workers disagree: worker {worker} has another {' and '.join(keys)} than most of the {len(everyone)} "
+            "workers; start all of them with the same command, files and code"
+        )
 
 
 def digests_of(config: Config, network: HDNN, data: Dataset) -> dict[str, bytes]:

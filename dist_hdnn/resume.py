@@ -20,7 +20,7 @@ import numpy as np
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config_file import self_contained
 from dist_hdnn.data import Dataset
-from dist_hdnn.failure import REPORT
+from dist_hdnn.failure import forget_report
 from dist_hdnn.rundir import is_done, prepare_run_directory, run_to_go_on_with
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.manifest import (
@@ -67,8 +67,8 @@ def begin(config: Config, identity: dict[str, Any], transport: Transport | None)
     """
     first = transport is None or transport.rank == 0
     directory, found = _directory_and_checkpoints(config) if first else (Path(), [])
-    if first:
-        (directory / REPORT).unlink(missing_ok=True)  # of an earlier start
+    if first and not is_done(directory):
+        forget_report(directory)
     told = _tell(transport, {"directory": str(directory), "nonce": secrets.token_hex(4)})
     directory, nonce = Path(told["directory"]), told["nonce"]
     if is_done(directory) and config.resume is not None:

@@ -20,11 +20,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from dist_hdnn.stopping import StopRequest
-from dist_hdnn.worker import LOST, STOPPED
+from dist_hdnn.worker import GO_ON, LOST, STOPPED
 
 WORKER = "DIST_HDNN_WORKER"  # the variable that tells a process its rank, the number of workers and their store
 POLL, SETTLE, TERMINATE = 0.05, 2.0, 3.0  # seconds: between looks, for the others to report, until SIGKILL
-GO_ON = "go on with: "  # what comes before the command, in a worker's last line
 LINES = 40  # of the failed worker's output
 
 
@@ -113,25 +112,25 @@ def _report(codes: dict[int, int], workers: int, folder: str) -> int:
         first = witness = failed[0]
     output = _output(folder, witness)
     lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LINES:] if output else []
+    lines = [line for line in lines if not line.startswith(GO_ON)]  # said last
     if len(lines) > 1:
         print("\n".join(lines), file=sys.stderr)
     code, said = codes.get(first), "; see above" if witness == 0 else ""
     if lines:
         own_words = lines[-1].removeprefix("dist-hdnn: error: ").removeprefix(f"worker {witness}: ")
         said = f"; last line of worker {witness}: {own_words}"
-    said += _how_to_go_on(folder, workers, said)
     print(f"dist-hdnn: error: worker {first} of {workers} failed first, {how_it_ended(code)}{said}", file=sys.stderr)
-    return LOST if code is None else 128 - code if code < 0 else code
+    _say_how_to_go_on(workers, folder)
+    return LOST if code is None or code < 0 else code  # gone, whether it hangs or was killed
 
 
-def _how_to_go_on(folder: str, workers: int, said: str) -> str:
-    """The command that a worker names which saw the others fail, unless it has been said."""
-    for rank in range(1, workers):
-        text = Path(folder, f"worker-{rank}.txt").read_text(encoding="utf-8", errors="replace")
-        found = text.partition(GO_ON)[2].split("\n")[0]
-        if found:
-            return "" if GO_ON in said else f"; {GO_ON}{found}"
-    return ""
+def _say_how_to_go_on(workers: int, folder: str) -> None:
+    """The command that goes on with the run, where a worker other than 0 has said it; worker 0 says it to all."""
+    for output in (_output(folder, rank) for rank in range(1, workers)):
+        text = output.read_text(encoding="utf-8", errors="replace") if output and output.exists() else ""
+        for line in text.splitlines():
+            if line.startswith(GO_ON):
+                print(line, file=sys.stderr)
 
 
 def how_it_ended(code: int | None) -> str:

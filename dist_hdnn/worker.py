@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dist_hdnn.config import Config
+from dist_hdnn.waiting import told
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
 
+GO_ON = "dist-hdnn: go on with: "  # how the line with the command begins that goes on with a failed run
 BUG, USAGE, LOST, DISK, STOPPED, INTERRUPTED = 1, 2, 5, 7, 75, 130  # exit codes
 
 
@@ -27,10 +29,11 @@ def work(transport: Transport, config: Config, run: Callable[[Config, Transport 
         with warnings.catch_warnings():
             if transport.rank:  # what worker 0 warns of is enough
                 warnings.simplefilter("ignore")
-            code = run(config, transport) or 0
-        transport.barrier()
+            with told(transport):
+                code = run(config, transport) or 0
+                transport.barrier()
     except BaseException as error:
-        code, message = _verdict(error)
+        code, message = verdict(error)
         if code == BUG and not isinstance(error, SystemExit):
             traceback.print_exc()
         transport.abort(code, message.removeprefix(f"worker {transport.rank} "))
@@ -38,7 +41,7 @@ def work(transport: Transport, config: Config, run: Callable[[Config, Transport 
     return code
 
 
-def _verdict(error: BaseException) -> tuple[int, str]:
+def verdict(error: BaseException) -> tuple[int, str]:
     """Exit code and one line for what ended a worker."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = "; ".join([text, *getattr(error, "__notes__", [])])  # how to go on

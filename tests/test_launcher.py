@@ -40,7 +40,7 @@ needs_mpi = pytest.mark.skipif(bool(MPI_MISSING), reason=f"no {' and no '.join(M
 FAILURES = {
     "raises": (1, "worker 1 of 2 failed first, with exit code 1; last line of worker 1: RuntimeError: made to fail"),
     "exits": (3, "worker 1 of 2 failed first, with exit code 3; last line of worker 1: called sys.exit(3) before"),
-    "is killed": (137, "worker 1 of 2 failed first, killed by SIGKILL; last line of worker 1: worker 1 was here"),
+    "is killed": (5, "worker 1 of 2 failed first, killed by SIGKILL; last line of worker 1: worker 1 was here"),
     "hangs": (5, "worker 1 of 2 failed first, it did not answer and was stopped; see above"),
 }
 

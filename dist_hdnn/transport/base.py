@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.transport.history import History
+from dist_hdnn.transport.record import Record
 
 
 class TransportError(RuntimeError):
@@ -71,7 +71,7 @@ class Channel(Protocol):
 
 class Transport(Protocol):
     """One worker's end. timeout: seconds that a wait may last. context: what error messages add, e.g. layer and sweep.
-    history: the last exchanges.
+    record: the last exchanges, and how long this worker waited for whom.
 
     `channel` and the collectives are called by one thread at a time.
     """
@@ -81,7 +81,7 @@ class Transport(Protocol):
     size: int
     timeout: float
     context: object
-    history: History
+    record: Record
 
     def channel(
         self, sends: Sequence[tuple[int, Tensor]], receives: Sequence[tuple[int, Tensor]], label: str

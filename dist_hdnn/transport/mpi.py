@@ -131,8 +131,9 @@ class MpiWire:
         clock = time.perf_counter
         began, sleep = clock(), SHORTEST_SLEEP
         open_ = list(zip(self._peers, self._tests, strict=True))
+        last = self._peers[0]  # the one that comes last is the one that was waited for
         while open_ := [(peer, test) for peer, test in open_ if not test()]:
-            waited = clock() - began
+            last, waited = open_[0][0], clock() - began
             if waited < self._spin:
                 os.sched_yield()
             elif waited > timeout:
@@ -141,6 +142,7 @@ class MpiWire:
             else:
                 time.sleep(sleep)
                 sleep = min(2 * sleep, LONGEST_SLEEP)
+        self._transport.record.waited[last] += clock() - began
 
     def free(self) -> None:
         for request in self._requests:

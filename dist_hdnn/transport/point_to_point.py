@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn.transport import collectives
-from dist_hdnn.transport.history import ENDED, History
 from dist_hdnn.transport.messages import Buffers, Message, bytes_of, check_buffers
+from dist_hdnn.transport.record import ENDED, WAITING, Record, Round
 from dist_hdnn.transport.staging import Staging, needs_staging
 
 FIRST_TAG = 512  # smaller tags are for collectives
@@ -33,7 +33,7 @@ class Wire(Protocol):
         """Start to send and receive."""
 
     def complete(self, timeout: float) -> None:
-        """Return when all is sent and received, or raise a TransportError."""
+        """Return when all is sent and received, or raise a TransportError. Adds its waits to `record.waited`."""
 
     def free(self) -> None:
         """Give all back; called once, not between post and complete unless complete failed."""
@@ -47,15 +47,15 @@ class FixedChannel:
         owner: PointToPoint,
         wire: Wire | None,
         staging: Staging | None,
-        sends: list[Message],
+        messages: tuple[list[Message], list[Message]],
         label: str,
-        peers: list[int],
     ) -> None:
         self.label = label
         self.rounds = 0
-        self.sent_bytes = [(message.peer, message.data.numel()) for message in sends]
-        self._peers = peers
-        self._row: list[object] = []
+        self.sent_bytes, self.received_bytes = (
+            [(message.peer, message.data.numel()) for message in direction] for direction in messages
+        )
+        self._round: Round = []
         self._owner = owner
         self._wire = wire
         self._staging = staging
@@ -68,7 +68,7 @@ class FixedChannel:
         if self._staging is not None:
             self._staging.copy_out()
         if self._wire is not None:
-            self._row = self._owner.history.start(self.label, self._peers, self.rounds, self._owner.context)
+            self._round = self._owner.record.start(self, self._owner.context)
             self._wire.post()
         self._state = "moving"
         self.rounds += 1
@@ -78,8 +78,9 @@ class FixedChannel:
             self._refuse("wait")
         self._state = "failed"
         if self._wire is not None:
+            self._round[WAITING] = time.monotonic()
             self._wire.complete(self._owner.timeout if timeout is None else timeout)
-            self._row[ENDED] = time.monotonic()
+            self._round[ENDED] = True
         if self._staging is not None:
             self._staging.copy_in()
         self._state = "idle"
@@ -118,7 +119,7 @@ class PointToPoint:
         self.size = size
         self.timeout = timeout
         self.context: object = None
-        self.history = History(rank)
+        self.record = Record(size)
         self._tags: Counter[tuple[str, int]] = Counter()
         self._channels: dict[FixedChannel, None] = {}
         self._sent = np.zeros((size, 2), dtype=np.int64)
@@ -140,8 +141,7 @@ class PointToPoint:
             sends, receives = staging.sends, staging.receives
         outgoing, incoming = self._messages("send", sends, tag), self._messages("receive", receives, tag)
         wire = self._wire(outgoing, incoming, label) if outgoing or incoming else None
-        peers = sorted({message.peer for message in (*outgoing, *incoming)})
-        channel = FixedChannel(self, wire, staging, outgoing, label, peers)
+        channel = FixedChannel(self, wire, staging, (outgoing, incoming), label)
         self._channels[channel] = None
         return channel
 

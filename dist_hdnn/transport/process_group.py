@@ -109,12 +109,15 @@ class GlooWire:
             raise self._failed(peer, error, 0.0) from None
 
     def complete(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+        waited, now = self._transport.record.waited, time.monotonic()
+        deadline = now + timeout
         for peer, work in self._works:
             try:
-                work.wait(timedelta(seconds=max(deadline - time.monotonic(), 0.001)))
+                work.wait(timedelta(seconds=max(deadline - now, 0.001)))
             except RuntimeError as error:
                 raise self._failed(peer, error, timeout) from None
+            now, before = time.monotonic(), now
+            waited[peer] += now - before
         self._works.clear()
 
     def free(self) -> None:

@@ -157,6 +157,7 @@ class ThreadWire:
         self.group = transport.group
         self.label = label
         self.open: set[tuple[int, bool]] = set()  # (peer, whether it is received)
+        self.last = transport.rank  # who came last, and so was waited for
         rank = transport.rank
         self.sends = [(peer, self.group.link(rank, peer, tag), data.numpy()) for peer, tag, data in sends]
         self.receives = [(peer, self.group.link(peer, rank, tag), data.numpy()) for peer, tag, data in receives]
@@ -193,12 +194,16 @@ class ThreadWire:
         receiver.open.discard((a, True))
         other = receiver if self is sender else sender
         if not other.open:
+            other.last = self.transport.rank
             self.group.news[other.transport.rank].notify_all()
 
     def complete(self, timeout: float) -> None:
         group, rank, context = self.group, self.transport.rank, self.transport.context
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = began + timeout
         with group.lock:
+            if not self.open:
+                return
             while self.open:
                 group.raise_failure(rank, self.label, context)
                 peers = sorted({peer for peer, _ in self.open})
@@ -209,6 +214,7 @@ class ThreadWire:
                 if left <= 0:
                     raise timed_out(rank, peers, self.label, timeout, context)
                 group.news[rank].wait(left)
+        self.transport.record.waited[self.last] += time.monotonic() - began
 
     def free(self) -> None:
         with self.group.lock:

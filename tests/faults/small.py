@@ -33,15 +33,16 @@ torch.set_num_threads(1)
 
 def repetitions(usual: int, nightly: int) -> int:
     """How often a fault is tried: in every run of the tests, and by `make faults`."""
-    tally.repetitions = nightly if NIGHTLY else usual
-    return tally.repetitions
+    times = nightly if NIGHTLY else usual
+    tally.repetitions += times
+    return times
 
 
 @dataclass
 class Tally:
     """Of the test that runs, for the table of faults. seconds: from each fault to the end of the job."""
 
-    repetitions: int = 1
+    repetitions: int = 0
     seconds: list[float] = field(default_factory=list)
 
 

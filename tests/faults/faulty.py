@@ -1,0 +1,125 @@
+"""Starts trainings that are disturbed, with real processes, and says how they ended; see `disturbed.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from faults.disturbed import TRIES, alive, watch
+
+PROGRAM = Path(__file__).with_name("disturbed.py")
+WORKERS, STEPS, BATCHES = 4, 12, 4
+SMALL = (
+    f"--workers={WORKERS}",
+    "--graph.family=ring",
+    "--graph.agents=8",
+    "--network.layers=4",
+    "--data.samples=200",
+    "--train.batch_size=25",
+    "--train.epochs=3",
+    "--timeout=10",
+)
+PHASES = ("forward", "backward", "reduce", "eval")
+LAUNCHERS = ("TORCHELASTIC", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_", "PMI", "MPI_LOCAL", "OMPI_COMM", "SLURM_")
+
+
+@dataclass
+class Ended:
+    """A job: exit code, seconds from the fault to the end of the last process, what was printed, what is left."""
+
+    fault: dict[str, Any]
+    run: Path
+    code: int | None
+    seconds: float | None
+    left: list[int]
+    said: str
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def problems(self, limit: float) -> list[str]:
+        """What every fault that ends a job has in common."""
+        found = []
+        if self.seconds is None:
+            found.append("the fault did not happen")
+        elif self.seconds > limit:
+            found.append(f"ended {self.seconds:.1f} s after the fault")
+        if self.left:
+            found.append(f"left {self.left}")
+        if list(self.run.parent.glob("dist_hdnn-*")):
+            found.append("left temporary files")
+        if self.code == 0:
+            found.append("ended well")
+        return found
+
+
+def environment() -> dict[str, str]:
+    """Of a process that no launcher has started."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
+    return inherited | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[2]), "PYTHONUNBUFFERED": "1"}
+
+
+def a_fault(kind: str, phases: Sequence[str] = PHASES) -> dict[str, Any]:
+    """At a random worker, step and exchange; the evaluation comes after the last step of an epoch."""
+    phase = random.choice(phases)
+    step = random.randrange(2, STEPS) if phase != "eval" else BATCHES * random.randrange(1, STEPS // BATCHES)
+    exchange = 1 if phase == "reduce" else random.randrange(1, 16)
+    return {"kind": kind, "worker": random.randrange(WORKERS), "step": step, "phase": phase, "exchange": exchange}
+
+
+def forked(folder: Path, faults: Sequence[dict[str, Any]], limit: float = 600.0, **options: Any) -> list[Ended]:
+    """Jobs of our launcher, one after the other (together=True: at once), by forks; options: of every job."""
+    together = ["together"] if options.pop("together", False) else []
+    given = tuple(options.pop("arguments", SMALL))
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        {"folder": str(folder / str(i)), "arguments": [*given, f"--output={folder / str(i) / 'run'}"], "fault": fault}
+        | options
+        for i, fault in enumerate(faults)
+    ]
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    command = [sys.executable, str(PROGRAM), "--jobs", str(folder / "jobs.json"), *together]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=limit)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(found) == len(jobs)
+    return [
+        _ended(job["fault"], Path(job["folder"]), one, (Path(job["folder"]) / "said").read_text())
+        for job, one in zip(jobs, found, strict=True)
+    ]
+
+
+def started(
+    folder: Path, fault: dict[str, Any], before: Sequence[object] = (), limit: float = 100.0, **variables: str
+) -> Ended:
+    """A job as a user starts it: our launcher, or another one by its command `before` the program."""
+    command = [*map(str, before or (sys.executable,)), str(PROGRAM), *SMALL, f"--output={folder / 'run'}"]
+    if before:
+        command.remove(f"--workers={WORKERS}")
+    variables |= {"FAULT": json.dumps({**fault, "folder": str(folder)}), "TMPDIR": str(folder)}
+    for _ in range(TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with (folder / "said").open("wb") as said:
+            process = subprocess.Popen(
+                command, env=environment() | variables, stdout=said, stderr=said, start_new_session=True
+            )
+            found = watch(process, folder, limit)
+        if not found["paused"]:
+            break
+    return _ended(fault, folder, found, (folder / "said").read_text(errors="replace"))
+
+
+def _ended(fault: dict[str, Any], folder: Path, found: dict[str, Any], said: str) -> Ended:
+    path = folder / "run" / "report.json"
+    report = json.loads(path.read_text()) if path.exists() else {}
+    return Ended(fault, folder / "run", found["code"], found["seconds"], found["left"], said, report)
+
+
+__all__ = ["Ended", "PHASES", "PROGRAM", "SMALL", "STEPS", "WORKERS", "a_fault", "alive", "forked", "started"]

@@ -1,0 +1,86 @@
+"""F21, F22, F28: jobs beside others on a machine: ports that are taken, who listens where, and a long run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.conftest import Outcome
+from faults.faulty import SMALL, forked
+from faults.small import NIGHTLY, repetitions
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(3600)]
+NONE: dict[str, Any] = {"kind": "none", "worker": 0}
+TWO = ("--workers=2", *SMALL[1:])
+
+
+def test_F21_four_jobs_at_once_need_no_fixed_port(tmp_path: Path, outcome: Outcome) -> None:
+    with contextlib.ExitStack() as stack:
+        for port in (29500, 29400):
+            with contextlib.suppress(OSError):  # taken already: as good
+                stack.enter_context(socket.create_server(("", port)))
+        for turn in range(repetitions(2, 10)):
+            jobs = forked(tmp_path / str(turn), [NONE] * 4, together=True, arguments=TWO, limit=300)
+            outcome.add([f"exit code {job.code}: {job.said}" for job in jobs if job.code != 0 or job.left])
+    outcome.check()
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
+def test_F22_a_job_of_one_machine_listens_on_loopback_alone(tmp_path: Path, outcome: Outcome) -> None:
+    stop = {"kind": "stop", "worker": 1, "step": 5, "phase": "forward", "exchange": 1}
+    job = threading.Thread(target=forked, args=(tmp_path, [stop]), kwargs={"resume_after": 4.0, "limit": 300})
+    job.start()
+    found: set[str] = set()
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "0" / "fault").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        pids = [int(path.read_text()) for path in (tmp_path / "0").glob("pid-*")]
+        assert len(pids) == 4
+        found = listeners(pids)
+    finally:
+        job.join()
+    outcome.add([] if found == {"0100007F"} else [f"listens on {found}"])
+    outcome.check()
+
+
+def listeners(pids: list[int]) -> set[str]:
+    """Local addresses, in hexadecimal, on which these processes wait for connections."""
+    sockets = set()
+    for pid in pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                sockets.add(os.readlink(entry).removeprefix("socket:[").rstrip("]"))
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pids[0]}/net/{table}").read_text().splitlines()[1:]
+    ]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in sockets}
+
+
+@pytest.mark.skipif(not NIGHTLY, reason="takes many minutes: make faults")
+def test_F28_memory_and_open_files_do_not_grow(tmp_path: Path, outcome: Outcome) -> None:
+    steps = int(os.environ.get("SOAK_STEPS", "20000"))
+    small = ("--workers=4", "--graph.agents=4", "--network.layers=1", "--data.samples=2000", "--train.batch_size=10")
+    more = (f"--train.epochs={steps // 100}", "--timeout=60", "--checkpoint.every=2000 steps")
+    (job,) = forked(tmp_path, [{"kind": "measure", "worker": 0}], limit=3500, together=True, arguments=(*small, *more))
+    problems = [] if job.code == 0 else [f"exit code {job.code}: {job.said}"]
+    for rank in range(4):
+        rows = [json.loads(line) for line in (tmp_path / "0" / f"measured-{rank}").read_text().splitlines()]
+        after = [row for row in rows if row[0] >= 1000]
+        growth = after[-1][1] / after[0][1] - 1
+        print(f"worker {rank}: {after[0]} to {after[-1]}: {100 * growth:.2f} %")
+        problems += [] if growth < 0.02 else [f"worker {rank} has grown by {100 * growth:.1f} %"]
+        problems += (
+            [] if after[-1][2] <= after[0][2] else [f"worker {rank} has {after[-1][2] - after[0][2]} more files"]
+        )
+    outcome.add(problems)
+    outcome.check()
