@@ -317,6 +317,7 @@ def _summary(
         "links": len(network.graph.links),
         "parameters": traffic["parameters"],
         "layers": network.layers,
+        "plan": network.plan,
         "epochs": last.epoch,
         "steps": last.step,
         "seconds_per_step": seconds,
