@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 SLOW = 0.05  # seconds a step
-PAUSE = 1.0  # seconds in which who watches was not run, so that a time was not measured: the job is done again
+PAUSE = 3.0  # seconds in which who watches was not run, so that a time was not measured: the job is done again
 TRIES = 8
 LOOSE = 60.0  # seconds until a job that does not end is killed, unless it is told
 
