@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 SLOW = 0.05  # seconds a step
-PAUSE = 1.0  # seconds in which who watches was not run, so that a time was not measured: the job is done again
+PAUSE = 3.0  # seconds in which who watches was not run, so that a time was not measured: the job is done again
 TRIES = 8
 LOOSE = 60.0  # seconds until a job that does not end is killed, unless it is told
 
@@ -181,7 +181,8 @@ def command(arguments: list[str]) -> int:
     """The command itself; what it starts comes here again."""
     from dist_hdnn import cli, launcher, supervisor
 
-    launch, fault = launcher.launch, json.loads(os.environ.get("FAULT", "null"))
+    launch = getattr(launcher.launch, "original", launcher.launch)  # a forked worker comes here a second time
+    fault = json.loads(os.environ.get("FAULT", "null"))
     if fault is not None and any(name in os.environ for name in (supervisor.WORKER, *launcher.RANKS)):
         Saboteur(fault).install()
 
@@ -192,6 +193,7 @@ def command(arguments: list[str]) -> int:
             DIFFERENT[fault["kind"]](config)
         return launch(given, config, run, **options | {"program": (__file__,)})
 
+    launch_this.original = launch  # type: ignore[attr-defined]
     launcher.launch = launch_this
     try:
         return cli.main(["train", *arguments])
