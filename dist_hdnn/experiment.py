@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dist_hdnn import assembly
 from dist_hdnn.config import Config, interval
@@ -40,7 +39,7 @@ from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.keeper import Keeper, Stopped
 from dist_hdnn.training.loop import Epoch, NonFiniteError, Split, TrainingState
 from dist_hdnn.training.manifest import Manifest
-from dist_hdnn.training.metrics import Evaluation
+from dist_hdnn.training.metrics import Evaluation, evaluation_batch
 from dist_hdnn.training.metrics import evaluate as evaluate_classifier
 from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.training.saver import Saver
@@ -51,7 +50,7 @@ from dist_hdnn.waiting import waiting_figures
 __all__ = ["FINAL", "evaluate", "inspect", "train"]
 
 PLOT_WORK = 2_000_000_000  # neurons x layers x points that the decision regions may take
-COARSEST = 40  # points along each of their axes, at least
+COARSEST = 40  # points along each of their axes; networks that cannot afford as many get no picture of them
 MEASURES = {"classification": "accuracy", "regression": "r2"}
 """What the accuracies of a run are called in its files."""
 LISTED_LINKS = 2000  # links, beyond which summary.json gives mean and maximum traffic alone
@@ -94,8 +93,8 @@ def train(
     step_now = resumed.step if resumed else 0
     command = resume_command(start.directory, network.ownership.workers)
     with (
-        run_log(directory, config, network.graph, steps, resumed) as log,
         reported(start.directory, transport, command, lambda: step_now),
+        run_log(directory, config, network.graph, steps, resumed) as log,
     ):
 
         def on_step(step: int, loss: float) -> None:
@@ -131,7 +130,7 @@ def train(
     settings |= waiting
     write_report(directory, {"status": "done", "exit_code": 0})
     write_summary(directory, summary | _link_figures(network.graph, over_links) | settings)
-    _draw(directory / "plots", config, data, history, result, over_links)
+    _draw(directory / "plots", config, data, history, result, over_links, model)
     return directory
 
 
@@ -383,10 +382,12 @@ def _draw(
     history: list[Epoch],
     result: Evaluation,
     over_links: NDArray[np.int64],
+    model: AgentClassifier,
 ) -> None:
-    """Every picture of a run, by one process that reads the weights back, whoever trained them."""
-    model = assembly.build_classifier(config, data)
-    load_weights(model, plots.parent / FINAL)
+    """Every picture of a run, by one process, which reads the weights back if several workers trained them."""
+    if not model.network.ownership.alone:
+        model = assembly.build_classifier(config, data)
+        load_weights(model, plots.parent / FINAL)
     network = model.network
     per_agent = None
     if isinstance(model.readout, LocalReadout) and result.per_agent is not None and not data.regression:
@@ -404,14 +405,16 @@ def _draw(
         plot_gradient_norms(np.array(gradients), plots / "gradients.png")
     if data.features == 2 and not data.regression:
         affordable = math.isqrt(PLOT_WORK // (network.neurons * network.layers))
-        grid = min(GRID, max(affordable, COARSEST))
-        plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png", grid)
+        if affordable >= COARSEST:
+            grid = min(GRID, affordable)
+            plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png", grid)
 
 
 @torch.no_grad()
 def _probabilities(model: AgentClassifier, points: Any) -> Any:
     """Points (n, 2) -> class shares (n, classes): softmax of the scores, with agents that classify, their mean."""
     parameter = next(model.network.parameters())
-    scores: Tensor = model(torch.from_numpy(points).to(parameter.device, parameter.dtype))
+    parts = torch.from_numpy(points).to(parameter.device, parameter.dtype).split(evaluation_batch(model))
+    scores = torch.cat([model(part) for part in parts])
     shares = scores.softmax(dim=-1)
     return (shares if shares.ndim == 2 else shares.mean(dim=1)).cpu().double().numpy()

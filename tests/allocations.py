@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,7 +18,8 @@ class Allocations(NamedTuple):
 
 
 def allocations(work: Callable[[], object]) -> Allocations:
-    """What `work` allocates; its result is dropped inside."""
+    """What `work` allocates; what it frees of memory from before is not counted."""
+    gc.collect()  # garbage of others must not go while we count
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         work()
     assert recorded.profiler is not None and recorded.profiler.kineto_results is not None

@@ -261,6 +261,11 @@ def test_rounds_a_layer_follow_the_placement(
         ["--network.architecture=H1", "--network.J=J2", "--network.width=4", "--more_graphs=[{family: path}]"],
         ["--network.architecture=verlet", "--network.integrator=yoshida4", "--more_graphs=[{family: path}]"],
         *([f"--network.architecture={name}", "--network.width=4"] for name in get_args(ArchitectureName)),
+        ["--network.memory=reversible", "--network.X.kind=neighbours"],
+        ["--network.memory=reversible", "--network.architecture=MS1", "--more_graphs=[{family: path}]"],
+        ["--network.memory=reversible", "--network.architecture=leapfrog", "--network.integrator=stormer_verlet"],
+        ["--network.memory=recompute", "--network.keep_every=1", "--more_graphs=[{family: path}]"],
+        ["--network.memory=recompute", "--network.architecture=MS2"],
     ],
 )
 def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options: list[str]) -> None:

@@ -1,10 +1,46 @@
-"""Documents say what the code says."""
+"""Documents say what the code says, and their commands and Python blocks work.
 
+Every command of README and docs is either run here in a folder of its own, shortened where it would take minutes, or
+its options are parsed and its scripts are looked at; NOT_RUN says why for those of which not even that is done.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
-from dist_hdnn.layers.architectures import ARCHITECTURES, INTEGRATORS, Architecture, architecture
+import pytest
+from documents import PAGES, ROOT, Command, arguments, commands, python_blocks, shown_after
 
-DOCS = Path(__file__).parents[1] / "docs"
+import dist_hdnn
+from dist_hdnn import cli
+from dist_hdnn.layers.architectures import ARCHITECTURES, INTEGRATORS, Architecture, architecture
+from dist_hdnn.study.plan import read_plan
+
+DOCS = ROOT / "docs"
+SHORT = ["--train.epochs=1", "--data.samples=500"]  # instead of minutes of training
+A_RUN = "runs/swiss_roll_ring8/a-run"  # what stands for the <run> of documents
+PLACES = {"<run>": Path(A_RUN).name, "CONFIG": "configs/swiss_roll_ring8.yaml", "DIR": A_RUN}
+RUN = ("inspect", "evaluate", "certify", "doctor")  # of dist-hdnn: run as they stand
+NOT_RUN = {
+    ". .venv/bin/activate": "activates what make demo has made",
+    "MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 python my_training.py": "a program of the reader",
+    "dist-hdnn certify runs/swiss_roll_ring8/<run> --workers 4": "takes long; test_certify.py certifies on workers",
+    "docker compose -f docker/compose.yaml up": "needs Docker",
+    "dist-hdnn export runs/swiss_roll_ring8/<run>": "takes long; test_exporting.py exports runs",
+    "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",
+}
+FRAGMENTS = {"docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs"}
+QUICKSTART = DOCS / "quickstart.md"
+pytestmark = pytest.mark.timeout(300)
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def row(each: Architecture) -> str:
@@ -26,3 +62,143 @@ def test_every_integrator_is_in_the_table_with_its_order() -> None:
     table = (DOCS / "architectures.md").read_text()
     missing = [line for one in INTEGRATORS.values() if (line := f"| {one.name} | {one.order} |") not in table]
     assert not missing, "docs/architectures.md lacks:\n" + "\n".join(missing)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like the repository, with a run in it."""
+    folder = tmp_path_factory.mktemp("documents")
+    for name in ("configs", "benchmarks", "launch", "docs", "docker"):
+        (folder / name).symlink_to(ROOT / name)
+    config = ROOT / "configs" / "swiss_roll_ring8.yaml"
+    assert cli.main(["train", str(config), *SHORT, f"--output={folder / A_RUN}"]) == 0
+    return folder
+
+
+@pytest.mark.xdist_group("documents")
+@pytest.mark.parametrize("page", [page for page in PAGES if page != QUICKSTART], ids=name_of)
+def test_every_command_of_a_document_is_run_or_parsed(
+    page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("COLUMNS", "120")
+    for command in commands(page):
+        check(command, page, capsys)
+
+
+@pytest.mark.processes
+def test_the_quickstart_goes_from_a_graph_file_to_a_certificate_and_four_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    for command in commands(QUICKSTART):
+        words = command.words
+        if words[0] == "cat":
+            subprocess.run(["bash", "-c", command.text], check=True)
+        elif words[:2] == ["dist-hdnn", "train"] and "--workers=4" in words:
+            started = [sys.executable, "-m", "dist_hdnn", *words[1:], *SHORT]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            subprocess.run(started, check=True, timeout=110, env=environment, stdout=subprocess.DEVNULL)
+        elif words[:2] == ["dist-hdnn", "train"]:
+            assert cli.main([*words[1:], *SHORT]) == 0, str(command)
+        else:
+            check(command, QUICKSTART, capsys)
+    assert {"graph.png", "decision.png", "sensitivity.png"} <= set(os.listdir("runs/abilene/plots"))
+    assert "workers: 4" in Path("runs/abilene4/config.yaml").read_text()
+
+
+def check(command: Command, page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run a command in the current folder, or parse it; fails for one that is neither and not in NOT_RUN."""
+    if " ".join(command.words) in NOT_RUN:
+        return
+    words = [re.sub(r"<run>|\bCONFIG\b|\bDIR\b", lambda found: PLACES[found[0]], word) for word in command.words]
+    given = arguments(words)
+    script = next((word for word in words if word.startswith("launch/")), None)
+    if script is not None:
+        assert os.access(script, os.X_OK), f"{command}: {script} cannot be executed"
+        subprocess.run(["bash", "-n", script], check=True)
+    if given is not None:
+        answer(command, given, page, capsys)
+    elif words[0] == "make":
+        subprocess.run(["make", "--dry-run", "-C", str(ROOT), words[1]], check=True, stdout=subprocess.DEVNULL)
+    elif words[:2] == ["python", "docs/pictures/make_concepts.py"]:
+        subprocess.run([sys.executable, words[1], "drawn"], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert {path.name for path in DOCS.glob("pictures/concept_*.png")} == set(os.listdir("drawn"))
+    elif words[0] == "python" and words[1].startswith("benchmarks/"):
+        source = Path(words[1]).read_text()
+        unknown = [word for word in words[2:] if word.startswith("--") and f'"{word}"' not in source]
+        assert not unknown, f"{command}: {words[1]} knows no {unknown}"
+    elif "examples/" in command.text:  # test_examples.py runs them
+        (example,) = (word for word in words if word.startswith("examples/") and word.endswith(".py"))
+        assert (ROOT / example).is_file(), f"{command}: no {example}"
+    else:
+        assert script is not None or " ".join(words) in ("mpiexec -n 2",), f"{command}: neither run, parsed nor listed"
+
+
+def answer(command: Command, given: list[str], page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command of dist-hdnn: run, or read with all its options."""
+    rest = [word for word in given[1:] if word != "..."]
+    if not rest and given[:1] != ["doctor"]:
+        assert cli.main([*given[:1], "--help"]) == 0, str(command)
+    elif given[0] == "study":
+        read_plan(rest[0], rest[1:])
+    elif given[0] in RUN:
+        capsys.readouterr()
+        assert cli.main(given) == 0, f"{command}: {capsys.readouterr().err}"
+        printed = capsys.readouterr().out.splitlines()
+        shown = shown_after(page, " ".join(command.words)) if given[0] == "inspect" else []
+        assert not (missing := [line for line in shown if line.strip() not in map(str.strip, printed)]), (
+            f"{command}: the document shows what is not printed: {missing}"
+        )
+    else:
+        assert given[0] == "train", f"{command}: neither run, parsed nor listed"
+        assert cli.main([*given, "--print_config"]) == 0, f"{command}: {capsys.readouterr().err}"
+
+
+@pytest.mark.xdist_group("documents")
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if python_blocks(page) and name_of(page) not in FRAGMENTS], ids=name_of
+)
+def test_python_of_a_document_runs(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    for number, block in enumerate(python_blocks(page)):
+        block = re.sub(r"runs/[^/]+/\d{8}T\w+-s0", A_RUN, block)
+        exec(compile(block, f"{page.name}, block {number}", "exec"), {"__name__": "__document__"})
+
+
+def test_what_is_not_run_still_stands_somewhere() -> None:
+    written = {" ".join(command.words) for page in PAGES for command in commands(page)}
+    assert not NOT_RUN.keys() - written
+
+
+def test_every_page_is_in_the_navigation_and_every_picture_exists() -> None:
+    listed = re.findall(
+        r'"([\w.]+\.md)"', str(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]).replace("'", '"')
+    )
+    assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md"))
+    for page in PAGES:
+        for picture in re.findall(r'src="([^"]+)"', page.read_text()):
+            assert (page.parent / picture).is_file(), f"{page.name}: no picture {picture}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: no {target}"
+
+
+def test_every_public_name_is_on_the_api_page() -> None:
+    named = re.findall(r"^::: dist_hdnn\.(\w+)$", (DOCS / "api.md").read_text(), flags=re.MULTILINE)
+    assert sorted(named) == sorted(name for name in dist_hdnn.__all__ if name != "__version__")
+
+
+def test_the_files_and_names_to_read_exist() -> None:
+    text = (DOCS / "reading.md").read_text()
+    for file in re.findall(r"`((?:dist_hdnn/|tests/)?[\w/]+\.py)`", text):
+        assert (ROOT / file).is_file() or (ROOT / "dist_hdnn" / file).is_file(), f"reading.md: no {file}"
+    for file, names in re.findall(r"\| `(dist_hdnn/\S+)` \| ([^|]+) \|", text):
+        source = (ROOT / file).read_text()
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert f"{name.split('.')[-1]}(" in source or f"class {name}" in source, f"reading.md: {file} has no {name}"

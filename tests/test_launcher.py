@@ -448,7 +448,7 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
     given: list[str | None] = []
 
-    def run_workers(command: list[str], workers: int, timeout: float, environment: dict[str, str]) -> int:
+    def run_workers(command: list[str], workers: int, timeout: float, environment: dict[str, str], *_: Any) -> int:
         given.append(environment.get("OMP_NUM_THREADS"))
         return 0
 

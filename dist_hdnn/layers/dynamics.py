@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.linear import GradientSum, LinearMap, column_space, scaled
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Columns, Rows
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows
 
 
 class TermWeights(NamedTuple):
@@ -78,7 +78,7 @@ class Gradient:
 
     def __init__(self, products: BlockProducts, sigma: Activation) -> None:
         self.products, self.sigma = products, sigma
-        self.u, self.g, self.w = products.rows(3)
+        (self.w,) = products.rows()
         self.columns, self.owned = column_space(products)
 
     def memories(self, count: int) -> list[Memory]:
@@ -88,9 +88,7 @@ class Gradient:
 
     def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.K is not None, "a gradient has K"
-        u = self.u if memory.u is None else memory.u
-        self.products.affine(weights.K, x, u, "forward")
-        self.sigma.value(u.flat, out=memory.z.flat)
+        self.products.activated(weights.K, x, self.sigma, memory.u, memory.z, "forward")
         return self.products.transposed(weights.K, memory.z, "forward")[: len(self.owned)]
 
     def adjoint(
@@ -99,11 +97,9 @@ class Gradient:
         """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
         assert weights.K is not None, "a gradient has K"
         scaled(dv, scale, self.owned)
-        columns = self._slope(weights.K, memory, "backward")
+        self._slope(weights.K, memory, "backward")
         if gradients.K is not None:
-            x_columns = self.products.columns(x)
-            gradients.K.add_product(self.products, memory.z, columns)
-            gradients.K.add_product(self.products, self.w, x_columns)
+            gradients.K.add_products(self.products, (memory.z, self.columns), (self.w, x))
         if gradients.b is not None:
             gradients.b.add_sum(self.w.flat)
         return self.products.transposed(weights.K, self.w, "backward")[: len(dv)]
@@ -118,14 +114,12 @@ class Gradient:
     def energy(self, x: Tensor, weights: TermWeights) -> Tensor:
         """Σ σ̃(K x + b) over the owned rows, (B,): what this is the gradient of in x."""
         assert weights.K is not None, "a gradient has K"
-        self.products.affine(weights.K, x, self.u, "forward")
-        return self.sigma.integral(self.u.flat).sum(dim=0)
+        u = self.products.scratch()
+        self.products.affine(weights.K, x, u, "forward")
+        return self.sigma.integral(u.flat).sum(dim=0)
 
-    def _slope(self, K: BlockWeights, memory: Memory, phase: str) -> Columns:
-        columns = self.products.product(K, self.columns, self.g, phase)
-        u = None if memory.u is None else memory.u.flat
-        self.sigma.times_slope(self.g.flat, u, memory.z.flat, out=self.w.flat)
-        return columns
+    def _slope(self, K: BlockWeights, memory: Memory, phase: str) -> None:
+        self.products.sloped(K, self.columns, self.sigma, memory.u, memory.z, self.w, phase)
 
 
 class Interconnected:

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Columns, Rows, Views
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Views
 
 
 @dataclass
@@ -27,9 +27,9 @@ class GradientSum:
     views: Views
     fresh: bool = True
 
-    def add_product(self, products: BlockProducts, rows: Rows, columns: Columns) -> None:
-        """Rows ⊗ columns summed over the batch."""
-        products.weight_gradient(rows, columns, self.views, accumulate=not self.fresh)
+    def add_products(self, products: BlockProducts, *pairs: Pair) -> None:
+        """Rows ⊗ columns of one or two pairs, summed over the batch."""
+        products.weight_gradient(pairs, self.views, accumulate=not self.fresh)
         self.fresh = False
 
     def add_sum(self, w: Tensor) -> None:
@@ -103,12 +103,12 @@ class Matrix:
     ) -> Tensor:
         rows = self.rows.into(w, scale)
         if gradient is not None:
-            gradient.add_product(self.products, rows, self.products.columns(x))
+            gradient.add_products(self.products, (rows, x))
         return self.products.transposed(weights, rows, "backward")[: len(w)]
 
     def weight_gradient(self, w: Tensor, scale: float, x: Tensor, gradient: GradientSum) -> None:
         """The weight gradient alone, after `adjoint` of this w without it and `value` of this x."""
-        gradient.add_product(self.products, self.rows.into(w, scale), self.products.columns(x))
+        gradient.add_products(self.products, (self.rows.into(w, scale), x))
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:
         self.owned.copy_(dx)
@@ -131,14 +131,14 @@ class Transposed:
         self, w: Tensor, scale: float, x: Tensor, weights: BlockWeights, gradient: GradientSum | None
     ) -> Tensor:
         scaled(w, scale * self.factor, self.owned)
-        columns = self.products.product(weights, self.columns, self.rows.result, "backward")
+        self.products.product(weights, self.columns, self.rows.result, "backward")
         if gradient is not None:
-            gradient.add_product(self.products, self.rows.into(x[: len(w)]), columns)
+            gradient.add_products(self.products, (self.rows.into(x[: len(w)]), self.columns))
         return self.rows.out()
 
     def weight_gradient(self, w: Tensor, scale: float, x: Tensor, gradient: GradientSum) -> None:
         """The weight gradient alone, after `adjoint` of this w, whose columns are still here, and `value` of this x."""
-        gradient.add_product(self.products, self.rows.into(x[: len(w)]), self.products.columns(self.columns))
+        gradient.add_products(self.products, (self.rows.into(x[: len(w)]), self.columns))
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:
         rows = self.rows.into(dx, self.factor)
@@ -167,14 +167,14 @@ class Skew:
     ) -> Tensor:
         """δx = (Sᵀ - S - γ) w and δS = w xᵀ - x wᵀ: w is gathered once for both."""
         scaled(w, scale, self.owned)
-        columns = self.products.product(weights, self.columns, self.rows.result, "backward")
+        self.products.product(weights, self.columns, self.rows.result, "backward")
         rows = self.rows.into(self.owned)
         if gradient is not None:
-            gradient.add_product(self.products, rows, self.products.columns(x))
+            gradient.add_products(self.products, (rows, x))
         other = self.products.transposed(weights, rows, "backward")
         torch.sub(other[: len(w)], self.rows.out(), out=self.sum)
         if gradient is not None:
-            gradient.add_product(self.products, self.rows.into(x[: len(w)], -1.0), columns)
+            gradient.add_products(self.products, (self.rows.into(x[: len(w)], -1.0), self.columns))
         return self.sum.sub_(self.owned, alpha=self.gamma) if self.gamma else self.sum
 
     def tangent(self, dx: Tensor, weights: BlockWeights) -> Tensor:

@@ -46,7 +46,7 @@ class Buffers:
         model = frame.model if kind in ("store", "evaluate") else frame.model.rebooked(self.booking)
         self.workspace = Workspace(model, like, kept, reverses)
         self.updates, self.boundaries = self.workspace.updates, self.workspace.boundaries
-        architecture, plans = frame.model.architecture, frame.plans()
+        architecture, plans = frame.model.architecture, frame.plans(like)
         self.at_once = at_once or layers_at_once(architecture, plans, like.element_size())
         buffer = self.workspace.panel_buffer
         self.weights = WeightPanels(architecture, plans, frame.layers, frame.shared, buffer, self.at_once)
@@ -60,7 +60,7 @@ class Buffers:
         return GradientPanels(
             weights,
             frame.model.architecture,
-            frame.plans(),
+            self.weights.operators,
             frame.layers,
             frame.shared,
             self.workspace.panel_buffer,

@@ -11,6 +11,8 @@ ascending (scalar CSR data); `row space` the row neurons in panel order, `column
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -57,12 +59,12 @@ class ScalarPattern:
         before = offsets(widths)
         self.row_widths = before[row_start[1:]] - before[row_start[:-1]]  # weights in one scalar row of each agent
         self.block_start_in_row = before[:-1] - np.repeat(before[row_start[:-1]], np.diff(row_start))
-        self._kept: IntArray | None = None  # of the weights of whole blocks, the numbers of those that count
+        self.kept: IntArray | None = None  # of the weights of whole blocks, the numbers of those that count
         if strictly_upper:
             row_in_agent = ragged_ranges(np.zeros_like(row_sizes), row_sizes)
             above = row_in_agent[self.scalar_rows()] < self.expand(np.zeros_like(columns))
-            self._kept = np.flatnonzero(above | (self.expand_blocks(self.block_rows - columns) != 0))
-        self.entries = int((self.row_widths * row_sizes).sum()) if self._kept is None else len(self._kept)
+            self.kept = np.flatnonzero(above | (self.expand_blocks(self.block_rows - columns) != 0))
+        self.entries = int((self.row_widths * row_sizes).sum()) if self.kept is None else len(self.kept)
 
     def expand(self, block_values: IntArray) -> IntArray:
         """For every weight: its block's value plus the column inside the block; (entries,)."""
@@ -79,7 +81,7 @@ class ScalarPattern:
         return self._of_kept(one_row[ragged_ranges(agent_start, np.repeat(self.row_widths, self.row_sizes))])
 
     def _of_kept(self, values: IntArray) -> IntArray:
-        return values if self._kept is None else values[self._kept]
+        return values if self.kept is None else values[self.kept]
 
     def scalar_rows(self) -> IntArray:
         """Row neuron of every weight; (entries,)."""
@@ -89,6 +91,36 @@ class ScalarPattern:
     def scalar_columns(self) -> IntArray:
         """Column neuron of every weight; (entries,)."""
         return self.expand(offsets(self.column_sizes)[self.columns])
+
+
+class Arrangement(Protocol):
+    """How the weights of one matrix lie in memory for the products that use them, called panels throughout.
+
+    rows, column_neurons: neurons of the result and of the argument. stored: values of one layer's panels.
+    stored_in_order, rows_in_order: whether panels and rows are in canonical order. row_order: rows in panel order.
+    weight_shapes, row_shapes: of the views of one layer's panels and of its bias.
+    """
+
+    rows: int
+    column_neurons: int
+    stored: int
+    stored_in_order: bool
+    rows_in_order: bool
+    row_order: Tensor
+    weight_shapes: list[tuple[int, ...]]
+    row_shapes: list[tuple[int, ...]]
+
+    def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
+        """Canonical weights (layers, entries) -> panels (layers, stored); `out` is zero where a panel has no weight."""
+
+    def collect(self, panels: Tensor, out: Tensor | None = None) -> Tensor:
+        """Panels (layers, stored) -> canonical weights (layers, entries): the adjoint of `arrange`."""
+
+    def order_rows(self, rows: Tensor) -> Tensor:
+        """Canonical rows (layers, rows) -> panel order."""
+
+    def restore_rows(self, rows: Tensor) -> Tensor:
+        """Panel order (layers, rows) -> canonical rows: the adjoint of `order_rows`."""
 
 
 class BlockOperator(nn.Module):
@@ -101,6 +133,7 @@ class BlockOperator(nn.Module):
         neither on which worker computes them nor on what else it owns.
     overlap: panels that need no ghost form classes of their own, the first `interior` of all.
     strictly_upper: as in `ScalarPattern`.
+    plan: "torch", "tiles" or "auto": which products `layers.plans` binds to it.
     """
 
     columns: Tensor
@@ -118,43 +151,44 @@ class BlockOperator(nn.Module):
         ordered: bool = False,
         overlap: bool = False,
         strictly_upper: bool = False,
+        plan: str = "auto",
     ) -> None:
         super().__init__()
+        self.ordered, self.plan = ordered, plan
+        self.tiled: Any = None  # the same matrix for tiles, made by `layers.plans` when first used
         self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes, strictly_upper)
         self.rows, self.entries = int(row_sizes.sum()), self.pattern.entries
         self.column_neurons = int(column_sizes.sum())
         order = np.arange(len(column_sizes)) if column_agents is None else np.argsort(column_agents)
-        plan = _Plan(self.pattern, 1, order, True) if ordered else _panels(self.pattern, panel_rows, order, overlap)
-        self.interior = plan.interior
-        self.block_start = plan.block_start
-        self.shapes = plan.shapes
-        self.stored = plan.stored
+        panels = _Plan(self.pattern, 1, order, True) if ordered else _panels(self.pattern, panel_rows, order, overlap)
+        self.interior = panels.interior
+        self.block_start = panels.block_start
+        self.shapes = panels.shapes
+        self.stored = panels.stored
+        self.weight_shapes: list[tuple[int, ...]] = list(self.shapes)
+        self.row_shapes: list[tuple[int, ...]] = [(count, height, 1) for count, height, _ in self.shapes]
         self.gathered = sum(count * columns for count, _, columns in self.shapes)
-        self.register_buffer("columns", torch.from_numpy(plan.columns), persistent=False)
-        self.register_buffer("positions", torch.from_numpy(plan.positions), persistent=False)
-        self.register_buffer("row_order", torch.from_numpy(plan.row_order), persistent=False)
-        self.columns_in_order = not ordered and _is_arange(plan.columns, self.column_neurons)
-        self.rows_in_order = _is_arange(plan.row_order, self.rows)
-        self.stored_in_order = _is_arange(plan.positions, self.stored)
+        self.register_buffer("columns", torch.from_numpy(panels.columns), persistent=False)
+        self.register_buffer("positions", torch.from_numpy(panels.positions), persistent=False)
+        self.register_buffer("row_order", torch.from_numpy(panels.row_order), persistent=False)
+        self.columns_in_order = not ordered and _is_arange(panels.columns, self.column_neurons)
+        self.rows_in_order = _is_arange(panels.row_order, self.rows)
+        self.stored_in_order = _is_arange(panels.positions, self.stored)
 
     # -- weights between canonical order and panels: once per sweep, all layers together ----------------------------
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Canonical weights (layers, entries) -> panels (layers, stored); `out` is zero where a panel has no weight."""
         if self.stored_in_order:
             return weights
         return out.scatter_(1, self.positions.expand_as(weights), weights)
 
     def collect(self, panels: Tensor, out: Tensor | None = None) -> Tensor:
-        """Panels (layers, stored) -> canonical weights (layers, entries): the adjoint of `arrange`."""
         return torch.index_select(panels, 1, self.positions, out=out)
 
     def order_rows(self, rows: Tensor) -> Tensor:
-        """Canonical rows (layers, rows) -> panel order."""
         return rows if self.rows_in_order else rows.index_select(1, self.row_order)
 
     def restore_rows(self, rows: Tensor) -> Tensor:
-        """Panel order (layers, rows) -> canonical rows: the adjoint of `order_rows`."""
         return rows if self.rows_in_order else torch.empty_like(rows).index_copy_(1, self.row_order, rows)
 
 

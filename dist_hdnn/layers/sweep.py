@@ -153,6 +153,10 @@ class Sweep(Frame):
                 return position
         return None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: not the memory of sweeps."""
+        return {**self.__dict__, "last": None}
+
     # -- memory and the loop without gradients -----------------------------------------------------------------------
 
     def _held(self, y: Tensor, weights: Weights) -> Buffers:

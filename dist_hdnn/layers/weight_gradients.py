@@ -12,7 +12,7 @@ from torch import Tensor
 from dist_hdnn.layers.architectures import Architecture
 from dist_hdnn.layers.dynamics import TermGradients
 from dist_hdnn.layers.linear import GradientSum
-from dist_hdnn.layers.operators import BlockOperator
+from dist_hdnn.layers.operators import Arrangement
 from dist_hdnn.layers.products import layer_panels
 from dist_hdnn.layers.weights import Buffer, Grouping, Operators, Weights
 
@@ -93,14 +93,14 @@ class GradientPanels:
             for row in range(rows.stop - rows.start)
         ]
 
-    def _matrix_panels(self, name: str, s: int, operator: BlockOperator, rows: slice) -> Tensor:
+    def _matrix_panels(self, name: str, s: int, operator: Arrangement, rows: slice) -> Tensor:
         if operator.stored_in_order:
             return self.results[name][s][rows]
         panels = self.buffer("gradient of " + name, s, self.groups.size, operator.stored)[: rows.stop - rows.start]
         self._panels[s][name] = panels
         return panels
 
-    def _bias_panels(self, name: str, s: int, K: BlockOperator, rows: slice) -> Tensor:
+    def _bias_panels(self, name: str, s: int, K: Arrangement, rows: slice) -> Tensor:
         if K.rows_in_order or not self.architecture.bias_in_panels(name):
             return self._bias(name, s)[rows]
         panels = self.buffer("gradient of " + name, s, self.groups.size, K.rows)[: rows.stop - rows.start]
@@ -110,7 +110,7 @@ class GradientPanels:
     def _bias(self, name: str, s: int) -> Tensor:
         return self.results[name][0][s :: len(self.operators)]
 
-    def _coupling_panel(self, s: int, X: BlockOperator) -> Tensor:
+    def _coupling_panel(self, s: int, X: Arrangement) -> Tensor:
         name = self.architecture.interconnection
         if X.stored_in_order and len(self.operators) == 1:
             return self.results[name][0]

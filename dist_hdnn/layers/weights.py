@@ -15,16 +15,16 @@ from torch import Tensor
 
 from dist_hdnn.layers.architectures import Architecture
 from dist_hdnn.layers.dynamics import TermWeights
-from dist_hdnn.layers.operators import BlockOperator
+from dist_hdnn.layers.operators import Arrangement
 from dist_hdnn.layers.products import BlockWeights, layer_weights
 
 Weights = dict[str, list[Tensor]]
-Operators = Sequence[tuple[BlockOperator, BlockOperator | None]]
-"""Of every stage: the operator of K, and that of X or J."""
+Operators = Sequence[tuple[Arrangement, Arrangement | None]]
+"""Of every stage: the arrangement of K, and that of X or J."""
 Buffer = Callable[[str, int, int, int], Tensor]
 """(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
 
-PANEL_BYTES = 2**20  # panels arranged at a time where a sweep does not keep them: a few, so that they stay in the cache
+PANEL_BYTES, PANEL_LAYERS = 2**22, 8  # at most, arranged at a time where a sweep keeps none: small networks save calls
 
 
 def flatten(weights: Weights) -> list[Tensor]:
@@ -39,9 +39,9 @@ def unflatten(tensors: Sequence[Tensor], counts: Mapping[str, int]) -> Weights:
 
 
 def layers_at_once(architecture: Architecture, operators: Operators, item_bytes: int) -> int:
-    """Layers of a stage whose panels take `PANEL_BYTES`, at least one."""
+    """Layers of a stage whose panels are arranged at a time: the same number from 8 layers on, at any depth."""
     stored = max(len(architecture.matrices) * K.stored + (X.stored if X else 0) for K, X in operators)
-    return max(1, PANEL_BYTES // max(1, stored * item_bytes))
+    return min(max(1, PANEL_BYTES // max(1, stored * item_bytes)), PANEL_LAYERS)
 
 
 class Grouping:
@@ -70,6 +70,7 @@ class WeightPanels:
         self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
         self.groups = Grouping(layers, len(operators), min(at_once, layers))
         self.weights: Weights | None = None
+        self._views: dict[tuple[int, int], list[list[TermWeights]]] = {}  # of a stage's groups of so many layers
         self.release()
 
     def hold(self, weights: Weights) -> None:
@@ -99,23 +100,45 @@ class WeightPanels:
 
     def _arranged(self, s: int, rows: slice) -> list[list[TermWeights]]:
         assert self.weights is not None, "weights are held during a sweep"
-        (K, _), count, weights, size = self.operators[s], rows.stop - rows.start, self.weights, self.groups.size
+        K, count, weights, size = self.operators[s][0], rows.stop - rows.start, self.weights, self.groups.size
         panels = {
             name: K.arrange(weights[name][s][rows], self.buffer(name, s, size, K.stored)[:count])
             for name in self.architecture.matrices
         }
+        biases = {name: self._bias(name, s, rows) for name in self.architecture.biases}
         couplings = self._coupled(s, rows)
+        if (s, count) not in self._views:
+            views = self._viewed(K, panels, biases, couplings)
+            if any(operator is not None and operator.stored_in_order for operator in self.operators[s]):
+                return views  # of the weights themselves, not of memory that stays
+            self._views[s, count] = views
+        return self._views[s, count]
+
+    def _viewed(
+        self,
+        K: Arrangement,
+        panels: dict[str, Tensor],
+        biases: dict[str, Tensor],
+        couplings: list[BlockWeights | None],
+    ) -> list[list[TermWeights]]:
+        """The weights of a group's layers for each part's force."""
         forces = []
         for force in self.architecture.forces:
-            matrices: Sequence[BlockWeights | None] = [None] * count
-            biases: Sequence[Tensor | None] = [None] * count
-            if force.K:
-                bias = weights[force.b][0][s :: len(self.operators)][rows]
-                in_panel_order = K.order_rows(bias) if force.bias_in_panels else None
-                matrices = layer_weights(K, panels[force.K], in_panel_order)
-                biases = biases if force.bias_in_panels else bias.unsqueeze(-1).unbind(0)
-            forces.append([TermWeights(*row) for row in zip(matrices, biases, couplings, strict=True)])
+            matrices: Sequence[BlockWeights | None] = [None] * len(couplings)
+            columns: Sequence[Tensor | None] = [None] * len(couplings)
+            if force.K and force.bias_in_panels:
+                matrices = layer_weights(K, panels[force.K], biases[force.b])
+            elif force.K:
+                matrices, columns = layer_weights(K, panels[force.K]), biases[force.b].unsqueeze(-1).unbind(0)
+            forces.append([TermWeights(*row) for row in zip(matrices, columns, couplings, strict=True)])
         return [list(layer) for layer in zip(*forces, strict=True)]
+
+    def _bias(self, name: str, s: int, rows: slice) -> Tensor:
+        """A bias of a group's layers, in the order in which it is added."""
+        assert self.weights is not None, "weights are held during a sweep"
+        K, bias = self.operators[s][0], self.weights[name][0][s :: len(self.operators)][rows]
+        out = self.buffer(name, s, self.groups.size, K.rows)[: len(bias)]
+        return out.copy_(K.order_rows(bias) if self.architecture.bias_in_panels(name) else bias)
 
     def _coupled(self, s: int, rows: slice) -> list[BlockWeights | None]:
         name, X = self.architecture.interconnection, self.operators[s][1]

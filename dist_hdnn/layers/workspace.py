@@ -27,9 +27,9 @@ from dist_hdnn.layers.dynamics import (
 from dist_hdnn.layers.exchange import Booking, Exchange, Rebooked
 from dist_hdnn.layers.linear import LinearMap, Matrix, Skew, Transposed, column_space
 from dist_hdnn.layers.operators import BlockOperator
-from dist_hdnn.layers.overlap import bind
+from dist_hdnn.layers.plans import bind
 from dist_hdnn.layers.products import BlockProducts, BlockWeights
-from dist_hdnn.layers.reversal import GradientReversal, Reversal, reversal
+from dist_hdnn.layers.reversal import GradientReversal, Reversal, gradient_of, reversal
 from dist_hdnn.layers.updates import Update
 
 
@@ -61,11 +61,12 @@ class Model(NamedTuple):
 
     def reversals(self, stage: Stage, terms: list[Term], like: Tensor) -> list[Reversal | None]:
         """Of each part, its term's value and adjoint in the same rounds, if it has that form."""
-        gradient = None
-        if any(force.kind == "gradient" for force in self.architecture.forces):
-            twice = like.new_empty(2 * like.shape[0], 0)
-            gradient = GradientReversal(bind(stage.K, stage.K_exchange, twice), self.sigma)
-        return [reversal(term, gradient) for term in terms]
+        gradients = [found for found in map(gradient_of, terms) if found is not None]
+        joint = None
+        if gradients:  # one for all parts, because they take turns
+            products = bind(stage.K, stage.K_exchange, like.new_empty(2 * like.shape[0], 0))
+            joint = GradientReversal(products, gradients[0].products, self.sigma)
+        return [reversal(term, joint) for term in terms]
 
     def rebooked(self, booking: Booking) -> Model:
         """The same on exchanges that ask `booking` for the phase."""

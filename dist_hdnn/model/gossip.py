@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows, layer_weights
+from dist_hdnn.layers.products import BlockWeights, PanelProducts, Rows, layer_weights
 from dist_hdnn.model.ownership import Ownership
 from dist_hdnn.topology import neighbours
 
@@ -26,7 +26,7 @@ class _Memory(NamedTuple):
 
     x: Tensor
     own: Tensor
-    products: BlockProducts
+    products: PanelProducts
     weights: BlockWeights
     rows: Rows
 
@@ -76,7 +76,7 @@ class MetropolisAverage(nn.Module):
         memory = self._memories.pop(key, None)
         if memory is None:
             x = like.new_zeros(self.operator.column_neurons, columns)
-            products = BlockProducts(self.operator, self.exchange, x.t())
+            products = PanelProducts(self.operator, self.exchange, x.t())
             panels = self.operator.arrange(self.weights.to(like.dtype), like.new_zeros(1, self.operator.stored))
             weights = layer_weights(self.operator, panels)[0]
             memory = _Memory(x, x[: self.operator.rows], products, weights, products.rows()[0])

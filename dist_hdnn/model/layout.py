@@ -55,6 +55,7 @@ class Layout:
         partition: Partition | str | Mapping[Any, int] | Sequence[int],
         deterministic: bool,
         overlap: bool,
+        plan: str,
     ) -> None:
         self.graphs = graphs
         self.K_patterns = [build_pattern(graph, K) for graph in graphs]
@@ -74,7 +75,7 @@ class Layout:
         parts = len(architecture.parts)
         widths = agent_widths(graphs[0], width, halves=parts == 2)
         coupling = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
-        self.ownership = Ownership(graphs[0], widths, workers, partition, coupling, deterministic, overlap)
+        self.ownership = Ownership(graphs[0], widths, workers, partition, coupling, deterministic, overlap, plan)
         self.sizes, self.agents = widths // parts, self.ownership.agents
         self.matrices: dict[str, list[Matrix]] = {"K": [], "X": []}
         self.stages = []

@@ -64,6 +64,8 @@ class HDNN(nn.Module):
     overlap: compute what needs no ghost while slices travel.
     memory: what a training sweep keeps for its backward: "store" every state, "recompute" the state every keep_every
         layers (about sqrt(layers) if not given), "reversible" the last state alone and, with keep_every, anchors.
+    plan: how products are computed: "tiles" (kernels made by llvmlite, the extra `fast`; on the CPU, not with
+        deterministic), "torch", or "auto": tiles where they can be had.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths, patterns or options that do not fit.
@@ -87,6 +89,7 @@ class HDNN(nn.Module):
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
         deterministic: bool = False,
         overlap: bool = False,
+        plan: str = "auto",
         architecture: str = "hamiltonian",
         integrator: str | None = None,
         gamma: float = 0.0,
@@ -105,7 +108,7 @@ class HDNN(nn.Module):
         self.graphs = list_of_graphs(graph)
         self.graph = self.graphs[0]
         self.layers, self.step, self.seed, self.shared_x = layers, float(step), seed, shared_x
-        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap)
+        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap, plan)
         self.layout.check(layers, shared_x)
         self.architecture, self.ownership = self.layout.architecture, self.layout.ownership
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
@@ -302,9 +305,10 @@ class HDNN(nn.Module):
         layout, course, names = self.layout, self._course, self.architecture
         for name in names.matrices:
             drawn = [
-                matrix.draw(self.seed, name, course.sets(s), scale) for s, matrix in enumerate(layout.matrices["K"])
+                matrix.draw(self.seed, name, course.sets(s), scale, dtype)
+                for s, matrix in enumerate(layout.matrices["K"])
             ]
-            setattr(self, name, nn.ParameterList(torch.from_numpy(values).to(dtype) for values in drawn))
+            setattr(self, name, nn.ParameterList(drawn))
         matrices = layout.matrices["X"][: 1 if self.shared_x else None]
         if "J" in self.sweep.fixed:
             self.register_buffer(
@@ -315,11 +319,11 @@ class HDNN(nn.Module):
             for s, matrix in enumerate(matrices):
                 sets = [0] if self.shared_x else range(s, self.layers, len(self.graphs))
                 start = matrix.identity() if interconnection == "X" else matrix.canonical_skew()
-                drawn.append(start + 0.1 * matrix.draw(self.seed, interconnection, sets, scale))
-            setattr(self, interconnection, nn.ParameterList(torch.from_numpy(values).to(dtype) for values in drawn))
+                drawn.append(matrix.draw(self.seed, interconnection, sets, scale, dtype, start))
+            setattr(self, interconnection, nn.ParameterList(drawn))
         for name in names.biases:
-            values = draw_bias(self.seed, name, course.sets(), layout.agents, layout.sizes[layout.agents])
-            setattr(self, name, nn.Parameter(values.to(dtype)))
+            values = draw_bias(self.seed, name, course.sets(), layout.agents, layout.sizes[layout.agents], dtype)
+            setattr(self, name, nn.Parameter(values))
         self.shards = layout.shards([name for name, _ in self.named_parameters()])
         share_state(self, self.ownership, self.shards)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dist_hdnn.layers.exchange import Exchange, HaloExchange, SimulatedExchange
 from dist_hdnn.layers.operators import BlockOperator, offsets, ragged_ranges
 from dist_hdnn.layers.ordered import OrderedExchange
+from dist_hdnn.layers.plans import check_plan
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -47,6 +48,7 @@ class Ownership:
     partition: a Partition, a method of `make_partition`, or a mapping agent -> worker.
     ordered: sums are made in ascending order of agents, whatever the partition (see `layers.ordered`).
     overlap: products that need no ghost are computed while slices travel (see `layers.overlap`).
+    plan: which products (see `layers.plans`).
     agents: owned agents, ascending. widths, halves: neurons of the owned agents and half of them; all_widths,
     all_halves: of every agent. ledger: what this worker has sent.
     """
@@ -60,10 +62,12 @@ class Ownership:
         pattern: BlockPattern | None = None,
         ordered: bool = False,
         overlap: bool = False,
+        plan: str = "auto",
     ) -> None:
         if ordered and overlap:
             raise ValueError("overlap: sums that overlap do not keep their order; choose deterministic or overlap")
-        self.ordered, self.overlap = ordered, overlap
+        check_plan(plan, ordered)
+        self.ordered, self.overlap, self.plan = ordered, overlap, plan
         self.graph, self.transport, self.ledger = graph, transport, Ledger()
         self._collectives: dict[int, int] = {}
         self.rank, self.workers = (0, 1) if transport is None else (transport.rank, transport.size)
@@ -100,7 +104,13 @@ class Ownership:
         exchange: Exchange
         if self.alone:
             operator = BlockOperator(
-                pattern.row_start, pattern.columns, own, own, ordered=self.ordered, strictly_upper=strictly_upper
+                pattern.row_start,
+                pattern.columns,
+                own,
+                own,
+                ordered=self.ordered,
+                strictly_upper=strictly_upper,
+                plan=self.plan,
             )
             column_agents = self.agents
             exchange = SimulatedExchange(pattern, sizes, self.ledger)
@@ -117,6 +127,7 @@ class Ownership:
                 ordered=self.ordered,
                 overlap=self.overlap,
                 strictly_upper=strictly_upper,
+                plan=self.plan,
             )
             exchange = HaloExchange(halo, pattern, owners, sizes, self.transport, self.ledger, label)
         if self.ordered:

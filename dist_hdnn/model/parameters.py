@@ -7,7 +7,7 @@ X     1 plus a tenth of such noise as K; a trained J, J1 plus a tenth of it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +17,14 @@ from torch import Tensor
 
 from dist_hdnn.layers.operators import BlockOperator, offsets, ragged_ranges
 from dist_hdnn.model.arguments import skew_entries
-from dist_hdnn.model.initialization import Purpose, normal, normal_blocks
+from dist_hdnn.model.initialization import Purpose, block_keys, normal
 from dist_hdnn.topology import BlockPattern
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 INITIAL_BIAS = 0.1  # standard deviation of b
+START_NOISE = 0.1  # noise around a given start, as a share of that of K
 PURPOSES = {
     "Kp": Purpose.K_P,
     "Kq": Purpose.K_Q,
@@ -57,14 +58,32 @@ class Matrix(NamedTuple):
         rows = ragged_ranges(starts[self.agents], self.sizes[self.agents])[own.scalar_rows()]
         return rows, own.expand(starts[self.columns][own.columns])
 
-    def draw(self, seed: int, name: str, sets: Iterable[int], scale: float) -> FloatArray:
-        """Random weights (sets, entries), of standard deviation scale / sqrt(row length)."""
+    def draw(
+        self,
+        seed: int,
+        name: str,
+        sets: Sequence[int],
+        scale: float,
+        dtype: torch.dtype,
+        start: FloatArray | None = None,
+    ) -> Tensor:
+        """Random weights (sets, entries), of standard deviation scale / sqrt(row length).
+
+        start: (entries,) mean of the weights, around which they then lie a tenth as wide.
+        """
         own = self.operator.pattern
         per_agent = np.bincount(self.pattern.rows(), self.sizes[self.pattern.columns], self.pattern.agents)
         length = np.repeat(per_agent[self.agents], self.sizes[self.agents])[own.scalar_rows()]
-        agents, columns = self.agents.astype(np.uint64), self.columns.astype(np.uint64)
-        values = [normal_blocks(seed, PURPOSES[name], j, own, agents, columns) for j in sets]
-        weights: FloatArray = np.asarray(np.stack(values) * (scale / np.sqrt(length)))
+        deviation = scale / np.sqrt(length)
+        keys = block_keys(own, self.agents.astype(np.uint64), self.columns.astype(np.uint64))
+        weights = torch.empty(len(sets), own.entries, dtype=dtype)
+        for weight, j in zip(weights, sets, strict=True):  # one layer at a time, as float64 takes twice the memory
+            values = normal(seed, PURPOSES[name], j, *keys)
+            values *= deviation
+            if start is not None:
+                values *= START_NOISE
+                values += start
+            weight.copy_(torch.from_numpy(values))
         return weights
 
     def identity(self) -> FloatArray:
@@ -104,9 +123,13 @@ def skew_values(matrix: Matrix, J: Any) -> FloatArray:
     return matrix.canonical_skew()
 
 
-def draw_bias(seed: int, name: str, sets: Iterable[int], agents: IntArray, sizes: IntArray) -> Tensor:
+def draw_bias(
+    seed: int, name: str, sets: Sequence[int], agents: IntArray, sizes: IntArray, dtype: torch.dtype
+) -> Tensor:
     """Random biases (sets, neurons) of these agents; sizes: neurons of each of them."""
     neurons = ragged_ranges(np.zeros_like(sizes), sizes).astype(np.uint64)
     owners = np.repeat(agents, sizes).astype(np.uint64)
-    values = [normal(seed, PURPOSES[name], j, owners, owners, neurons) for j in sets]
-    return torch.from_numpy(INITIAL_BIAS * np.stack(values))
+    biases = torch.empty(len(sets), len(neurons), dtype=dtype)
+    for bias, j in zip(biases, sets, strict=True):
+        bias.copy_(torch.from_numpy(INITIAL_BIAS * normal(seed, PURPOSES[name], j, owners, owners, neurons)))
+    return biases

@@ -6,8 +6,11 @@ Source: Haber and Ruthotto, arXiv:1705.03341; the published H-DNN code uses the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def smoothness(K: list[list[Tensor]], b: list[Tensor], h: float, union: list[Tensor] | None = None) -> Tensor:
@@ -34,5 +37,26 @@ def _together(stages: list[Tensor], layers: int, union: list[Tensor] | None) -> 
     return weights
 
 
+class _SquaredDifferences(torch.autograd.Function):
+    """forward: Σ |v_{j+1} - v_j|². backward: 2 (v_j - v_{j-1}) - 2 (v_{j+1} - v_j)."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return (values[1:] - values[:-1]).square().sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        twice = torch.sub(values[1:], values[:-1]).mul_(2 * g)
+        gradient = torch.empty_like(values)
+        gradient[:1] = 0
+        gradient[1:] = twice
+        gradient[:-1] -= twice
+        return gradient
+
+
 def _squared_differences(values: Tensor) -> Tensor:
-    return (values[1:] - values[:-1]).square().sum()
+    total: Tensor = _SquaredDifferences.apply(values)  # type: ignore[no-untyped-call]
+    return total

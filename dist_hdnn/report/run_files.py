@@ -23,6 +23,7 @@ from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.loop import Epoch
 
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "safetensors", "scikit-learn", "matplotlib")
+INDENTED_UP_TO = 10_000  # agents of graph.json; indenting takes Python's slow encoder
 
 
 class MetricsFiles:
@@ -70,7 +71,8 @@ def versions() -> dict[str, str]:
 
 def write_start(directory: Path, graph: CommunicationGraph, threads: int, device: str) -> None:
     """graph.json and environment.json."""
-    _write_json(directory / "graph.json", {**graph.to_json(), "digest": graph.digest()})
+    indented = 2 if graph.agents <= INDENTED_UP_TO else None
+    _write_json(directory / "graph.json", {**graph.to_json(), "digest": graph.digest()}, indented)
     environment = {
         "versions": versions(),
         "machine": platform.machine(),
@@ -90,5 +92,5 @@ def write_summary(directory: Path, summary: dict[str, Any]) -> None:
     os.replace(part, directory / "summary.json")
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+def _write_json(path: Path, value: dict[str, Any], indent: int | None = 2) -> None:
+    path.write_text(json.dumps(value, indent=indent, allow_nan=False) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dist_hdnn.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
 from dist_hdnn.study.axes import SEED, Choice, label_of
@@ -143,6 +143,10 @@ def _scale(axes: Axes, values: Sequence[float], name: str) -> None:
         first = 10.0 ** math.floor(math.log10(min(positive)))
         axes.set_xscale("symlog", linthresh=first, linscale=0.5)
         axes.set_xlim(-0.15 * first, 1.6 * max(positive))
+        decades = [first * 10.0**power for power in range(math.ceil(math.log10(1.6 * max(positive) / first)))]
+        steps = (1.0, 2.0, 5.0) if max(positive) < 300 * min(positive) else (1.0,)
+        axes.xaxis.set_major_locator(FixedLocator([0.0, *(step * decade for decade in decades for step in steps)]))
+        axes.xaxis.set_minor_locator(NullLocator())
     if name.startswith(("bytes", "peak_memory")):
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_bytes(value)))
     elif name in ("parameters", "messages_per_step"):

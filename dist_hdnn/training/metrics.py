@@ -11,6 +11,7 @@ from dist_hdnn.model.readout import LocalReadout, summed
 from dist_hdnn.training.classifier import AgentClassifier
 
 EVALUATION_BATCH = 1000  # samples: small enough for wide networks, large enough to cost little
+EVALUATION_VALUES = 2**26  # numbers of a batch's state on all workers together, for networks that are wider still
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class Evaluation:
         return None if self.per_agent is None else min(self.per_agent)
 
 
+def evaluation_batch(model: AgentClassifier) -> int:
+    """Samples that a sweep without gradients takes at once; the same on all workers."""
+    neurons = int(model.network.ownership.all_widths.sum())
+    return max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // neurons))
+
+
 @torch.no_grad()
 def evaluate(model: AgentClassifier, x: Tensor, labels: Tensor) -> Evaluation:
     """Loss and accuracies on x (samples, features), labels (samples,), in batches that bound the memory.
@@ -50,7 +57,8 @@ def evaluate(model: AgentClassifier, x: Tensor, labels: Tensor) -> Evaluation:
     hits = None
     if isinstance(readout, LocalReadout):
         hits = torch.zeros(len(readout.output_agents), dtype=torch.float64, device=x.device)
-    for part, target in zip(x.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+    batch = evaluation_batch(model)
+    for part, target in zip(x.split(batch), labels.split(batch), strict=True):
         scores = model(part)
         loss = loss + readout.loss(scores, target).double() * len(part)
         right += int((readout.predict(scores) == target).sum())
@@ -68,7 +76,8 @@ def _of_regression(model: AgentClassifier, x: Tensor, targets: Tensor) -> Evalua
     loss, missed = (torch.zeros((), dtype=torch.float64, device=x.device) for _ in range(2))
     agents = torch.zeros(len(readout.output_agents) if isinstance(readout, LocalReadout) else 0, dtype=torch.float64)
     agents = agents.to(x.device)
-    for part, target in zip(x.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True):
+    batch = evaluation_batch(model)
+    for part, target in zip(x.split(batch), targets.split(batch), strict=True):
         scores = model(part)
         loss = loss + readout.loss(scores, target).double() * len(part)
         missed = missed + (readout.predict(scores) - target).double().square().sum()

@@ -50,9 +50,9 @@ def test_F23_a_bad_output_ends_before_training(
     make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(experiment, "train_model", lambda *_, **__: pytest.fail("training was reached"))
-    started = time.monotonic()
+    started = time.process_time()  # of this process, whatever else the machine does
     assert main(["train", str(CONFIG), *SHORT, f"--output={make(tmp_path)}"]) == 2
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert capsys.readouterr().err.startswith("dist-hdnn: error: output: expected")
 
 

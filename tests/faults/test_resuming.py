@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from faults.small import STEPS, Setting, gap, repetitions, same, step_folder, trained
+from faults.small import STEPS, Setting, gap, repetitions, same, step_folder, tally, trained
 
 SETTINGS = {
     "local readout": Setting(),
@@ -24,6 +24,7 @@ def test_F15_a_resumed_run_ends_with_the_same_bits(workers: int, name: str, tmp_
     edges = [3, STEPS // 2, STEPS]  # ends of an epoch, of a level, of the run
     random.seed(seed := random.randrange(2**32))
     steps = random.sample(range(1, STEPS), repetitions(1, 7)) + edges[: repetitions(1, 3)]
+    tally.repetitions = len(steps)
     for step in steps:
         start = step_folder(tmp_path / "whole", step)
         resumed = trained(tmp_path / f"from {step}", workers, setting, start)

@@ -7,7 +7,7 @@ from networks import GRAPHS, quiet_graph, uneven_widths
 
 from dist_hdnn.layers.exchange import Work
 from dist_hdnn.layers.operators import BlockOperator, ragged_ranges
-from dist_hdnn.layers.products import BlockProducts, layer_panels, layer_weights
+from dist_hdnn.layers.products import PanelProducts, layer_panels, layer_weights
 from dist_hdnn.model.arguments import strict_upper
 from dist_hdnn.topology import neighbours
 
@@ -25,9 +25,11 @@ class Still:
 
     ordered = False
 
-    def gather(self, slices: torch.Tensor, phase: str, meanwhile: Work | None = None) -> None: ...
+    def gather(self, slices: torch.Tensor, phase: str, meanwhile: Work | None = None) -> None:
+        if meanwhile is not None:
+            meanwhile()
 
-    def scatter_add(self, slices: torch.Tensor, phase: str, meanwhile: Work | None = None) -> None: ...
+    scatter_add = gather
 
     def scatter_links(self, contributions: torch.Tensor, out: torch.Tensor, phase: str) -> None: ...
 
@@ -42,7 +44,7 @@ def matrix(operator: BlockOperator, weights: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_products_and_weight_gradient_equal_the_scalar_matrix(name: str, panel_rows: int) -> None:
     operator, batch = operator_for(name, panel_rows), 3
-    products = BlockProducts(operator, Still(), torch.empty(batch, 0, dtype=torch.float64))
+    products = PanelProducts(operator, Still(), torch.empty(batch, 0, dtype=torch.float64))
     weights = torch.randn(2, operator.entries, dtype=torch.float64)
     bias = torch.randn(2, operator.rows, dtype=torch.float64)
     x = torch.randn(operator.column_neurons, batch, dtype=torch.float64)
@@ -54,12 +56,12 @@ def test_products_and_weight_gradient_equal_the_scalar_matrix(name: str, panel_r
     dense = matrix(operator, weights[1])
     products.affine(layer, x, u, "forward")
     torch.testing.assert_close(u.flat, (dense @ x + bias[1][:, None])[operator.row_order], rtol=0, atol=1e-12)
-    columns = products.product(layer, x, u, "forward")
+    products.product(layer, x, u, "forward")
     torch.testing.assert_close(u.flat, (dense @ x)[operator.row_order], rtol=0, atol=1e-12)
     torch.testing.assert_close(products.transposed(layer, rows, "forward"), dense.T @ z, rtol=0, atol=1e-12)
     gradient = torch.ones(1, operator.stored, dtype=torch.float64)
     for accumulate in (False, True):
-        products.weight_gradient(rows, columns, layer_panels(operator, gradient)[0], accumulate)
+        products.weight_gradient([(rows, x)], layer_panels(operator, gradient)[0], accumulate)
     expected = 2 * (z @ x.T)[operator.pattern.scalar_rows(), operator.pattern.scalar_columns()]
     torch.testing.assert_close(operator.collect(gradient)[0], expected, rtol=0, atol=1e-12)
 
@@ -96,7 +98,7 @@ def test_a_strictly_upper_pattern_keeps_the_entries_above_the_diagonal_of_whole_
     weights = torch.randn(2, operator.entries, dtype=torch.float64)
     panels = operator.arrange(weights, torch.zeros(2, operator.stored, dtype=torch.float64))
     assert torch.equal(operator.collect(panels), weights)
-    products = BlockProducts(operator, Still(), torch.empty(3, 0, dtype=torch.float64))
+    products = PanelProducts(operator, Still(), torch.empty(3, 0, dtype=torch.float64))
     x = torch.randn(operator.column_neurons, 3, dtype=torch.float64)
     out = products.rows()[0]
     products.product(layer_weights(operator, panels)[0], x, out, "forward")

@@ -39,7 +39,7 @@ def test_parity_with_cycled_graphs_and_own_x_per_layer(workers: int) -> None:
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_parity_when_products_overlap_with_messages(placement: str, workers: int) -> None:
     graph = dist_hdnn.grid(9, 4)
-    options = {"width": 16, "layers": 3, "overlap": True, **PLACEMENTS[placement]}
+    options = {"width": 16, "layers": 3, "overlap": True, "plan": "torch", **PLACEMENTS[placement]}
 
     def work(transport: Transport) -> bool:
         operators = network(graph, workers=transport, **options).sweep.operators
@@ -85,7 +85,7 @@ def test_every_deterministic_architecture_gives_the_same_bits(options: dict[str,
 
 @pytest.mark.parametrize("options", FAMILY, ids=str)
 def test_parity_of_every_architecture_when_products_overlap(options: dict[str, Any]) -> None:
-    options = {"width": 16, "layers": 2, "step": 0.3, "overlap": True, **options}
+    options = {"width": 16, "layers": 2, "step": 0.3, "overlap": True, "plan": "torch", **options}
     assert largest_difference(dist_hdnn.grid(6, 4), 2, "contiguous", **options) <= 1e-12
 
 

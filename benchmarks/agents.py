@@ -1,0 +1,134 @@
+"""How do the time of a training step and its memory grow with the number of agents, from a hundred to 100 000?
+
+    python benchmarks/agents.py --json agents.json
+    python benchmarks/agents.py --agents 100000 --layers 64 --memory reversible          # the large one
+
+A torus of agents of 4 neurons each, one thread. A step is forward, backward and Adam (the fused one, which makes no
+temporary copies) for the mean square of the last state. Every size runs in a process of its own. Seconds are medians
+over steps, CPU and wall; the exponent is that of CPU time against agents, fitted from 1000 agents on. Set-up is from
+the graph to the optimiser. Memory: "peak" is resident memory of the whole process during the steps, "sweep" is its
+growth since before the first step minus the gradients and moments; so the sweep's states, products and panels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measure import header, in_new_process, memory, peak_memory, reset_peak_memory, table, write_report
+
+from dist_hdnn import HDNN
+from dist_hdnn.topology import torus
+
+SIDES = {100: (10, 10), 1000: (25, 40), 10_000: (100, 100), 100_000: (250, 400)}
+STEP, LEARNING_RATE, FITTED_FROM, TARGET = 0.1, 1e-3, 1000, 1.05
+MODES = ("store", "recompute", "reversible")
+MIB = 2**20
+
+
+def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) -> dict[str, Any]:
+    """One size: steps for so many seconds of CPU time, one at least, after one to warm up."""
+    torch.set_num_threads(1)
+    began = time.process_time()
+    warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are meant here
+    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, memory=mode)
+    adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
+    set_up = time.process_time() - began
+    y = torch.randn(batch, network.neurons, generator=torch.Generator().manual_seed(0))
+    before = memory()
+    reset_peak_memory()
+
+    def step() -> None:
+        adam.zero_grad(set_to_none=True)
+        network(y).square().mean().backward()
+        adam.step()
+
+    cpu, wall = both_clocks(step, seconds)
+    parameters = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    return {
+        "agents": agents,
+        "set_up_seconds": set_up,
+        "steps": len(cpu),
+        "cpu_seconds": cpu,
+        "wall_seconds": wall,
+        "parameter_bytes": parameters,
+        "peak_bytes": peak_memory(),
+        "sweep_bytes": peak_memory() - before - 3 * parameters,
+    }
+
+
+def both_clocks(step: Callable[[], None], seconds: float) -> tuple[list[float], list[float]]:
+    """CPU and wall seconds of every step after the first, until so many seconds of CPU time are over."""
+    times: list[tuple[float, float]] = []
+    while sum(cpu for cpu, _ in times[1:]) < seconds or len(times) < 2:
+        cpu, wall = time.process_time(), time.perf_counter()
+        step()
+        times.append((time.process_time() - cpu, time.perf_counter() - wall))
+    return [cpu for cpu, _ in times[1:]], [wall for _, wall in times[1:]]
+
+
+def exponent(results: list[dict[str, Any]]) -> float | None:
+    """Of the time of a step against the number of agents, by least squares of the logarithms; None below two sizes."""
+    fitted = [found for found in results if found["agents"] >= FITTED_FROM]
+    if len(fitted) < 2:
+        return None
+    agents, seconds = zip(*((found["agents"], np.median(found["cpu_seconds"])) for found in fitted), strict=True)
+    return float(np.polyfit(np.log(agents), np.log(seconds), 1)[0])
+
+
+def lines_of(results: list[dict[str, Any]], given: argparse.Namespace) -> list[str]:
+    """The table and, below it, the exponent."""
+    names = ("agents", "set-up, CPU s", "step, CPU ms", "wall ms", "us an agent", "parameters, MiB", "sweep", "peak")
+    rows = [
+        (
+            found["agents"],
+            round(found["set_up_seconds"], 2),
+            1e3 * np.median(found["cpu_seconds"]),
+            1e3 * np.median(found["wall_seconds"]),
+            1e6 * np.median(found["cpu_seconds"]) / found["agents"],
+            *(round(found[f"{name}_bytes"] / MIB) for name in ("parameter", "sweep", "peak")),
+        )
+        for found in results
+    ]
+    power = exponent(results)
+    text = f"{given.layers} layers, batch {given.batch}, memory {given.memory}"
+    if power is not None:
+        reached = "reached" if power <= TARGET else "missed"
+        text += f"; time of a step grows with agents to the power of {power:.3f} (target {TARGET}: {reached})"
+    return [*table(names, rows), "", text]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agents", type=int, nargs="+", choices=list(SIDES), default=list(SIDES))
+    parser.add_argument("--layers", type=int, default=4, help="(default 4)")
+    parser.add_argument("--batch", type=int, default=32, help="(default 32)")
+    parser.add_argument("--memory", choices=MODES, default="store", help="of the sweep (default store)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="CPU time of the steps of a size (default 8)")
+    parser.add_argument("--json", type=Path, help="also write every time here")
+    parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.cell is not None:
+        print(json.dumps(measured(**given.cell)))
+        return
+    torch.set_num_threads(1)
+    print(header(), flush=True)
+    options = {"layers": given.layers, "batch": given.batch, "mode": given.memory, "seconds": given.seconds}
+    results = []
+    for agents in given.agents:
+        results.append(in_new_process(__file__, {"agents": agents, **options}))
+        print(f"{agents} agents done", flush=True)
+    lines = lines_of(results, given)
+    print("\n".join(lines))
+    write_report(given.json, lines, {"options": options, "exponent": exponent(results), "sizes": results})
+
+
+if __name__ == "__main__":
+    main()

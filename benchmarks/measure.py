@@ -1,0 +1,149 @@
+"""What the benchmarks share: clocks, peak memory, processes of their own, tables, and the JSON file of a report.
+
+first = header()                                  command, versions, machine: the first line printed
+times = take_turns({"a": a, "b": b}, repeats=5)   seconds of every method, which take turns
+found = in_new_process(__file__, {"agents": 100}) what the script prints last when it gets --cell '{"agents": 100}'
+lines = table(("agents", "seconds"), rows)        an aligned Markdown table
+write_report(given.json, lines, results)          the file that run_all.py reads
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dist_hdnn.report.run_files import versions
+
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+NAMED = ("dist_hdnn", "python", "torch", "numpy")
+
+
+def machine() -> str:
+    """Cores and name of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}"
+
+
+def header() -> str:
+    """One line: command, versions, threads, machine, load."""
+    packages = ", ".join(f"{name} {versions()[name]}" for name in NAMED)
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"python {' '.join(sys.argv)}   {packages}; {torch.get_num_threads()} threads; {machine()}; load {load}"
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+def take_turns(
+    methods: Mapping[str, Callable[[], object]],
+    repeats: int,
+    inner: int = 1,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, list[float]]:
+    """Seconds a call of every method, `repeats` blocks of `inner` calls each; the methods take turns block by block.
+
+    clock: CPU time of this process, all threads together, by default; `time.perf_counter` for wall time.
+    """
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for block in range(-warm_up, repeats):
+        for name, method in methods.items():
+            began = clock()
+            for _ in range(inner):
+                method()
+            if block >= 0:
+                times[name].append((clock() - began) / inner)
+    return times
+
+
+def p10_and_median(values: Sequence[float]) -> tuple[float, float]:
+    return float(np.quantile(values, 0.1)), float(np.median(values))
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory` start anew, where the system can (Linux); elsewhere a peak is that of the whole process."""
+    try:
+        CLEAR_REFS.write_text("5")
+    except OSError:
+        pass
+
+
+def peak_memory() -> int:
+    """Largest resident memory in bytes since `reset_peak_memory`."""
+    if STATUS.exists():
+        lines = (line.split() for line in STATUS.read_text().splitlines())
+        return next((1024 * int(words[1]) for words in lines if words[:1] == ["VmHWM:"]), 0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def memory() -> int:
+    """Resident memory in bytes now; 0 where the system does not tell (all but Linux)."""
+    if not STATUS.exists():
+        return 0
+    lines = (line.split() for line in STATUS.read_text().splitlines())
+    return next((1024 * int(words[1]) for words in lines if words[:1] == ["VmRSS:"]), 0)
+
+
+def in_new_process(script: str, cell: Mapping[str, Any], threads: int = 1) -> dict[str, Any]:
+    """Run `script --cell JSON` in a process of its own; the last line that it prints is its result, as JSON.
+
+    So a cell's peak memory is its own. Raises RuntimeError when the process fails.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, script, "--cell", json.dumps(cell)]
+    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    lines = ended.stdout.splitlines()
+    if ended.returncode or not lines:
+        raise RuntimeError(f"{script}: the cell {dict(cell)} ended with exit code {ended.returncode}; see above")
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
+# -- what is shown and kept --------------------------------------------------------------------------------------------
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lines of a Markdown table with aligned columns; numbers come as text, or with three digits."""
+    cells = [list(headings), *([_text(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    lines = [
+        "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    return [lines[0], "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|", *lines[1:]]
+
+
+def _text(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def write_report(path: Path | None, lines: Sequence[str], results: object) -> None:
+    """The table and the figures behind it as JSON, with command, date, machine and versions; nothing without a path."""
+    if path is None:
+        return
+    report = {
+        "command": " ".join(["python", *sys.argv]),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "table": list(lines),
+        "results": results,
+    }
+    path.write_text(json.dumps(report, indent=1) + "\n")

@@ -1,0 +1,120 @@
+"""Run every benchmark of speed and memory and write their tables into docs/performance.md.
+
+    make bench                                       python benchmarks/run_all.py
+    python benchmarks/run_all.py --only agents       this one alone; the other tables stay
+
+A table goes between the lines <!-- table: NAME --> and <!-- end --> of the document, with command, machine, versions
+and date above it. Every benchmark runs in a process of its own, one after the other; they take turns with nothing, so
+leave the machine alone meanwhile. Its JSON and what it prints go to --results. Exits with 1 if one of them failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import header
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "performance.md"
+RESULTS = HERE.parent / "runs" / "benchmarks"
+BENCHMARKS = {
+    "layer": ["layer.py"],
+    "depth_memory": ["depth_memory.py"],
+    "agents": ["agents.py"],
+    "training_step": ["training_step.py"],
+    "exchange": ["exchange.py", "--blocks", "20"],
+    "scaling": ["scaling.py", "--blocks", "5", "--widths", "64"],
+}
+NEEDS_MPI = {"exchange", "scaling"}  # without mpi4py they run over gloo alone
+NAMED = ("torch", "numpy")
+
+
+def run(name: str, results: Path) -> dict[str, Any] | None:
+    """Run a benchmark, showing what it prints; its report with that text, or None when it failed."""
+    script, *options = BENCHMARKS[name]
+    report = results / f"{name}.json"
+    report.unlink(missing_ok=True)
+    options += ["--transport", "gloo"] if name in NEEDS_MPI and importlib.util.find_spec("mpi4py") is None else []
+    command = [sys.executable, str(HERE / script), *options, "--json", str(report)]
+    printed = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None, "stdout is a pipe"
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            printed.append(line.rstrip("\n"))
+    (results / f"{name}.txt").write_text("\n".join(printed) + "\n")
+    if process.returncode or not report.exists():
+        print(f"{name}: failed with exit code {process.returncode}", file=sys.stderr)
+        return None
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found | {"command": " ".join(["python", f"benchmarks/{script}", *options]), "printed": printed}
+
+
+def section(report: dict[str, Any]) -> list[str]:
+    """Lines for the document: where the figures come from, then the table, or what was printed if there is none."""
+    where = [
+        f"`{report['command']}`",
+        report.get("machine", ""),
+        _threads(report),
+        *_versions(report),
+        report.get("date", ""),
+    ]
+    lines = [f"{', '.join(filter(None, where))}.", ""]
+    if "table" in report:
+        return [*lines, *report["table"]]
+    return [*lines, "```text", *report["printed"], "```"]
+
+
+def _threads(report: dict[str, Any]) -> str:
+    threads = report.get("threads")
+    return "" if threads is None else f"{threads} thread{'s' * (threads != 1)}"
+
+
+def _versions(report: dict[str, Any]) -> list[str]:
+    return [f"{name} {report['versions'][name]}" for name in NAMED if name in report.get("versions", {})]
+
+
+def insert(page: str, name: str, lines: list[str]) -> str:
+    """The page with these lines between the marks of a table. Raises ValueError when it has none."""
+    marks = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    text = "\n".join(lines)
+    changed, found = marks.subn(lambda mark: f"{mark[1]}\n{text}\n\n{mark[2]}", page)
+    if found != 1:
+        raise ValueError(
+            f"table {name}: expected its marks once, got {found}; add <!-- table: {name} --> and <!-- end -->"
+        )
+    return changed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="only this one; may be repeated")
+    parser.add_argument("--page", type=Path, default=PAGE, help="whose tables to write (default docs/performance.md)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and text (runs/benchmarks)")
+    given = parser.parse_args()
+    given.results.mkdir(parents=True, exist_ok=True)
+    print(header(), flush=True)
+    failed = []
+    for name in given.only or BENCHMARKS:
+        began = time.perf_counter()
+        print(f"\n== {name}", flush=True)
+        report = run(name, given.results)
+        print(f"== {name}: {time.perf_counter() - began:.0f} s", flush=True)
+        if report is None:
+            failed.append(name)
+            continue
+        given.page.write_text(insert(given.page.read_text(), name, section(report)))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; their tables are as they were")
+
+
+if __name__ == "__main__":
+    main()

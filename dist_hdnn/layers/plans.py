@@ -1,0 +1,49 @@
+"""Which products compute a block-sparse matrix: register tiles, batched GEMMs, or these overlapped with messages."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dist_hdnn.layers.exchange import Exchange
+from dist_hdnn.layers.operators import Arrangement, BlockOperator
+from dist_hdnn.layers.overlap import OverlappedProducts
+from dist_hdnn.layers.products import BlockProducts, PanelProducts
+from dist_hdnn.layers.tiles.machine import available
+from dist_hdnn.layers.tiles.operator import TileOperator
+from dist_hdnn.layers.tiles.products import TileProducts
+
+PLANS = ("auto", "torch", "tiles")
+DTYPES = (torch.float32, torch.float64)  # that tiles are written for
+
+
+def check_plan(plan: str, ordered: bool) -> None:
+    """Raise ValueError for an unknown plan, and for tiles where they cannot be had."""
+    if plan not in PLANS:
+        raise ValueError(f"plan: expected one of {', '.join(PLANS)}, got {plan}. Choose auto.")
+    if plan == "tiles" and ordered:
+        raise ValueError("plan: expected auto or torch with deterministic, got tiles. Switch deterministic off.")
+    if plan == "tiles" and not available():
+        raise ValueError(
+            "plan: tiles need llvmlite, which is not installed. Install dist_hdnn with the extra fast, or choose auto."
+        )
+
+
+def arrangement(operator: BlockOperator, like: Tensor) -> Arrangement:
+    """The operator itself, or its arrangement for tiles, for products of tensors of the type and device of `like`."""
+    if operator.plan == "torch" or operator.ordered or like.device.type != "cpu" or like.dtype not in DTYPES:
+        return operator
+    if not available():
+        return operator
+    if operator.tiled is None:
+        operator.tiled = TileOperator(operator.pattern)
+    return operator.tiled  # type: ignore[no-any-return]
+
+
+def bind(operator: BlockOperator, exchange: Exchange, like: Tensor) -> BlockProducts:
+    """The products of `operator` with the memory of a batch like `like`."""
+    chosen = arrangement(operator, like)
+    if isinstance(chosen, TileOperator):
+        return TileProducts(chosen, exchange, like)
+    parts = 0 < operator.interior < len(operator.shapes) and not operator.columns_in_order
+    return (OverlappedProducts if parts else PanelProducts)(operator, exchange, like)

@@ -1,0 +1,360 @@
+"""The kernels: one register tile of the result at a time, slices read where they lie.
+
+    pull       out_i = epilogue(bias_i + Σ over segments of W x)    K x + b, K v, and Kᵀ z over the transposed pattern
+    gradient   W_i   = Σ over pairs of rows ⊗ columns, summed over the batch
+
+A segment is a run of weights of agent i that meet neighbouring rows of x. A tile is a few rows times a few vectors of
+the batch; every element is one chain of fused multiply-adds in the order of the segments, so its bits depend neither
+on the tile it falls in nor on threads. A batch that vectors do not divide ends with a vector that overlaps the one
+before it.
+Shapes: x, z, out (rows, B), rows contiguous; per agent `start` its first row, `segments` its range of segments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dist_hdnn.layers.tiles.machine import Code, Compiled, Value, compile_function, host, ir, once
+
+BITS = {32: (23, 127), 64: (52, 1023)}  # of the mantissa, and the exponent's bias
+
+
+def lanes(element: int, batch: int) -> int:
+    """Elements of one vector for this batch: as many as the host has, or a quarter of that, or 1; element in bytes."""
+    widest = host().vector_bytes // element
+    return next((count for count in (widest, widest // 2, 4, 2) if 1 < count <= min(widest, batch)), 1)
+
+
+class Writer:
+    """Vectors of `lanes` elements of `element` bytes in a function being written."""
+
+    def __init__(self, code: Code, element: int, lanes: int) -> None:
+        self.code, self.b, self.element, self.lanes = code, code.builder, element, lanes
+        self.scalar = ir.FloatType() if element == 4 else ir.DoubleType()
+        self.vector = ir.VectorType(self.scalar, lanes)
+        self.module = code.builder.module
+
+    def at(self, pointer: Value, index: Value) -> Value:
+        """Address of an element."""
+        return self.b.gep(pointer, [index], source_etype=self.scalar)
+
+    def arrays(self, table: Value) -> list[Value]:
+        """The addresses in a table of 7."""
+        pointer = ir.PointerType()
+        places = [self.b.gep(table, [self.code.number(i)], source_etype=pointer) for i in range(7)]
+        return [self.b.load(place, typ=pointer) for place in places]
+
+    def integer(self, pointer: Value, index: Value) -> Value:
+        """An entry of an array of integers."""
+        address = self.b.gep(pointer, [index], source_etype=self.code.integer)
+        return self.b.load(address, typ=self.code.integer)
+
+    def load(self, address: Value) -> Value:
+        return self.b.load(address, align=self.element, typ=self.vector)
+
+    def store(self, value: Value, address: Value) -> None:
+        self.b.store(value, address, align=self.element)
+
+    def broadcast(self, address: Value) -> Value:
+        return self.spread(self.b.load(address, typ=self.scalar), self.lanes)
+
+    def spread(self, value: Value, lanes: int) -> Value:
+        one = self.b.insert_element(
+            ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
+        )
+        return self.b.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+
+    def constant(self, value: float) -> Value:
+        return ir.Constant(self.vector, [value] * self.lanes)
+
+    def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
+        """a b + c, rounded once where the host can."""
+        return self.intrinsic("llvm.fmuladd", a, b, c)
+
+    def load_first(self, address: Value, count: Value) -> Value:
+        """The first `count` elements from here, then zeros; nothing behind them is read."""
+        b, words = self.b, ir.VectorType(ir.IntType(32), self.lanes)
+        here = self.spread(b.trunc(count, ir.IntType(32)), self.lanes)
+        mask = b.icmp_signed("<", ir.Constant(words, list(range(self.lanes))), here)
+        name = f"llvm.masked.load.v{self.lanes}f{8 * self.element}.p0"
+        arguments = [ir.PointerType(), mask.type, self.vector]
+        function = self.module.globals.get(name) or ir.Function(
+            self.module, ir.FunctionType(self.vector, arguments), name
+        )
+        return self.b.call(function, [address, mask, self.constant(0.0)])
+
+    def sum_of_each(self, vectors: list[Value]) -> Value:
+        """Sums of 4 vectors: (4,); neighbours first, then the quarters of a vector."""
+        first, second, third, fourth = vectors
+        if self.lanes == 2:
+            return self.pick(self.pairs(first, second), self.pairs(third, fourth), range(4))
+        total = self.pairs(self.pairs(first, second), self.pairs(third, fourth))
+        lanes = self.lanes
+        while lanes > 4:
+            lanes //= 2
+            total = self.b.fadd(*(self.pick(total, total, range(start, start + lanes)) for start in (0, lanes)))
+        return total
+
+    def pairs(self, low: Value, high: Value) -> Value:
+        """Sums of neighbours, within groups of 4: two of `low`, two of `high`."""
+        groups = range(0, self.lanes, min(4, self.lanes))
+
+        def every_second(start: int) -> Value:
+            inside = range(start, min(4, self.lanes), 2)
+            return self.pick(low, high, [v + g + k for g in groups for v in (0, self.lanes) for k in inside])
+
+        return self.b.fadd(every_second(0), every_second(1))
+
+    def pick(self, low: Value, high: Value, indices: Sequence[int]) -> Value:
+        """Elements of two vectors one after the other."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(indices)), list(indices))
+        return self.b.shuffle_vector(low, high, mask)
+
+    def intrinsic(self, name: str, *values: Value) -> Value:
+        type = values[0].type
+        suffix = f"v{type.count}f{8 * self.element}"
+        function_type = ir.FunctionType(type, [type] * len(values))
+        function = self.module.globals.get(f"{name}.{suffix}") or ir.Function(
+            self.module, function_type, f"{name}.{suffix}"
+        )
+        return self.b.call(function, values)
+
+    def tanh(self, x: Value) -> Value:
+        """t / (t + 2) with t = exp(2|x|) - 1: 2|x| = n ln 2 + r, t = 2ⁿ (exp(r) - 1) + (2ⁿ - 1), Taylor in r.
+
+        The rounding of t + 2 and of the quotient is made good: below 2 units in the last place. NaN stays NaN.
+        """
+        b, bits = self.b, 8 * self.element
+        mantissa, bias = BITS[bits]
+        terms, largest = (7, 9.02) if bits == 32 else (13, 19.1)
+        magic = 1.5 * 2.0**mantissa  # adding it leaves the nearest integer in the lowest bits
+        high = _float(math.log(2.0), bits - (12 if bits == 32 else 32))  # few enough bits for n * high to be exact
+        size = self.intrinsic("llvm.fabs", x)
+        size = b.select(b.fcmp_ordered(">", size, self.constant(largest)), self.constant(largest), size)
+        twice = b.fadd(size, size)
+        shifted = self.multiply_add(twice, self.constant(1 / math.log(2.0)), self.constant(magic))
+        n = b.fsub(shifted, self.constant(magic))
+        r = self.multiply_add(n, self.constant(-high), twice)
+        r = self.multiply_add(n, self.constant(high - math.log(2.0)), r)
+        p = self.constant(1 / math.factorial(terms))
+        for k in range(terms - 1, 1, -1):
+            p = self.multiply_add(p, r, self.constant(1 / math.factorial(k)))
+        p = self.multiply_add(b.fmul(p, r), r, r)
+        words = ir.VectorType(ir.IntType(bits), self.lanes)
+        exponent = b.shl(b.bitcast(shifted, words), ir.Constant(words, [mantissa] * self.lanes))
+        power = b.bitcast(b.add(exponent, ir.Constant(words, [bias << mantissa] * self.lanes)), self.vector)
+        t = self.multiply_add(power, p, b.fsub(power, self.constant(1.0)))
+        s = b.fadd(t, self.constant(2.0))
+        value = b.fdiv(t, s)
+        lost = b.fsub(t, b.fsub(s, self.constant(2.0)))  # by rounding s; 1 / s is (1 - value) / 2
+        lost = b.select(b.fcmp_ordered("<", t, self.constant(2.0)), lost, self.constant(0.0))
+        rest = self.multiply_add(b.fneg(value), lost, self.multiply_add(b.fneg(value), s, t))
+        value = self.multiply_add(rest, self.multiply_add(value, self.constant(-0.5), self.constant(0.5)), value)
+        return self.intrinsic("llvm.copysign", value, x)
+
+
+def _float(value: float, bits: int) -> float:
+    """A number rounded to so many significant bits."""
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(math.ldexp(mantissa, bits)), exponent - bits)
+
+
+def tile_shape() -> tuple[int, int]:
+    """Rows and vectors of the largest tile of `pull` that the host's registers hold."""
+    return (4, 3) if host().registers < 32 else (8, 3)
+
+
+@once
+def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str) -> Compiled:
+    """f(W, x, bias, z, out, table, first, last, B), for agents order[first:last] of `operator.Segments`.
+
+    table: the addresses of its arrays. transposed: columns of W give the rows of `out`. Epilogues: tanh of the sum;
+    slope, the sum times 1 - z².
+    """
+
+    def write(code: Code, arguments: list[Value]) -> None:
+        _Pull(Writer(code, element, lanes), transposed, bias, epilogue, arguments).write()
+
+    name = f"pull_{8 * element}_{lanes}_{int(transposed)}_{int(bias)}_{epilogue}"
+    return compile_function(name, 6, 3, write)
+
+
+class _Pull:
+    """See `pull`."""
+
+    def __init__(self, writer: Writer, transposed: bool, bias: bool, epilogue: str, arguments: list[Value]) -> None:
+        self.writer, self.code, self.b = writer, writer.code, writer.b
+        self.transposed, self.has_bias, self.epilogue = transposed, bias, epilogue
+        self.W, self.x, self.bias, self.z, self.out, table, self.first, self.last, self.batch = arguments
+        arrays = writer.arrays(table)
+        self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
+
+    def write(self) -> None:
+        code, b, w = self.code, self.b, self.writer
+        one, lanes = code.number(1), code.number(w.lanes)
+        vectors = b.sdiv(b.add(self.batch, code.number(w.lanes - 1)), lanes)
+        final = b.sub(self.batch, lanes)
+        rows_of_tile, vectors_of_tile = tile_shape()
+        with code.loop(self.first, self.last) as position:
+            agent = w.integer(self.order, position)
+            first = w.integer(self.start, agent)
+            rows = b.sub(w.integer(self.start, b.add(agent, one)), first)
+            segments = w.integer(self.segments, agent), w.integer(self.segments, b.add(agent, one))
+
+            def strip(vector: Value, count: int) -> None:
+                places = []
+                for j in range(count):
+                    place = b.mul(b.add(vector, code.number(j)), lanes)
+                    places.append(b.select(b.icmp_signed("<", place, final), place, final))
+                code.split(rows, rows_of_tile, lambda row, size: self.tile(first, row, size, places, segments))
+
+            code.split(vectors, vectors_of_tile, strip)
+            if self.epilogue == "tanh":
+                with b.if_then(b.icmp_signed(">", rows, code.number(0))):
+                    self.activate(b.mul(first, self.batch), b.mul(rows, self.batch))
+
+    def activate(self, start: Value, length: Value) -> None:
+        """Tanh of an agent's rows, still in the cache; the last vector is read before any other changes its values."""
+        b, w = self.b, self.writer
+        place = w.at(self.out, b.sub(b.add(start, length), self.code.number(w.lanes)))
+        last = w.tanh(w.load(place))
+        whole = b.mul(b.sdiv(length, self.code.number(w.lanes)), self.code.number(w.lanes))
+        with self.code.loop(start, b.add(start, whole), w.lanes) as index:
+            address = w.at(self.out, index)
+            w.store(w.tanh(w.load(address)), address)
+        w.store(last, place)
+
+    def tile(self, first: Value, row: Value, size: int, places: list[Value], segments: tuple[Value, Value]) -> None:
+        code, b, w = self.code, self.b, self.writer
+        lines = [b.add(first, b.add(row, code.number(t))) for t in range(size)]
+        zero = w.constant(0.0)
+        initial = [w.broadcast(w.at(self.bias, line)) if self.has_bias else zero for line in lines]
+        sums = [[code.variable(value) for _ in places] for value in initial]
+        with code.loop(*segments) as s:
+            width = w.integer(self.width, s)
+            one = code.number(1)
+            across, along = (one, width) if self.transposed else (width, one)
+            weights = w.at(self.W, b.add(w.integer(self.weight, s), b.mul(row, across)))
+            starts = [w.at(weights, b.mul(across, code.number(t))) for t in range(size)]
+            source = b.mul(w.integer(self.row, s), self.batch)
+            sources = [w.at(self.x, b.add(source, place)) for place in places]
+            with code.loop(code.number(0), w.integer(self.length, s)) as k:
+                there, here = b.mul(k, self.batch), b.mul(k, along)
+                vectors = [w.load(w.at(pointer, there)) for pointer in sources]
+                for t in range(size):
+                    scalar = w.broadcast(w.at(starts[t], here))
+                    for vector, place in zip(vectors, sums[t], strict=True):
+                        b.store(w.multiply_add(scalar, vector, code.get(place, w.vector)), place)
+        for line, row_sums in zip(lines, sums, strict=True):
+            for place, value in zip(places, row_sums, strict=True):
+                where = b.add(b.mul(line, self.batch), place)
+                w.store(self.finished(code.get(value, w.vector), where), w.at(self.out, where))
+
+    def finished(self, value: Value, where: Value) -> Value:
+        w = self.writer
+        if self.epilogue == "slope":
+            z = w.load(w.at(self.z, where))
+            return self.b.fmul(value, w.multiply_add(self.b.fneg(z), z, w.constant(1.0)))
+        return value
+
+
+def gradient_shape() -> tuple[int, int]:
+    """Rows and columns of the largest tile of `gradient`: 4 columns, whose sums fill one vector."""
+    return (3, 4) if host().registers < 32 else (4, 4)
+
+
+@once
+def gradient(element: int, lanes: int) -> Compiled:
+    """f(W, z, v, w, x, table, first, last, B, pairs, add): the rest as for `pull`.
+
+    The gradient z vᵀ, of two pairs z vᵀ + w xᵀ, is written to W or added to it.
+    """
+
+    def write(code: Code, arguments: list[Value]) -> None:
+        _Gradient(Writer(code, element, lanes), arguments).write()
+
+    return compile_function(f"gradient_{8 * element}_{lanes}", 6, 5, write)
+
+
+class _Gradient:
+    """See `gradient`."""
+
+    def __init__(self, writer: Writer, arguments: list[Value]) -> None:
+        self.writer, self.code, self.b = writer, writer.code, writer.b
+        self.W, self.z, self.v, self.w, self.x, table, self.first, self.last, self.batch = arguments[:9]
+        self.pairs, self.add = arguments[9:]
+        arrays = writer.arrays(table)
+        self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
+
+    def write(self) -> None:
+        code, b, w = self.code, self.b, self.writer
+        one = code.number(1)
+        largest_rows, largest_columns = gradient_shape()
+        whole = b.mul(b.sdiv(self.batch, code.number(w.lanes)), code.number(w.lanes))
+        with code.loop(self.first, self.last) as position:
+            agent = w.integer(self.order, position)
+            first = w.integer(self.start, agent)
+            rows = b.sub(w.integer(self.start, b.add(agent, one)), first)
+            with code.loop(w.integer(self.segments, agent), w.integer(self.segments, b.add(agent, one))) as s:
+                source, weight, width = (w.integer(array, s) for array in (self.row, self.weight, self.width))
+
+                def columns(column: Value, across: int) -> None:
+                    def tile(row: Value, down: int) -> None:
+                        sums = self.sums(b.add(first, row), down, b.add(source, column), across, whole)
+                        for t in range(down):
+                            place = b.add(weight, b.add(b.mul(b.add(row, code.number(t)), width), column))
+                            self.write_sums(sums[t], w.at(self.W, place), across)
+
+                    code.split(rows, largest_rows, tile)
+
+                code.split(w.integer(self.length, s), largest_columns, columns)
+
+    def sums(self, row: Value, down: int, column: Value, across: int, whole: Value) -> list[list[Value]]:
+        """Vectors of partial sums of a tile, rows x columns."""
+        code, b, w = self.code, self.b, self.writer
+        sums = [[code.variable(w.constant(0.0)) for _ in range(across)] for _ in range(down)]
+
+        with code.loop(code.number(0), self.pairs) as pair:
+            first = b.icmp_signed("==", pair, code.number(0))
+            left, right = b.select(first, self.z, self.w), b.select(first, self.v, self.x)
+            lefts = [w.at(left, b.mul(b.add(row, code.number(t)), self.batch)) for t in range(down)]
+            rights = [w.at(right, b.mul(b.add(column, code.number(t)), self.batch)) for t in range(across)]
+
+            def add(load: Callable[[Value], Value]) -> None:
+                values = [load(pointer) for pointer in lefts]
+                for c, pointer in enumerate(rights):
+                    other = load(pointer)
+                    for value, places in zip(values, sums, strict=True):
+                        b.store(w.multiply_add(value, other, code.get(places[c], w.vector)), places[c])
+
+            with code.loop(code.number(0), whole, w.lanes) as k:
+                add(lambda pointer: w.load(w.at(pointer, k)))
+            if w.lanes > 1:
+                with b.if_then(b.icmp_signed("<", whole, self.batch)):
+                    add(lambda pointer: w.load_first(w.at(pointer, whole), b.sub(self.batch, whole)))
+        return [[code.get(place, w.vector) for place in places] for places in sums]
+
+    def write_sums(self, sums: list[Value], address: Value, count: int) -> None:
+        """The sum of each vector, to neighbouring weights, by one tree whatever their number."""
+        b, w = self.b, self.writer
+        if w.lanes == 1:
+            for t, vector in enumerate(sums):
+                self.put(b.bitcast(vector, w.scalar), w.at(address, self.code.number(t)), w.scalar)
+            return
+        total = w.sum_of_each(sums + [w.constant(0.0)] * (4 - count))
+        if count == 4:
+            self.put(total, address, total.type)
+            return
+        for t in range(count):
+            value = b.extract_element(total, ir.Constant(ir.IntType(32), t))
+            self.put(value, w.at(address, self.code.number(t)), w.scalar)
+
+    def put(self, value: Value, address: Value, type: Any) -> None:
+        b, align = self.b, self.writer.element
+        wanted = b.icmp_signed("!=", self.add, self.code.number(0))
+        before = self.code.variable(ir.Constant(type, None if type == self.writer.scalar else [0.0] * type.count))
+        with b.if_then(wanted):
+            b.store(b.load(address, align=align, typ=type), before)
+        b.store(b.fadd(value, b.load(before, typ=type)), address, align=align)

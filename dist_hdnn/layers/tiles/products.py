@@ -1,0 +1,104 @@
+"""The products of one block-sparse matrix by register tiles: nothing is gathered, padded or summed twice.
+
+`K x + b` and its tanh, `K v` times tanh', `Kᵀ z` and the weight gradient are one kernel call each (see `kernels`).
+What needs no ghost is computed while slices travel, and what goes to ghosts is computed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from dist_hdnn.layers.activations import Activation
+from dist_hdnn.layers.exchange import Exchange
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Views
+from dist_hdnn.layers.tiles.kernels import gradient, lanes, pull
+from dist_hdnn.layers.tiles.machine import Compiled
+from dist_hdnn.layers.tiles.operator import TileOperator
+from dist_hdnn.layers.tiles.threads import Work
+
+
+class TileProducts(BlockProducts):
+    """See `BlockProducts`. Tensors are contiguous, on the CPU, float32 or float64."""
+
+    def __init__(self, operator: TileOperator, exchange: Exchange, like: Tensor) -> None:
+        super().__init__(operator, exchange, like)
+        self._element = like.element_size()
+        self._lanes = lanes(self._element, self.batch)
+        self._agents, self._interior = operator.owned, operator.interior
+        self._by_row, self._by_column = Work(operator.by_row, self.batch), Work(operator.by_column, self.batch)
+        self._column_agents = len(operator.by_column.order)
+        self._kernels: dict[tuple[bool, bool, str], Compiled] = {}
+        self._gradient: Compiled | None = None
+
+    def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
+        self._gathered(self._pull(bias=True), weights, x, out.flat, out.flat, phase)
+
+    def activated(
+        self, weights: BlockWeights, x: Tensor, sigma: Activation, u: Rows | None, z: Rows, phase: str
+    ) -> None:
+        if sigma.keeps_argument:
+            super().activated(weights, x, sigma, u, z, phase)
+        else:
+            self._gathered(self._pull(bias=True, epilogue="tanh"), weights, x, z.flat, z.flat, phase)
+
+    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> None:
+        self._gathered(self._pull(), weights, v, out.flat, out.flat, phase)
+
+    def sloped(
+        self, weights: BlockWeights, v: Tensor, sigma: Activation, u: Rows | None, z: Rows, out: Rows, phase: str
+    ) -> None:
+        if sigma.keeps_argument:
+            super().sloped(weights, v, sigma, u, z, out, phase)
+        else:
+            self._gathered(self._pull(epilogue="slope"), weights, v, z.flat, out.flat, phase)
+
+    def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
+        z, out, work = rows.flat, self.output, self._by_column
+        here = address(z)
+        arguments = address(weights.classes[0]), here, here, here, address(out), work.table
+        call = self._pull(transposed=True)
+
+        def part(first: int, last: int) -> None:
+            work.run(call, arguments, first, last)
+
+        if self._column_agents > self._agents:
+            part(self._agents, self._column_agents)
+        self.exchange.scatter_add(out, phase, lambda: part(0, self._agents))
+        return out
+
+    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool) -> None:
+        if not (self.batch or accumulate):
+            out[0].zero_()
+        (z, v), (w, x) = pairs[0], pairs[-1]
+        work, call = self._by_row, self._gradient
+        if call is None:
+            call = self._gradient = gradient(self._element, self._lanes)
+        arguments = *(address(tensor) for tensor in (out[0], z.flat, v, w.flat, x)), work.table
+        work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate))
+
+    def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Compiled:
+        key = transposed, bias, epilogue
+        call = self._kernels.get(key)
+        if call is None:
+            call = self._kernels[key] = pull(self._element, self._lanes, *key)
+        return call
+
+    def _gathered(self, call: Compiled, weights: BlockWeights, x: Tensor, z: Tensor, out: Tensor, phase: str) -> None:
+        """Gather x and pull; agents that need no ghost while slices travel."""
+        work, bias = self._by_row, address(weights.bias[0]) if weights.bias else 0
+        arguments = address(weights.classes[0]), address(x), bias, address(z), address(out), work.table
+
+        def part(first: int, last: int) -> None:
+            work.run(call, arguments, first, last)
+
+        self.exchange.gather(x, phase, lambda: part(0, self._interior))
+        if self._interior < self._agents:
+            part(self._interior, self._agents)
+
+
+def address(tensor: Tensor) -> int:
+    """Of a tensor that kernels may read or write."""
+    assert tensor.is_contiguous(), "kernels read rows one after the other"
+    return tensor.data_ptr()
