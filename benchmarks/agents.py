@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4, help="(default 4)")
     parser.add_argument("--batch", type=int, default=32, help="(default 32)")
     parser.add_argument("--memory", choices=MODES, default="store", help="of the sweep (default store)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="CPU time of the steps of a size (default 8)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="CPU time of the steps of a size (default 4)")
     parser.add_argument("--json", type=Path, help="also write every time here")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -135,6 +135,20 @@ def roofline(net: HDNN, rates: dict[str, float]) -> float:
     return max(flops / rates["gemm_gflops"], bytes_moved / rates["copy_gbytes"]) / 1e6
 
 
+def table(cells: dict[str, dict[str, float]]) -> list[str]:
+    """Lines for a document: milliseconds of the floor and the plans, the others over the fastest plan."""
+    others = ["dense masked", "torch CSR", "torch BSR", "published"]
+    heads = ["agents x neurons", "floor, ms", "torch plan / floor", "tile plan / floor", *others, "roofline, ms"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for cell, times in cells.items():
+        mine = min(times[name] for name in ("torch plan", "tile plan") if name in times)
+        plans = [f"{times[name] / times['floor']:.2f}" if name in times else "" for name in ("torch plan", "tile plan")]
+        rest = [f"{times[name] / mine:.1f}x" if name in times else "" for name in others]
+        ends = [f"{times[name]:.3g}" for name in ("floor", "roofline")]
+        lines.append(f"| {' | '.join([cell, ends[0], *plans, *rest, ends[1]])} |")
+    return lines
+
+
 def main() -> None:
     warnings.filterwarnings("ignore", "graph: information travels")  # these networks are too shallow on purpose
     warnings.filterwarnings("ignore", "Sparse")
@@ -151,7 +165,12 @@ def main() -> None:
     rates = machine()
     print(f"GEMM {rates['gemm_gflops']:.0f} GFlop/s, copy {rates['copy_gbytes']:.1f} GB/s\n")
     print(f"{'cell':18} {'method':14} {'ms a layer':>10} {'/ floor':>8} {'/ tile or torch plan':>20}")
-    report: dict[str, Any] = {"versions": versions(), "command": sys.argv, "machine": rates, "cells": {}}
+    report: dict[str, Any] = {
+        "versions": versions(),
+        "command": " ".join(["python", *sys.argv]),
+        "rates": rates,
+        "cells": {},
+    }
     for cell in given.cells:
         net, steps = methods(cell, given.only)
         times = best_medians(steps)
@@ -160,6 +179,7 @@ def main() -> None:
         for name, value in times.items():
             print(f"{cell:18} {name:14} {value:10.3f} {value / times['floor']:8.2f} {value / mine:20.2f}", flush=True)
         report["cells"][cell] = times
+    report |= {"threads": given.threads, "table": table(report["cells"])}
     if given.json:
         given.json.write_text(json.dumps(report, indent=2))
 

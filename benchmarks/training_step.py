@@ -234,7 +234,7 @@ def lines_of(results: dict[str, dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", action="append", choices=list(NETWORKS), help="only this one; may be repeated")
-    parser.add_argument("--steps", type=int, default=40, help="steps of each network, with and without clocks (40)")
+    parser.add_argument("--steps", type=int, default=20, help="steps of each network, with and without clocks (20)")
     parser.add_argument("--json", type=Path, help="also write every time here")
     given = parser.parse_args()
     torch.set_num_threads(1)

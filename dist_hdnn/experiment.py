@@ -93,8 +93,8 @@ def train(
     step_now = resumed.step if resumed else 0
     command = resume_command(start.directory, network.ownership.workers)
     with (
-        reported(start.directory, transport, command, lambda: step_now),
         run_log(directory, config, network.graph, steps, resumed) as log,
+        reported(start.directory, transport, command, lambda: step_now),
     ):
 
         def on_step(step: int, loss: float) -> None:
@@ -317,6 +317,7 @@ def _summary(
         "links": len(network.graph.links),
         "parameters": traffic["parameters"],
         "layers": network.layers,
+        "plan": network.plan,
         "epochs": last.epoch,
         "steps": last.step,
         "seconds_per_step": seconds,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dist_hdnn import assembly
@@ -21,6 +22,7 @@ from dist_hdnn.data import Dataset, Views
 from dist_hdnn.layers.activations import activation
 from dist_hdnn.layers.architectures import Architecture, architecture
 from dist_hdnn.layers.memory_plan import layers_again, layers_between
+from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.stages import Stage, layers_of_stages, stages_of
 from dist_hdnn.topology import (
     BlockPattern,
@@ -173,6 +175,9 @@ def _network(config: Config, stages: list[Stage], widths: NDArray[np.int64], end
         "activation": network.activation,
         "X_trained": _trained(config, stages[0].architecture),
         "placement": [stage.placement for stage in stages] if len(stages) > 1 else stages[0].placement,
+        "plan": chosen_plan(
+            config.plan, config.deterministic, getattr(torch, config.dtype), assembly.build_device(config)
+        ),
         "parameters": _parameters(config, stages, widths, ends),
     }
 

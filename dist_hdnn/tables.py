@@ -105,6 +105,7 @@ def _network_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("layers", f"{network['layers']} of step {network['step']:g}, {network['activation']}"),
         ("agents coupled by", placement if isinstance(placement, str) else ", then ".join(placement)),
         ("parameters", f"{network['parameters']['total']} ({parts})"),
+        ("products by", network["plan"]),
         (
             "reach",
             f"{reach['hops']} hops in all layers, diameter {'' if reach['diameter_exact'] else 'at least '}"

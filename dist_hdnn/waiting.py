@@ -20,20 +20,22 @@ SHARE = 0.1  # of the training time that the others must have waited longer than
 @contextmanager
 def told(transport: Transport) -> Iterator[None]:
     """Inside, a line on stderr for every LONG seconds that this worker waits in one exchange."""
+    from dist_hdnn.transport.record import EXCHANGE, WAITING, WHERE
+
     ended = threading.Event()
 
     def watch() -> None:
         said: tuple[float, float] = (0.0, 0.0)  # when the wait began, and how long it was when it was told
         while not ended.wait(min(POLL, LONG)):
-            now = transport.record.now
+            now = transport.record.now()
             if now is None:
                 continue
-            since, exchange = now
+            exchange, context, since = now[EXCHANGE], now[WHERE], now[WAITING]
             lasted, before = time.monotonic() - since, said[1] if said[0] == since else 0.0
             if lasted >= before + LONG:
                 said = since, lasted
-                peers = sorted({peer for peer, _ in (*exchange.sends, *exchange.receives)})
-                where = f" ({exchange.context})" if exchange.context else ""
+                peers = sorted({peer for peer, _ in (*exchange.sent_bytes, *exchange.received_bytes)})
+                where = "" if context is None else f" ({context})"
                 print(
                     f"worker {transport.rank} has waited {lasted:.0f} s in {exchange.label}{where} with "
                     f"{', '.join(f'worker {peer}' for peer in peers)}; gives up after {transport.timeout:.0f} s",

@@ -14,7 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = ("", "sh", "bash", "shell", "console")
-SPAN = re.compile(r"`((?:dist-hdnn [a-z]|python [a-z-]|make [a-z]|launch/\S+\.sh|torchrun |mpiexec |docker )[^`]*)`")
+SPAN = re.compile(
+    r"`((?:dist-hdnn [a-z]|python [a-z-]|make [a-z]|launch/\S+\.sh|torchrun |mpiexec |docker |pip install )[^`]*)`"
+)
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,10 @@ def check(command: Command, page: Path, capsys: pytest.CaptureFixture[str]) -> N
         source = Path(words[1]).read_text()
         unknown = [word for word in words[2:] if word.startswith("--") and f'"{word}"' not in source]
         assert not unknown, f"{command}: {words[1]} knows no {unknown}"
+    elif words[:2] == ["pip", "install"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        wanted = re.findall(r"\w+", re.findall(r"\[(.*)\]", command.text)[0])
+        assert set(wanted) <= set(extras), f"{command}: the extras are {sorted(extras)}"
     elif "examples/" in command.text:  # test_examples.py runs them
         (example,) = (word for word in words if word.startswith("examples/") and word.endswith(".py"))
         assert (ROOT / example).is_file(), f"{command}: no {example}"

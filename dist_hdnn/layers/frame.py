@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,12 @@ from dist_hdnn.layers.workspace import Model
 from dist_hdnn.transport import Transport
 
 
-class Place:
+class Place(NamedTuple):
     """Where a sweep is; what error messages of the transport add."""
 
-    def __init__(self, layers: int) -> None:
-        self.layers, self.layer, self.sweep = layers, 0, "forward"
+    layer: int
+    layers: int
+    sweep: str
 
     def __str__(self) -> str:
         return f"layer {self.layer + 1} of {self.layers}, {self.sweep}"
@@ -46,7 +48,8 @@ class Frame(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.layers, self.shared, self.fixed = model, model.layers, shared, fixed
-        self.transport, self.place = transport, Place(model.layers)
+        self.transport = transport
+        self._places: dict[str, list[Place]] = {}
         operators = [operator for stage in model.stages for operator in (stage.K, stage.X) if operator is not None]
         self.operators = nn.ModuleList(operators)  # so that their index tensors follow the module to its device
         self.stages, self.sigma = model.stages, model.sigma
@@ -62,15 +65,17 @@ class Frame(nn.Module):
 
     def told(self, sweep: str, layers: Iterable[int]) -> Iterator[int]:
         """The layers of a sweep, one after the other, while the transport knows of it."""
-        transport, place = self.transport, self.place
-        place.sweep = sweep
-        if transport is not None:
-            transport.context = place
+        transport = self.transport
+        if transport is None:
+            yield from layers
+            return
+        places = self._places.get(sweep)
+        if places is None:
+            places = self._places[sweep] = [Place(layer, self.layers, sweep) for layer in range(self.layers)]
         for layer in layers:
-            place.layer = layer
+            transport.context = places[layer]
             yield layer
-        if transport is not None:
-            transport.context = None
+        transport.context = None
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -29,11 +29,15 @@ def check_plan(plan: str, ordered: bool) -> None:
         )
 
 
+def chosen_plan(plan: str, ordered: bool, dtype: torch.dtype, device: torch.device) -> str:
+    """What computes products: "tiles" or "torch"."""
+    tiles = plan != "torch" and not ordered and device.type == "cpu" and dtype in DTYPES and available()
+    return "tiles" if tiles else "torch"
+
+
 def arrangement(operator: BlockOperator, like: Tensor) -> Arrangement:
     """The operator itself, or its arrangement for tiles, for products of tensors of the type and device of `like`."""
-    if operator.plan == "torch" or operator.ordered or like.device.type != "cpu" or like.dtype not in DTYPES:
-        return operator
-    if not available():
+    if chosen_plan(operator.plan, operator.ordered, like.dtype, like.device) == "torch":
         return operator
     if operator.tiled is None:
         operator.tiled = TileOperator(operator.pattern)

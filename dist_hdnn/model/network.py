@@ -23,6 +23,7 @@ from dist_hdnn.layers.architectures import architecture as named_architecture
 from dist_hdnn.layers.architectures import check_options
 from dist_hdnn.layers.linearization import Linearization
 from dist_hdnn.layers.memory_plan import Mode
+from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
@@ -127,6 +128,12 @@ class HDNN(nn.Module):
                 self.register_buffer(f"union{s}", places, persistent=False)
         if device is not None:
             self.to(device)
+
+    @property
+    def plan(self) -> str:
+        """What computes the products with the weights as they are: "tiles" or "torch"."""
+        weight = next(self.parameters())
+        return chosen_plan(self.ownership.plan, self.ownership.ordered, weight.dtype, weight.device)
 
     def forward(self, y: Tensor) -> Tensor:
         """y0 (batch, neurons) -> yN (batch, neurons)."""

@@ -6,6 +6,7 @@ A transport gives `_wire` (its way to move fixed messages once per round), `abor
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, Self
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from dist_hdnn.transport import collectives
 from dist_hdnn.transport.messages import Buffers, Message, bytes_of, check_buffers
-from dist_hdnn.transport.record import Record, Round
+from dist_hdnn.transport.record import ENDED, WAITING, Record, Round
 from dist_hdnn.transport.staging import Staging, needs_staging
 
 FIRST_TAG = 512  # smaller tags are for collectives
@@ -54,7 +55,7 @@ class FixedChannel:
         self.sent_bytes, self.received_bytes = (
             [(message.peer, message.data.numel()) for message in direction] for direction in messages
         )
-        self._round: Round | None = None
+        self._round: Round = []
         self._owner = owner
         self._wire = wire
         self._staging = staging
@@ -67,8 +68,7 @@ class FixedChannel:
         if self._staging is not None:
             self._staging.copy_out()
         if self._wire is not None:
-            owner = self._owner
-            self._round = owner.record.start(self.label, owner.context, self.sent_bytes, self.received_bytes)
+            self._round = self._owner.record.start(self, self._owner.context)
             self._wire.post()
         self._state = "moving"
         self.rounds += 1
@@ -77,11 +77,10 @@ class FixedChannel:
         if self._state != "moving":
             self._refuse("wait")
         self._state = "failed"
-        if self._wire is not None and self._round is not None:
-            record = self._owner.record
-            record.wait(self._round)
+        if self._wire is not None:
+            self._round[WAITING] = time.monotonic()
             self._wire.complete(self._owner.timeout if timeout is None else timeout)
-            record.done(self._round)
+            self._round[ENDED] = True
         if self._staging is not None:
             self._staging.copy_in()
         self._state = "idle"

@@ -1,67 +1,58 @@
-"""What a worker remembers of its exchanges: the last ones, what it waits for now, and how long it waited for whom."""
+"""What a worker remembers of its exchanges: the last ones, what it waits for now, and how long it waited for whom.
+
+Kept while slices travel, so an exchange costs one small list; words are made when somebody asks.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 LAST = 256  # exchanges that are remembered
 
+Round = list[Any]
+"""[exchange, where the sweep was, when it started (seconds since 1970), when its wait began (monotonic), its end]"""
+EXCHANGE, WHERE, STARTED, WAITING, ENDED = range(5)
 
-@dataclass(slots=True)
-class Round:
-    """One exchange. sends, receives: (peer, bytes) of its messages. state: started, waiting, done."""
+
+class Exchange(Protocol):
+    """sent_bytes, received_bytes: (peer, bytes) of its messages."""
 
     label: str
-    context: str
-    sends: list[tuple[int, int]]
-    receives: list[tuple[int, int]]
-    started: float
-    state: str = "started"
+    sent_bytes: list[tuple[int, int]]
+    received_bytes: list[tuple[int, int]]
 
 
 class Record:
-    """Of one worker among `size`. waited: seconds that it has spent waiting for each worker.
-
-    now: the exchange that it waits in at this moment, and since when, on the monotonic clock.
-    """
+    """Of one worker among `size`. waited: seconds that it has spent waiting for each worker."""
 
     def __init__(self, size: int) -> None:
         self.rounds: deque[Round] = deque(maxlen=LAST)
         self.waited = [0.0] * size
-        self.now: tuple[float, Round] | None = None
 
-    def start(
-        self, label: str, context: object, sends: list[tuple[int, int]], receives: list[tuple[int, int]]
-    ) -> Round:
-        """A new exchange has been started."""
-        found = Round(label, "" if context is None else str(context), sends, receives, time.time())
+    def start(self, exchange: Exchange, context: object) -> Round:
+        """A new exchange has been started; context: as of a transport, it does not change."""
+        found = [exchange, context, time.time(), None, None]
         self.rounds.append(found)
         return found
 
-    def wait(self, of: Round) -> None:
-        """It is being waited for."""
-        of.state = "waiting"
-        self.now = time.monotonic(), of
-
-    def done(self, of: Round) -> None:
-        """It has ended well."""
-        of.state = "done"
-        self.now = None
+    def now(self) -> Round | None:
+        """The exchange that this worker waits in at this moment."""
+        last = self.rounds[-1] if self.rounds else None
+        return last if last is not None and last[WAITING] is not None and last[ENDED] is None else None
 
     def as_json(self) -> dict[str, Any]:
         """Everything, the newest exchange last; times in seconds since 1970."""
         messages = [
             {
-                "exchange": one.label,
-                "where": one.context,
-                "state": one.state,
-                "started": one.started,
-                "sends": [{"to": peer, "bytes": amount} for peer, amount in one.sends],
-                "receives": [{"from": peer, "bytes": amount} for peer, amount in one.receives],
+                "exchange": exchange.label,
+                "where": "" if context is None else str(context),
+                "state": "done" if ended is not None else "started" if waiting is None else "waiting",
+                "started": started,
+                "sends": [{"to": peer, "bytes": amount} for peer, amount in exchange.sent_bytes],
+                "receives": [{"from": peer, "bytes": amount} for peer, amount in exchange.received_bytes],
             }
-            for one in self.rounds
+            for exchange, context, started, waiting, ended in self.rounds
         ]
         return {"waited_for": self.waited, "last_exchanges": messages}

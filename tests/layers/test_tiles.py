@@ -223,6 +223,8 @@ def test_a_plan_is_checked_and_auto_leaves_deterministic_networks_to_panels() ->
         network(dist_hdnn.ring(4), plan="fast")
     with pytest.raises(ValueError, match="with deterministic, got tiles"):
         network(dist_hdnn.ring(4), plan="tiles", deterministic=True)
+    assert network(dist_hdnn.ring(4), deterministic=True).plan == "torch"
+    assert network(dist_hdnn.ring(4)).plan == "tiles"
     stage = network(dist_hdnn.ring(4), deterministic=True).sweep.stages[0]
     assert isinstance(plans.arrangement(stage.K, torch.empty(3, 0)), BlockOperator)
     stage = network(dist_hdnn.ring(4)).sweep.stages[0]
