@@ -101,6 +101,13 @@ DIFFERENT: dict[str, Callable[[Any], None]] = {
 }
 
 
+def leave_time(folder: Path) -> None:
+    """When and in which process the fault happens; whoever watches never reads half of it."""
+    part = folder / "fault.part"
+    part.write_text(json.dumps([time.monotonic(), os.getpid()]))
+    part.rename(folder / "fault")
+
+
 class Saboteur:
     """Does the fault of one worker when its time has come; installed by replacing functions of the library."""
 
@@ -166,9 +173,7 @@ class Saboteur:
             file.write(json.dumps([step, pages * os.sysconf("SC_PAGE_SIZE"), files]) + "\n")
 
     def strike(self) -> None:
-        part = self.folder / "fault.part"
-        part.write_text(json.dumps([time.monotonic(), os.getpid()]))
-        part.rename(self.folder / "fault")
+        leave_time(self.folder)
         kind = self.fault["kind"]
         if kind == "raise":
             raise RuntimeError("made to fail")
@@ -189,7 +194,7 @@ def command(arguments: list[str]) -> int:
     def launch_this(given: list[str], config: Any, run: Any, **options: Any) -> int:
         worker = os.environ.get("DIST_HDNN_WORKER", "none").split()[0]
         if fault is not None and worker == str(fault["worker"]) and fault["kind"] in DIFFERENT:
-            (Path(fault["folder"]) / "fault").write_text(json.dumps([time.monotonic(), os.getpid()]))
+            leave_time(Path(fault["folder"]))
             DIFFERENT[fault["kind"]](config)
         return launch(given, config, run, **options | {"program": (__file__,)})
 

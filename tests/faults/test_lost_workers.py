@@ -16,6 +16,7 @@ from faults.faulty import PHASES, WORKERS, Ended, a_fault, forked, started
 from faults.small import repetitions
 
 from dist_hdnn.launcher import OPEN_MPI, OVERSUBSCRIBED
+from dist_hdnn.training.checkpoint import FINAL
 
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}")
@@ -157,11 +158,11 @@ ENDLESS: dict[str, Any] = {"kind": "none", "worker": 0, "step": 0, "phase": "", 
 def test_F06_a_worker_that_pauses_changes_no_bit(tmp_path: Path, outcome: Outcome) -> None:
     faults = [a_fault("stop", ("forward", "backward")) for _ in range(repetitions(1, 10))]
     jobs = forked(tmp_path, [ENDLESS, *faults], limit=1500, resume_after=3.0)
-    weights = (jobs[0].run / "final.safetensors").read_bytes()
+    weights = (jobs[0].run / FINAL).read_bytes()
     for job in jobs[1:]:
         problems = [] if job.seconds is not None and job.seconds > 3 else ["it did not pause"]
         problems += [] if job.code == 0 and not job.left else [f"exit code {job.code}, left {job.left}"]
-        final = job.run / "final.safetensors"
+        final = job.run / FINAL
         if not final.exists() or final.read_bytes() != weights:
             problems.append("other weights")
         add(outcome, job, problems)
@@ -171,13 +172,13 @@ def test_F06_a_worker_that_pauses_changes_no_bit(tmp_path: Path, outcome: Outcom
 def test_F07_a_slow_worker_is_named_in_the_summary(tmp_path: Path, outcome: Outcome) -> None:
     faults = [ENDLESS | {"kind": "slow", "worker": random.randrange(WORKERS)} for _ in range(repetitions(1, 3))]
     jobs = forked(tmp_path, [ENDLESS, *faults], limit=900)
-    weights = (jobs[0].run / "final.safetensors").read_bytes()
+    weights = (jobs[0].run / FINAL).read_bytes()
     for job in jobs[1:]:
         problems = [] if job.code == 0 else [f"exit code {job.code}"]
         summary = json.loads((job.run / "summary.json").read_text())
         if summary["straggler"] != job.fault["worker"]:
             problems.append(f"straggler {summary['straggler']}, waited {summary['waiting_seconds']}")
-        if (job.run / "final.safetensors").read_bytes() != weights:
+        if (job.run / FINAL).read_bytes() != weights:
             problems.append("other weights")
         add(outcome, job, problems)
     outcome.check()
