@@ -51,18 +51,19 @@ def plain(net: HDNN, every: int | None) -> Run:
         z = torch.tanh(torch.baddbmm(b.view(AGENTS, HALF, 1), K, columns))
         return torch.zeros_like(x).index_add(0, rows, torch.bmm(K.transpose(1, 2), z).flatten(0, 1))
 
-    def segment(p: Tensor, q: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-        for layer in range(first, last):
-            Kp, Kq = (K[0][layer].view(AGENTS, HALF, 3 * HALF) for K in (net.Kp, net.Kq))
-            p = p - net.step * force(q, Kq, net.bq[layer])
-            q = q + net.step * force(p, Kp, net.bp[layer])
+    def segment(p: Tensor, q: Tensor, weights: list[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+        for Kp, Kq, bp, bq in weights:
+            p = p - net.step * force(q, Kq, bq)
+            q = q + net.step * force(p, Kp, bp)
         return p, q
 
     def run(y: Tensor) -> Tensor:
         p, q = y.view(-1, AGENTS, 2, HALF).permute(2, 1, 3, 0).reshape(2, AGENTS * HALF, -1)
+        matrices = (K[0].view(-1, AGENTS, HALF, 3 * HALF).unbind(0) for K in (net.Kp, net.Kq))
+        weights = list(zip(*matrices, net.bp.unbind(0), net.bq.unbind(0), strict=True))
         for first in range(0, net.layers, every or net.layers):
-            last = min(first + (every or net.layers), net.layers)
-            p, q = checkpoint(segment, p, q, first, last, use_reentrant=False) if every else segment(p, q, first, last)
+            part = weights[first : first + (every or net.layers)]
+            p, q = checkpoint(segment, p, q, part, use_reentrant=False) if every else segment(p, q, part)
         return torch.stack([p, q]).view(2, AGENTS, HALF, -1).permute(3, 1, 0, 2).reshape(y.shape)
 
     return run
