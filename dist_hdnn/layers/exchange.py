@@ -32,10 +32,12 @@ class Exchange(Protocol):
     """What the layers need of an exchange; `phase` ("forward" or "backward") says to which sweep a round is booked.
 
     meanwhile: work that touches no ghost row, done while slices travel.
+    moves: whether slices travel; where not, rounds are counted alone.
     ordered: contributions are to be given one by one to `scatter_links` instead of summed to `scatter_add`.
     """
 
     ordered: bool
+    moves: bool
 
     def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         """Fill the ghost rows of `slices` with their owners' rows."""
@@ -55,7 +57,7 @@ class SimulatedExchange:
     slice_neurons: neurons of each agent's slice (half its width), (agents,).
     """
 
-    ordered = False
+    ordered = moves = False
 
     def __init__(self, pattern: BlockPattern, slice_neurons: IntArray, ledger: Ledger) -> None:
         rows, columns = pattern.rows(), pattern.columns
@@ -82,11 +84,26 @@ class SimulatedExchange:
         raise RuntimeError("this exchange sums before it sends, see scatter_add")
 
 
+class Silent:
+    """No exchange, for products whose ghosts are exchanged by who uses them."""
+
+    ordered = moves = False
+
+    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
+        if meanwhile is not None:
+            meanwhile()
+
+    scatter_add = gather
+
+    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
+        raise RuntimeError("this exchange sums nothing")
+
+
 class Rebooked:
     """An exchange for computations that run again; `booking.phase`, if set, is the sweep that they belong to."""
 
     def __init__(self, inner: Exchange, booking: Booking) -> None:
-        self.inner, self.booking, self.ordered = inner, booking, inner.ordered
+        self.inner, self.booking, self.ordered, self.moves = inner, booking, inner.ordered, inner.moves
 
     def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         self.inner.gather(slices, self.booking.phase or phase, meanwhile)
@@ -154,6 +171,7 @@ class HaloExchange:
         self.sends = [(peer, int(slice_neurons[agents].sum())) for peer, agents in halo.send]
         self.receives = [(peer, int(slice_neurons[agents].sum())) for peer, agents in halo.receive]
         self.idle = not (self.sends or self.receives)
+        self.moves = not self.idle
         self._gatherings: dict[int, _Gathering] = {}  # by id of the tensor
         self._scatterings: dict[int, _Scattering] = {}
         self._landings: WeakValueDictionary[tuple[object, ...], Tensor] = WeakValueDictionary()

@@ -54,6 +54,7 @@ class OrderedExchange:
         label: str,
     ) -> None:
         self.inner, self.transport, self.ledger, self.label = inner, transport, ledger, label
+        self.moves = inner.moves
         owned = np.flatnonzero(owners == rank)
         row, column = owned[operator.pattern.block_rows], column_agents[operator.pattern.columns]
         start = operator.block_start

@@ -1,25 +1,23 @@
 """Undoing an update and pulling a cotangent back through it in the same rounds: a force and its adjoint together.
 
-    [x | δv]  gather        [u | g] = K [x | δv]        z = σ(u + b), w = g ⊙ σ'(u + b)
-    [w | z]   scatter-add   [δx | v] = Kᵀ [w | z]       δK = w xᵀ + z δvᵀ = [w | z] [x | δv]ᵀ
+    [x | δv]   gather         v = Kᵀ z, z = σ(K x + b)        δx = Kᵀ w, w = K δv ⊙ σ'(K x + b)
+    [δx | v]   scatter-add    both on their way back
 
-One message carries two slices side by side, one GEMM does the work of two, so a backward sweep that rebuilds the states
-has the rounds of one that kept them, with twice the payload. A term that has no such form is undone first and pulled
-through then, see `Update.retrace`: its value and its adjoint use different rounds anyway.
-Shapes: owned rows (neurons of a part, B); side by side (neurons, 2B).
+One message carries two slices side by side, so a backward sweep that rebuilds the states has the rounds of one that
+kept them, with twice the payload. A term that has no such form is undone first and pulled through then, see
+`Update.retrace`: its value and its adjoint use different rounds anyway.
+Shapes: owned rows (neurons of a part, B); side by side (owned + ghost neurons, 2B).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
-from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.dynamics import Gradient, Interconnected, Memory, Term, TermGradients, TermWeights
-from dist_hdnn.layers.linear import Matrix, Transposed, column_space, scaled
-from dist_hdnn.layers.products import BlockProducts
+from dist_hdnn.layers.exchange import Exchange
+from dist_hdnn.layers.linear import Matrix, Transposed, scaled
 
 
 class Retraced(NamedTuple):
@@ -30,7 +28,7 @@ class Retraced(NamedTuple):
 
 
 class Reversal(Protocol):
-    """Value and adjoint of a term together; x: the owned rows of its source."""
+    """Value and adjoint of a term together; x: its source in column space, of which the owned rows are there."""
 
     def __call__(
         self, x: Tensor, dv: Tensor, scale: float, weights: TermWeights, memory: Memory, gradients: TermGradients
@@ -41,39 +39,39 @@ class Reversal(Protocol):
 class GradientReversal:
     """Kᵀ σ(K x + b) and its adjoint in one gather and one scatter-add.
 
-    products: of K, bound to twice the batch. single: the same, bound to the batch.
+    gradient: bound to no exchange. exchange: that of its K.
     """
 
-    def __init__(self, products: BlockProducts, single: BlockProducts, sigma: Activation) -> None:
-        self.products, self.sigma, self.batch = products, sigma, single.batch
-        self.before, self.after = products.rows(2)  # [u | g] and [w | z]
-        _, self.g = self.before.flat.split(self.batch, dim=1)
-        self.w, self.z_beside_w = self.after.flat.split(self.batch, dim=1)
-        self.u, self.z = single.rows(2)
-        pairs = zip(self.before.classes or [self.before.flat], self.u.classes or [self.u.flat], strict=True)
-        self.biased = [(view[..., : self.batch], u) for view, u in pairs]
-        self.columns, owned = column_space(products)
-        self.x, self.dv = owned.split(self.batch, dim=1)
+    def __init__(self, gradient: Gradient, exchange: Exchange) -> None:
+        self.gradient, self.exchange = gradient, exchange
+        self.rows, batch = gradient.owned.shape
+        columns = gradient.columns if exchange.moves else gradient.columns[:0]  # else rounds are booked alone
+        self.there, self.back = (columns.new_empty(len(columns), 2 * batch) for _ in range(2))
+        self.x, self.dv = self.there.split(batch, dim=1)
+        self.dx, self.v = self.back.split(batch, dim=1)
+        self.value = gradient.owned.new_empty(gradient.owned.shape) if not exchange.moves else self.v
 
     def __call__(
         self, x: Tensor, dv: Tensor, scale: float, weights: TermWeights, memory: Memory, gradients: TermGradients
     ) -> Retraced:
-        assert weights.K is not None, "a gradient has K"
-        self.x.copy_(x)
-        scaled(dv, scale, self.dv)
-        self.products.product(weights.K, self.columns, self.before, "backward")
-        for (product, u), b in zip(self.biased, weights.K.bias, strict=True):
-            torch.add(product, b, out=u)
-        u, z = self.u.flat, self.z.flat
-        self.sigma.value(u, out=z)  # on contiguous memory, where tanh is faster by up to a third
-        self.z_beside_w.copy_(z)
-        self.sigma.times_slope(self.g, u if self.sigma.keeps_argument else None, z, out=self.w)
-        if gradients.K is not None:
-            gradients.K.add_products(self.products, (self.after, self.columns))
-        if gradients.b is not None:
-            gradients.b.add_sum(self.w)
-        dx, v = self.products.transposed(weights.K, self.after, "backward")[: len(x)].split(self.batch, dim=1)
-        return Retraced(v, dx)
+        gradient, n = self.gradient, self.rows
+        if not self.exchange.moves:
+            self.exchange.gather(self.there, "backward")
+            self.value.copy_(gradient.value(x, weights, memory))
+            dx = gradient.adjoint(dv, scale, x, weights, memory, gradients)
+            self.exchange.scatter_add(self.back, "backward")
+            return Retraced(self.value, dx)
+        self.x[:n].copy_(x[:n])
+        scaled(dv, scale, self.dv[:n])
+        self.exchange.gather(self.there, "backward")
+        x[n:].copy_(self.x[n:])
+        gradient.columns[n:].copy_(self.dv[n:])
+        gradient.value(x, weights, memory)
+        self.v.copy_(gradient.products.output)
+        gradient.adjoint(dv, scale, x, weights, memory, gradients)
+        self.dx.copy_(gradient.products.output)
+        self.exchange.scatter_add(self.back, "backward")
+        return Retraced(self.v[:n], self.dx[:n])
 
 
 class InterconnectedReversal:
@@ -96,16 +94,16 @@ class InterconnectedReversal:
         return Retraced(v, dx)
 
 
-def gradient_of(term: Term) -> Gradient | None:
-    """The gradient in a term that has a joint form, or None."""
+def has_gradient(term: Term) -> bool:
+    """Whether the term is a gradient, or X or Xᵀ times one, which have a joint form."""
     if isinstance(term, Interconnected) and isinstance(term.coupling, Matrix | Transposed):
         term = term.term
-    return term if isinstance(term, Gradient) else None
+    return isinstance(term, Gradient)
 
 
 def reversal(term: Term, joint: GradientReversal | None) -> Reversal | None:
     """The joint form of a term, if it has one; joint: that of the gradient in it."""
-    if joint is None or gradient_of(term) is None:
+    if joint is None or not has_gradient(term):
         return None
     if isinstance(term, Interconnected) and isinstance(term.coupling, Matrix | Transposed):
         return InterconnectedReversal(joint, term.coupling)

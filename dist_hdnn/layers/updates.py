@@ -65,8 +65,7 @@ class Update:
             self.undo(weights)  # leaves the ghosts and the z that the adjoint needs
             self.pull(d, weights, gradients)
             return
-        x = self.x[: len(self.old)]
-        v, dx = self.reversal(x, d[part], self.scale, weights[part], self.memory, gradients[part])
+        v, dx = self.reversal(self.x, d[part], self.scale, weights[part], self.memory, gradients[part])
         torch.sub(self.new, v, alpha=self.scale, out=self.old)
         d[self.source].add_(dx)
 

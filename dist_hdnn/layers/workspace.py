@@ -24,12 +24,12 @@ from dist_hdnn.layers.dynamics import (
     NearIdentity,
     Term,
 )
-from dist_hdnn.layers.exchange import Booking, Exchange, Rebooked
+from dist_hdnn.layers.exchange import Booking, Exchange, Rebooked, Silent
 from dist_hdnn.layers.linear import LinearMap, Matrix, Skew, Transposed, column_space
 from dist_hdnn.layers.operators import BlockOperator
 from dist_hdnn.layers.plans import bind
 from dist_hdnn.layers.products import BlockProducts, BlockWeights
-from dist_hdnn.layers.reversal import GradientReversal, Reversal, gradient_of, reversal
+from dist_hdnn.layers.reversal import GradientReversal, Reversal, has_gradient, reversal
 from dist_hdnn.layers.updates import Update
 
 
@@ -60,12 +60,10 @@ class Model(NamedTuple):
         return [self._term(force, K, X, gradient) for force in self.architecture.forces]
 
     def reversals(self, stage: Stage, terms: list[Term], like: Tensor) -> list[Reversal | None]:
-        """Of each part, its term's value and adjoint in the same rounds, if it has that form."""
-        gradients = [found for found in map(gradient_of, terms) if found is not None]
+        """Of each part, value and adjoint in the same rounds, if its term has that form and sums are not ordered."""
         joint = None
-        if gradients:  # one for all parts, because they take turns
-            products = bind(stage.K, stage.K_exchange, like.new_empty(2 * like.shape[0], 0))
-            joint = GradientReversal(products, gradients[0].products, self.sigma)
+        if any(map(has_gradient, terms)) and not stage.K_exchange.ordered:  # one for all parts: they take turns
+            joint = GradientReversal(Gradient(bind(stage.K, Silent(), like), self.sigma), stage.K_exchange)
         return [reversal(term, joint) for term in terms]
 
     def rebooked(self, booking: Booking) -> Model:

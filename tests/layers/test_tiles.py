@@ -19,9 +19,9 @@ from dist_hdnn.topology import build_halo, make_partition, neighbours
 pytest.importorskip("llvmlite")
 
 from dist_hdnn.layers.tiles import threads
-from dist_hdnn.layers.tiles.kernels import lanes
 from dist_hdnn.layers.tiles.operator import TileOperator
 from dist_hdnn.layers.tiles.products import TileProducts
+from dist_hdnn.layers.tiles.vectors import lanes
 
 TANH = activation("tanh")
 ULPS = {torch.float32: 2.0, torch.float64: 4.5}  # 1e-15 in float64

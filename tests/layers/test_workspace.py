@@ -13,7 +13,7 @@ from dist_hdnn.layers.exchange import Exchange
 class Spy:
     """An exchange that remembers which tensors it was given."""
 
-    ordered = False
+    ordered = moves = False
 
     def __init__(self, inner: Exchange) -> None:
         self.inner, self.seen = inner, dict[int, torch.Tensor]()

@@ -13,10 +13,11 @@ from torch import Tensor
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Views
-from dist_hdnn.layers.tiles.kernels import gradient, lanes, pull
+from dist_hdnn.layers.tiles.kernels import gradient, pull
 from dist_hdnn.layers.tiles.machine import Compiled
 from dist_hdnn.layers.tiles.operator import TileOperator
 from dist_hdnn.layers.tiles.threads import Work
+from dist_hdnn.layers.tiles.vectors import lanes
 
 
 class TileProducts(BlockProducts):
