@@ -48,7 +48,7 @@ FAULTS = {
     "F23": "a run directory that cannot be used",
     "F24": "a full disk",
     "F25": "a signal to stop",
-    "F26": "a worker killed under `torchrun --max-restarts`",
+    "F26": "a worker killed under torchrun, which restarts the job",
     "F27": "damaged data files",
     "F28": "20 000 steps",
 }
