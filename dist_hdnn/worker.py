@@ -44,7 +44,7 @@ def work(transport: Transport, config: Config, run: Callable[[Config, Transport 
 def verdict(error: BaseException) -> tuple[int, str]:
     """Exit code and one line for what ended a worker."""
     text = " ".join(str(error).split()) or type(error).__name__
-    text = "; ".join([text, *getattr(error, "__notes__", [])])  # how to go on
+    text = "; ".join([text, *getattr(error, "__notes__", [])])  # who failed first
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) and error.code else BUG
         return code, f"called sys.exit({error.code!r}) before all workers had ended"
