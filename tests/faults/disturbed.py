@@ -335,10 +335,10 @@ def main() -> None:
                 shutil.rmtree(job["folder"], ignore_errors=True)
             started = [(start_fork(job), job) for job in group]
             ended = [
-                watch(process, Path(job["folder"]), job.get("limit", LOOSE), job.get("resume_after"))
+                watch(process, Path(job["folder"]), job.get("limit_of_each", LOOSE), job.get("resume_after"))
                 for process, job in started
             ]
-            if not any(found["paused"] for found in ended):
+            if not any(found["paused"] for found in ended) or "limit_of_each" in group[0]:
                 break
         for found in ended:
             print(json.dumps(found), flush=True)

@@ -74,7 +74,11 @@ def a_fault(kind: str, phases: Sequence[str] = PHASES) -> dict[str, Any]:
 
 
 def forked(folder: Path, faults: Sequence[dict[str, Any]], limit: float = 600.0, **options: Any) -> list[Ended]:
-    """Jobs of our launcher, one after the other (together=True: at once), by forks; options: of every job."""
+    """Jobs of our launcher, one after the other (together=True: at once), by forks; options: of every job.
+
+    limit: seconds of all of them; the option `limit_of_each` is that of one, which is then not tried again after a
+    pause of the machine.
+    """
     together = ["together"] if options.pop("together", False) else []
     given = tuple(options.pop("arguments", SMALL))
     folder.mkdir(parents=True, exist_ok=True)

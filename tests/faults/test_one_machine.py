@@ -71,7 +71,8 @@ def test_F28_memory_and_open_files_do_not_grow(tmp_path: Path, outcome: Outcome)
     steps = int(os.environ.get("SOAK_STEPS", "20000"))
     small = ("--workers=4", "--graph.agents=4", "--network.layers=1", "--data.samples=2000", "--train.batch_size=10")
     more = (f"--train.epochs={steps // 100}", "--timeout=60", "--checkpoint.every=2000 steps")
-    (job,) = forked(tmp_path, [{"kind": "measure", "worker": 0}], limit=3500, together=True, arguments=(*small, *more))
+    fault = {"kind": "measure", "worker": 0}
+    (job,) = forked(tmp_path, [fault], limit=3550, limit_of_each=3500, arguments=(*small, *more))
     problems = [] if job.code == 0 else [f"exit code {job.code}: {job.said}"]
     for rank in range(4):
         rows = [json.loads(line) for line in (tmp_path / "0" / f"measured-{rank}").read_text().splitlines()]
