@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from dist_hdnn import __version__
 from dist_hdnn.command_line import UsageError, config_of, own_options, positive, run_directory, simple, split
 from dist_hdnn.config import Config, forget_workers
-from dist_hdnn.config_checks import validate
+from dist_hdnn.config.checks import validate
 from dist_hdnn.stopping import StopRequest, listening
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _certify(given: list[str]) -> int:
     directory = run_directory("certify", positional[0])
     samples = positive("certify: --samples", values.pop("samples", "16"))
     from dist_hdnn import launcher
-    from dist_hdnn.config_file import read_config
+    from dist_hdnn.config.files import read_config
 
     config = read_config(directory / "config.yaml", [f"--{key}={value}" for key, value in values.items()])
     forget_workers(config, values)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from dist_hdnn import assembly
 from dist_hdnn.config import Config, interval
-from dist_hdnn.config_checks import validate
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.checks import validate
+from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.failure import reported, write_report
 from dist_hdnn.handshake import shake_hands

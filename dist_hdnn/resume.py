@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dist_hdnn.config import Config, run_identity
-from dist_hdnn.config_file import self_contained
+from dist_hdnn.config.files import self_contained
 from dist_hdnn.data import Dataset
 from dist_hdnn.failure import forget_report
 from dist_hdnn.rundir import is_done, prepare_run_directory, run_to_go_on_with

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.config import Config, run_identity
-from dist_hdnn.config_file import read_config, self_contained, to_yaml
+from dist_hdnn.config.files import read_config, self_contained, to_yaml
 
 FOLDERS = ("checkpoints", "plots", "logs")
 

@@ -18,7 +18,7 @@ import dist_hdnn
 from dist_hdnn import cli, experiment
 from dist_hdnn.cli import main
 from dist_hdnn.config import ArchitectureName
-from dist_hdnn.config_file import read_config, self_contained
+from dist_hdnn.config.files import read_config, self_contained
 from dist_hdnn.rundir import prepare_run_directory
 
 CONFIGS = Path(__file__).parents[1] / "configs"

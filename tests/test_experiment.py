@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from dist_hdnn import assembly, experiment
 from dist_hdnn.cli import main
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.training.metrics import evaluate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -21,7 +21,7 @@ ORDER = (
     {"report"},
 )
 TOP = len(ORDER)  # config, cli, experiment, ...: beside the packages, above all of them
-STARTERS = {"study"}  # up there too, as it reads configs and starts runs
+UP_THERE = {"config", "study"}  # folders up there too: what a run is, and what starts many
 
 
 def name_of(file: Path) -> str:
@@ -66,9 +66,9 @@ def test_a_library_is_used_only_where_it_belongs(file: Path) -> None:
     own = package_of(file)
     assert own == "topology" or "networkx" not in used, "only topology/ knows networkx"
     assert own in ("transport", "doctor") or "mpi4py" not in used, "only transport/ knows MPI"
-    assert own in ("config_file",) or "jsonargparse" not in used, "only config_file reads options"
+    assert own == "config" or "jsonargparse" not in used, "only config/ reads options"
     assert not used & {"pickle", "shelve", "marshal", "dill"}, "nothing is read from or written to pickles"
-    if own in ("config", "config_file", "cli", "command_line", "rundir", "tables", "__main__"):
+    if own in ("config", "cli", "command_line", "rundir", "tables", "__main__"):
         assert not used & {"torch", "numpy", "scipy"}, "the command line must answer before torch is imported"
 
 
@@ -90,7 +90,7 @@ def test_a_module_says_what_it_is_for(file: Path) -> None:
 
 def test_every_package_of_the_design_is_known_to_this_test() -> None:
     folders = {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").is_file()}
-    assert folders <= set().union(*ORDER, STARTERS)
+    assert folders <= set().union(*ORDER, UP_THERE)
 
 
 def test_the_names_that_the_package_promises_exist() -> None:

@@ -28,8 +28,8 @@ from typing import Any
 import yaml
 
 from dist_hdnn.config import Config
-from dist_hdnn.config_checks import validate
-from dist_hdnn.config_file import check_overrides, check_value, config_from, read_config, self_contained
+from dist_hdnn.config.checks import validate
+from dist_hdnn.config.files import check_overrides, check_value, config_from, read_config, self_contained
 from dist_hdnn.study.axes import SEED, Axis, Choice, Range, Settings, Trial, applied, drawn, grid, label_of
 
 KEYS = (

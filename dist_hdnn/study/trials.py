@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.config import Config
-from dist_hdnn.config_file import to_yaml
+from dist_hdnn.config.files import to_yaml
 from dist_hdnn.study.axes import Trial
 
 DONE, FAILED = "done", "failed"

@@ -45,7 +45,7 @@ def read_config(config_file: str | Path | None = None, overrides: Sequence[str] 
     """Config from a YAML file (None: the defaults), then overrides such as ["--network.layers=32", "--seed", "1"].
 
     Raises ValueError, one line, for an unreadable file, an unknown key and a value of the wrong type. Call
-    `config_checks.validate` on the result for values of the right type that cannot work.
+    `checks.validate` on the result for values of the right type that cannot work.
     """
     path = None if config_file is None else str(config_file)
     if path is not None:
@@ -69,7 +69,7 @@ def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> Config:
 def config_from(document: Mapping[str, Any]) -> Config:
     """Config from nested options such as dataclasses.asdict gives; those that are absent have their defaults.
 
-    Raises ValueError, one line, for an unknown key and a value of the wrong type; `config_checks.validate` asks more.
+    Raises ValueError, one line, for an unknown key and a value of the wrong type; `checks.validate` asks more.
     """
     _check(dict(document), Config, "")
     config = _built(document, Config)
