@@ -203,6 +203,16 @@ def test_a_value_that_cannot_work_is_refused(override: str, expected: str) -> No
     assert complaint(None, override).startswith(expected)
 
 
+def test_every_graph_has_a_layer() -> None:
+    two = "--more_graphs=[{family: path}, {family: star}]"
+    assert complaint(None, two, "--network.layers=2") == (
+        "more_graphs: expected at most 1 beside graph, one graph for each of the 2 layers of network.layers, got 2; "
+        "drop 1, or raise network.layers"
+    )
+    assert "the 2 layers of the shallowest of train.levels, got 2" in complaint(None, two, "--train.levels=[2, 16]")
+    validate(read_config(None, [two, "--network.layers=3"]))
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

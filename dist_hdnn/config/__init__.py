@@ -18,7 +18,15 @@ from dist_hdnn.config.ends import (
     ReadoutConfig,
     SensorConfig,
 )
-from dist_hdnn.config.network import FAMILY_OPTIONS, Family, GraphConfig, NetworkConfig, PatternConfig
+from dist_hdnn.config.network import (
+    FAMILY_OPTIONS,
+    ArchitectureName,
+    Family,
+    GraphConfig,
+    IntegratorName,
+    NetworkConfig,
+    PatternConfig,
+)
 from dist_hdnn.config.resuming import forget_workers, interval, run_identity
 from dist_hdnn.config.run import CheckpointConfig, Config, PartitionConfig, TrainConfig
 
@@ -26,12 +34,14 @@ __all__ = [
     "FAMILY_OPTIONS",
     "PUBLISHED",
     "TABLES",
+    "ArchitectureName",
     "AugmentConfig",
     "CheckpointConfig",
     "Config",
     "DataConfig",
     "Family",
     "GraphConfig",
+    "IntegratorName",
     "LiftConfig",
     "NetworkConfig",
     "PartitionConfig",

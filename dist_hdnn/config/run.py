@@ -52,7 +52,7 @@ class PartitionConfig:
     """Which worker owns which agent."""
 
     method: Literal["contiguous", "round_robin", "spectral", "greedy", "metis", "given"] = "contiguous"
-    """contiguous: runs of agent numbers; metis needs the extra dist_hdnn[partition]; given: by owners"""
+    """contiguous: runs of agent numbers; metis needs the extra partition; given: by owners"""
     owners: dict[str, int] | None = None
     """agent -> worker, for method=given"""
 
