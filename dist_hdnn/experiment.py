@@ -60,12 +60,25 @@ def train(
     nothing to resume from, Stopped, OSError when the disk fails.
     """
     data, model = _prepared(config, transport)
-    ownership = model.network.ownership
     identity = identity_of(config, model.network.graphs, data)
     start = begin(config, identity, transport)
+    directory = start.directory if model.network.ownership.rank == 0 else None
+    with start.lock:
+        return directory if start.done else _train(config, data, model, start, identity, transport, stop)
+
+
+def _train(
+    config: Config,
+    data: Dataset,
+    model: AgentClassifier,
+    start: Start,
+    identity: dict[str, Any],
+    transport: Transport | None,
+    stop: Callable[[], str | None],
+) -> Path | None:
+    """From the first step to the last picture, in a run that is this process's own."""
+    ownership = model.network.ownership
     directory = start.directory if ownership.rank == 0 else None
-    if start.done:
-        return directory
     one = 1 if config.deterministic else None  # how sums are split over threads changes their bits
     torch.set_num_threads(one or config.train.threads or useful_threads(model, config.train.batch_size))
     started = time.perf_counter()

@@ -329,7 +329,7 @@ def test_doctor_reports_and_never_fails(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_doctor_says_which_extra_of_the_checkout_brings_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     asked = doctor.importlib.metadata.version
 
     def version(package: str) -> str:
@@ -342,7 +342,7 @@ def test_doctor_says_which_extra_of_the_checkout_brings_what_is_missing(monkeypa
     assert doctor.OPTIONAL.keys() <= found.keys()
     for package, extra in doctor.OPTIONAL.items():
         assert not found[package].ok and f'pip install -e ".[{extra}]" in the checkout' in found[package].detail
-        assert any(requirement.startswith(package) for requirement in extras[extra])
+        assert any(requirement.startswith(package) for requirement in project["optional-dependencies"][extra])
 
 
 def test_a_warning_is_one_line_without_a_source_path(
