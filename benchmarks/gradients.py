@@ -24,7 +24,7 @@ import torch
 from dist_hdnn import assembly
 from dist_hdnn.analysis.measure import measure
 from dist_hdnn.analysis.space import Space
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import split_tensors, train_model
 from dist_hdnn.report.certificate_plots import plot_norms_over_depth
 from dist_hdnn.report.run_files import versions

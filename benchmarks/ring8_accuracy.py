@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn import experiment
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.report.run_files import versions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -29,7 +29,7 @@ from measure import header, table, write_report
 
 from dist_hdnn import assembly
 from dist_hdnn.config import Config
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.experiment import split_tensors, train_model
 from dist_hdnn.layers import (

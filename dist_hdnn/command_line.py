@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 from dist_hdnn.config import Config
-from dist_hdnn.config_checks import validate
+from dist_hdnn.config.checks import validate
 
 FLAGS = ("--json", "--print_config", "--help", "-h")
 
@@ -106,7 +106,7 @@ def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config 
         raise UsageError(f"{command}: expected one config file, got {' and '.join(positional)}")
     path = positional[0] if positional else None
 
-    from dist_hdnn.config_file import check_document, check_overrides, config_parser, parse_config, to_yaml
+    from dist_hdnn.config.files import check_document, check_overrides, config_parser, parse_config, to_yaml
 
     if path is not None:
         check_document(path)

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 REQUIRED = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "jsonargparse", "rich", "safetensors")
-OPTIONAL = {"mpi4py": "mpi", "pymetis": "partition", "optuna": "study", "tensorboard": "track"}
+OPTIONAL = {"llvmlite": "fast", "mpi4py": "mpi", "pymetis": "partition", "optuna": "study"}
+
+
+def install_extra(extra: str) -> str:
+    """How to get what an extra of this package brings."""
+    return f'pip install -e ".[{extra}]" in the checkout of dist_hdnn'
 
 
 class Finding(NamedTuple):
@@ -49,7 +54,7 @@ def _software() -> list[Finding]:
             found.append(Finding(package, True, importlib.metadata.version(package)))
         except importlib.metadata.PackageNotFoundError:
             extra = OPTIONAL.get(package)
-            remedy = f'pip install "dist_hdnn[{extra}]"' if extra else f"pip install {package}"
+            remedy = install_extra(extra) if extra else f"pip install {package}"
             found.append(Finding(package, False, f"not installed; {remedy}"))
     return found
 
@@ -78,7 +83,7 @@ def _transports() -> list[Finding]:
         found.append(Finding(name, available, "in this PyTorch" if available else "not in this PyTorch"))
     package, launcher = importlib.util.find_spec("mpi4py") is not None, shutil.which("mpiexec")
     parts = ["mpi4py" if package else "no mpi4py", launcher or "no mpiexec on the path"]
-    remedy = "" if package and launcher else '; pip install "dist_hdnn[mpi]"'
+    remedy = "" if package and launcher else f"; {install_extra('mpi')}"
     found.append(Finding("mpi", package and launcher is not None, ", ".join(parts) + remedy))
     return found
 

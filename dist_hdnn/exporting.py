@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from dist_hdnn import assembly
 from dist_hdnn.config import forget_workers
-from dist_hdnn.config_checks import validate
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.checks import validate
+from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import FINAL, inputs_of, split_tensors
 from dist_hdnn.inputs import agent_number
 from dist_hdnn.model.agentwise import AgentParts

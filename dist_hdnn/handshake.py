@@ -14,7 +14,7 @@ import torch
 
 import dist_hdnn
 from dist_hdnn.config import Config
-from dist_hdnn.config_file import to_yaml
+from dist_hdnn.config.files import to_yaml
 from dist_hdnn.data import Dataset
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.topology import build_halo, disagreement, message_digests, plan_digest

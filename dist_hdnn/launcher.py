@@ -268,12 +268,12 @@ def _restarted(
 def _mpiexec() -> str:
     """The program beside this interpreter, which fits its mpi4py, or else the one on the path."""
     if importlib.util.find_spec("mpi4py") is None:
-        raise ValueError("transport: mpi needs mpi4py, which is not installed; pip install 'dist_hdnn[mpi]'")
+        raise ValueError("transport: mpi needs mpi4py, which is not installed; pip install -e '.[mpi]' in the checkout")
     beside = Path(sys.executable).with_name("mpiexec")
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
     if found is None:
         raise ValueError(
             f"transport: mpi needs mpiexec, but there is none in {beside.parent} or on the path; "
-            "pip install 'dist_hdnn[mpi]'"
+            "pip install -e '.[mpi]' in the checkout"
         )
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from dist_hdnn.config import Config, run_identity
-from dist_hdnn.config_file import self_contained
+from dist_hdnn.config.files import self_contained
 from dist_hdnn.data import Dataset
 from dist_hdnn.failure import forget_report
-from dist_hdnn.rundir import is_done, prepare_run_directory, run_to_go_on_with
+from dist_hdnn.run_lock import RunLock, holder, take
+from dist_hdnn.rundir import is_done, prepare_run_directory, run_in_output, unfinished_runs
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.manifest import (
     CheckpointError,
@@ -34,6 +36,8 @@ from dist_hdnn.training.manifest import (
 from dist_hdnn.transport import Transport
 
 MESSAGE = 8192  # bytes of what workers tell each other
+WAIT = 0.8  # of the timeout that the other workers wait for worker 0, for a run that another process works on
+POLL = 0.2  # seconds between looks at it
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,15 @@ class Start:
     """What all workers know before the first step.
 
     directory: of the run. nonce: of this start. seen: whether all workers see the directory. checkpoint: what to go on
-    from, with its manifest; None from the beginning. done: the run has come to its end already.
+    from, with its manifest; None from the beginning. lock: what keeps others from this run, on worker 0; to be released
+    in the end. done: the run has come to its end already.
     """
 
     directory: Path
     nonce: str
     seen: bool
     checkpoint: tuple[Path, Manifest] | None
+    lock: RunLock
     done: bool = False
 
 
@@ -66,13 +72,30 @@ def begin(config: Config, identity: dict[str, Any], transport: Transport | None)
     Raises ValueError for a bad directory, CheckpointError (exit code 4) for a checkpoint that cannot be used.
     """
     first = transport is None or transport.rank == 0
-    directory, found = _directory_and_checkpoints(config) if first else (Path(), [])
+    directory, found, lock = _held_run(config) if first else (Path(), [], RunLock())
+    try:
+        return _started(config, identity, transport, directory, found, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _started(
+    config: Config,
+    identity: dict[str, Any],
+    transport: Transport | None,
+    directory: Path,
+    found: list[Path],
+    lock: RunLock,
+) -> Start:
+    """Tell all workers of the directory, and agree on the first of the checkpoints found that can be used."""
+    first = transport is None or transport.rank == 0
     if first and not is_done(directory):
         forget_report(directory)
     told = _tell(transport, {"directory": str(directory), "nonce": secrets.token_hex(4)})
     directory, nonce = Path(told["directory"]), told["nonce"]
     if is_done(directory) and config.resume is not None:
-        return Start(directory, nonce, True, None, done=True)
+        return Start(directory, nonce, True, None, lock, done=True)
     seen = not any(_ask(transport, "" if (directory / "config.yaml").is_file() else "not seen"))
     tries: Iterator[Path] = iter(found)
     while True:
@@ -81,26 +104,60 @@ def begin(config: Config, identity: dict[str, Any], transport: Transport | None)
             break
         manifest, problem = _checked(Path(folder), identity, transport)
         if manifest is not None:
-            return Start(directory, nonce, seen, (Path(folder), manifest))
+            return Start(directory, nonce, seen, (Path(folder), manifest), lock)
         if config.resume != "auto":
             raise CheckpointError(problem)
         if first:
             warnings.warn(f"resume: skipped: {problem}", UserWarning, stacklevel=2)
-    return Start(directory, nonce, seen, None)
+    return Start(directory, nonce, seen, None, lock)
 
 
-def _directory_and_checkpoints(config: Config) -> tuple[Path, list[Path]]:
-    """Where worker 0 will write, and the checkpoints that it may go on from, the best first."""
-    if config.resume is None:
-        return prepare_run_directory(config), []
-    if config.resume == "auto":
-        directory = run_to_go_on_with(config)
-        if directory is None:
-            return prepare_run_directory(config), []
-        return directory, [folder for folder, _ in candidates(directory / "checkpoints")]
-    path = Path(config.resume).expanduser().resolve()
+def _held_run(config: Config) -> tuple[Path, list[Path], RunLock]:
+    """Where worker 0 will write, the checkpoints that it may go on from, the best first, and its lock."""
+    if config.resume == "auto" and config.output is None:
+        for directory in unfinished_runs(config):
+            lock = take(directory)
+            if lock is not None:
+                return directory, _checkpoints(directory), lock
+            warnings.warn(
+                f"resume: {directory} is left to {holder(directory)}, which works on it; for another run at the same "
+                "time give --output or another --name",
+                UserWarning,
+                stacklevel=4,
+            )
+    directory, folders = _named_run(config)
+    return directory, folders, _lock_of(directory, WAIT * config.timeout)
+
+
+def _lock_of(directory: Path, seconds: float) -> RunLock:
+    """The lock of a run that is asked for by name: whoever holds it may be about to end. Raises ValueError."""
+    last, lock = time.monotonic() + seconds, take(directory)
+    if lock is None:
+        waits = f"resume: waits up to {seconds:.0f} s for {holder(directory)}, which works on {directory}"
+        warnings.warn(waits, UserWarning, stacklevel=5)
+    while lock is None:
+        if time.monotonic() > last:
+            raise ValueError(
+                f"resume: expected a run that nobody works on, got {directory}, which {holder(directory)} holds; let "
+                "it end, stop it, or give another --output"
+            )
+        time.sleep(POLL)
+        lock = take(directory)
+    return lock
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    return [folder for folder, _ in candidates(directory / "checkpoints")]
+
+
+def _named_run(config: Config) -> tuple[Path, list[Path]]:
+    """The run that --output or --resume=PATH names, or a new one, and the checkpoints to go on from."""
+    if config.resume in (None, "auto"):
+        directory = run_in_output(config) if config.resume and config.output is not None else None
+        return (prepare_run_directory(config), []) if directory is None else (directory, _checkpoints(directory))
+    path = Path(config.resume or "").expanduser().resolve()
     if (path / "config.yaml").is_file():
-        run, folders = path, [folder for folder, _ in candidates(path / "checkpoints")][:1]
+        run, folders = path, _checkpoints(path)[:1]
     else:
         read_manifest(path)  # complains before a directory is made
         run, folders = path.parents[1], [path]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from dist_hdnn.config import Config, run_identity
-from dist_hdnn.config_file import read_config, self_contained, to_yaml
+from dist_hdnn.config.files import read_config, self_contained, to_yaml
 
 FOLDERS = ("checkpoints", "plots", "logs")
 
@@ -68,22 +69,22 @@ def new_run_directory(config: Config) -> Path:
             return directory.resolve()
 
 
-def run_to_go_on_with(config: Config) -> Path | None:
-    """The directory of the run that --resume=auto means: config.output if it holds one, else the newest unfinished run
-    of this config below runs/<name>/; None when there is none. Raises ValueError when config.output holds another run.
-    """
-    if config.output is not None:
-        directory = Path(config.output).expanduser()
-        if not (directory / "config.yaml").is_file():
-            return None
-        different = _difference(directory, config)
-        if different:
-            raise ValueError(f"resume: expected a run of this config in {directory}, got {different}; choose another")
-        return directory.resolve()
+def run_in_output(config: Config) -> Path | None:
+    """config.output if it holds a run; None when it holds none. Raises ValueError when that is of another config."""
+    directory = Path(config.output or "").expanduser()
+    if not (directory / "config.yaml").is_file():
+        return None
+    different = difference(directory, config)
+    if different:
+        raise ValueError(f"resume: expected a run of this config in {directory}, got {different}; choose another")
+    return directory.resolve()
+
+
+def unfinished_runs(config: Config) -> Iterator[Path]:
+    """The directories below runs/<name>/ of runs of this config that have not come to their end, the newest first."""
     for directory in sorted((Path("runs") / config.name).glob("*/"), reverse=True):
-        if (directory / "config.yaml").is_file() and not is_done(directory) and not _difference(directory, config):
-            return directory.resolve()
-    return None
+        if (directory / "config.yaml").is_file() and not is_done(directory) and not difference(directory, config):
+            yield directory.resolve()
 
 
 def is_done(directory: Path) -> bool:
@@ -95,7 +96,7 @@ def is_done(directory: Path) -> bool:
     return isinstance(summary, dict) and summary.get("status") == "done"
 
 
-def _difference(directory: Path, config: Config) -> str:
+def difference(directory: Path, config: Config) -> str:
     """In which option a run's config is another one, in words; empty when it is not."""
     try:
         there = run_identity(read_config(directory / "config.yaml"))

@@ -3,7 +3,7 @@
 #
 # So many workers over MPI. Several hosts: MPIEXEC_OPTIONS="-hosts a,b -ppn 2" (MPICH, Intel MPI) or
 # "--host a:2,b:2" (Open MPI). mpiexec has to belong to the MPI library that mpi4py loads: the one beside the
-# interpreter is taken first, as pip install 'dist_hdnn[mpi]' puts it there, or the one named in MPIEXEC.
+# interpreter is taken first, as pip install -e '.[mpi]' puts it there, or the one named in MPIEXEC.
 # If this host loses its network, its mpiexec may stay when all workers have ended: put `timeout 2h` before it.
 # "-m mpi4py" ends all workers when one of them fails before it has joined the others.
 set -euo pipefail

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from dist_hdnn import certification, experiment
 from dist_hdnn.analysis import certificate
 from dist_hdnn.cli import main
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["--data.samples=400", "--train.epochs=2", "--network.layers=4", "--train.batch_size=50"]

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tomllib
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Any, get_args
 import pytest
 
 import dist_hdnn
-from dist_hdnn import cli, experiment
+from dist_hdnn import cli, doctor, experiment
 from dist_hdnn.cli import main
 from dist_hdnn.config import ArchitectureName
-from dist_hdnn.config_file import read_config, self_contained
+from dist_hdnn.config.files import read_config, self_contained
 from dist_hdnn.rundir import prepare_run_directory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -325,6 +326,23 @@ def test_doctor_reports_and_never_fails(capsys: pytest.CaptureFixture[str]) -> N
     assert found["runs"]["write access"]["ok"]
     assert main(["doctor"]) == 0
     assert "ok  python" in capsys.readouterr().out
+
+
+def test_doctor_says_which_extra_of_the_checkout_brings_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    asked = doctor.importlib.metadata.version
+
+    def version(package: str) -> str:
+        if package in doctor.OPTIONAL:
+            raise doctor.importlib.metadata.PackageNotFoundError
+        return asked(package)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    found = {finding.name: finding for finding in doctor.examine()["software"]}
+    assert doctor.OPTIONAL.keys() <= found.keys()
+    for package, extra in doctor.OPTIONAL.items():
+        assert not found[package].ok and f'pip install -e ".[{extra}]" in the checkout' in found[package].detail
+        assert any(requirement.startswith(package) for requirement in project["optional-dependencies"][extra])
 
 
 def test_a_warning_is_one_line_without_a_source_path(

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from dist_hdnn.config import ArchitectureName, Config, GraphConfig, IntegratorName, PatternConfig
-from dist_hdnn.config_checks import validate
-from dist_hdnn.config_file import config_from, read_config, self_contained, to_yaml
+from dist_hdnn.config.checks import validate
+from dist_hdnn.config.files import config_from, read_config, self_contained, to_yaml
 from dist_hdnn.layers.architectures import ARCHITECTURES
 from dist_hdnn.layers.integrators import INTEGRATORS
 
@@ -201,6 +201,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 )
 def test_a_value_that_cannot_work_is_refused(override: str, expected: str) -> None:
     assert complaint(None, override).startswith(expected)
+
+
+def test_every_graph_has_a_layer() -> None:
+    two = "--more_graphs=[{family: path}, {family: star}]"
+    assert complaint(None, two, "--network.layers=2") == (
+        "more_graphs: expected at most 1 beside graph, one graph for each of the 2 layers of network.layers, got 2; "
+        "drop 1, or raise network.layers"
+    )
+    assert "the 2 layers of the shallowest of train.levels, got 2" in complaint(None, two, "--train.levels=[2, 16]")
+    validate(read_config(None, [two, "--network.layers=3"]))
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dist_hdnn.config_checks import validate
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.checks import validate
+from dist_hdnn.config.files import read_config
 
 FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from dist_hdnn import assembly, experiment
 from dist_hdnn.cli import main
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
+from dist_hdnn.report import run_plots
 from dist_hdnn.training.metrics import evaluate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -110,6 +111,40 @@ def test_every_option_of_the_network_trains_and_evaluates(tmp_path: Path) -> Non
     result = experiment.evaluate(directory)
     assert result["test_accuracy"] == json.loads((directory / "summary.json").read_text())["test_accuracy"]
     assert yaml.safe_load((directory / "config.yaml").read_text())["network"]["width"][7] == 8
+
+
+def test_decision_regions_of_a_large_network_are_drawn_of_fewer_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grids = []
+
+    def drawn(predict: object, data: object, path: Path, grid: int) -> None:
+        grids.append(grid)
+        plot(predict, data, path, grid)
+
+    plot = run_plots.plot_decision
+    monkeypatch.setattr(run_plots, "plot_decision", drawn)
+    short_run(tmp_path / "small")
+    for work in (60**2 * 16 * 4, 1):  # 16 neurons, 4 layers
+        monkeypatch.setattr(run_plots, "PLOT_WORK", work)
+        directory = short_run(tmp_path / str(work))
+        assert (directory / "plots" / "decision.png").read_bytes().startswith(b"\x89PNG")
+    assert grids == [240, 60, 40]
+
+
+def test_a_run_that_goes_on_after_its_last_step_has_no_figures_of_a_step_but_all_others(tmp_path: Path) -> None:
+    """As when it was killed while it wrote its end."""
+    directory = short_run(tmp_path / "run", "--checkpoint.every=8 steps")
+    before = json.loads((directory / "summary.json").read_text())
+    for written in (directory / "summary.json", directory / experiment.FINAL, directory / "plots" / "traffic.png"):
+        written.unlink()
+    assert short_run(tmp_path / "run", "--checkpoint.every=8 steps", "--resume=auto") == directory
+    after = json.loads((directory / "summary.json").read_text())
+    assert after["resumed_after_step"] == after["steps"] == 8
+    assert (after["messages_per_step"], after["bytes_per_step"]) == (None, None)
+    assert after["test_accuracy"] == before["test_accuracy"] and (directory / "plots" / "curves.png").is_file()
+    assert "link_traffic" in before and not {"link_traffic", "bytes_per_link"} & after.keys()
+    assert not (directory / "plots" / "traffic.png").exists()
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import dist_hdnn
 from dist_hdnn import assembly, experiment
 from dist_hdnn.cli import main
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.exporting import export_agents
 from dist_hdnn.training.checkpoint import load_weights
 from dist_hdnn.training.classifier import AgentClassifier

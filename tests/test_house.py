@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ ORDER = (
     {"report"},
 )
 TOP = len(ORDER)  # config, cli, experiment, ...: beside the packages, above all of them
-STARTERS = {"study"}  # up there too, as it reads configs and starts runs
+UP_THERE = {"config", "inspection", "study"}  # folders up there: what a run is, what it would do, and many of them
 
 
 def name_of(file: Path) -> str:
@@ -66,9 +67,9 @@ def test_a_library_is_used_only_where_it_belongs(file: Path) -> None:
     own = package_of(file)
     assert own == "topology" or "networkx" not in used, "only topology/ knows networkx"
     assert own in ("transport", "doctor") or "mpi4py" not in used, "only transport/ knows MPI"
-    assert own in ("config_file",) or "jsonargparse" not in used, "only config_file reads options"
+    assert own == "config" or "jsonargparse" not in used, "only config/ reads options"
     assert not used & {"pickle", "shelve", "marshal", "dill"}, "nothing is read from or written to pickles"
-    if own in ("config", "config_file", "cli", "command_line", "rundir", "tables", "__main__"):
+    if own in ("config", "cli", "commands", "command_line", "rundir", "tables", "__main__"):
         assert not used & {"torch", "numpy", "scipy"}, "the command line must answer before torch is imported"
 
 
@@ -88,9 +89,18 @@ def test_a_module_says_what_it_is_for(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), f"{name_of(file)} has no docstring"
 
 
+@pytest.mark.parametrize("folder", ["dist_hdnn", "docs", "launch", "examples", "benchmarks", "docker"])
+def test_nobody_is_sent_to_a_package_index_for_this_package(folder: str) -> None:
+    """It is on none; what works is `pip install -e ".[mpi]"` in a checkout."""
+    files = [file for file in (PACKAGE.parent / folder).rglob("*") if file.suffix in (".py", ".md", ".sh", "")]
+    texts = {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+    assert texts
+    assert not [file for file, text in texts.items() if re.search(r"dist_hdnn\[|install ['\"]?dist[_-]hdnn", text)]
+
+
 def test_every_package_of_the_design_is_known_to_this_test() -> None:
     folders = {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").is_file()}
-    assert folders <= set().union(*ORDER, STARTERS)
+    assert folders <= set().union(*ORDER, UP_THERE)
 
 
 def test_the_names_that_the_package_promises_exist() -> None:

@@ -13,7 +13,7 @@ from images import write_idx_digits
 from dist_hdnn import assembly, experiment
 from dist_hdnn.cli import main
 from dist_hdnn.config import Config
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.transport import Transport, run_threads
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -325,7 +325,9 @@ def test_a_launcher_that_does_not_fit_the_config_is_an_error_that_names_both(
 
 def test_mpi_without_mpi_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "mpi4py, which is not installed; pip install 'dist_hdnn[mpi]'" in refused(Config(transport="mpi", workers=2))
+    assert "mpi4py, which is not installed; pip install -e '.[mpi]' in the checkout" in refused(
+        Config(transport="mpi", workers=2)
+    )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -12,7 +12,7 @@ from sklearn.datasets import load_diabetes
 
 from dist_hdnn import assembly, experiment
 from dist_hdnn.cli import main
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.training.metrics import evaluate
 from dist_hdnn.transport import run_threads
 

@@ -45,10 +45,16 @@ def _checked_width(value: int, who: str, halves: bool) -> int:
     return int(value)
 
 
-def list_of_graphs(graph: Any) -> list[CommunicationGraph]:
+def list_of_graphs(graph: Any, layers: int) -> list[CommunicationGraph]:
+    """The graphs that so many layers cycle through, from one or a list. Raises ValueError, also for one too many."""
     graphs = [as_graph(g) for g in graph] if isinstance(graph, list | tuple) else [as_graph(graph)]
     if not graphs:
         raise ValueError("graph: expected at least one graph, got an empty list. Pass a graph such as ring(8).")
+    if len(graphs) > layers:
+        raise ValueError(
+            f"graph: expected at most one graph for each of the {layers} layers, which cycle through them, got "
+            f"{len(graphs)}. Drop {len(graphs) - layers} of them, or raise layers."
+        )
     for other in graphs[1:]:
         if other.names != graphs[0].names:
             raise ValueError(

@@ -28,9 +28,9 @@ from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
 from dist_hdnn.model.arguments import list_of_graphs, pattern_name
+from dist_hdnn.model.drawing import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.model.layout import Layout
 from dist_hdnn.model.ownership import share_state
-from dist_hdnn.model.parameters import draw_bias, skew_values
 from dist_hdnn.model.regularization import smoothness
 from dist_hdnn.model.time_course import TimeCourse
 from dist_hdnn.topology import Partition
@@ -106,7 +106,7 @@ class HDNN(nn.Module):
             raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
         chosen = named_architecture(architecture, integrator)
         check_options(chosen, x=pattern_name(X), shared_x=shared_x, gamma=gamma, J=J)
-        self.graphs = list_of_graphs(graph)
+        self.graphs = list_of_graphs(graph, layers)
         self.graph = self.graphs[0]
         self.layers, self.step, self.seed, self.shared_x = layers, float(step), seed, shared_x
         self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap, plan)
@@ -122,7 +122,7 @@ class HDNN(nn.Module):
         fixed = frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset[str]()
         columns = [torch.from_numpy(index) for index in self.columns]
         self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every)
-        self._make_parameters(initial_scale, chosen.interconnection, J, dtype or torch.get_default_dtype())
+        self._make_parameters(initial_scale, J, dtype or torch.get_default_dtype())
         if len(self.graphs) > 1:
             for s, places in enumerate(self.layout.unions()):
                 self.register_buffer(f"union{s}", places, persistent=False)
@@ -307,30 +307,17 @@ class HDNN(nn.Module):
         size = f"{self.graph.agents} agents, {self.neurons} neurons, step={self.step}"
         return f"{self.architecture.name}, {self.graph.name}, {size}"
 
-    def _make_parameters(self, scale: float, interconnection: str, J: Any, dtype: torch.dtype) -> None:
-        """Draw every weight from its key: a ParameterList per matrix, one tensor per graph; a Parameter per bias."""
-        layout, course, names = self.layout, self._course, self.architecture
-        for name in names.matrices:
-            drawn = [
-                matrix.draw(self.seed, name, course.sets(s), scale, dtype)
-                for s, matrix in enumerate(layout.matrices["K"])
-            ]
-            setattr(self, name, nn.ParameterList(drawn))
-        matrices = layout.matrices["X"][: 1 if self.shared_x else None]
-        if "J" in self.sweep.fixed:
-            self.register_buffer(
-                "skew", torch.from_numpy(skew_values(matrices[0], J))[None].to(dtype), persistent=False
-            )
-        elif interconnection:
-            drawn = []
-            for s, matrix in enumerate(matrices):
-                sets = [0] if self.shared_x else range(s, self.layers, len(self.graphs))
-                start = matrix.identity() if interconnection == "X" else matrix.canonical_skew()
-                drawn.append(matrix.draw(self.seed, interconnection, sets, scale, dtype, start))
-            setattr(self, interconnection, nn.ParameterList(drawn))
-        for name in names.biases:
-            values = draw_bias(self.seed, name, course.sets(), layout.agents, layout.sizes[layout.agents], dtype)
-            setattr(self, name, nn.Parameter(values))
+    def _make_parameters(self, scale: float, J: Any, dtype: torch.dtype) -> None:
+        """Draw every weight from its key; the order is that of `state_dict`."""
+        layout, course, seed, name = self.layout, self._course, self.seed, self.architecture.interconnection
+        for matrix, drawn in draw_matrices(layout, course, seed, scale, dtype):
+            setattr(self, matrix, drawn)
+        if name in self.sweep.fixed:
+            self.register_buffer("skew", fixed_skew(layout, J, dtype), persistent=False)
+        elif name:
+            setattr(self, name, draw_interconnection(layout, self.layers, self.shared_x, seed, scale, dtype))
+        for bias, values in draw_biases(layout, course, seed, dtype):
+            setattr(self, bias, values)
         self.shards = layout.shards([name for name, _ in self.named_parameters()])
         share_state(self, self.ownership, self.shards)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn import __version__
+from dist_hdnn.data import Dataset
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.loop import Epoch
 
@@ -56,6 +57,11 @@ class MetricsFiles:
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(values)
+
+
+def measure_of(data: Dataset) -> str:
+    """What the accuracies of a run on these data are called."""
+    return "r2" if data.regression else "accuracy"
 
 
 def measured(values: dict[str, Any], measure: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dist_hdnn
-from dist_hdnn.config_file import config_from
+from dist_hdnn.config.files import config_from
 from dist_hdnn.launcher import environment_of_runs
 from dist_hdnn.study.live import LiveTable
 from dist_hdnn.study.optuna_search import OptunaSearch

@@ -32,7 +32,9 @@ class OptunaSearch:
 
     def __init__(self, plan: Plan, output: Path) -> None:
         if optuna is None:
-            raise ValueError("search: optuna is not installed; pip install 'dist_hdnn[study]', or use search: random")
+            raise ValueError(
+                "search: optuna is not installed; pip install -e '.[study]' in the checkout, or use search: random"
+            )
         self.plan, self.folder = plan, str(output.resolve())
         self.total = plan.trials or 0
         self.numbers: dict[str, list[int]] = defaultdict(list)  # of one config Optuna may ask twice

@@ -28,8 +28,8 @@ from typing import Any
 import yaml
 
 from dist_hdnn.config import Config
-from dist_hdnn.config_checks import validate
-from dist_hdnn.config_file import check_overrides, check_value, config_from, read_config, self_contained
+from dist_hdnn.config.checks import validate
+from dist_hdnn.config.files import check_overrides, check_value, config_from, read_config, read_yaml, self_contained
 from dist_hdnn.study.axes import SEED, Axis, Choice, Range, Settings, Trial, applied, drawn, grid, label_of
 
 KEYS = (
@@ -92,18 +92,7 @@ def read_plan(path: str, overrides: Sequence[str] = (), trials: int | None = Non
 
 
 def _document(path: str) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such study file; see configs/studies/ for examples") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read this study file: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected a YAML study file in UTF-8, got a binary file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ValueError(f"{path}: {where}not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    document = read_yaml(path, "study", "configs/studies/")
     if not isinstance(document, dict) or "axes" not in document:
         got = f"keys {', '.join(map(str, document))}" if isinstance(document, dict) else type(document).__name__
         raise ValueError(f"{path}: expected a study file with the key axes, got {got}; see configs/studies/")

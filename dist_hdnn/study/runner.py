@@ -31,7 +31,14 @@ class Running:
     folder: TrialFolder
     process: subprocess.Popen[bytes]
     epochs: int
+    before: float = 0.0
+    """seconds that it has run in earlier sessions"""
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """So far, in all sessions."""
+        return self.before + time.monotonic() - self.started
 
 
 @dataclass
@@ -80,7 +87,7 @@ class Runner:
                     time.sleep(POLL)
         finally:
             for job in self.progress.running:
-                job.folder.release()
+                job.folder.stopped(job.seconds)
         return self.progress
 
     def _fill(self) -> bool:
@@ -122,13 +129,20 @@ class Runner:
         assert folder.lock is not None, "only a claimed trial is started"
         try:
             config = self.plan.config(trial)
-            path = folder.prepare(config, {**self.start, "started": datetime.now(UTC).isoformat(timespec="seconds")})
+            step, before = folder.left_after(config), folder.start()
+            self._say_where(folder, step)
+            start = {**self.start, "started": datetime.now(UTC).isoformat(timespec="seconds")}
+            if step is not None:
+                start |= {key: before[key] for key in ("started", "wall_seconds") if key in before}
+                start["resumed_after_step"] = step
+            path = folder.prepare(config, start, anew=step is None)
         except ValueError as error:  # a combination that Optuna found
             self._note(trial, folder.record(trial, {"status": FAILED, "error": str(error), **self.start}), new=True)
             folder.release()
             return
         command = [sys.executable, *TRAIN, str(path), "--output", str(folder.run)]
-        with folder.output.open("wb") as output:
+        command += [] if step is None else ["--resume=auto"]
+        with folder.output.open("wb" if step is None else "ab") as output:
             process = subprocess.Popen(
                 command,
                 env=dict(self.environment),
@@ -139,7 +153,14 @@ class Runner:
                 pass_fds=[folder.lock],
             )
         self.children.append(process)
-        self.progress.running.append(Running(trial, folder, process, config.train.epochs))
+        seconds = start.get("wall_seconds") or 0.0
+        self.progress.running.append(Running(trial, folder, process, config.train.epochs, seconds))
+
+    def _say_where(self, folder: TrialFolder, step: int | None) -> None:
+        """Of a trial that was stopped: where it starts now."""
+        if folder.run.is_dir() and folder.result() is None:
+            where = "starts anew, as it left no checkpoint" if step is None else f"goes on after step {step}"
+            print(f"{self.plan.name}: trial {folder.path.name} was stopped; it {where}", file=sys.stderr, flush=True)
 
     def _collect(self) -> None:
         """Record the trials that have ended."""
@@ -150,9 +171,9 @@ class Runner:
             self.progress.running.remove(job)
             self.children.remove(job.process)
             if code in STOPPED:
-                job.folder.release()
+                job.folder.stopped(job.seconds)
             else:
-                self._record(job.trial, job.folder, code, time.monotonic() - job.started)
+                self._record(job.trial, job.folder, code, job.seconds)
 
     def _record(self, trial: Trial, folder: TrialFolder, code: int, seconds: float | None) -> None:
         """The end of a trial whose lock is ours; gives the lock back."""

@@ -3,7 +3,8 @@
     trials/<id>/   lock   start.json   config.yaml   output.txt   run/ (the run directory)   result.json (its end)
 
 Only who holds the lock touches the other files. The lock ends with the processes that hold it, which are the study and
-the trial itself: when the study is killed, its trials finish, and the next study finds their results.
+the trial itself: when the study is killed, its trials finish, and the next study finds their results. A trial that was
+stopped, too, goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.config import Config
-from dist_hdnn.config_file import to_yaml
+from dist_hdnn.config.files import to_yaml
+from dist_hdnn.rundir import difference
 from dist_hdnn.study.axes import Trial
+from dist_hdnn.training.manifest import Manifest, candidates
 
 DONE, FAILED = "done", "failed"
 
@@ -69,9 +72,16 @@ class TrialFolder:
             os.close(self.lock)
             self.lock = None
 
-    def prepare(self, config: Config, start: dict[str, Any]) -> Path:
-        """Remove what a stopped trial left, write its start and its config; the path of the config."""
-        for old in (self.run, self.output, self.path / "result.json"):
+    def left_after(self, config: Config) -> int | None:
+        """Step from which a stopped trial can go on; None when it has to start anew, as one that failed does."""
+        if not (self.run / "config.yaml").is_file() or self.result() is not None or difference(self.run, config):
+            return None
+        found = (manifest for _, manifest in candidates(self.run / "checkpoints"))
+        return next((manifest.step for manifest in found if isinstance(manifest, Manifest)), None)
+
+    def prepare(self, config: Config, start: dict[str, Any], anew: bool = True) -> Path:
+        """Write a trial's start and its config; the path of the config. anew: remove what a stopped trial left."""
+        for old in (self.run, self.output, self.path / "result.json") if anew else ():
             if old.is_dir():
                 shutil.rmtree(old)
             else:
@@ -88,8 +98,13 @@ class TrialFolder:
         write_json(self.path / "result.json", result)
         return result
 
+    def stopped(self, seconds: float) -> None:
+        """Note how long a trial has run that has been told to stop, and give the lock back."""
+        write_json(self.path / "start.json", self.start() | {"wall_seconds": seconds})
+        self.release()
+
     def start(self) -> dict[str, Any]:
-        """What `prepare` was told of the start."""
+        """What `prepare` was told of the start; wall_seconds: of sessions in which the trial was stopped."""
         return read_json(self.path / "start.json") or {}
 
     def epochs(self) -> int:

@@ -57,7 +57,7 @@ def metis(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> In
         import pymetis
     except ImportError as error:
         raise ValueError(
-            'partition metis: expected the package pymetis, got none; pip install "dist_hdnn[partition]" '
+            'partition metis: expected the package pymetis, got none; pip install -e ".[partition]" in the checkout '
             'or take method="spectral"'
         ) from error
     agents = len(load)

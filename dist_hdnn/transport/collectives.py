@@ -13,18 +13,15 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.transport.base import DisagreementError
-from dist_hdnn.transport.messages import bytes_of
-
-if TYPE_CHECKING:
-    from dist_hdnn.transport.point_to_point import FixedChannel, PointToPoint
+from dist_hdnn.transport.base import Channel, DisagreementError
+from dist_hdnn.transport.messages import Buffers, bytes_of
 
 HEADER = 64
 SMALLEST = 512
@@ -41,10 +38,33 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+class NamedChannel(Channel, Protocol):
+    """A channel whose name in error messages may change, as it serves one call after the other."""
+
+    label: str
+
+    def relabel(self, label: str) -> None:
+        """Another name from now on."""
+
+
+class Sender(Protocol):
+    """What collectives need of the transport whose messages they use."""
+
+    rank: int
+    size: int
+    timeout: float
+
+    def _open(self, sends: Buffers, receives: Buffers, label: str, tag: int | None) -> NamedChannel:
+        """A channel with a tag of its own."""
+
+    def _buffer(self, *shape: int) -> Tensor:
+        """(shape) uint8, zero, that may be sent and received."""
+
+
 class Lane(NamedTuple):
     """A channel for one capacity in one direction. rows: (peers, capacity) uint8; host: the same in host memory."""
 
-    channel: FixedChannel
+    channel: NamedChannel
     rows: Tensor
     host: Tensor
     memory: Bytes  # of host
@@ -65,7 +85,7 @@ class Lane(NamedTuple):
 class Star:
     """The collectives of one transport. Its channels are made at first use and kept."""
 
-    def __init__(self, transport: PointToPoint) -> None:
+    def __init__(self, transport: Sender) -> None:
         self._transport = transport
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._calls = 0

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from dist_hdnn import cli
 from dist_hdnn.config import Config
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.topology import CommunicationGraph, read_graph
 from dist_hdnn.training.manifest import NAME, CheckpointError, Manifest, read_manifest, verify
 

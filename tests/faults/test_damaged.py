@@ -6,6 +6,7 @@ import json
 import pickle
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,33 +41,31 @@ def refused(checkpoint: Path, match: str = "checkpoint") -> None:
     assert newest_checkpoint(checkpoint.parent) == step_folder(checkpoint.parent, 9)
 
 
-def test_F11_a_truncated_file_is_detected(run: Path, tmp_path: Path) -> None:
+def detected(run: Path, folder: Path, damage: Callable[[bytes], bytes]) -> None:
+    """Damage to any file, one at a time, is refused; the files as they were are not."""
     random.seed(seed := random.randrange(2**32))
     print(f"seed {seed}")
-    checkpoint = copy(run, tmp_path / "run")
+    checkpoint = copy(run, folder)
     for _ in range(repetitions(20, 200)):
         path = random.choice(sorted(checkpoint.iterdir()))
         whole = path.read_bytes()
-        path.write_bytes(whole[: random.randrange(len(whole))])
+        path.write_bytes(damage(whole))
         refused(checkpoint)
         path.write_bytes(whole)
     load_checkpoint(checkpoint)
+
+
+def test_F11_a_truncated_file_is_detected(run: Path, tmp_path: Path) -> None:
+    detected(run, tmp_path / "run", lambda whole: whole[: random.randrange(len(whole))])
 
 
 def test_F12_a_flipped_bit_is_detected(run: Path, tmp_path: Path) -> None:
-    random.seed(seed := random.randrange(2**32))
-    print(f"seed {seed}")
-    checkpoint = copy(run, tmp_path / "run")
-    for _ in range(repetitions(20, 200)):
-        path = random.choice(sorted(checkpoint.iterdir()))
-        whole = path.read_bytes()
-        bit = random.randrange(8 * len(whole))
-        damaged = bytearray(whole)
+    def flipped(whole: bytes) -> bytes:
+        bit, damaged = random.randrange(8 * len(whole)), bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(damaged)
-        refused(checkpoint)
-        path.write_bytes(whole)
-    load_checkpoint(checkpoint)
+        return bytes(damaged)
+
+    detected(run, tmp_path / "run", flipped)
 
 
 def test_F13_two_swapped_files_are_detected(run: Path, tmp_path: Path) -> None:

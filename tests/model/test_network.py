@@ -241,6 +241,8 @@ def test_bad_options_are_named(options: dict[str, object], message: str) -> None
 def test_graphs_to_cycle_must_have_the_same_agents() -> None:
     with pytest.raises(ValueError, match="expected graphs on the same agents"):
         dist_hdnn.HDNN([dist_hdnn.ring(8), dist_hdnn.ring(9)])
+    with pytest.raises(ValueError, match=r"graph: expected at most one graph for each of the 1 layers.*got 2\. Drop 1"):
+        dist_hdnn.HDNN([dist_hdnn.ring(4), dist_hdnn.path(4)], layers=1)
     with pytest.raises(ValueError, match="one pattern of X for all layers"):
         dist_hdnn.HDNN([nx.cycle_graph(8), nx.path_graph(8)], X="neighbours")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.inspection import coupling
 
 BOTH = ("--network.K.kind=block_diagonal", "--network.X.kind=neighbours")

@@ -100,4 +100,4 @@ def test_an_unusable_storage_and_a_missing_optuna_are_one_line(
     assert error.count("\n") == 1 and "storage: cannot use nosuchdatabase://here" in error
     monkeypatch.setattr(optuna_search, "optuna", None)
     assert main(["study", path, f"--output={tmp_path / 'out'}"]) == 2
-    assert "pip install 'dist_hdnn[study]'" in capsys.readouterr().err
+    assert "pip install -e '.[study]' in the checkout" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dist_hdnn.cli import main
-from dist_hdnn.config_checks import validate
+from dist_hdnn.config.checks import validate
 from dist_hdnn.study.plan import Plan, read_plan
 
 SMALL: dict[str, Any] = {"axes": {"seed": [0, 1]}, "config": {"train.epochs": 1}}

@@ -184,6 +184,25 @@ def test_a_stopped_study_ends_its_trials_and_goes_on_where_it_stopped(tmp_path: 
     until(lambda: not running(tmp_path))
 
 
+@pytest.mark.processes
+@pytest.mark.timeout(180)
+def test_a_stopped_trial_without_a_checkpoint_starts_anew_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {"config": {"name": "waits"}, "axes": {"seed": [0]}}
+    process = start(tmp_path, document)
+    until(lambda: (tmp_path / "out").is_dir() and len(list(tmp_path.glob("out/trials/*/run/metrics.jsonl"))) == 1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    (trial,) = (tmp_path / "out" / "trials").iterdir()
+    assert json.loads((trial / "start.json").read_text())["wall_seconds"] > 0
+    process = start(tmp_path, document)
+    until(lambda: noted(tmp_path)[trial.name] == 2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert f"tiny: trial {trial.name} was stopped; it starts anew, as it left no checkpoint\n" in errors
+
+
 def running(folder: Path) -> list[str]:
     """Trials that still run, by their command lines."""
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +44,32 @@ def test_a_study_of_real_runs_has_a_complete_table(tmp_path: Path) -> None:
     assert (every["density"], every["links_used"], every["reach"]) == ("1.0", "6", "8")
     assert int(every["messages_per_step"]) == 2 * 2 * 4 * 12
     assert len(list((tmp_path / "out" / "plots").glob("*.png"))) == 3
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(300)
+def test_a_trial_that_was_killed_with_its_study_goes_on_from_its_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"graph.agents": 4, "network.layers": 2, "data.samples": 400, "train.epochs": 300, "train.batch_size": 20}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"config": small | {"checkpoint.every": "1 epochs"}, "axes": {"seed": [0]}}))
+    given = ["study", str(path), f"--output={tmp_path / 'out'}"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    study = subprocess.Popen([sys.executable, "-m", "dist_hdnn", *given], env=environment)
+    deadline = time.monotonic() + 120
+    while not (kept := list(tmp_path.glob("out/trials/*/run/checkpoints/step_*[0-9]/manifest.json"))):
+        assert study.poll() is None and time.monotonic() < deadline, "no checkpoint"
+        time.sleep(0.02)
+    (run,) = {file.parents[2] for file in kept}
+    study.kill()
+    study.wait()
+    os.kill(int((run / "lock").read_text().split()[1]), signal.SIGKILL)
+    assert not (run / "summary.json").exists()
+    assert main(given) == 0
+    result = json.loads((run.parent / "result.json").read_text())
+    step = result["resumed_after_step"]
+    assert step >= 10 and result["summary"]["resumed_after_step"] == step and result["summary"]["steps"] == 3000
+    assert f"trial {run.parent.name} was stopped; it goes on after step {step}\n" in capsys.readouterr().err
+    epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == list(range(1, 301))

@@ -13,7 +13,7 @@ import dist_hdnn
 from dist_hdnn import assembly, experiment
 from dist_hdnn.cli import main
 from dist_hdnn.config import Config
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.data.sensors import SensorMap, default_sensors
 from dist_hdnn.model.readout import make_readout
 from dist_hdnn.training.classifier import AgentClassifier

@@ -8,7 +8,7 @@ import torch
 
 from dist_hdnn import assembly, experiment
 from dist_hdnn.config import Config
-from dist_hdnn.config_file import read_config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.training.metrics import evaluate
 from dist_hdnn.transport import Transport, run_threads
 

@@ -35,6 +35,7 @@ def _complaints(config: Config) -> Iterator[str]:
     yield from _checkpoints(config)
     yield from _widths(config.network.width)
     yield from _architecture(config.network)
+    yield from _graphs(config)
     yield from _words(config)
     for i, graph in enumerate([config.graph, *config.more_graphs]):
         yield from _graph("graph" if i == 0 else f"more_graphs[{i - 1}]", graph)
@@ -123,6 +124,16 @@ def _architecture(network: NetworkConfig) -> Iterator[str]:
         layers_between(network.memory, network.keep_every, found, network.layers, 1)
     except ValueError as error:
         yield str(error)
+
+
+def _graphs(config: Config) -> Iterator[str]:
+    graphs, layers = 1 + len(config.more_graphs), min([config.network.layers, *config.train.levels])
+    if graphs > max(layers, 1):
+        which = "the shallowest of train.levels" if config.train.levels else "network.layers"
+        yield (
+            f"more_graphs: expected at most {layers - 1} beside graph, one graph for each of the {layers} layers of "
+            f"{which}, got {graphs - 1}; drop {graphs - layers}, or raise {which}"
+        )
 
 
 def _words(config: Config) -> Iterator[str]:

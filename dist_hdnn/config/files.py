@@ -45,7 +45,7 @@ def read_config(config_file: str | Path | None = None, overrides: Sequence[str] 
     """Config from a YAML file (None: the defaults), then overrides such as ["--network.layers=32", "--seed", "1"].
 
     Raises ValueError, one line, for an unreadable file, an unknown key and a value of the wrong type. Call
-    `config_checks.validate` on the result for values of the right type that cannot work.
+    `checks.validate` on the result for values of the right type that cannot work.
     """
     path = None if config_file is None else str(config_file)
     if path is not None:
@@ -69,7 +69,7 @@ def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> Config:
 def config_from(document: Mapping[str, Any]) -> Config:
     """Config from nested options such as dataclasses.asdict gives; those that are absent have their defaults.
 
-    Raises ValueError, one line, for an unknown key and a value of the wrong type; `config_checks.validate` asks more.
+    Raises ValueError, one line, for an unknown key and a value of the wrong type; `checks.validate` asks more.
     """
     _check(dict(document), Config, "")
     config = _built(document, Config)
@@ -101,26 +101,31 @@ def self_contained(config: Config) -> Config:
     return copied
 
 
-def check_document(path: str, kind: Any = Config, key: str = "") -> None:
-    """Raise ValueError, one line that starts with the path, unless path is a YAML file with known keys and right types.
-
-    kind, key: the config dataclass the file describes and where it stands in Config.
-    """
+def read_yaml(path: str, what: str, examples: str) -> Any:
+    """What a YAML file holds. Raises ValueError, one line that says `what` file it is and where `examples` are."""
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such config file; see configs/ for examples") from None
+        raise ValueError(f"{path}: no such {what} file; see {examples} for examples") from None
     except IsADirectoryError:
-        raise ValueError(f"{path}: expected a YAML config file, got a directory") from None
+        raise ValueError(f"{path}: expected a YAML {what} file, got a directory") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot read this config file: {error.strerror}") from error
+        raise ValueError(f"{path}: cannot read this {what} file: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected a YAML config file in UTF-8, got a binary file") from None
+        raise ValueError(f"{path}: expected a YAML {what} file in UTF-8, got a binary file") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
         raise ValueError(f"{path}: {where}not valid YAML: {' '.join(str(problem).split())}") from None
+
+
+def check_document(path: str, kind: Any = Config, key: str = "") -> None:
+    """Raise ValueError, one line that starts with the path, unless path is a YAML file with known keys and right types.
+
+    kind, key: the config dataclass the file describes and where it stands in Config.
+    """
+    document = read_yaml(path, "config", "configs/")
     if document is None:
         raise ValueError(f"{path}: this config file is empty; expected keys such as {', '.join(_children(kind))}")
     try:

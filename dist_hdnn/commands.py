@@ -1,0 +1,254 @@
+"""What each command of `dist-hdnn` does: words of the command line in, answer on stdout and exit code out.
+
+torch and numpy are imported after the words are read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dist_hdnn.command_line import UsageError, config_of, own_options, positive, run_directory, simple, split
+from dist_hdnn.config import Config, forget_workers
+from dist_hdnn.config.checks import validate
+from dist_hdnn.stopping import StopRequest, listening
+
+if TYPE_CHECKING:
+    from dist_hdnn.transport import Transport
+
+
+class StudyStopped(Exception):
+    """A study that was told to stop."""
+
+    def __init__(self, name: str, exit_code: int) -> None:
+        super().__init__(f"study {name}: stopped; the same command goes on where it stopped")
+        self.exit_code = exit_code
+
+
+def train(given: list[str]) -> int:
+    with listening() as stop:
+        given = _with_config_of_run(given)
+        config = config_of("train", given, ("--print_config",))
+        if config is None:
+            return 0
+        from dist_hdnn import launcher
+
+        launcher.prepare_environment(config)
+
+        def run(config: Config, transport: Transport | None) -> int:
+            return _train_as(config, transport, stop)
+
+        return launcher.launch(given, config, run, stop=stop)
+
+
+def _with_config_of_run(given: list[str]) -> list[str]:
+    """To go on with a run, without a CONFIG: that of the run, given by --resume=RUN or CHECKPOINT or by --output."""
+    positional, options = split("train", given, ("--print_config",))
+    own, _ = own_options("train", options, ("resume", "output"))
+    if positional or "resume" not in own:
+        return given
+    named = own.get("output", "") if own["resume"] == "auto" else own["resume"]
+    for directory in (Path(named).expanduser(), *list(Path(named).expanduser().resolve().parents)[1:2]):
+        if named and (directory / "config.yaml").is_file():
+            return [str(directory / "config.yaml"), *given]
+    return given
+
+
+def _train_as(config: Config, transport: Transport | None, stop: StopRequest) -> int:
+    """Train as one worker, or alone; prints where there is a run directory, which worker 0 makes."""
+    from dist_hdnn import experiment
+    from dist_hdnn.training.keeper import Stopped
+
+    try:
+        directory = experiment.train(config, transport, stop)
+    except Stopped as error:
+        if transport is None or transport.rank == 0:
+            print(f"dist-hdnn: {error}; go on with:\n{error.command}", file=sys.stderr, flush=True)
+        return error.exit_code
+    if directory is None:
+        return 0
+    summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    if "test_r2" in summary:
+        print(f"test R²       {summary['test_r2']:.4f}")
+    else:
+        print(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
+    if "mean_agent_accuracy" in summary:
+        mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
+        print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")
+    print(f"plots         {directory / 'plots'}")
+    print(f"run           {directory}")
+    return 0
+
+
+def inspect(given: list[str]) -> int:
+    config = config_of("inspect", given, ("--json", "--print_config"))
+    if config is None:
+        return 0
+    from dist_hdnn import experiment
+    from dist_hdnn.tables import inspection_sections, show
+
+    info = experiment.inspect(config)
+    if "--json" in given:
+        _print_json(info)
+    else:
+        show(inspection_sections(info))
+    return 0
+
+
+def evaluate(given: list[str]) -> int:
+    usage = "usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run; RUN is its run directory."
+    positional = simple("evaluate", given, usage, ("--json",), 1)
+    if positional is None:
+        return 0
+    directory = run_directory("evaluate", positional[0])
+    from dist_hdnn import experiment
+    from dist_hdnn.tables import result_rows, show
+
+    result = experiment.evaluate(directory)
+    if "--json" in given:
+        _print_json(result)
+    else:
+        show({str(directory): result_rows(result)})
+    return 0
+
+
+CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
+CERTIFY_HELP = """\
+usage: dist-hdnn certify RUN [--samples N] [--workers N] [--transport T] [--json]
+
+What theory promises of a trained network, measured in float64 at N points of its test set (default 16), and whether
+each promise is kept. RUN is its run directory, which gets certificate.json and plots/sensitivity.png, layers.png and
+momentum.png. Up to 256 neurons by whole matrices, above by random probes; the figures do not depend on the workers.
+Also --partition.method, --timeout, --device and --train.threads, as for train. Exit code 0 when no promise is broken,
+8 when one is."""
+
+
+def certify(given: list[str]) -> int:
+    if "--help" in given or "-h" in given:
+        print(CERTIFY_HELP)
+        return 0
+    positional, options = split("certify", given, ("--json",))
+    values, _ = own_options("certify", options, ("samples", *CERTIFY_OPTIONS), strict=True)
+    if len(positional) != 1:
+        raise UsageError(f"certify: expected one run directory, got {' and '.join(positional) or 'none'}")
+    directory = run_directory("certify", positional[0])
+    samples = positive("certify: --samples", values.pop("samples", "16"))
+    from dist_hdnn import launcher
+    from dist_hdnn.config.files import read_config
+
+    config = read_config(directory / "config.yaml", [f"--{key}={value}" for key, value in values.items()])
+    forget_workers(config, values)
+    validate(config)
+    launcher.prepare_environment(config)
+
+    def run(config: Config, transport: Transport | None) -> int:
+        from dist_hdnn.certification import certify_run, complain
+        from dist_hdnn.tables import certificate_sections, show
+
+        found = certify_run(directory, config, samples, transport)
+        if found is not None:
+            if "--json" in given:
+                _print_json(found)
+            else:
+                show(certificate_sections(found) | {"files": [("pictures", str(directory / "plots"))]})
+            sys.stdout.flush()
+        if transport is not None:
+            transport.barrier()  # nobody ends the others before worker 0 has told all
+        if found is not None:
+            complain(found)
+        return 0
+
+    return launcher.launch(given, config, run, ("-m", "dist_hdnn", "certify"))
+
+
+STUDY_USAGE = """\
+usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N] [--retry-failed] [--key=value ...]
+
+A trade-off study: trains the network of a base config along axes of its options, each trial a process of its own.
+STUDY is a YAML file, see configs/studies/; --key=value options override its base config. The same command goes on
+with a study that was stopped.
+  --output=DIR      folder of the study (default: runs/studies/<name>)
+  --parallel=N      trials at once (default: as many as there are cores)
+  --trials=N        trials of a random or Optuna search
+  --retry-failed    run trials again that have failed"""
+
+
+def study(given: list[str]) -> int:
+    retry = "--retry-failed" in given
+    positional, options = split("study", [word for word in given if word != "--retry-failed"], ())
+    if "--help" in given or "-h" in given:
+        print(STUDY_USAGE)
+        return 0
+    if len(positional) != 1:
+        raise UsageError(f"study: expected one study file, got {' and '.join(positional) or 'nothing'}")
+    own, overrides = own_options("study", options, ("output", "parallel", "trials"))
+    numbers = {name: positive(f"study: --{name}", own[name]) for name in ("parallel", "trials") if name in own}
+
+    from dist_hdnn.study.plan import read_plan
+
+    plan = read_plan(positional[0], overrides, **numbers)
+    output = Path(own.get("output") or Path("runs", "studies", plan.name)).expanduser()
+    from dist_hdnn.study.command import run_study
+
+    command = " ".join(["dist-hdnn study", *given])
+    try:
+        found = run_study(plan, output, command, retry)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        raise StudyStopped(plan.name, 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from stop
+    print(f"trials        {found['trials'] - found['failed']} done, {found['failed']} failed")
+    print(f"table         {found['table']}")
+    print(f"report        {found['report']}")
+    return 0
+
+
+EXPORT_USAGE = """\
+usage: dist-hdnn export RUN [--output=DIR] [--agents=all|none|3,7]
+
+A trained run as files that need no dist_hdnn: network.pt2 for torch.export.load, model.safetensors, config.json, and
+for every agent its weights, its neighbours and the rounds of messages that it takes part in.
+  --output=DIR      a new or empty directory (default: RUN/export)
+  --agents=LIST     agents that get files, by number or name (default: all, of more than 1000 agents none)"""
+
+
+def export(given: list[str]) -> int:
+    positional, options = split("export", given, ())
+    if "--help" in given or "-h" in given:
+        print(EXPORT_USAGE)
+        return 0
+    own, _ = own_options("export", options, ("output", "agents"), strict=True)
+    if len(positional) != 1:
+        raise UsageError(f"export: expected one run directory, got {' and '.join(positional) or 'none'}")
+    run = run_directory("export", positional[0])
+    which = own.get("agents", "").split(",")
+    from dist_hdnn.exporting import export_run
+
+    chosen = {"": None, "all": "all", "none": []}.get(which[0], [word.strip() for word in which])
+    output = export_run(run, Path(own.get("output") or run / "export"), chosen)
+    print(f"exported      {output}")
+    return 0
+
+
+def doctor(given: list[str]) -> int:
+    usage = "usage: dist-hdnn doctor [--json]\n\nVersions, threads, transports, GPU and write access of this machine."
+    if simple("doctor", given, usage, ("--json",), 0) is None:
+        return 0
+    from dist_hdnn.doctor import examine, to_json
+    from dist_hdnn.tables import show
+
+    findings = examine()
+    if "--json" in given:
+        _print_json(to_json(findings))
+    else:
+        show(
+            {
+                section: [(f"{'ok  ' if found.ok else '--  '}{found.name}", found.detail) for found in group]
+                for section, group in findings.items()
+            }
+        )
+    return 0
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False, default=str))

@@ -1,0 +1,55 @@
+"""What a run is: typed, documented options, read from YAML files and command lines.
+
+    network     graph, patterns, layers             ends    data, sensors, lift, readout
+    run         Config: all of them, the training recipe, checkpoints, workers
+    resuming    what must stay the same when a run goes on, and how often it is saved
+    checks      what is wrong with a Config         files   YAML and overrides <-> Config
+
+The text under each field is what `dist-hdnn train --help` shows. Nothing here imports torch or numpy, so that `--help`
+answers at once.
+"""
+
+from dist_hdnn.config.ends import (
+    PUBLISHED,
+    TABLES,
+    AugmentConfig,
+    DataConfig,
+    LiftConfig,
+    ReadoutConfig,
+    SensorConfig,
+)
+from dist_hdnn.config.network import (
+    FAMILY_OPTIONS,
+    ArchitectureName,
+    Family,
+    GraphConfig,
+    IntegratorName,
+    NetworkConfig,
+    PatternConfig,
+)
+from dist_hdnn.config.resuming import forget_workers, interval, run_identity
+from dist_hdnn.config.run import CheckpointConfig, Config, PartitionConfig, TrainConfig
+
+__all__ = [
+    "FAMILY_OPTIONS",
+    "PUBLISHED",
+    "TABLES",
+    "ArchitectureName",
+    "AugmentConfig",
+    "CheckpointConfig",
+    "Config",
+    "DataConfig",
+    "Family",
+    "GraphConfig",
+    "IntegratorName",
+    "LiftConfig",
+    "NetworkConfig",
+    "PartitionConfig",
+    "PatternConfig",
+    "ReadoutConfig",
+    "SensorConfig",
+    "TrainConfig",
+    "forget_workers",
+    "interval",
+    "run_identity",
+]

@@ -1,0 +1,120 @@
+"""Options of both ends of the network: the data, who observes what, and how answers are read off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+TABLES = ("wine", "breast_cancer", "diabetes")
+"""Tables that ship with scikit-learn."""
+PUBLISHED = ("mnist", "fashion_mnist")
+"""Data sets that can be downloaded."""
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of training images."""
+
+    shift: float = 0.0
+    """largest shift, in pixels"""
+    rotate: float = 0.0
+    """largest turn, in degrees"""
+    scale: float = 0.0
+    """largest zoom in or out, as a share of the size"""
+
+
+@dataclass
+class DataConfig:
+    """Inputs and labels."""
+
+    name: Literal[
+        "swiss_roll",
+        "double_circles",
+        "double_moons",
+        "digits",
+        "wine",
+        "breast_cancer",
+        "diabetes",
+        "mnist",
+        "fashion_mnist",
+        "idx",
+        "file",
+    ] = "swiss_roll"
+    """data set; digits, wine, breast_cancer, diabetes ship with scikit-learn; idx: IDX files of your own in folder"""
+    samples: int = 8000
+    """points of a generated data set, training and test together"""
+    noise: float = 0.0
+    """standard deviation of the noise of a generated data set"""
+    split: Literal["alternate", "random", "last"] = "alternate"
+    """alternate: every second point is a test point, as published; random: a held-out split; last: of a time series"""
+    test_fraction: float = 0.5
+    """share of the test points when split=random or last"""
+    seed: int = 0
+    """seed of noise and split"""
+    file: str | None = None
+    """.csv, .parquet or .npz file, or folder of .npy files, of name=file, relative to the current directory"""
+    classes: int | None = None
+    """number of classes in file or idx (default: highest label + 1)"""
+    target: str = "label"
+    """column of a table that holds the labels or the real targets"""
+    task: Literal["classification", "regression"] = "classification"
+    """what file asks for: classes, or real targets"""
+    window: int = 1
+    """rows of a time series that a sample sees, up to its own"""
+    ahead: int = 0
+    """rows of a time series from a sample to its target"""
+    sensors: dict[str, int | str] | None = None
+    """column of a table -> number or name of the agent that sees it (default: spread evenly)"""
+    folder: str | None = None
+    """folder of the four IDX files of mnist, fashion_mnist or idx, plain or gzipped (default: data/NAME, the cache)"""
+    download: bool = False
+    """fetch mnist or fashion_mnist into ~/.cache/dist_hdnn where folder lacks them, and check their sha256"""
+    standardise: bool = True
+    """shift and scale features of images and files to mean 0 and deviation 1 over the training points"""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass
+class SensorConfig:
+    """One input feature and the agent that observes it."""
+
+    feature: int
+    """column of the data"""
+    agent: str | int
+    """number of the agent, or its name in the graph file"""
+    half: Literal["p", "q"] = "q"
+    """half of the agent's state that takes the feature"""
+    slot: int = 0
+    """position in that half"""
+
+
+@dataclass
+class LiftConfig:
+    """From the features to the agents' first state."""
+
+    kind: Literal["sensors", "linear", "conv", "channels"] = "sensors"
+    """sensors: one feature into one neuron; linear: every agent learns a map of the features that it sees; conv: after
+    filters of its own on its patch of an image; channels: a neuron is a filter on the whole image, a pixel a sample"""
+    rows: int | None = None
+    """rows of the grid of patches over an image (default: those of a grid of agents, else as square as possible)"""
+    columns: int | None = None
+    """columns of the grid of patches"""
+    channels: int = 8
+    """filters of every agent of kind=conv"""
+    kernel: int = 3
+    """side of the filters of kind=conv and channels, odd"""
+    pool: int = 2
+    """side of the squares of filtered pixels whose largest value goes on; 1 for none"""
+
+
+@dataclass
+class ReadoutConfig:
+    """From the final state to a class."""
+
+    kind: Literal["sum", "local", "gossip", "agents"] = "sum"
+    """sum: one linear map over all agents; local: every agent classifies from its own neurons; gossip: and averages its
+    scores with its neighbours'; agents: only the designated ones classify"""
+    rounds: int = 4
+    """rounds of averaging of kind=gossip"""
+    agents: list[int | str] = field(default_factory=list)
+    """numbers or names of the agents of kind=agents"""

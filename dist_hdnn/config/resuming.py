@@ -1,0 +1,64 @@
+"""A config beyond its first run: what must stay the same when the run goes on, and how often it is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import asdict
+from typing import Any
+
+from dist_hdnn.config.run import Config, PartitionConfig
+
+ELSEWHERE = (
+    "name",
+    "output",
+    "resume",
+    "restarts",
+    "checkpoint",
+    "workers",
+    "transport",
+    "partition",
+    "deterministic",
+    "overlap",
+    "timeout",
+    "device",
+)
+"""Options that may be others when a run goes on."""
+UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "steps": 1.0, "epochs": 1.0}
+
+
+def run_identity(config: Config) -> dict[str, Any]:
+    """The options that must be the same when a run goes on, as nested mappings."""
+    options = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
+    options["train"] = {key: value for key, value in options["train"].items() if key != "threads"}
+    return options
+
+
+def interval(every: str) -> tuple[float, str]:
+    """ "5 minutes" -> (300.0, "seconds"), "2 epochs" -> (2.0, "epochs"), "never" -> (0.0, "never").
+
+    Raises ValueError, one line.
+    """
+    words = every.split()
+    if words == ["never"]:
+        return 0.0, "never"
+    unit = words[1] if len(words) == 2 and words[1] in UNITS else f"{words[1]}s" if len(words) == 2 else ""
+    try:
+        amount = float(words[0])
+    except (ValueError, IndexError):
+        amount = 0.0
+    counted = unit in ("steps", "epochs")
+    if unit not in UNITS or not 0 < amount < float("inf") or (counted and amount != int(amount)):
+        raise ValueError(
+            f"checkpoint.every: expected such as '500 steps', '2 epochs', '5 minutes', or never, got {every!r}. Use "
+            f"one of the units {', '.join(UNITS)}."
+        )
+    return (amount, unit) if counted else (amount * UNITS[unit], "seconds")
+
+
+def forget_workers(config: Config, kept: Container[str]) -> None:
+    """Let a run's config be used by other workers than trained it; `kept`: the keys that are given anew."""
+    for key in ("workers", "transport"):
+        if key not in kept:
+            setattr(config, key, None)
+    if "partition.method" not in kept:
+        config.partition = PartitionConfig()

@@ -1,0 +1,104 @@
+"""Options of a whole run: `Config`, with the recipe of its training, its checkpoints and its workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dist_hdnn.config.ends import DataConfig, LiftConfig, ReadoutConfig, SensorConfig
+from dist_hdnn.config.network import GraphConfig, NetworkConfig
+
+
+@dataclass
+class TrainConfig:
+    """The training recipe."""
+
+    epochs: int = 50
+    """passes over the training data"""
+    batch_size: int = 125
+    """samples of one gradient step"""
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    """optimizer of network and readout"""
+    learning_rate: float = 0.02
+    """first learning rate"""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """course of the learning rate over the run"""
+    weight_decay: float = 0.03
+    """decay of K, X and the readout's weights; biases do not decay"""
+    smoothness: float = 1e-4
+    """weight of the penalty (h/2) sum |K_{j+1} - K_j|^2 + |b_{j+1} - b_j|^2"""
+    log_gradients: bool = False
+    """write the norm of every layer's weight gradient into the metrics, and plot it"""
+    levels: list[int] = field(default_factory=list)
+    """multilevel training: numbers of layers that train in turn over the same time, each from the weights of the one
+    before and a multiple of it, the last network.layers; the epochs are split evenly (default: no levels)"""
+    threads: int | None = None
+    """CPU threads (default: one for small networks, else as PyTorch chooses)"""
+
+
+@dataclass
+class CheckpointConfig:
+    """What a stopped run goes on from."""
+
+    every: str = "5 minutes"
+    """how often to save all that the run needs to go on: a number of steps, epochs, seconds or minutes, or never (a
+    signal to stop saves all the same)"""
+    keep: int = 3
+    """checkpoints that are kept, besides the one with the best test accuracy"""
+
+
+@dataclass
+class PartitionConfig:
+    """Which worker owns which agent."""
+
+    method: Literal["contiguous", "round_robin", "spectral", "greedy", "metis", "given"] = "contiguous"
+    """contiguous: runs of agent numbers; metis needs the extra partition; given: by owners"""
+    owners: dict[str, int] | None = None
+    """agent -> worker, for method=given"""
+
+
+@dataclass
+class Config:
+    """Everything that defines a run."""
+
+    name: str = "run"
+    """name of the run: the folder below runs/"""
+    output: str | None = None
+    """exact run directory (default: runs/<name>/<time>-s<seed>)"""
+    seed: int = 0
+    """seed of initial weights and batch order"""
+    dtype: Literal["float32", "float64"] = "float32"
+    """number format of state and weights"""
+    device: str = "cpu"
+    """cpu, cuda or cuda:<number>"""
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    more_graphs: list[GraphConfig] = field(default_factory=list)
+    """further graphs on the same agents; the layers cycle through graph and these"""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    sensors: list[SensorConfig] = field(default_factory=list)
+    """who observes which feature (default: the first feature at the first agent, the last at the last)"""
+    initial_state: Literal["zero", "learned"] = "zero"
+    """state of the neurons that no sensor feeds"""
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    resume: str | None = None
+    """go on with a run: its directory, one of its checkpoints, or auto: the newest usable checkpoint in output, or in
+    the newest unfinished run of this config, or else from the start"""
+    restarts: int = 0
+    """how often to start the workers of this machine again, from the newest checkpoint, when one has failed"""
+    workers: int | None = None
+    """workers to start on this machine (default: as many as torchrun, mpiexec or srun started, else one)"""
+    transport: Literal["threads", "gloo", "nccl", "mpi"] | None = None
+    """how workers talk (default: mpi under mpiexec and srun, else gloo)"""
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    deterministic: bool = False
+    """the same bits whatever the number of workers, for more bytes and time"""
+    overlap: bool = False
+    """compute what needs no other worker while slices travel"""
+    plan: Literal["auto", "torch", "tiles"] = "auto"
+    """how products are computed: tiles need the extra fast, auto takes them where they can be had"""
+    timeout: float = 120.0
+    """seconds a worker waits for another before the job ends"""

@@ -1,0 +1,69 @@
+"""Every picture of a run, in its folder plots/."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dist_hdnn.data import Dataset
+from dist_hdnn.model.readout import LocalReadout
+from dist_hdnn.report.curves import plot_curves, plot_gradient_norms
+from dist_hdnn.report.graph_picture import plot_graph
+from dist_hdnn.report.plots import GRID, plot_decision, plot_pattern
+from dist_hdnn.report.run_files import measure_of
+from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.loop import Epoch
+from dist_hdnn.training.metrics import Evaluation, evaluation_batch
+
+PLOT_WORK = 2_000_000_000  # neurons x layers x points, beyond which the decision regions are drawn of fewer points
+COARSEST = 40  # points along each of their axes at least; fewer than an epoch evaluates
+
+
+def plot_run(
+    plots: Path,
+    data: Dataset,
+    model: AgentClassifier,
+    history: Sequence[Epoch],
+    result: Evaluation,
+    over_links: NDArray[np.int64] | None,
+) -> None:
+    """Curves, graph, traffic, pattern; gradient norms where they are logged, decision regions of data in the plane.
+
+    model: trained, the whole network in one process. result: on the test points. over_links: messages
+    and bytes of a step, (links, 2); None: unknown, and no picture of the traffic.
+    """
+    graph, names = model.network.graph, data.feature_names
+    per_agent = None
+    if isinstance(model.readout, LocalReadout) and result.per_agent is not None and not data.regression:
+        per_agent = np.full(graph.agents, np.nan)
+        per_agent[model.readout.output_agents] = result.per_agent
+    plot_curves([asdict(record) for record in history], plots / "curves.png", measure_of(data))
+    plot_graph(graph, model.sensors, per_agent, plots / "graph.png", names)
+    if over_links is not None:
+        plot_graph(graph, model.sensors, None, plots / "traffic.png", names, link_bytes=over_links[:, 1])
+    plot_pattern(model.network.K_patterns[0], plots / "pattern.png")
+    logged = [record.gradient_norms for record in history if record.gradient_norms is not None]
+    gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # of the whole depth, after all levels
+    if gradients:
+        plot_gradient_norms(np.array(gradients), plots / "gradients.png")
+    if data.features == 2 and not data.regression:
+        affordable = math.isqrt(PLOT_WORK // (model.network.neurons * model.network.layers))
+        grid = min(GRID, max(COARSEST, affordable))
+        plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png", grid)
+
+
+@torch.no_grad()
+def _probabilities(model: AgentClassifier, points: Any) -> Any:
+    """Points (n, 2) -> class shares (n, classes): softmax of the scores, with agents that classify, their mean."""
+    parameter = next(model.network.parameters())
+    parts = torch.from_numpy(points).to(parameter.device, parameter.dtype).split(evaluation_batch(model))
+    scores = torch.cat([model(part) for part in parts])
+    shares = scores.softmax(dim=-1)
+    return (shares if shares.ndim == 2 else shares.mean(dim=1)).cpu().double().numpy()

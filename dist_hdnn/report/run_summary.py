@@ -1,0 +1,106 @@
+"""What summary.json says of a trained run: accuracy, size, traffic and memory, summed over its workers."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dist_hdnn.data import Dataset
+from dist_hdnn.model.network import HDNN
+from dist_hdnn.model.readout import summed
+from dist_hdnn.topology import CommunicationGraph
+from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.loop import Epoch
+from dist_hdnn.training.metrics import Evaluation
+
+LISTED_LINKS = 2000  # links, beyond which summary.json gives mean and maximum traffic alone
+
+
+def figures_of_run(
+    model: AgentClassifier, history: Sequence[Epoch], result: Evaluation, traffic: Mapping[str, int]
+) -> dict[str, Any]:
+    """Accuracies, sizes and times. Collective. traffic: of this worker in the first training step; empty: unknown.
+
+    In one process it is what the agents would send, each on its own; else what the workers sent.
+    """
+    network, last = model.network, history[-1]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    counts = torch.tensor([*traffic.values(), parameters, _peak_memory()], dtype=torch.int64)
+    total = dict(zip([*traffic, "parameters", "memory"], summed(counts, network.ownership).tolist(), strict=True))
+    seconds = sorted(record.seconds for record in history)[len(history) // 2] * len(history) / last.step
+    return {
+        "status": "done",
+        "test_accuracy": result.accuracy,
+        "train_accuracy": last.train_accuracy,
+        "loss": last.loss,
+        **agent_figures(result),
+        "agents": network.graph.agents,
+        "links": len(network.graph.links),
+        "parameters": total["parameters"],
+        "layers": network.layers,
+        "plan": network.plan,
+        "epochs": last.epoch,
+        "steps": last.step,
+        "seconds_per_step": seconds,
+        "peak_memory_bytes": total["memory"],
+        "messages_per_step": total.get("messages"),  # None: the run went on from after its last step
+        "bytes_per_step": total.get("bytes"),
+        "non_neighbour_messages": total.get("non_neighbour_messages", 0),
+        **_reconstruction(network),
+    }
+
+
+def agent_figures(result: Evaluation, prefix: str = "") -> dict[str, Any]:
+    """Accuracies of the agents, where agents classify."""
+    if result.per_agent is None:
+        return {}
+    return {
+        f"{prefix}mean_agent_accuracy": result.mean_agent,
+        f"{prefix}worst_agent_accuracy": result.worst_agent,
+        f"{prefix}agent_accuracy": result.per_agent,
+    }
+
+
+def link_figures(graph: CommunicationGraph, over_links: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Messages and bytes of a step over each link, by the agents' names; of large graphs mean and maximum alone.
+
+    over_links: (links, 2), of all workers; None: unknown.
+    """
+    if over_links is None:
+        return {}
+    amount = over_links[:, 1] if len(over_links) else np.zeros(1, dtype=np.int64)
+    figures: dict[str, Any] = {"bytes_per_link": {"mean": float(amount.mean()), "max": int(amount.max())}}
+    if len(over_links) <= LISTED_LINKS:
+        rows = zip(graph.links.tolist(), over_links.tolist(), strict=True)
+        figures["link_traffic"] = [[graph.names[i], graph.names[j], *counts] for (i, j), counts in rows]
+    return figures
+
+
+def inputs_of(data: Dataset) -> dict[str, Any]:
+    """What one has to know of the data to use the trained network: scale and names."""
+    return {
+        "task": "regression" if data.regression else "classification",
+        "normalisation": data.normalisation,
+        **({"class_names": data.class_names} if data.class_names is not None else {}),
+    }
+
+
+def _reconstruction(network: HDNN) -> dict[str, float]:
+    """Of a reversible network, the largest relative error of a rebuilt state in training, over all workers."""
+    ownership, error = network.ownership, network.reconstruction_error()
+    if network.sweep.memory != "reversible":
+        return {}
+    of_workers = torch.zeros(ownership.workers, dtype=torch.float64)
+    of_workers[ownership.rank] = error or 0.0
+    return {"reconstruction_error": float(summed(of_workers, ownership).max())}
+
+
+def _peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes (Linux counts in KiB, macOS in bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,116 @@
+"""A run that a living process works on is not taken by another; one whose process was killed is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dist_hdnn import experiment, resume, run_lock
+from dist_hdnn.config import Config
+from dist_hdnn.config.files import read_config
+from dist_hdnn.rundir import is_done, prepare_run_directory
+
+ROOT = Path(__file__).resolve().parents[1]
+SHORT = ("--data.samples=40", "--train.epochs=1", "--network.layers=1", "--train.batch_size=10", "--resume=auto")
+HOLD = """
+import sys, time; from pathlib import Path; from dist_hdnn import run_lock
+lock = run_lock.take(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)
+"""
+
+Hold = Callable[[Path], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def hold() -> Iterator[Hold]:
+    """Starts a process that works on a run until it is killed."""
+    holders = []
+
+    def start(directory: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD, str(directory)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        holders.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
+        assert holders[-1].stdout is not None and holders[-1].stdout.readline() == "held\n"
+        return holders[-1]
+
+    yield start
+    for process in holders:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(tmp_path)
+    return read_config(None, SHORT)
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path, hold: Hold) -> None:
+    process = hold(tmp_path)
+    assert run_lock.take(tmp_path) is None and str(process.pid) in run_lock.holder(tmp_path)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with run_lock.take(tmp_path) or pytest.fail("still held"):
+        assert run_lock.take(tmp_path) is None and str(os.getpid()) in run_lock.holder(tmp_path)
+    (run_lock.take(tmp_path) or pytest.fail("not given back")).release()
+
+
+def test_auto_takes_the_newest_run_that_no_living_process_holds(config: Config, hold: Hold) -> None:
+    older, newer = (prepare_run_directory(config) for _ in range(2))
+    assert older < newer
+    process = hold(newer)
+    with pytest.warns(UserWarning, match=f"{newer.name} is left to process {process.pid} on ") as told:
+        assert experiment.train(config) == older
+    assert len(told) == 1 and is_done(older) and not is_done(newer)
+    with pytest.warns(UserWarning, match="is left to"):
+        assert experiment.train(config) not in (older, newer)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert experiment.train(config) == newer
+
+
+def test_a_run_asked_for_by_name_is_waited_for_then_refused(
+    config: Config, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.output, config.timeout = str(prepare_run_directory(config)), 0.5
+    process = hold(Path(config.output))
+    with (
+        pytest.warns(UserWarning, match=f"waits up to 0 s for process {process.pid}"),
+        pytest.raises(ValueError, match=f"nobody works on, got {config.output}, which process {process.pid}"),
+    ):
+        experiment.train(config)
+
+    def ends(seconds: float) -> None:
+        process.kill()
+        process.wait()
+
+    config.timeout = 60.0
+    monkeypatch.setattr(resume.time, "sleep", ends)
+    with pytest.warns(UserWarning, match="waits up to 48 s"):
+        assert experiment.train(config) == Path(config.output)
+
+
+def test_where_a_file_system_has_no_locks_nobody_holds_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(descriptor: int, operation: int) -> None:
+        raise OSError(run_lock.errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run_lock.fcntl, "flock", without)
+    for _ in range(2):
+        assert run_lock.take(tmp_path) is not None
+
+
+def test_a_run_that_fails_gives_its_lock_back(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("on purpose")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="on purpose"):
+        patched.setattr(experiment, "train_model", failing)
+        experiment.train(config)
+    (run,) = Path("runs/run").iterdir()
+    assert experiment.train(config) == run.resolve()
