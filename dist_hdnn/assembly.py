@@ -198,6 +198,7 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
         deterministic=config.deterministic,
         overlap=config.overlap,
         plan=config.plan,
+        cuda_graphs=config.cuda_graphs,
     )
     ownership = network.ownership
     output_agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in config.readout.agents]

@@ -68,6 +68,8 @@ class HDNN(nn.Module):
     keep_dtype: what is kept of it is rounded to this; torch.bfloat16 halves the memory of a float32 network.
     plan: how products are computed: "tiles" (kernels made by llvmlite, the extra `fast`; on the CPU, not with
         deterministic), "torch", or "auto": tiles where they can be had.
+    cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
+        the weights and of their gradients.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths, patterns or options that do not fit.
@@ -100,6 +102,7 @@ class HDNN(nn.Module):
         memory: Mode = "store",
         keep_every: int | None = None,
         keep_dtype: torch.dtype | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         super().__init__()
         if layers < 1:
@@ -124,7 +127,8 @@ class HDNN(nn.Module):
         fixed = frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset[str]()
         columns = [torch.from_numpy(index) for index in self.columns]
         dtype = dtype or torch.get_default_dtype()
-        self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every, keep_dtype)
+        captures = self.ownership.ledger if cuda_graphs and self.ownership.alone else None
+        self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every, keep_dtype, captures)
         check_keep_dtype(keep_dtype, dtype, memory, self.sweep.keep_every)
         self._make_parameters(initial_scale, chosen.interconnection, J, dtype)
         if len(self.graphs) > 1:
