@@ -1,7 +1,7 @@
 """A recorder without a GPU: the tensor operations of a piece of work, done again on the very tensors that they had.
 
-As a CUDA graph it runs no line of Python when it is replayed, so it finds memory that is not fixed, steps that depend on
-Python, and operations that a host would have to wait for.
+As with a CUDA graph no line of the work's Python runs when it is replayed. So it finds memory that is not fixed, steps
+that depend on what Python remembers, and operations that a host would have to wait for.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ class Captured:
         """Go on without, in new memory: half a recording may have left anything in the old one."""
         self._refused, self.trace = True, self._make()
         warnings.warn(
-            f"cuda_graphs: expected sweeps that can be captured, got {type(error).__name__}: {error}. They run kernel by "
-            "kernel; set cuda_graphs=false to do so from the start.",
+            f"cuda_graphs: expected sweeps that can be captured, got {type(error).__name__}: {error}. They run kernel "
+            "by kernel; set cuda_graphs=false to do so from the start.",
             UserWarning,
             stacklevel=2,
         )
