@@ -189,6 +189,7 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
         time=options.time,
         memory=options.memory,
         keep_every=options.keep_every,
+        keep_dtype=None if options.keep_dtype is None else getattr(torch, options.keep_dtype),
         seed=config.seed,
         initial_scale=options.initial_scale,
         dtype=dtype,
@@ -197,6 +198,7 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
         deterministic=config.deterministic,
         overlap=config.overlap,
         plan=config.plan,
+        cuda_graphs=config.cuda_graphs,
     )
     ownership = network.ownership
     output_agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in config.readout.agents]

@@ -92,8 +92,8 @@ def test_a_module_says_what_it_is_for(file: Path) -> None:
 @pytest.mark.parametrize("folder", ["dist_hdnn", "docs", "launch", "examples", "benchmarks", "docker"])
 def test_nobody_is_sent_to_a_package_index_for_this_package(folder: str) -> None:
     """It is on none; what works is `pip install -e ".[mpi]"` in a checkout."""
-    files = [file for file in (PACKAGE.parent / folder).rglob("*") if file.suffix in (".py", ".md", ".sh", "")]
-    texts = {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+    files = [file for kind in ("py", "md", "sh", "yaml") for file in (PACKAGE.parent / folder).rglob(f"*.{kind}")]
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
     assert texts
     assert not [file for file, text in texts.items() if re.search(r"dist_hdnn\[|install ['\"]?dist[_-]hdnn", text)]
 

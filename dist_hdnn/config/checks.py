@@ -20,7 +20,7 @@ from dist_hdnn.config import (
     interval,
 )
 from dist_hdnn.layers.architectures import architecture, check_options
-from dist_hdnn.layers.memory_plan import layers_between
+from dist_hdnn.layers.memory_plan import check_keep_dtype, layers_between
 
 
 def validate(config: Config) -> None:
@@ -34,7 +34,7 @@ def _complaints(config: Config) -> Iterator[str]:
     yield from _numbers(config)
     yield from _checkpoints(config)
     yield from _widths(config.network.width)
-    yield from _architecture(config.network)
+    yield from _architecture(config.network, config.dtype)
     yield from _graphs(config)
     yield from _words(config)
     for i, graph in enumerate([config.graph, *config.more_graphs]):
@@ -110,7 +110,7 @@ def _widths(width: int | dict[str, int]) -> Iterator[str]:
             yield f"{key}: expected an even number >= 2 (half of the neurons are p, half are q), got {n}; {remedy}"
 
 
-def _architecture(network: NetworkConfig) -> Iterator[str]:
+def _architecture(network: NetworkConfig, dtype: str) -> Iterator[str]:
     time = network.time
     if not isinstance(time, str) and not 2 <= time <= network.layers:
         yield (
@@ -121,7 +121,8 @@ def _architecture(network: NetworkConfig) -> Iterator[str]:
         found = architecture(network.architecture, network.integrator)
         options = {"shared_x": network.shared_x, "gamma": network.gamma, "J": network.J}
         check_options(found, x=network.X.kind, **options)  # type: ignore[arg-type]
-        layers_between(network.memory, network.keep_every, found, network.layers, 1)
+        every = layers_between(network.memory, network.keep_every, found, network.layers, 1)
+        check_keep_dtype(network.keep_dtype, dtype, network.memory, every)
     except ValueError as error:
         yield str(error)
 

@@ -137,3 +137,5 @@ class NetworkConfig:
     the others are rebuilt; the slower, the less memory"""
     keep_every: int | None = None
     """layers from one kept state to the next (default: of recompute about the root of layers, of reversible none)"""
+    keep_dtype: Literal["float32", "bfloat16"] | None = None
+    """format of what is kept: bfloat16 takes half the memory, gradients are off by some thousandths (default: dtype)"""

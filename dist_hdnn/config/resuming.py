@@ -19,6 +19,7 @@ ELSEWHERE = (
     "partition",
     "deterministic",
     "overlap",
+    "cuda_graphs",
     "timeout",
     "device",
 )

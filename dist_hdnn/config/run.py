@@ -100,5 +100,7 @@ class Config:
     """compute what needs no other worker while slices travel"""
     plan: Literal["auto", "torch", "tiles"] = "auto"
     """how products are computed: tiles need the extra fast, auto takes them where they can be had"""
+    cuda_graphs: bool = True
+    """on one GPU, record the sweeps of a training step and replay them; takes a copy of the weights"""
     timeout: float = 120.0
     """seconds a worker waits for another before the job ends"""

@@ -15,7 +15,7 @@ from dist_hdnn.layers.architectures import Architecture, architecture
 from dist_hdnn.layers.memory_plan import layers_between
 from dist_hdnn.topology import BlockPattern, CommunicationGraph
 
-ITEM_BYTES = {"float32": 4, "float64": 8}
+ITEM_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,15 @@ def memory(config: Config, stages: list[Stage], widths: NDArray[np.int64], param
     found = stages[0].architecture
     kept = 2 + (config.network.activation != "tanh") + bool(found.interconnection)  # state, z, u, force
     per_layer = kept * len(found.integrator.steps) // len(found.parts)
-    state = int(widths.sum()) * config.train.batch_size * item
+    numbers = int(widths.sum()) * config.train.batch_size
     every, layers = kept_every(config, len(stages)), config.network.layers
-    sweep = {
-        "store": layers * per_layer,
-        "recompute": min(every, layers) * per_layer + -(-layers // max(every, 1)),
-        "reversible": 1 + (layers - 1) // every if every else 1,
-    }[config.network.memory] * state
+    kept_item = ITEM_BYTES[config.network.keep_dtype or config.dtype]
+    working, states = {
+        "store": (0, layers * per_layer),
+        "recompute": (min(every, layers) * per_layer, -(-layers // max(every, 1))),
+        "reversible": (1, (layers - 1) // every if every else 0),
+    }[config.network.memory]
+    sweep = numbers * (working * item + states * kept_item)
     index = sum(16 * (stage.K.entries + stage.X.entries) for stage in stages)
     weights = 4 * parameters * item
     return {

@@ -6,6 +6,7 @@
 
 In a reversible sweep rounding errors of the rebuilt states grow with depth, so the rebuilt first state is compared with
 the input, see `reconstruction`; anchors, states kept every m layers, replace what was rebuilt there.
+What is kept may be rounded to a shorter format (`keep_dtype`); of store that is a sweep of its own, see `rounded`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from dist_hdnn.layers.dynamics import NO_GRADIENTS
 from dist_hdnn.layers.exchange import Booking
 from dist_hdnn.layers.frame import Frame
-from dist_hdnn.layers.reconstruction import Reconstruction
+from dist_hdnn.layers.reconstruction import Error, Reconstruction
 from dist_hdnn.layers.weight_gradients import GradientPanels
 from dist_hdnn.layers.weights import WeightPanels, Weights, layers_at_once
 from dist_hdnn.layers.workspace import Workspace
@@ -51,6 +52,9 @@ class Buffers:
         buffer = self.workspace.panel_buffer
         self.weights = WeightPanels(architecture, plans, frame.layers, frame.shared, buffer, self.at_once)
         self._frame = frame
+
+    def settle(self) -> None:
+        """After `run_back`: what the host has to do, which a sweep that is replayed on a device cannot."""
 
     def _gradients(self, weights: Weights) -> GradientPanels:
         """New gradients of these weights, which are held still (autograd sees to it) or again, for a backward sweep."""
@@ -84,6 +88,9 @@ class Trace(Protocol):
 
     def run_back(self, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
         """δyN (batch, neurons) -> δy0 and the gradient of every weight; y and weights as `run` had them."""
+
+    def settle(self) -> None:
+        """To be called after `run_back`: reports of it, if there are any."""
 
     def known(self) -> Iterator[tuple[int, Sequence[Tensor]]]:
         """The states that are kept, ascending: position (0: the input), owned rows of every part."""
@@ -143,24 +150,28 @@ class Stored(Buffers):
 
 
 class Recomputed(Buffers):
-    """The state before every `every` layers is kept; one segment of them is in memory at a time, the last one first."""
+    """The state before every `every` layers is kept; one segment of them is in memory at a time, the last one first.
 
-    def __init__(self, frame: Frame, like: Tensor, every: int) -> None:
+    dtype: of the states that are kept, None: as they are computed.
+    """
+
+    def __init__(self, frame: Frame, like: Tensor, every: int, dtype: torch.dtype | None = None) -> None:
         super().__init__(frame, like, "recompute", kept=every)
         self.frame, self.again, self.every = frame, True, every
         self.segments = [range(first, min(first + every, frame.layers)) for first in range(0, frame.layers, every)]
-        self.starts = [[torch.empty_like(part) for part in self.boundaries[0]] for _ in self.segments]
+        self.starts = [_memory_for(self.boundaries[0], dtype) for _ in self.segments]
         self.loaded = -1
 
     def run(self, y: Tensor, weights: Weights) -> Tensor:
-        frame = self.frame
-        frame.pack(y, self.starts[0])
-        frame.show(0, self.starts[0])
+        frame, end = self.frame, self.boundaries[0]
+        frame.pack(y, end)
+        frame.show(0, end)
         self.weights.hold(weights)
-        for number in range(len(self.segments)):
-            end = self._load(number, "forward")
-            if number + 1 < len(self.segments):
-                _copy(end, self.starts[number + 1])
+        for number, start in enumerate(self.starts):
+            _copy(end, start)
+            if number:
+                _copy(end, self.boundaries[0])
+            end = self._advance(number, "forward")
         return frame.unpack(end)
 
     def run_back(self, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
@@ -170,7 +181,8 @@ class Recomputed(Buffers):
         for number in reversed(range(len(self.segments))):
             if self.loaded != number:
                 self.booking.phase = "backward"
-                self._load(number, "backward")
+                _copy(self.starts[number], self.boundaries[0])
+                self._advance(number, "backward")
                 self.booking.phase = None
             for layer in frame.told("backward", reversed(self.segments[number])):
                 of_layer, wanted = panels.of(layer), gradients.of(layer)
@@ -186,9 +198,8 @@ class Recomputed(Buffers):
             for layer in self.segments[-1]:
                 yield layer + 1, self.boundaries[layer % self.every + 1]
 
-    def _load(self, number: int, sweep: str) -> Sequence[Tensor]:
-        """Run a segment, so that its versions are in memory; returns the state after it."""
-        _copy(self.starts[number], self.boundaries[0])
+    def _advance(self, number: int, sweep: str) -> Sequence[Tensor]:
+        """Run a segment from where it starts, so that its versions are in memory; returns the state after it."""
         for layer in self.frame.told(sweep, self.segments[number]):
             of_layer = self.weights.of(layer)
             for update in self.updates[layer % self.every]:
@@ -201,16 +212,20 @@ class Recomputed(Buffers):
 class Reversible(Buffers):
     """One version of the state, which the forward sweep leaves at yN and the backward sweep at y0.
 
-    every: layers between anchors, 0 for none.
+    every: layers between anchors, 0 for none. dtype: of the anchors, None: as they are computed.
     """
 
-    def __init__(self, frame: Frame, like: Tensor, every: int, reconstruction: Reconstruction) -> None:
+    def __init__(
+        self, frame: Frame, like: Tensor, every: int, reconstruction: Reconstruction, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__(frame, like, "reversible", reverses=True)
         self.frame, self.again, self.reconstruction = frame, False, reconstruction
         self.state = self.boundaries[0]
         places = range(every, frame.layers, every) if every else ()
-        self.anchors = {layer: [torch.empty_like(part) for part in self.state] for layer in places}
-        self._scratch = [torch.empty_like(part) for part in self.state]
+        self.anchors = {layer: _memory_for(self.state, dtype) for layer in places}
+        self._bounds = [_memory_for(self.state) for _ in range(2)] if dtype and places else []
+        self._roundoff = torch.finfo(dtype).eps / 2 if dtype else 0.0
+        self._scratch = _memory_for(self.state)
 
     def run(self, y: Tensor, weights: Weights) -> Tensor:
         frame, panels = self.frame, self.weights
@@ -230,26 +245,46 @@ class Reversible(Buffers):
         frame, panels, d = self.frame, self.weights, self.workspace.cotangents
         frame.pack(dy, d)
         gradients = self._gradients(weights)
-        self.reconstruction.start(self.state)
+        self._error = Error(self.state)
         self.booking.phase = "backward"
         for layer in frame.told("backward", reversed(range(frame.layers))):
             of_layer, wanted = panels.of(layer), gradients.of(layer)
             for update in reversed(self.updates[layer]):
                 update.retrace(d, of_layer, wanted)
             if layer in self.anchors:
-                self.reconstruction.compare(self.state, self.anchors[layer], self._scratch)
-                _copy(self.anchors[layer], self.state)
+                known = self._allowed(self.anchors[layer])
+                self._error.compare(self.state, known, self._scratch)
+                _copy(known, self.state)
         self.booking.phase = None
         dy0, found = frame.unpack(d), gradients.collected()
         frame.pack(y, d)
-        self.reconstruction.compare(self.state, d, self._scratch)
-        self.reconstruction.finish()
+        self._error.compare(self.state, d, self._scratch)
         panels.release()
         return dy0, found
+
+    def settle(self) -> None:
+        self.reconstruction.finish(self._error)
 
     def known(self) -> Iterator[tuple[int, Sequence[Tensor]]]:
         yield from self.anchors.items()
         yield self.frame.layers, self.state
+
+    def _allowed(self, anchor: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The anchor; of a rounded one, the state nearest to the rebuilt one that it may have been rounded from."""
+        if not self._bounds:
+            return anchor
+        lower, upper = self._bounds
+        _copy(anchor, upper)
+        for state, low, high, size in zip(self.state, lower, upper, self._scratch, strict=True):
+            torch.abs(high, out=size)
+            torch.sub(high, size, alpha=self._roundoff, out=low)
+            high.add_(size, alpha=self._roundoff)
+            torch.clamp(state, low, high, out=low)
+        return lower
+
+
+def _memory_for(parts: Sequence[Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
+    return [torch.empty_like(part, dtype=dtype) for part in parts]
 
 
 def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:

@@ -37,6 +37,26 @@ def layers_between(mode: Mode, every: int | None, architecture: Architecture, la
     return every
 
 
+def check_keep_dtype(keep_dtype: object, dtype: object, mode: Mode, every: int) -> None:
+    """Formats by name or as PyTorch's types; every: from `layers_between`.
+
+    Raises ValueError for formats that do not go together, or where nothing is kept.
+    """
+    if keep_dtype is None or keep_dtype == dtype:
+        return
+    keep_dtype, dtype = (str(each).removeprefix("torch.") for each in (keep_dtype, dtype))
+    if (keep_dtype, dtype) != ("bfloat16", "float32"):
+        raise ValueError(
+            f"network.keep_dtype: expected bfloat16 with dtype=float32, got {keep_dtype} with dtype={dtype}. Leave it "
+            "out to keep states as they are computed, or compute in float32."
+        )
+    if mode == "reversible" and not every:
+        raise ValueError(
+            "network.keep_dtype: expected nothing with memory=reversible, which keeps no state but the last, got "
+            f"{keep_dtype}. Leave it out, or set network.keep_every for anchors."
+        )
+
+
 def layers_again(mode: Mode, every: int, layers: int) -> range:
     """The layers whose updates are computed once more in the backward sweep; every: from `layers_between`."""
     return {"store": range(0), "recompute": range((layers - 1) // max(every, 1) * every), "reversible": range(layers)}[

@@ -211,7 +211,8 @@ class PanelProducts(BlockProducts):
 
     def _chunked(self, operator: BlockOperator) -> list[Class]:
         """Chunks share one memory, unless contributions are to be summed in order when all of them are there."""
-        sizes = [max(1, min(count, CHUNK // (columns or 1))) for count, _, columns in operator.shapes]
+        rows = CHUNK if self._like.device.type == "cpu" else operator.gathered  # on a GPU launches cost, not caches
+        sizes = [max(1, min(count, rows // (columns or 1))) for count, _, columns in operator.shapes]
         most = max((size * columns for size, (_, _, columns) in zip(sizes, operator.shapes, strict=True)), default=0)
         memory, start, classes = self._like.new_empty(most, self.batch), 0, []
         for size, (count, _, columns) in zip(sizes, operator.shapes, strict=True):

@@ -25,6 +25,22 @@ class ReconstructionError(ArithmeticError):
     exit_code = 6
 
 
+class Error:
+    """The error of one sweep; last: the state that its backward starts from."""
+
+    def __init__(self, last: Sequence[Tensor]) -> None:
+        self._last = largest(last)
+        self.value = torch.zeros_like(self._last)
+
+    def compare(self, rebuilt: Sequence[Tensor], known: Sequence[Tensor], scratch: Sequence[Tensor]) -> None:
+        """Parts that were rebuilt against what they were; scratch: memory of their shapes."""
+        for a, b, difference in zip(rebuilt, known, scratch, strict=True):
+            torch.sub(a, b, out=difference)
+        of_known = largest(known)
+        scale = torch.where(of_known == 0, self._last, of_known).clamp_min(torch.finfo(of_known.dtype).tiny)
+        self.value = torch.maximum(self.value, largest(scratch) / scale)  # hands on NaN
+
+
 class Reconstruction:
     """The error of the sweeps of one network.
 
@@ -35,23 +51,10 @@ class Reconstruction:
         self.worst: Tensor | None = None
         self._warned = False
 
-    def start(self, last: Sequence[Tensor]) -> None:
-        """The state that the backward sweep starts from."""
-        self._last = largest(last)
-        self._error = torch.zeros_like(self._last)
-
-    def compare(self, rebuilt: Sequence[Tensor], known: Sequence[Tensor], scratch: Sequence[Tensor]) -> None:
-        """Parts that were rebuilt against what they were; scratch: memory of their shapes."""
-        for a, b, difference in zip(rebuilt, known, scratch, strict=True):
-            torch.sub(a, b, out=difference)
-        of_known = largest(known)
-        scale = torch.where(of_known == 0, self._last, of_known).clamp_min(torch.finfo(of_known.dtype).tiny)
-        self._error = torch.maximum(self._error, largest(scratch) / scale)  # hands on NaN
-
-    def finish(self) -> None:
+    def finish(self, error: Error) -> None:
         """After a sweep: remember its error. On the CPU warn of a large one, and raise ReconstructionError."""
-        self.worst = self._error if self.worst is None else torch.maximum(self.worst, self._error)
-        if self._error.device.type == "cpu":
+        self.worst = error.value.clone() if self.worst is None else torch.maximum(self.worst, error.value)
+        if error.value.device.type == "cpu":
             self.check()
 
     def check(self) -> float | None:

@@ -17,21 +17,25 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dist_hdnn.layers.captured import RECORDERS, Captured, captured
 from dist_hdnn.layers.dynamics import Drift, Gradient, Interconnected
 from dist_hdnn.layers.frame import Frame
 from dist_hdnn.layers.memory import Buffers, Recomputed, Reversible, Stored, Trace, memory_key
 from dist_hdnn.layers.memory_plan import Mode, layers_between
 from dist_hdnn.layers.pool import Pool
 from dist_hdnn.layers.reconstruction import Reconstruction
+from dist_hdnn.layers.rounded import Rounded
 from dist_hdnn.layers.weights import Weights, flatten, unflatten
 from dist_hdnn.layers.workspace import Model
-from dist_hdnn.transport import Transport
+from dist_hdnn.transport import Ledger, Transport
 
 
 class Sweep(Frame):
     """The layers of a model; weights are arguments, so this module owns none.
 
     model, columns, shared, fixed, transport: as in `Frame`. memory, keep_every: what sweeps with gradients keep.
+    keep_dtype: what it is rounded to, None: nothing is.
+    captures: the ledger of one worker alone whose sweeps are replayed where a device can, see `captured`; else None.
     Raises ValueError for a memory mode that does not suit the model.
     """
 
@@ -44,10 +48,13 @@ class Sweep(Frame):
         transport: Transport | None = None,
         memory: Mode = "store",
         keep_every: int | None = None,
+        keep_dtype: torch.dtype | None = None,
+        captures: Ledger | None = None,
     ) -> None:
         super().__init__(model, columns, shared, fixed, transport)
         self.memory = memory
         self.keep_every = layers_between(memory, keep_every, model.architecture, self.layers, len(self.stages))
+        self.keep_dtype, self.captures = keep_dtype, captures
         self.reconstruction = Reconstruction()
         self.pool: Pool[Any] = Pool()
         self.last: Trace | None = None  # of the last sweep with gradients, for `first_non_finite`
@@ -175,15 +182,21 @@ class Sweep(Frame):
 
     def lease_trace(self, y: Tensor) -> Trace:
         """Memory for a sweep with gradients over a batch like y."""
-        if self.memory == "store":
-            return self.lease_stored(y)
+        dtype = None if self.keep_dtype == y.dtype else self.keep_dtype
+        key = memory_key(y, "rounded" if self.memory == "store" and dtype else self.memory)
 
         def make() -> Trace:
             if self.memory == "recompute":
-                return Recomputed(self, y, self.keep_every)
-            return Reversible(self, y, self.keep_every, self.reconstruction)
+                return Recomputed(self, y, self.keep_every, dtype)
+            if self.memory == "reversible":
+                return Reversible(self, y, self.keep_every, self.reconstruction, dtype)
+            return Rounded(self, y, dtype) if dtype else Stored(self, y)
 
-        return self.pool.lease(memory_key(y, self.memory), make)  # type: ignore[no-any-return]
+        ledger, device = self.captures, y.device
+        if ledger is None or device.type not in RECORDERS:
+            return self.pool.lease(key, make)  # type: ignore[no-any-return]
+        recorder = RECORDERS[device.type]
+        return self.pool.lease(captured(key), lambda: Captured(make, self, ledger, recorder(device)))  # type: ignore[no-any-return]
 
     def _advance(self, y: Tensor, memory: Buffers, states: Tensor | None = None) -> None:
         """Forward sweep in place; states: where to write every layer's."""
@@ -231,6 +244,7 @@ class _SweepFunction(torch.autograd.Function):
                 trace.run(y, weights)
             ctx.trace, ctx.ticket = trace, trace.ticket
         dy0, gradients = trace.run_back(y, dy, weights)
+        trace.settle()
         sweep.pool.give_back(trace)
         ctx.leased = False
         return None, None, dy0, *gradients

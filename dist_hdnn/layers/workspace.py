@@ -8,7 +8,7 @@ Shapes: versions (columns, B) per part; `columns` = owned + ghost neurons of the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -124,7 +124,7 @@ class Workspace:
         self._versions = [self._memory(model, part) for part in range(parts)]  # keeps them, and so their ids
         self._written = [iter(versions) for versions in self._versions]
         current = [next(written) for written in self._written]
-        self.boundaries = [[self._rows(version) for version in current]]
+        self.boundaries: list[Sequence[Tensor]] = [[self._rows(version) for version in current]]
         self.updates: list[list[Update]] = []
         for layer in range(kept or model.layers):
             steps = model.architecture.integrator.steps

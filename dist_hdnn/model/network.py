@@ -22,7 +22,7 @@ from dist_hdnn.layers.activations import activation as named_activation
 from dist_hdnn.layers.architectures import architecture as named_architecture
 from dist_hdnn.layers.architectures import check_options
 from dist_hdnn.layers.linearization import Linearization
-from dist_hdnn.layers.memory_plan import Mode
+from dist_hdnn.layers.memory_plan import Mode, check_keep_dtype
 from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
@@ -65,8 +65,11 @@ class HDNN(nn.Module):
     overlap: compute what needs no ghost while slices travel.
     memory: what a training sweep keeps for its backward: "store" every state, "recompute" the state every keep_every
         layers (about sqrt(layers) if not given), "reversible" the last state alone and, with keep_every, anchors.
+    keep_dtype: what is kept of it is rounded to this; torch.bfloat16 halves the memory of a float32 network.
     plan: how products are computed: "tiles" (kernels made by llvmlite, the extra `fast`; on the CPU, not with
         deterministic), "torch", or "auto": tiles where they can be had.
+    cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
+        the weights and of their gradients.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths, patterns or options that do not fit.
@@ -98,6 +101,8 @@ class HDNN(nn.Module):
         time: str | int = "free",
         memory: Mode = "store",
         keep_every: int | None = None,
+        keep_dtype: torch.dtype | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         super().__init__()
         if layers < 1:
@@ -121,8 +126,11 @@ class HDNN(nn.Module):
         trains_j = isinstance(J, str) and J == "trained"
         fixed = frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset[str]()
         columns = [torch.from_numpy(index) for index in self.columns]
-        self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every)
-        self._make_parameters(initial_scale, J, dtype or torch.get_default_dtype())
+        dtype = dtype or torch.get_default_dtype()
+        captures = self.ownership.ledger if cuda_graphs and self.ownership.alone else None
+        self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every, keep_dtype, captures)
+        check_keep_dtype(keep_dtype, dtype, memory, self.sweep.keep_every)
+        self._make_parameters(initial_scale, J, dtype)
         if len(self.graphs) > 1:
             for s, places in enumerate(self.layout.unions()):
                 self.register_buffer(f"union{s}", places, persistent=False)

@@ -12,7 +12,7 @@ from dist_hdnn.transport.base import (
     TransportError,
     TransportTimeoutError,
 )
-from dist_hdnn.transport.ledger import Ledger, Traffic
+from dist_hdnn.transport.ledger import Ledger, Rounds, Traffic
 from dist_hdnn.transport.local import LocalTransport
 from dist_hdnn.transport.threads import run_threads
 
@@ -23,6 +23,7 @@ __all__ = [
     "Ledger",
     "LocalTransport",
     "PeerLostError",
+    "Rounds",
     "Traffic",
     "Transport",
     "TransportError",

@@ -7,6 +7,8 @@ worker, or those of all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
+Rounds = dict[tuple[int, str, int], int]
+"""Rounds of a plan in a phase with so many bytes a neuron."""
 PHASES = ("forward", "backward", "readout", "metrics", "setup")
 
 
@@ -48,7 +52,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._plans: list[_Plan] = []
-        self._rounds: dict[tuple[int, str, int], int] = {}  # of a plan in a phase with so many bytes a neuron
+        self._rounds: Rounds = {}
 
     def register(
         self,
@@ -85,6 +89,20 @@ class Ledger:
             self._rounds[key] = rounds
         else:
             raise ValueError(f"ledger: expected phase {', '.join(PHASES)}, got {phase!r}; use one of these")
+
+    @contextmanager
+    def aside(self) -> Iterator[Rounds]:
+        """Inside, rounds go into what this gives instead of being counted, for `book_all`."""
+        counted, self._rounds = self._rounds, {}
+        try:
+            yield self._rounds
+        finally:
+            self._rounds = counted
+
+    def book_all(self, rounds: Rounds) -> None:
+        """Count what was booked aside."""
+        for key, number in rounds.items():
+            self._rounds[key] = self._rounds.get(key, 0) + number
 
     def reset(self) -> None:
         """Forget what was booked, not what is registered."""
