@@ -93,7 +93,7 @@ def parts(model: AgentClassifier) -> list[Part]:
         (torch.Tensor, "index_add_", "sweep: scatter-add"),
         (torch.Tensor, "zero_", "sweep: scatter-add"),
     ]
-    batch = (torch.Tensor, "__getitem__", "samples of a batch", REST)
+    batch = (torch.Tensor, "index_select", "samples of a batch", REST)
     return [(*method, "") for method in methods] + [(*function, CALLS) for function in inside] + [batch]
 
 

@@ -136,7 +136,7 @@ class HDNN(nn.Module):
         return chosen_plan(self.ownership.plan, self.ownership.ordered, weight.dtype, weight.device)
 
     def forward(self, y: Tensor) -> Tensor:
-        """y0 (batch, neurons) -> yN (batch, neurons)."""
+        """y0 (batch, neurons) -> yN (batch, neurons), in memory neuron by neuron (strides (1, batch))."""
         self._check_input(y)
         return self.sweep(y, self.weights())  # type: ignore[no-any-return]
 

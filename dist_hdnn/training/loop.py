@@ -140,7 +140,7 @@ def _step(
 ) -> float:
     """One gradient step on the samples `index`; returns the loss of the batch."""
     model, adam = state.model, state.optimizer
-    features, target = x[index], labels[index]
+    features, target = x.index_select(0, index), labels.index_select(0, index)
     if augment is not None:
         features = augment(features, state.step)
     for group in adam.param_groups:
