@@ -1,14 +1,16 @@
-"""Where does the time of a whole training step go?
+"""Where does the time of a whole training step go, and how many samples a second is that?
 
     python benchmarks/training_step.py --json training_step.json
 
 Three networks train by the loop that `dist-hdnn train` runs, on random data, one thread: mnist_grid16 (its config),
-swiss_roll_ring8 (its config), and 1024 agents with 16 neurons per half on a ring with two neighbours each side. From
-outside, methods are wrapped by a clock that gives every part the time not spent in parts inside it, medians over the
-steps. The clocks take time themselves, which counts for the part around: "clocks" is how much longer a step takes with
-them, a lot for the smallest network. "rest" is the loop itself: choosing a batch, Python. The products are the batched
-GEMMs of the sweep, gradients of the weights included; with the plan of register tiles they are its kernels, which
-gather, add and apply the activation and its derivative on the way.
+swiss_roll_ring8 (its config), and 1024 agents with 16 neurons per half on a ring with two neighbours each side. Some
+steps run as they are, some with a clock around the methods of every part, which gives a part the time not spent in
+parts inside it; they take turns by tens, so that both meet the same machine. What a clock takes itself, measured in
+the same run on a function that does nothing, is subtracted. Shares are of the sum over all parts, means over the half
+of the steps that had the processor most to themselves; "parts over a step" compares this sum with steps without clocks.
+"rest" is the loop itself: Python, learning rate, sum of the loss. The products are the batched GEMMs of the sweep,
+gradients of the weights included; with the plan of register tiles they are its kernels, which gather, add and apply the
+activation and its derivative on the way.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,6 @@ import torch
 from measure import header, table, write_report
 
 from dist_hdnn import assembly
-from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.experiment import split_tensors, train_model
@@ -56,7 +57,7 @@ NETWORKS: dict[str, tuple[str, list[str]]] = {
 WIDE_GRAPH = ["--graph.family=watts_strogatz", "--graph.agents=1024", "--graph.neighbours=4", "--graph.probability=0"]
 PRODUCTS, CALLS, REST, TARGET = "sweep: products", "sweep: calls of products", "rest", 0.7
 METHODS = ("affine", "activated", "product", "sloped", "transposed", "weight_gradient")
-WARM_UP, EVALUATED = 3, 8  # steps; samples, as an epoch ends with an evaluation
+BLOCK, WARM_UP, EVALUATED = 10, 10, 8  # steps; samples, as an epoch ends with an evaluation
 Part = tuple[Any, str, str, str]
 
 
@@ -67,9 +68,9 @@ def parts(model: AgentClassifier) -> list[Part]:
         (AgentClassifier, "lift", "lift"),
         (AgentClassifier, "scores", "readout"),
         (type(model.readout), "loss", "loss"),
-        (HDNN, "smoothness", "smoothness penalty"),
-        (torch.Tensor, "backward", "backward of lift, readout, loss, penalty"),
-        (torch.optim.Adam, "step", "optimiser"),
+        (HDNN, "add_smoothness_gradient", "smoothness penalty"),
+        (torch.Tensor, "backward", "backward of lift, readout, loss"),
+        *((one, "step", "optimiser") for one in (torch.optim.Adam, torch.optim.AdamW) if "step" in vars(one)),
         (torch.optim.Optimizer, "zero_grad", "optimiser"),
         (sweep.Sweep, "forward", "sweep: loop over layers"),
         (sweep._SweepFunction, "backward", "sweep: loop over layers"),
@@ -92,7 +93,8 @@ def parts(model: AgentClassifier) -> list[Part]:
         (torch.Tensor, "index_add_", "sweep: scatter-add"),
         (torch.Tensor, "zero_", "sweep: scatter-add"),
     ]
-    return [(*method, "") for method in methods] + [(*function, CALLS) for function in inside]
+    batch = (torch.Tensor, "index_select", "samples of a batch", REST)
+    return [(*method, "") for method in methods] + [(*function, CALLS) for function in inside] + [batch]
 
 
 def plans(base: type) -> list[tuple[type, str]]:
@@ -102,25 +104,27 @@ def plans(base: type) -> list[tuple[type, str]]:
 
 
 class Clock:
-    """Seconds of every part, without the parts inside it, step by step."""
+    """Seconds of every part, without the parts inside it, and calls of every part, in the steps that are timed."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self.steps: list[dict[str, float]] = []
+        self.calls: dict[tuple[str, str], int] = defaultdict(int)  # by the part around and the part
         self.open: list[str] = [REST]
         self.last = time.perf_counter()
 
-    def end_step(self) -> None:
-        """Start the next step."""
-        self.tell()
-        self.steps.append(self.seconds)
-        self.seconds = defaultdict(float)
+    def start(self) -> None:
+        """Start a step."""
+        self.seconds, self.calls = defaultdict(float), defaultdict(int)
+        self.last = time.perf_counter()
 
-    def medians(self) -> dict[str, float]:
-        """Of every part over the steps after the first few."""
-        steps = self.steps[WARM_UP:]
-        names = dict.fromkeys(name for step in steps for name in step)
-        return {name: float(np.median([step[name] for step in steps])) for name in names}
+    def parts(self, cost: tuple[float, float]) -> dict[str, float]:
+        """Seconds of every part since `start`, less what its clocks took; cost: from `cost_of_a_call`."""
+        self.tell()
+        found = dict(self.seconds)
+        for (outer, inner), calls in self.calls.items():
+            found[inner] -= calls * cost[0]
+            found[outer] -= calls * cost[1]
+        return found
 
     def tell(self) -> None:
         """Give what has passed to the innermost open part."""
@@ -136,6 +140,7 @@ class Clock:
             if not self.open[-1].startswith(inside):
                 return function(*arguments, **options)
             self.tell()
+            self.calls[self.open[-1], part] += 1
             self.open.append(part)
             try:
                 return function(*arguments, **options)
@@ -144,6 +149,26 @@ class Clock:
                 self.open.pop()
 
         return timed
+
+
+def cost_of_a_call(calls: int = 20_000) -> tuple[float, float]:
+    """Seconds that one clock adds to its part and to the part around it, less those of the call itself."""
+
+    class Empty:
+        def method(self, argument: object) -> None:
+            pass
+
+    clock, empty = Clock(), Empty()
+    began = time.perf_counter()
+    for _ in range(calls):
+        empty.method(None)
+    plain = (time.perf_counter() - began) / calls
+    Empty.method = clock.around(Empty.method, "empty")  # type: ignore[method-assign]
+    clock.start()
+    for _ in range(calls):
+        empty.method(None)
+    clock.tell()
+    return clock.seconds["empty"] / calls, clock.seconds[REST] / calls - plain
 
 
 @contextmanager
@@ -171,61 +196,93 @@ def random_data(like: str, samples: int) -> Dataset:
     return Dataset("random", points[0], labels[0], points[1], labels[1], classes, names, image)
 
 
-def train(config: Config, model: AgentClassifier, data: Dataset, clock: Clock | None = None) -> list[float]:
-    """CPU seconds of every step after the first few, in one epoch of training, with or without clocks."""
-    ends: list[float] = []
+class Turns:
+    """Steps without and with clocks, which take turns in blocks; the first step of each block is not counted."""
 
-    def on_step(step: int, loss: float) -> None:
-        ends.append(time.thread_time())
-        if clock is not None:
-            clock.end_step()
+    def __init__(self, model: AgentClassifier) -> None:
+        self.model, self.clock, self.cost = model, Clock(), cost_of_a_call()
+        self.cpu_seconds: list[float] = []  # of steps without clocks
+        self.plain: list[tuple[float, dict[str, float]]] = []  # of these: seconds of waiting, and of the whole step
+        self.timed: list[tuple[float, dict[str, float]]] = []  # of steps with clocks: the same, and of every part
+        self.on = ExitStack()
+        self.steps, self.clocked = 0, False
+        self._start()
 
-    training, test = (split_tensors(config, data, which) for which in ("train", "test"))
-    train_model(config, model, data, training, test, on_step=on_step)
-    return np.diff(ends[WARM_UP - 1 :]).tolist()
+    def on_step(self, step: int, loss: float) -> None:
+        """A step has ended, and the next one begins."""
+        cpu, wall = time.thread_time() - self.cpu, time.perf_counter() - self.wall
+        if self.steps % BLOCK and self.steps > WARM_UP:
+            if self.clocked:
+                self.timed.append((wall - cpu, self.clock.parts(self.cost)))
+            else:
+                self.plain.append((wall - cpu, {"step": wall}))
+                self.cpu_seconds.append(cpu)
+        self.steps += 1
+        if self.steps % BLOCK == 0:
+            self.on.close()
+            self.clocked = not self.clocked
+            if self.clocked:
+                self.on.enter_context(wrapped(self.clock, self.model))
+        self._start()
+
+    def _start(self) -> None:
+        self.clock.start()
+        self.cpu, self.wall = time.thread_time(), time.perf_counter()
+
+
+def quiet(steps: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    """Mean seconds by name over the half of the steps that waited least for the processor."""
+    kept = [found for _, found in sorted(steps, key=lambda pair: pair[0])[: (len(steps) + 1) // 2]]
+    names = dict.fromkeys(name for found in kept for name in found)
+    return {name: sum(found.get(name, 0.0) for found in kept) / len(kept) for name in names}
 
 
 def measured(name: str, steps: int) -> dict[str, Any]:
-    """Seconds of every part of a network's training step, medians over steps, and CPU seconds of the whole."""
+    """Seconds of every part of a network's training step, and CPU seconds of every step without clocks."""
     file, options = NETWORKS[name]
     options = [*options, *WIDE_GRAPH] if name == WIDE else options
     config = read_config(CONFIGS / f"{file}.yaml", ["--train.epochs=1", *options])
-    data = random_data(file, config.train.batch_size * (steps + WARM_UP))
+    data = random_data(file, config.train.batch_size * (2 * steps + BLOCK))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         model = assembly.build_classifier(config, data)
-    plain = train(config, model, data)
-    clock = Clock()
-    with wrapped(clock, model):
-        timed = train(config, model, data, clock)
+    training, test = (split_tensors(config, data, which) for which in ("train", "test"))
+    turns = Turns(model)
+    with turns.on:
+        train_model(config, model, data, training, test, on_step=turns.on_step)
     return {
-        "step_seconds": plain,
-        "timed_step_seconds": timed,
-        "part_seconds": clock.medians(),
+        "batch": config.train.batch_size,
+        "step_cpu_seconds": turns.cpu_seconds,
+        "step_seconds": quiet(turns.plain)["step"],
+        "part_seconds": quiet(turns.timed),
     }
 
 
 def lines_of(results: dict[str, dict[str, Any]]) -> list[str]:
     """A table of shares, a column for each network, and the verdict."""
     totals = {name: sum(found["part_seconds"].values()) for name, found in results.items()}
-    names = {part: 0.0 for found in results.values() for part in found["part_seconds"]}
-    for part in names:
-        names[part] = max(found["part_seconds"].get(part, 0) / totals[name] for name, found in results.items())
-    rows = [
-        (part, *(f"{found['part_seconds'].get(part, 0.0) / totals[name]:.1%}" for name, found in results.items()))
-        for part in sorted(names, key=lambda part: (not part.startswith("sweep"), -names[part]))
-    ]
-    sweeps = [
-        f"{sum(value for part, value in found['part_seconds'].items() if part.startswith('sweep')) / totals[name]:.1%}"
+    shares = {
+        name: {part: seconds / totals[name] for part, seconds in found["part_seconds"].items()}
         for name, found in results.items()
+    }
+    largest = {part: 0.0 for found in shares.values() for part in found}
+    for part in largest:
+        largest[part] = max(found.get(part, 0.0) for found in shares.values())
+    rows = [
+        (part, *(f"{found.get(part, 0.0):.1%}" for found in shares.values()))
+        for part in sorted(largest, key=lambda part: (not part.startswith("sweep"), -largest[part]))
     ]
-    medians = {name: float(np.median(found["step_seconds"])) for name, found in results.items()}
-    clocks = [f"{np.median(found['timed_step_seconds']) / medians[name] - 1:.1%}" for name, found in results.items()]
-    rows += [("the whole sweep", *sweeps), ("clocks", *clocks)]
-    rows.append(("a step without clocks, CPU ms", *(f"{1e3 * seconds:.2f}" for seconds in medians.values())))
+    sweeps = [sum(share for part, share in found.items() if part.startswith("sweep")) for found in shares.values()]
+    steps = {name: float(np.median(found["step_cpu_seconds"])) for name, found in results.items()}
+    rows.append(("the whole sweep", *(f"{share:.1%}" for share in sweeps)))
+    rows.append(
+        ("parts over a step", *(f"{totals[name] / found['step_seconds']:.3f}" for name, found in results.items()))
+    )
+    rows.append(("a step, CPU ms", *(f"{1e3 * seconds:.2f}" for seconds in steps.values())))
+    rows.append(("samples a second", *(f"{found['batch'] / steps[name]:.0f}" for name, found in results.items())))
     lines = table(("part", *results), rows)
     for name in results.keys() & {"mnist_grid16"}:
-        share = results[name]["part_seconds"][PRODUCTS] / totals[name]
+        share = shares[name][PRODUCTS]
         reached = "reached" if share >= TARGET else "missed"
         lines += ["", f"{name}: {share:.1%} of a step are products of the sweep (target {TARGET:.0%}: {reached})"]
     return lines
@@ -234,7 +291,7 @@ def lines_of(results: dict[str, dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", action="append", choices=list(NETWORKS), help="only this one; may be repeated")
-    parser.add_argument("--steps", type=int, default=20, help="steps of each network, with and without clocks (20)")
+    parser.add_argument("--steps", type=int, default=40, help="steps of each network, with clocks and without (40)")
     parser.add_argument("--json", type=Path, help="also write every time here")
     given = parser.parse_args()
     torch.set_num_threads(1)

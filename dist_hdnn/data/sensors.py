@@ -92,6 +92,8 @@ class SensorMap:
     def lift(self, x: Tensor, constant: Tensor | None = None) -> Tensor:
         """The first state of the network: (batch, features) -> (batch, neurons), differentiable in x and constant.
 
+        In memory it goes neuron by neuron, as the sweep reads it.
+
         constant: (neurons,) values of the columns without a sensor, usually InitialState(); None means zero.
         ValueError when x does not have `features` columns.
         """
@@ -107,10 +109,10 @@ class SensorMap:
             )
         columns, features = self._on_device[x.device]
         if constant is None:
-            state = x.new_zeros(x.shape[0], self.neurons)
+            state = x.new_zeros(self.neurons, x.shape[0])
         else:
-            state = constant.to(x.dtype).expand(x.shape[0], self.neurons)
-        return state.index_copy(1, columns, x.index_select(1, features))
+            state = constant.to(x.dtype)[:, None].expand(self.neurons, x.shape[0])
+        return state.index_copy(0, columns, x.index_select(1, features).t()).t()
 
 
 class InitialState(nn.Module):

@@ -1,6 +1,7 @@
 """What all sweeps of a network share: the model, the edges of the state, and where a sweep is.
 
 Shapes: y (batch, neurons) at the edge, columns agent by agent, p before q; inside, (neurons of one part, batch).
+A y that a sweep returns lies in memory as inside, neuron by neuron: transposed copies would cost as much as a layer.
 """
 
 from __future__ import annotations
@@ -96,13 +97,13 @@ class Frame(nn.Module):
 
     def pack(self, y: Tensor, parts: Sequence[Tensor]) -> None:
         """y (batch, neurons) -> parts, (neurons of the part, batch) each."""
-        rows = y.t().contiguous()  # whole rows are then copied one after the other, which is five times as fast
+        rows = y.t().contiguous()  # no copy where neurons already lie row by row, as lifts and readouts have them
         for part, tensor in enumerate(parts):
             torch.index_select(rows, 0, self.get_buffer(f"columns{part}"), out=tensor)
 
     def unpack(self, parts: Sequence[Tensor]) -> Tensor:
-        """Parts (neurons of the part, batch) -> a new y (batch, neurons)."""
+        """Parts (neurons of the part, batch) -> a new y (batch, neurons), in memory neuron by neuron."""
         y = parts[0].new_empty(self.parts * self.owned, parts[0].shape[1])
         for part, tensor in enumerate(parts):
             y.index_copy_(0, self.get_buffer(f"columns{part}"), tensor)
-        return y.t().contiguous()
+        return y.t()

@@ -31,7 +31,7 @@ from dist_hdnn.model.arguments import list_of_graphs, pattern_name
 from dist_hdnn.model.drawing import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.model.layout import Layout
 from dist_hdnn.model.ownership import share_state
-from dist_hdnn.model.regularization import smoothness
+from dist_hdnn.model.regularization import add_smoothness_gradient, smoothness
 from dist_hdnn.model.time_course import TimeCourse
 from dist_hdnn.topology import Partition
 from dist_hdnn.transport import Transport
@@ -144,7 +144,7 @@ class HDNN(nn.Module):
         return chosen_plan(self.ownership.plan, self.ownership.ordered, weight.dtype, weight.device)
 
     def forward(self, y: Tensor) -> Tensor:
-        """y0 (batch, neurons) -> yN (batch, neurons)."""
+        """y0 (batch, neurons) -> yN (batch, neurons), in memory neuron by neuron (strides (1, batch))."""
         self._check_input(y)
         return self.sweep(y, self.weights())  # type: ignore[no-any-return]
 
@@ -239,6 +239,14 @@ class HDNN(nn.Module):
         return smoothness(
             [weights[name] for name in names.matrices], [weights[name][0] for name in names.biases], self.step, union
         )
+
+    def add_smoothness_gradient(self, weight: float) -> None:
+        """After a backward: add weight times the gradient of `smoothness` to that of every parameter that has one."""
+        if self._course.free and len(self.graphs) == 1:
+            weights, names = self.weights(), (*self.architecture.matrices, *self.architecture.biases)
+            add_smoothness_gradient([weights[name][0] for name in names], weight * self.step)
+        else:
+            (weight * self.smoothness()).backward()  # type: ignore[no-untyped-call]
 
     def weights(self) -> Weights:
         """The weights of all layers by name, in the order of the sweep: the parameters themselves if time is free."""

@@ -56,8 +56,9 @@ class SumReadout(nn.Module):
         """(batch, neurons) -> scores (batch, classes), the same on all workers."""
         if self.ownership.ordered:
             return self._in_order(state)
-        scores = nn.functional.linear(state, self.weight, self.bias if len(self.bias) else None)
-        return all_reduced(scores, self.ownership)
+        rows = state.t()  # contiguous, as a sweep gives it, and so is its gradient then
+        scores = torch.addmm(self.bias[:, None], self.weight, rows) if len(self.bias) else self.weight @ rows
+        return all_reduced(scores.t().contiguous(), self.ownership)
 
     def _in_order(self, state: Tensor) -> Tensor:
         scores = torch.einsum("baw,caw->bac", self.blocks(state), self.blocks(self.weight))
@@ -197,7 +198,7 @@ class AgentBlocks(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """(rows, neurons) -> (rows, agents, widest)."""
         if self.whole:
-            return values.view(values.shape[0], *self.columns.shape)
+            return values.unflatten(1, self.columns.shape)  # type: ignore[no-any-return, no-untyped-call]
         return nn.functional.pad(values, (0, 1))[:, self.columns]
 
 

@@ -1,16 +1,20 @@
 """Weight smoothness in time: (h/2) Σ_j |K_{j+1} - K_j|² + |b_{j+1} - b_j|².
 
-Separable by block, so every owner computes its own share and nothing is exchanged.
+Separable by block, so every owner computes its own share and nothing is exchanged. `smoothness` is its value for
+autograd; `add_smoothness_gradient` adds its gradient alone, in one pass over the weights.
 Source: Haber and Ruthotto, arXiv:1705.03341; the published H-DNN code uses the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+CHUNK = 2**18  # differences at a time: 1 MB in float32, which stays in the cache
 
 
 def smoothness(K: list[list[Tensor]], b: list[Tensor], h: float, union: list[Tensor] | None = None) -> Tensor:
@@ -60,3 +64,21 @@ class _SquaredDifferences(torch.autograd.Function):
 def _squared_differences(values: Tensor) -> Tensor:
     total: Tensor = _SquaredDifferences.apply(values)  # type: ignore[no-untyped-call]
     return total
+
+
+@torch.no_grad()
+def add_smoothness_gradient(parameters: Iterable[Tensor], scale: float) -> None:
+    """Add the gradient of (scale/2) Σ |v_{j+1} - v_j|² to the `grad` of every v (layers, numbers).
+
+    What has no gradient or no second layer is left out.
+    """
+    for v in parameters:
+        if v.grad is None or len(v) == 1:
+            continue
+        columns = max(1, CHUNK // len(v))
+        memory = v.new_empty(len(v) - 1, min(columns, v.shape[1]))
+        for part, gradient in zip(v.split(columns, dim=1), v.grad.split(columns, dim=1), strict=True):
+            differences = memory[:, : part.shape[1]]
+            torch.sub(part[1:], part[:-1], out=differences).mul_(scale)
+            gradient[1:].add_(differences)
+            gradient[:-1].sub_(differences)

@@ -140,7 +140,7 @@ def _step(
 ) -> float:
     """One gradient step on the samples `index`; returns the loss of the batch."""
     model, adam = state.model, state.optimizer
-    features, target = x[index], labels[index]
+    features, target = x.index_select(0, index), labels.index_select(0, index)
     if augment is not None:
         features = augment(features, state.step)
     for group in adam.param_groups:
@@ -148,18 +148,18 @@ def _step(
     adam.zero_grad(set_to_none=True)
     loss = model.readout.loss(model(features), target)
     objective = loss.sum()
-    if smoothness:
-        objective = objective + smoothness * model.network.smoothness()
-    value, shown = torch.stack((objective.detach(), loss.detach().sum())).tolist()  # read from a device once
+    value = float(objective.detach())  # without penalties, which are each worker's own
     state.step += 1
     if not math.isfinite(value):
         raise NonFiniteError(_non_finite(model, epoch, state.step, value))
     objective.backward()  # type: ignore[no-untyped-call]
+    if smoothness:
+        model.network.add_smoothness_gradient(smoothness)
     if state.gradients is not None:
         state.gradients.add()
     adam.step()
     state.loss = state.loss + loss.detach().double() * len(index)
-    return float(shown)  # without penalties, which are each worker's own
+    return value
 
 
 def _record(state: TrainingState, epoch: int, training: Split, test: Split, rate: float) -> Epoch:
@@ -198,7 +198,7 @@ def _non_finite(model: AgentClassifier, epoch: int, step: int, value: float) -> 
     """Where a non-finite loss comes from: the first layer of the sweep just run whose state is not finite."""
     layer, layers = model.network.sweep.first_non_finite(), model.network.layers
     if layer is None:
-        where = f"every layer's state is finite, so the readout or the penalties are not (last layer {layers})"
+        where = f"every layer's state is finite, so the readout is not (last layer {layers})"
     else:
         kept = "" if model.network.sweep.memory == "store" else " that is kept"
         where = f"first non-finite state{kept}: {'the input' if layer == 0 else f'layer {layer} of {layers}'}"

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -136,6 +137,19 @@ def test_smoothness_is_the_sum_over_layers_of_dense_differences() -> None:
         torch.testing.assert_close(net.smoothness().detach(), expected)
         net.smoothness().backward()
         assert net.Kp[0].grad is not None
+
+
+@pytest.mark.parametrize("options", [{}, {"time": "shared"}, {"time": 3}, {"graphs": 2}, {"layers": 1}], ids=str)
+def test_the_gradient_of_smoothness_is_added_to_what_is_there(options: dict[str, Any], monkeypatch: Any) -> None:
+    monkeypatch.setattr("dist_hdnn.model.regularization.CHUNK", 20)
+    graphs = [nx.cycle_graph(6), nx.star_graph(5)][: options.pop("graphs", 1)]
+    net, other = (network(graphs, **{"layers": 5, "X": "block_diagonal", "step": 0.3} | options) for _ in range(2))
+    y = torch.randn(2, net.neurons, dtype=torch.float64)
+    (net(y).sum() + 0.7 * net.smoothness()).backward()
+    other(y).sum().backward()
+    other.add_smoothness_gradient(0.7)
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad, rtol=1e-12, atol=1e-14)
 
 
 def test_initial_weights_depend_on_seed_layer_and_the_two_agents_alone() -> None:
