@@ -32,26 +32,30 @@ usage: dist-hdnn COMMAND ...
 
 Hamiltonian deep networks on networked agents, version {__version__}.
 
-  dist-hdnn train [CONFIG] [--key=value ...]     train; makes a run directory with weights, metrics and plots
-  dist-hdnn inspect [CONFIG] [--key=value ...]   graph, patterns, bytes per link, memory, warnings; trains nothing
-  dist-hdnn evaluate RUN                         accuracy of a trained run
-  dist-hdnn certify RUN                          what theory promises of a trained run, measured
-  dist-hdnn study STUDY [--output=DIR] ...       many runs along axes of a config: table, plots, report
-  dist-hdnn export RUN [--output=DIR] ...        a trained run as files that need no dist_hdnn, whole and agent by agent
-  dist-hdnn doctor                               versions, threads, transports, GPU, write access
-  dist-hdnn --version
+  train [CONFIG] [--key=value ...]    make a run: weights, metrics, plots
+  inspect [CONFIG] [--key=value ...]  graph, bytes per link, memory; no training
+  evaluate RUN                        accuracy of a trained run
+  certify RUN                         what theory promises of it, measured
+  study STUDY [--key=value ...]       many runs along axes of a config: a table
+  export RUN [--output=DIR]           a run as files that need no dist_hdnn
+  doctor                              versions, threads, transports, GPU, access
+  --version
 
-Options of one command: dist-hdnn train --help. Example: dist-hdnn train configs/swiss_roll_ring8.yaml --seed=1"""
+CONFIG and STUDY are YAML files, as in configs/; RUN is the directory of a run.
+Options of a command: dist-hdnn train --help
+Example: dist-hdnn train configs/swiss_roll_ring8.yaml --seed=1"""
 
 CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
 CERTIFY_HELP = """\
-usage: dist-hdnn certify RUN [--samples N] [--workers N] [--transport T] [--json]
+usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T] [--json]
 
-What theory promises of a trained network, measured in float64 at N points of its test set (default 16), and whether
-each promise is kept. RUN is its run directory, which gets certificate.json and plots/sensitivity.png, layers.png and
-momentum.png. Up to 256 neurons by whole matrices, above by random probes; the figures do not depend on the workers.
-Also --partition.method, --timeout, --device and --train.threads, as for train. Exit code 0 when no promise is broken,
-8 when one is."""
+What theory promises of a trained network, measured in float64 at N points of
+its test set (default 16), and whether each promise is kept. RUN is its run
+directory, which gets certificate.json and plots/sensitivity.png, layers.png and
+momentum.png. Up to 256 neurons by whole matrices, above by random probes; the
+figures do not depend on the workers. Also --partition.method, --timeout,
+--device and --train.threads, as for train. Exit code 0 when no promise is
+broken, 8 when one is."""
 
 USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
 
@@ -126,7 +130,7 @@ def _dispatch(given: list[str]) -> int:
         print(f"dist-hdnn {__version__}")
         return 0
     if command not in commands:
-        near = difflib.get_close_matches(command, commands, 1)
+        near = difflib.get_close_matches(command, commands, 1, 0.7)
         remedy = f"did you mean {near[0]}?" if near else f"commands: {', '.join(commands)}"
         raise UsageError(f"unknown command {command!r}; {remedy}")
     return commands[command](rest)
@@ -258,11 +262,13 @@ def _certify(given: list[str]) -> int:
 
 
 STUDY_USAGE = """\
-usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N] [--retry-failed] [--key=value ...]
+usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N]
+                       [--retry-failed] [--key=value ...]
 
-A trade-off study: trains the network of a base config along axes of its options, each trial a process of its own.
-STUDY is a YAML file, see configs/studies/; --key=value options override its base config. The same command goes on
-with a study that was stopped.
+A trade-off study: trains the network of a base config along axes of its
+options, each trial a process of its own. STUDY is a YAML file, see
+configs/studies/; --key=value options override its base config. The same
+command goes on with a study that was stopped.
   --output=DIR      folder of the study (default: runs/studies/<name>)
   --parallel=N      trials at once (default: as many as there are cores)
   --trials=N        trials of a random or Optuna search
@@ -301,10 +307,12 @@ def _study(given: list[str]) -> int:
 EXPORT_USAGE = """\
 usage: dist-hdnn export RUN [--output=DIR] [--agents=all|none|3,7]
 
-A trained run as files that need no dist_hdnn: network.pt2 for torch.export.load, model.safetensors, config.json, and
-for every agent its weights, its neighbours and the rounds of messages that it takes part in.
+A trained run as files that need no dist_hdnn: network.pt2 for
+torch.export.load, model.safetensors, config.json, and for every agent its
+weights, its neighbours and the rounds of messages that it takes part in.
   --output=DIR      a new or empty directory (default: RUN/export)
-  --agents=LIST     agents that get files, by number or name (default: all, of more than 1000 agents none)"""
+  --agents=LIST     agents that get files, by number or name (default: all; of
+                    more than 1000 agents none)"""
 
 
 def _export(given: list[str]) -> int:
