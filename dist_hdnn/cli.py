@@ -242,8 +242,11 @@ def _certify(given: list[str]) -> int:
     launcher.prepare_environment(config)
 
     def run(config: Config, transport: Transport | None) -> int:
+        from dist_hdnn.tables import announce, certificate_sections, show
+
+        if transport is None or transport.rank == 0:
+            announce("measuring")
         from dist_hdnn.certification import certify_run, complain
-        from dist_hdnn.tables import certificate_sections, show
 
         found = certify_run(directory, config, samples, transport)
         if found is not None:
@@ -325,6 +328,9 @@ def _export(given: list[str]) -> int:
         raise UsageError(f"export: expected one run directory, got {' and '.join(positional) or 'none'}")
     run = run_directory("export", positional[0])
     which = own.get("agents", "").split(",")
+    from dist_hdnn.tables import announce
+
+    announce("exporting")
     from dist_hdnn.exporting import export_run
 
     chosen = {"": None, "all": "all", "none": []}.get(which[0], [word.strip() for word in which])

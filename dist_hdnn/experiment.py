@@ -33,6 +33,7 @@ from dist_hdnn.report.plots import GRID
 from dist_hdnn.report.progress import TrainingProgress
 from dist_hdnn.report.run_files import MetricsFiles, measured, versions, write_start, write_summary
 from dist_hdnn.resume import Start, begin, identity_of
+from dist_hdnn.tables import announce
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.checkpoint import FINAL, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
@@ -386,6 +387,7 @@ def _draw(
     model: AgentClassifier,
 ) -> None:
     """Every picture of a run, by one process, which reads the weights back if several workers trained them."""
+    announce("drawing the plots")
     if not model.network.ownership.alone:
         model = assembly.build_classifier(config, data)
         load_weights(model, plots.parent / FINAL)

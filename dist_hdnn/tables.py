@@ -32,6 +32,12 @@ def show(sections: Sections) -> None:
         console.print(table)
 
 
+def announce(what: str) -> None:
+    """A line on a terminal about what takes some seconds; nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"{what} ...", file=sys.stderr, flush=True)
+
+
 def inspection_sections(info: dict[str, Any]) -> Sections:
     """The result of `inspection.inspect` as sections."""
     sections: Sections = _stage_sections(info, "")

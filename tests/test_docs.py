@@ -34,7 +34,10 @@ NOT_RUN = {
     "dist-hdnn export runs/swiss_roll_ring8/<run>": "takes long; test_exporting.py exports runs",
     "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",
 }
-FRAGMENTS = {"docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs"}
+FRAGMENTS = {
+    "docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs",
+    "docs/examples.md": "the examples themselves, which the site includes",
+}
 QUICKSTART = DOCS / "quickstart.md"
 pytestmark = pytest.mark.timeout(300)
 
