@@ -52,7 +52,7 @@ def read_graph(path: str | os.PathLike[str], format: str | None = None) -> Commu
     Agents are numbered by sorted node identity, never by file order: the ids of GraphML and JSON; the labels of GML
     when every node has one and all differ, else its ids. `label` attributes name the agents under the same condition.
     Edge list: "a b", "a b 1.5" or "a b {...}" a line, "#" comments, "a" alone for an isolated agent. Adjacency list: an
-    agent, then its neighbours. Both are separated by blanks. CSV: a link a row, in the columns "source" and "target", or
+    agent, then its neighbours. Both are separated by blanks. CSV: a link a row, in columns "source" and "target", or
     "from" and "to", that the first line names among others; without a target an isolated agent.
     Raises ValueError (one line, naming the file) when it is missing, empty, damaged, directed or of another kind.
     """
