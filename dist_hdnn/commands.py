@@ -116,13 +116,15 @@ def evaluate(given: list[str]) -> int:
 
 CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
 CERTIFY_HELP = """\
-usage: dist-hdnn certify RUN [--samples N] [--workers N] [--transport T] [--json]
+usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T] [--json]
 
-What theory promises of a trained network, measured in float64 at N points of its test set (default 16), and whether
-each promise is kept. RUN is its run directory, which gets certificate.json and plots/sensitivity.png, layers.png and
-momentum.png. Up to 256 neurons by whole matrices, above by random probes; the figures do not depend on the workers.
-Also --partition.method, --timeout, --device and --train.threads, as for train. Exit code 0 when no promise is broken,
-8 when one is."""
+What theory promises of a trained network, measured in float64 at N points of
+its test set (default 16), and whether each promise is kept. RUN is its run
+directory, which gets certificate.json and plots/sensitivity.png, layers.png and
+momentum.png. Up to 256 neurons by whole matrices, above by random probes; the
+figures do not depend on the workers. Also --partition.method, --timeout,
+--device and --train.threads, as for train. Exit code 0 when no promise is
+broken, 8 when one is."""
 
 
 def certify(given: list[str]) -> int:
@@ -144,8 +146,11 @@ def certify(given: list[str]) -> int:
     launcher.prepare_environment(config)
 
     def run(config: Config, transport: Transport | None) -> int:
+        from dist_hdnn.tables import announce, certificate_sections, show
+
+        if transport is None or transport.rank == 0:
+            announce("measuring")
         from dist_hdnn.certification import certify_run, complain
-        from dist_hdnn.tables import certificate_sections, show
 
         found = certify_run(directory, config, samples, transport)
         if found is not None:
@@ -164,11 +169,13 @@ def certify(given: list[str]) -> int:
 
 
 STUDY_USAGE = """\
-usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N] [--retry-failed] [--key=value ...]
+usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N]
+                       [--retry-failed] [--key=value ...]
 
-A trade-off study: trains the network of a base config along axes of its options, each trial a process of its own.
-STUDY is a YAML file, see configs/studies/; --key=value options override its base config. The same command goes on
-with a study that was stopped.
+A trade-off study: trains the network of a base config along axes of its
+options, each trial a process of its own. STUDY is a YAML file, see
+configs/studies/; --key=value options override its base config. The same
+command goes on with a study that was stopped.
   --output=DIR      folder of the study (default: runs/studies/<name>)
   --parallel=N      trials at once (default: as many as there are cores)
   --trials=N        trials of a random or Optuna search
@@ -206,10 +213,12 @@ def study(given: list[str]) -> int:
 EXPORT_USAGE = """\
 usage: dist-hdnn export RUN [--output=DIR] [--agents=all|none|3,7]
 
-A trained run as files that need no dist_hdnn: network.pt2 for torch.export.load, model.safetensors, config.json, and
-for every agent its weights, its neighbours and the rounds of messages that it takes part in.
+A trained run as files that need no dist_hdnn: network.pt2 for
+torch.export.load, model.safetensors, config.json, and for every agent its
+weights, its neighbours and the rounds of messages that it takes part in.
   --output=DIR      a new or empty directory (default: RUN/export)
-  --agents=LIST     agents that get files, by number or name (default: all, of more than 1000 agents none)"""
+  --agents=LIST     agents that get files, by number or name (default: all; of
+                    more than 1000 agents none)"""
 
 
 def export(given: list[str]) -> int:
@@ -222,6 +231,9 @@ def export(given: list[str]) -> int:
         raise UsageError(f"export: expected one run directory, got {' and '.join(positional) or 'none'}")
     run = run_directory("export", positional[0])
     which = own.get("agents", "").split(",")
+    from dist_hdnn.tables import announce
+
+    announce("exporting")
     from dist_hdnn.exporting import export_run
 
     chosen = {"": None, "all": "all", "none": []}.get(which[0], [word.strip() for word in which])

@@ -30,6 +30,7 @@ from dist_hdnn.report.run_log import RunLog, logged
 from dist_hdnn.report.run_plots import plot_run
 from dist_hdnn.report.run_summary import agent_figures, figures_of_run, inputs_of, link_figures
 from dist_hdnn.resume import Start, begin, identity_of
+from dist_hdnn.tables import announce
 from dist_hdnn.training.checkpoint import FINAL, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.keeper import Keeper, Stopped
@@ -159,6 +160,7 @@ def _finish(
     if not network.ownership.alone:  # the pictures need the whole network
         model = assembly.build_classifier(config, data)
         load_weights(model, directory / FINAL)
+    announce("drawing the plots")
     plot_run(directory / "plots", data, model, history, result, over_links)
 
 

@@ -19,6 +19,7 @@ from dist_hdnn.config import Config
 from dist_hdnn.rundir import new_run_directory
 from dist_hdnn.stopping import StopRequest
 from dist_hdnn.supervisor import WORKER, cores, run_workers
+from dist_hdnn.tables import announce
 from dist_hdnn.worker import INTERRUPTED, STOPPED, USAGE, follow_launcher, tell_processes, work
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str
             f"restarts: expected workers that are processes of this launcher, got transport={config.transport}; use "
             "gloo, or start the command again with --resume=auto"
         )
+    announce(f"starting {workers} worker{'s' * (workers > 1)}")
     if config.transport == "threads":
         from dist_hdnn.transport import run_threads
 

@@ -45,9 +45,12 @@ def prepare_run_directory(config: Config) -> Path:
 def _claimed(directory: Path) -> Path:
     """The given directory, new or empty."""
     if directory.is_dir() and (found := sorted(entry.name for entry in directory.iterdir())):
-        what = "one that holds a run" if "config.yaml" in found else f"one that holds {', '.join(found[:3])}"
+        run = "config.yaml" in found
+        what = "a run" if run else ", ".join(found[:3])
+        remedy = "go on with it by --resume=auto, or " if run else ""
         raise ValueError(
-            f"output: expected a new or an empty directory, got {what}: {directory}; choose another --output"
+            f"output: expected a new or an empty directory, got one that holds {what}: {directory}; "
+            f"{remedy}choose another --output"
         )
     directory.mkdir(parents=True, exist_ok=True)
     return directory.resolve()

@@ -46,7 +46,8 @@ def listening() -> Iterator[StopRequest]:
                 raise KeyboardInterrupt
             raise SystemExit(128 + number)
         if request.reason is None:
-            os.write(2, f"dist-hdnn: {name}: stops soon, with a checkpoint; a second one ends at once\n".encode())
+            away = "\n" if os.isatty(2) else ""  # from a progress bar
+            os.write(2, f"{away}dist-hdnn: {name}: stops soon, with a checkpoint; a second one ends at once\n".encode())
         request.ask(name)
 
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]

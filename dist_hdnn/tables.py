@@ -21,12 +21,21 @@ def show(sections: Sections) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for title, rows in sections.items():
-        table.add_row(Text(title, style="bold"), "")
+    console = Console()
+    for title, rows in sections.items():  # a table each, so that a long title does not widen the labels
+        console.print(Text(title, style="bold"))
+        table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column(width=width + 2, no_wrap=True, style="cyan")
+        table.add_column(overflow="fold")
         for label, text in rows:
-            table.add_row(Text(f"  {label:<{width}}", style="cyan"), Text(text))
-    Console().print(table)
+            table.add_row(f"  {label}", Text(text))
+        console.print(table)
+
+
+def announce(what: str) -> None:
+    """A line on a terminal about what takes some seconds; nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def inspection_sections(info: dict[str, Any]) -> Sections:
@@ -40,7 +49,7 @@ def inspection_sections(info: dict[str, Any]) -> Sections:
         "network": _network_rows(info),
         "communication (one agent per worker)": _communication_rows(info),
         "memory (estimate, one process)": [
-            ("weights, gradients, optimizer", size(info["memory"]["weights_bytes"])),
+            ("weights and optimizer", size(info["memory"]["weights_bytes"])),
             ("stored by a sweep", size(info["memory"]["sweep_bytes"])),
             ("total", size(info["memory"]["total_bytes"])),
         ],
@@ -54,18 +63,24 @@ def inspection_sections(info: dict[str, Any]) -> Sections:
 def _partition_rows(partition: dict[str, Any]) -> list[tuple[str, str]]:
     neurons, products = partition["neurons"], partition["block_products"]
     agents = partition["agents"]
-    each = f"{agents['min']} to {agents['max']} agents on each of {partition['workers']} workers"
+    each = f"{_span(agents)} agents on each of {partition['workers']} workers"
     rows = [
         ("partition", f"{partition['method']}, {each}"),
-        ("neurons of a worker", f"{neurons['min']:g} to {neurons['max']:g}, imbalance {neurons['imbalance']:.2f}"),
+        ("neurons of a worker", f"{_span(neurons)}, imbalance {neurons['imbalance']:.2f}"),
         ("block products", f"imbalance {products['imbalance']:.2f}"),
         ("cut links", str(partition["cut_links"])),
     ]
     for turn in partition["rounds"]:
-        ghosts = f"ghosts {turn['ghosts']['min']:g} to {turn['ghosts']['max']:g} a worker"
+        ghosts = f"ghosts {_span(turn['ghosts'])} a worker"
         text = f"{turn['messages']} messages, {size(turn['bytes'])}, {ghosts}"
         rows.append((f"a round over {turn['pattern']}", text))
     return rows
+
+
+def _span(found: dict[str, Any]) -> str:
+    """The least and the most of something, once when they are the same."""
+    least, most = (int(count) if count == int(count) else round(count, 2) for count in (found["min"], found["max"]))
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _stage_sections(stage: dict[str, Any], number: str) -> Sections:
@@ -77,7 +92,7 @@ def _stage_sections(stage: dict[str, Any], number: str) -> Sections:
             ("agents, links", f"{graph['agents']}, {graph['links']}"),
             ("components", str(graph["components"]) + (f" of {sizes} agents" if graph["components"] > 1 else "")),
             ("diameter", f"{'' if graph['diameter_exact'] else 'at least '}{graph['diameter']} hops"),
-            ("degree", f"{degree['min']} to {degree['max']}, mean {degree['mean']:.2f}"),
+            ("degree", f"{_span(degree)}, mean {degree['mean']:.2f}"),
         ],
         f"patterns{number}": [
             ("K", _pattern_text(stage["K"])),
@@ -97,11 +112,10 @@ def _pattern_text(pattern: dict[str, Any]) -> str:
 
 def _network_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
     network, reach, width = info["network"], info["reach"], info["network"]["width"]
-    widths = str(width["min"]) if width["min"] == width["max"] else f"{width['min']} to {width['max']}"
     parts = ", ".join(f"{name} {count}" for name, count in network["parameters"].items() if count and name != "total")
     placement = network["placement"]
     return [
-        ("neurons", f"{network['neurons']}, {widths} an agent"),
+        ("neurons", f"{network['neurons']}, {_span(width)} an agent"),
         ("layers", f"{network['layers']} of step {network['step']:g}, {network['activation']}"),
         ("agents coupled by", placement if isinstance(placement, str) else ", then ".join(placement)),
         ("parameters", f"{network['parameters']['total']} ({parts})"),

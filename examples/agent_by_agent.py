@@ -1,6 +1,6 @@
 """Runs exported agents one by one, each with nothing but its own two files, and lets them exchange slices.
 
-    dist-hdnn export runs/swiss_roll_ring8/<run> --output exported
+    dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported
     python examples/agent_by_agent.py exported/agents
 
 Agents are coroutines that meet in a mailbox, a dict: an agent posts its slices of a round and pauses until those of its
@@ -172,7 +172,9 @@ def load_agents(folder: Path) -> dict[int, Agent]:
 
 
 def main() -> None:
-    agents = load_agents(Path(sys.argv[1]))
+    agents = load_agents(Path(sys.argv[1] if len(sys.argv) > 1 else "exported/agents"))
+    if not agents:
+        sys.exit("expected the folder agents/ that dist-hdnn export has made, as in the first lines of this file")
     columns = max(agent.about["state_columns"][1] for agent in agents.values())
     y = np.random.default_rng(0).standard_normal((3, columns))
     last = run_together({i: agent.run(y[:, slice(*agent.about["state_columns"])]) for i, agent in agents.items()})

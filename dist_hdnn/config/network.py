@@ -63,7 +63,7 @@ class GraphConfig:
     seed: int = 0
     """seed of the random families"""
     file: str | None = None
-    """graph file (.graphml .gml .edges .edgelist .txt .adj .adjlist .json), relative to the current directory"""
+    """graph file (.graphml .gml .edges .edgelist .txt .csv .adj .adjlist .json), relative to the current directory"""
     format: Literal["graphml", "gml", "edgelist", "adjlist", "json"] | None = None
     """format of file, when its name does not tell"""
 

@@ -128,14 +128,14 @@ def plot_decision(
     axes = figure.subplots()
     ticks = [np.linspace(low[axis], high[axis], grid) for axis in (0, 1)]
     plane = np.stack(np.meshgrid(*ticks), axis=-1).reshape(-1, 2)
-    classes, sureness = _predicted(predict, plane, dataset.classes)
+    classes, sureness, leads = _predicted(predict, plane, dataset.classes)
     colours = _colours(dataset.classes)
     strength = (0.12 + 0.38 * sureness)[:, None]
     shades = (1.0 - strength) + strength * colours[classes]
     extent = (low[0], high[0], low[1], high[1])
     axes.imshow(shades.reshape(grid, grid, 3), extent=extent, origin="lower", interpolation="bilinear", aspect="equal")
-    _draw_boundaries(axes, ticks, classes.reshape(grid, grid), dataset.classes)
-    answers, _ = _predicted(predict, dataset.test_x, dataset.classes)
+    _draw_boundaries(axes, ticks, leads.reshape(grid, grid, dataset.classes))
+    answers, *_ = _predicted(predict, dataset.test_x, dataset.classes)
     wrong = answers != dataset.test_y
     _draw_points(axes, dataset, wrong, colours)
     share = 100.0 * float(1.0 - wrong.mean()) if len(wrong) else float("nan")
@@ -150,16 +150,18 @@ def plot_decision(
 
 def _predicted(
     predict: Callable[[Floats], npt.ArrayLike], points: Floats, classes: int
-) -> tuple[Integers, npt.NDArray[np.float64]]:
-    """Class and sureness in [0, 1] (0: as good as a guess) of each point, asked for in chunks."""
+) -> tuple[Integers, Floats, Floats]:
+    """Class, sureness in [0, 1] (0: as good as a guess) and lead of every class over the best other one, (n, classes),
+    of each point, asked for in chunks."""
     if len(points) == 0:
-        return np.zeros(0, dtype=np.int64), np.zeros(0)
+        return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros((0, classes))
     answers = [np.asarray(predict(points[start : start + CHUNK])) for start in range(0, len(points), CHUNK)]
     answer = np.concatenate(answers)
     if answer.shape == (len(points),):
         chosen, sureness = answer.astype(np.int64), np.ones(len(points))
+        shares = (chosen[:, None] == np.arange(classes)).astype(np.float64)
     elif answer.shape == (len(points), classes):
-        chosen = answer.argmax(axis=1)
+        chosen, shares = answer.argmax(axis=1), answer.astype(np.float64)
         sureness = np.clip((answer.max(axis=1) - 1.0 / classes) / (1.0 - 1.0 / classes), 0.0, 1.0)
     else:
         raise ValueError(
@@ -171,7 +173,10 @@ def _predicted(
             f"decision regions: expected classes 0 .. {classes - 1} from predict, got {chosen.min()} .. "
             f"{chosen.max()}; return class numbers or probabilities"
         )
-    return chosen, np.nan_to_num(sureness)
+    best = shares.max(axis=1, keepdims=True)
+    second = np.sort(shares, axis=1)[:, -2:-1] if classes > 1 else best
+    others = np.where(np.arange(classes) == shares.argmax(axis=1)[:, None], second, best)
+    return chosen, np.nan_to_num(sureness), shares - others
 
 
 def _colours(classes: int) -> npt.NDArray[np.float64]:
@@ -180,11 +185,11 @@ def _colours(classes: int) -> npt.NDArray[np.float64]:
     return np.array([to_rgb(palette(number)) for number in range(classes)])
 
 
-def _draw_boundaries(axes: Axes, ticks: list[Floats], classes: npt.NDArray[np.int64], number: int) -> None:
-    for one in range(number):
-        inside = (classes == one).astype(np.float64)
-        if 0.0 < inside.mean() < 1.0:
-            axes.contour(*ticks, inside, levels=[0.5], colors=INK, linewidths=0.7, alpha=0.6)
+def _draw_boundaries(axes: Axes, ticks: list[Floats], leads: Floats) -> None:
+    """leads: of every class, (grid, grid, classes); a class begins where its lead is 0."""
+    for lead in np.moveaxis(leads, -1, 0):
+        if lead.min() < 0.0 < lead.max():
+            axes.contour(*ticks, lead, levels=[0.0], colors=INK, linewidths=0.7, alpha=0.6)
 
 
 def _draw_points(axes: Axes, data: Dataset, wrong: npt.NDArray[np.bool_], colours: npt.NDArray[np.float64]) -> None:

@@ -7,12 +7,15 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from dist_hdnn.training.loop import Epoch
 
 PLAIN_LINES = 10  # of a whole run, besides those that time asks for
 PLAIN_SECONDS = 30.0  # a line at least this often
+NAME_FROM = 100  # columns of a terminal, below which the name of the run gives its place to the figures
+BAR = 24  # columns of the bar, where there are as many
 
 
 class TrainingProgress:
@@ -27,18 +30,18 @@ class TrainingProgress:
         self.last_line = time.monotonic()
         self.bar: Progress | None = None
         if sys.stderr.isatty():
+            console = Console(stderr=True)
             self.bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
+                BarColumn(bar_width=None, table_column=Column(max_width=BAR)),  # the one that gives way
+                MofNCompleteColumn(table_column=Column(no_wrap=True)),
                 TextColumn("steps"),
-                TimeElapsedColumn(),
+                TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
                 TextColumn("left"),
-                TimeRemainingColumn(),
                 TextColumn("{task.fields[figures]}"),
-                console=Console(stderr=True),
+                console=console,
             )
-            self.task = self.bar.add_task(name, total=steps, figures="")
+            self.task = self.bar.add_task(name if console.width >= NAME_FROM else "", total=steps, figures="")
 
     def __enter__(self) -> TrainingProgress:
         if self.bar is not None:

@@ -67,7 +67,9 @@ class LiveTable:
             table.add_row(Text(in_words(job.trial)), state, "", "", "", "")
         for trial, _ in progress.elsewhere.values():
             table.add_row(Text(in_words(trial)), Text("another process", style="dim"), "", "", "", "")
-        return Group(Text(counts, style="bold"), ProgressBar(progress.total, done, width=40), table)
+        bar = Table.grid()  # a bar alone does not end its line
+        bar.add_row(ProgressBar(progress.total, done, width=40))
+        return Group(Text(counts, style="bold"), bar, table)
 
 
 def words(result: dict[str, Any]) -> str:

@@ -1,8 +1,9 @@
-"""Communication graphs from files: GraphML, GML, edge list, adjacency list, node-link JSON.
+"""Communication graphs from files: GraphML, GML, edge list, table of links, adjacency list, node-link JSON.
 
 Every way a file can be wrong ends in a one-line ValueError: the file - what was expected - what was found - what to do.
 """
 
+import csv
 import difflib
 import io
 import json
@@ -24,12 +25,14 @@ SUFFIXES = {
     ".edges": "edgelist",
     ".edgelist": "edgelist",
     ".txt": "edgelist",
+    ".csv": "csv",
     ".adj": "adjlist",
     ".adjlist": "adjlist",
     ".json": "json",
 }
 MOST_BYTES = 256 * 2**20
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+CSV_ENDS = ("source", "target"), ("from", "to")  # the columns of a table of links, in small letters
 GML_HEAD = re.compile(r"^\s*graph\s*\[", re.MULTILINE)
 
 Read = tuple[nx.Graph, dict[Any, str] | None]  # a graph, and display names where they are not the nodes as text
@@ -43,12 +46,14 @@ class _Damaged(Exception):
 
 
 def read_graph(path: str | os.PathLike[str], format: str | None = None) -> CommunicationGraph:
-    """Read a communication graph, by its suffix or by `format` ("graphml", "gml", "edgelist", "adjlist", "json").
+    """Read a communication graph, by its suffix or by `format` ("graphml", "gml", "edgelist", "csv", "adjlist",
+    "json").
 
     Agents are numbered by sorted node identity, never by file order: the ids of GraphML and JSON; the labels of GML
     when every node has one and all differ, else its ids. `label` attributes name the agents under the same condition.
     Edge list: "a b", "a b 1.5" or "a b {...}" a line, "#" comments, "a" alone for an isolated agent. Adjacency list: an
-    agent, then its neighbours. Both are separated by blanks.
+    agent, then its neighbours. Both are separated by blanks. CSV: a link a row, in columns "source" and "target", or
+    "from" and "to", that the first line names among others; without a target an isolated agent.
     Raises ValueError (one line, naming the file) when it is missing, empty, damaged, directed or of another kind.
     """
     path = Path(path)
@@ -200,6 +205,30 @@ def _read_edgelist(text: str) -> Read:
     return graph, None
 
 
+def _read_csv(text: str) -> Read:
+    first = text.lstrip().partition("\n")[0]
+    lines = io.StringIO(text.lstrip(), newline="")
+    rows = _parsed("csv", lambda: list(csv.reader(lines, delimiter=max(",;\t", key=first.count))))
+    names = [name.strip().lower() for name in (rows or [[]])[0]]
+    ends = next((ends for ends in CSV_ENDS if set(ends) <= set(names)), None)
+    if ends is None:
+        raise _Damaged("a first line that names the columns source and target", repr(first.strip()[:60]), "add it")
+    source, target = (names.index(end) for end in ends)
+    graph = nx.MultiGraph()
+    for number, row in enumerate(rows[1:], start=2):
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        if len(cells) != len(names) or not cells[source]:
+            raise _Damaged(f"a source and {len(names)} columns in every row", f"{','.join(row)[:60]!r} in row {number}")
+        if "type" in names and cells[names.index("type")].lower() == "directed":
+            raise _directed(f"a directed link in row {number}")
+        graph.add_node(cells[source])
+        if cells[target]:
+            graph.add_edge(cells[source], cells[target])
+    return graph, None
+
+
 def _read_adjlist(text: str) -> Read:
     graph = nx.Graph()  # a link may be listed from both of its ends, so a repeat here is no news
     for _, line in _rows(text):
@@ -215,7 +244,7 @@ def _rows(text: str) -> Iterator[tuple[int, str]]:
         line = line.split("#", 1)[0].strip()
         labels = line.partition("{")[0]
         if "," in labels or ";" in labels:
-            remedy = "replace commas and semicolons by blanks"
+            remedy = "replace commas and semicolons by blanks, or name a table of links .csv"
             raise _Damaged("agents separated by blanks", f"{line[:60]!r} on line {number}", remedy)
         if line:
             yield number, line
@@ -243,5 +272,6 @@ _READERS: dict[str, Callable[[Any], Read]] = {
     "gml": _read_gml,
     "json": _read_json,
     "edgelist": _read_edgelist,
+    "csv": _read_csv,
     "adjlist": _read_adjlist,
 }

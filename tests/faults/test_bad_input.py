@@ -114,13 +114,15 @@ def _processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-SUFFIXES = (".graphml", ".gml", ".edges", ".adj", ".json")
+SUFFIXES = (".graphml", ".gml", ".edges", ".csv", ".adj", ".json")
 
 
 @pytest.mark.filterwarnings("ignore")
 @EXAMPLES
 @given(
-    start=st.sampled_from([GRAPHML, GML, JSON, "a b\nb c 1.5\n", "", "graph [", "{", "<graphml>"]),
+    start=st.sampled_from(
+        [GRAPHML, GML, JSON, "a b\nb c 1.5\n", "source,target\na,b\n", "", "graph [", "{", "<graphml>"]
+    ),
     more=st.text(max_size=60),
     place=st.floats(0, 1),
     suffix=st.sampled_from(SUFFIXES),

@@ -128,6 +128,19 @@ def test_edge_lists_take_comments_weights_attributes_and_isolated_agents(tmp_pat
     assert graph.links.tolist() == [[0, 1], [0, 2], [1, 2]]
 
 
+def test_a_table_of_links_has_named_columns_among_others(tmp_path: Path) -> None:
+    tables = (
+        "source,target,weight\nb,a,1.5\na,c d,2\n",
+        "Id;Source;Target;Type\r\n1;b;a;Undirected\r\n\r\n2;a;c d;Undirected\r\n",
+        '\ufefffrom\tto\n"b"\ta\na\t"c d"\n',
+    )
+    for number, table in enumerate(tables):
+        graph = read_graph(written(tmp_path, f"links{number}.csv", table))
+        assert (graph.names, graph.links.tolist()) == (("a", "b", "c d"), [[0, 1], [0, 2]])
+    with pytest.warns(UserWarning, match="2 components"):
+        assert read_graph(written(tmp_path, "alone.csv", "source,target\na,b\nc,\n")).agents == 3
+
+
 def test_labels_name_the_agents_only_when_they_are_unique(tmp_path: Path) -> None:
     def gml(*labels: str) -> str:
         nodes = "".join(f'node [ id {10 - i} label "{label}" ]\n' for i, label in enumerate(labels))
@@ -160,6 +173,11 @@ DIRECTED = GRAPHML.replace("undirected", "directed")
     ("name", "content", "message"),
     [
         ("g.graphml", "", "expected a graph, found an empty file"),
+        ("g.csv", "0,1,1\n1,0,1\n", "a first line that names the columns source and target, found '0,1,1'; add it"),
+        ("g.csv", "source,target\na\n", "a source and 2 columns in every row, found 'a' in row 2"),
+        ("g.csv", "source,target\n,b\n", "a source and 2 columns in every row, found ',b' in row 2"),
+        ("g.csv", "source,target,type\na,b,Directed\n", "undirected links, .* found a directed link in row 2"),
+        ("g.csv", "source,target\n" + "a" * 200_000 + ",b\n", "well-formed csv, found damage"),
         ("g.edges", " \n", "found an empty file"),
         ("g.graphml", GRAPHML[:-20], "expected complete, well-formed graphml, found damage"),
         ("g.gml", GML[:-4], "expected complete, well-formed gml, found damage"),
