@@ -88,8 +88,7 @@ class Gradient:
 
     def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.K is not None, "a gradient has K"
-        self.products.activated(weights.K, x, self.sigma, memory.u, memory.z, "forward")
-        return self.products.transposed(weights.K, memory.z, "forward")[: len(self.owned)]
+        return self.products.force(weights.K, x, self.sigma, memory.u, memory.z, "forward")[: len(self.owned)]
 
     def adjoint(
         self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
@@ -97,18 +96,19 @@ class Gradient:
         """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
         assert weights.K is not None, "a gradient has K"
         scaled(dv, scale, self.owned)
-        self._slope(weights.K, memory, "backward")
-        if gradients.K is not None:
-            gradients.K.add_products(self.products, (memory.z, self.columns), (self.w, x))
+        views, accumulate = (None, False) if gradients.K is None else gradients.K.taken()
+        dx = self.products.pulled_back(
+            weights.K, self.columns, x, self.sigma, memory.u, memory.z, self.w, views, accumulate, "backward"
+        )
         if gradients.b is not None:
             gradients.b.add_sum(self.w.flat)
-        return self.products.transposed(weights.K, self.w, "backward")[: len(dv)]
+        return dx[: len(dv)]
 
     def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         """The Jacobian Kᵀ diag(σ') K is symmetric, so this is the adjoint."""
         assert weights.K is not None, "a gradient has K"
         self.owned.copy_(dx)
-        self._slope(weights.K, memory, "forward")
+        self.products.sloped(weights.K, self.columns, self.sigma, memory.u, memory.z, self.w, "forward")
         return self.products.transposed(weights.K, self.w, "forward")[: len(dx)]
 
     def energy(self, x: Tensor, weights: TermWeights) -> Tensor:
@@ -117,9 +117,6 @@ class Gradient:
         u = self.products.scratch()
         self.products.affine(weights.K, x, u, "forward")
         return self.sigma.integral(u.flat).sum(dim=0)
-
-    def _slope(self, K: BlockWeights, memory: Memory, phase: str) -> None:
-        self.products.sloped(K, self.columns, self.sigma, memory.u, memory.z, self.w, phase)
 
 
 class Interconnected:

@@ -27,10 +27,14 @@ class GradientSum:
     views: Views
     fresh: bool = True
 
+    def taken(self) -> tuple[Views, bool]:
+        """Where the next contribution goes, and whether it is to be added."""
+        accumulate, self.fresh = not self.fresh, False
+        return self.views, accumulate
+
     def add_products(self, products: BlockProducts, *pairs: Pair) -> None:
         """Rows ⊗ columns of one or two pairs, summed over the batch."""
-        products.weight_gradient(pairs, self.views, accumulate=not self.fresh)
-        self.fresh = False
+        products.weight_gradient(pairs, *self.taken())
 
     def add_sum(self, w: Tensor) -> None:
         """Σ w over the batch, (rows,)."""

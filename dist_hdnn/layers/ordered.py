@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn.layers.exchange import Exchange, Work, deal
-from dist_hdnn.layers.operators import BlockOperator, offsets, ragged_ranges
+from dist_hdnn.layers.operators import offsets, ragged_ranges
+from dist_hdnn.layers.panels import PanelOperator
 from dist_hdnn.topology import BlockPattern
 from dist_hdnn.transport import Channel, Ledger, Transport
 
@@ -34,7 +35,7 @@ class _Buffers(NamedTuple):
 class OrderedExchange:
     """Gathers as `inner` does; sums contributions link by link, in ascending order of agents.
 
-    operator: an ordered plan of this worker's rows. pattern, owners, sizes: the whole pattern, every agent's worker and
+    operator: ordered panels of this worker's rows. pattern, owners, sizes: the whole pattern, every agent's worker and
     the rows of its slice. column_agents: global number of each of the operator's column agents.
     """
 
@@ -43,7 +44,7 @@ class OrderedExchange:
     def __init__(
         self,
         inner: Exchange,
-        operator: BlockOperator,
+        operator: PanelOperator,
         pattern: BlockPattern,
         owners: IntArray,
         sizes: IntArray,

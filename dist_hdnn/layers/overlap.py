@@ -1,6 +1,6 @@
 """Products that go on while slices travel: panels that need no ghost are computed between start and wait.
 
-The same products as `PanelProducts`, in two parts: the operator's first classes, the interior, and the rest, the
+The same products as `PanelProducts`, in two parts: the operator's first chunks, the interior, and the rest, the
 boundary. A gather takes the interior along; a scatter-add sends what the boundary contributes to ghosts, and the
 interior follows.
 """
@@ -10,14 +10,17 @@ from __future__ import annotations
 from torch import Tensor
 
 from dist_hdnn.layers.exchange import Exchange
-from dist_hdnn.layers.operators import BlockOperator
-from dist_hdnn.layers.products import BlockWeights, PanelProducts, Rows
+from dist_hdnn.layers.panel_products import PanelProducts
+from dist_hdnn.layers.panels import PanelOperator
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows
 
 
 class OverlappedProducts(PanelProducts):
     """See `PanelProducts`; sums are the same up to rounding."""
 
-    def __init__(self, operator: BlockOperator, exchange: Exchange, like: Tensor) -> None:
+    force, pulled_back = BlockProducts.force, BlockProducts.pulled_back  # product by product
+
+    def __init__(self, operator: PanelOperator, exchange: Exchange, like: Tensor) -> None:
         super().__init__(operator, exchange, like)
         self._inside, self._boundary = slice(0, operator.interior), slice(operator.interior, None)
 

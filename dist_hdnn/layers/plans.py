@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.operators import Arrangement, BlockOperator
 from dist_hdnn.layers.overlap import OverlappedProducts
-from dist_hdnn.layers.products import BlockProducts, PanelProducts
+from dist_hdnn.layers.panel_products import PanelProducts
+from dist_hdnn.layers.panels import CHUNK, PanelOperator
+from dist_hdnn.layers.products import BlockProducts
 from dist_hdnn.layers.tiles.machine import available
 from dist_hdnn.layers.tiles.operator import TileOperator
 from dist_hdnn.layers.tiles.products import TileProducts
@@ -35,13 +40,32 @@ def chosen_plan(plan: str, ordered: bool, dtype: torch.dtype, device: torch.devi
     return "tiles" if tiles else "torch"
 
 
+def panels(operator: BlockOperator, device: torch.device | None = None) -> PanelOperator:
+    """The panels of a matrix, made when they are first needed."""
+    if operator.panels is None:
+        agents = operator.column_agents
+        order = None if agents is None else np.argsort(agents)
+        device = device or torch.device("cpu")
+        chunk = CHUNK if device.type == "cpu" else sys.maxsize  # on a GPU launches cost, not caches
+        made = PanelOperator(
+            operator.pattern, order=order, ordered=operator.ordered, overlap=operator.overlap, chunk=chunk
+        )
+        operator.panels = made.to(device)
+    return operator.panels  # type: ignore[no-any-return]
+
+
+def tiles(operator: BlockOperator) -> TileOperator:
+    """The tiles of a matrix, made when they are first needed."""
+    if operator.tiles is None:
+        operator.tiles = TileOperator(operator.pattern)
+    return operator.tiles  # type: ignore[no-any-return]
+
+
 def arrangement(operator: BlockOperator, like: Tensor) -> Arrangement:
-    """The operator itself, or its arrangement for tiles, for products of tensors of the type and device of `like`."""
+    """How a matrix lies in memory for products of tensors of the type and device of `like`."""
     if chosen_plan(operator.plan, operator.ordered, like.dtype, like.device) == "torch":
-        return operator
-    if operator.tiled is None:
-        operator.tiled = TileOperator(operator.pattern)
-    return operator.tiled  # type: ignore[no-any-return]
+        return panels(operator, like.device)
+    return tiles(operator)
 
 
 def bind(operator: BlockOperator, exchange: Exchange, like: Tensor) -> BlockProducts:
@@ -49,5 +73,6 @@ def bind(operator: BlockOperator, exchange: Exchange, like: Tensor) -> BlockProd
     chosen = arrangement(operator, like)
     if isinstance(chosen, TileOperator):
         return TileProducts(chosen, exchange, like)
-    parts = 0 < operator.interior < len(operator.shapes) and not operator.columns_in_order
-    return (OverlappedProducts if parts else PanelProducts)(operator, exchange, like)
+    assert isinstance(chosen, PanelOperator), "panels or tiles"
+    parts = 0 < chosen.interior < len(chosen.shapes) and not chosen.columns_in_order
+    return (OverlappedProducts if parts else PanelProducts)(chosen, exchange, like)

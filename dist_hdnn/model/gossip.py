@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dist_hdnn.layers.products import BlockWeights, PanelProducts, Rows, layer_weights
+from dist_hdnn.layers.panel_products import PanelProducts
+from dist_hdnn.layers.plans import panels
+from dist_hdnn.layers.products import BlockWeights, Rows, layer_weights
 from dist_hdnn.model.ownership import Ownership
 from dist_hdnn.topology import neighbours
 
@@ -44,7 +46,8 @@ class MetropolisAverage(nn.Module):
         self.rounds = rounds
         pattern = neighbours(ownership.graph)
         single = np.ones(ownership.graph.agents, dtype=np.int64)
-        self.operator, self.exchange, columns = ownership.operator(pattern, "gossip", single)
+        matrix, self.exchange, columns = ownership.operator(pattern, "gossip", single)
+        self.operator = panels(matrix)
         rows = ownership.agents[self.operator.pattern.block_rows]
         others = columns[self.operator.pattern.columns]
         degrees = ownership.graph.degrees()
@@ -77,8 +80,8 @@ class MetropolisAverage(nn.Module):
         if memory is None:
             x = like.new_zeros(self.operator.column_neurons, columns)
             products = PanelProducts(self.operator, self.exchange, x.t())
-            panels = self.operator.arrange(self.weights.to(like.dtype), like.new_zeros(1, self.operator.stored))
-            weights = layer_weights(self.operator, panels)[0]
+            arranged = self.operator.arrange(self.weights.to(like.dtype), like.new_zeros(1, self.operator.stored))
+            weights = layer_weights(self.operator, arranged)[0]
             memory = _Memory(x, x[: self.operator.rows], products, weights, products.rows()[0])
         self._memories[key] = memory
         while len(self._memories) > KEPT:

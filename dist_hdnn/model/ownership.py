@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dist_hdnn.layers.exchange import Exchange, HaloExchange, SimulatedExchange
 from dist_hdnn.layers.operators import BlockOperator, offsets, ragged_ranges
 from dist_hdnn.layers.ordered import OrderedExchange
-from dist_hdnn.layers.plans import check_plan
+from dist_hdnn.layers.plans import check_plan, panels
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -133,7 +133,16 @@ class Ownership:
         if self.ordered:
             transport = None if self.alone else self.transport
             exchange = OrderedExchange(
-                exchange, operator, pattern, owners, sizes, column_agents, self.rank, transport, self.ledger, label
+                exchange,
+                panels(operator),
+                pattern,
+                owners,
+                sizes,
+                column_agents,
+                self.rank,
+                transport,
+                self.ledger,
+                label,
             )
         return operator, exchange, column_agents
 

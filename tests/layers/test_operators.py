@@ -6,18 +6,20 @@ import torch
 from networks import GRAPHS, quiet_graph, uneven_widths
 
 from dist_hdnn.layers.exchange import Work
-from dist_hdnn.layers.operators import BlockOperator, ragged_ranges
-from dist_hdnn.layers.products import PanelProducts, layer_panels, layer_weights
+from dist_hdnn.layers.operators import ScalarPattern, ragged_ranges
+from dist_hdnn.layers.panel_products import PanelProducts
+from dist_hdnn.layers.panels import PanelOperator
+from dist_hdnn.layers.products import layer_panels, layer_weights
 from dist_hdnn.model.arguments import strict_upper
 from dist_hdnn.topology import neighbours
 
 
-def operator_for(name: str, panel_rows: int, widest: int = 3) -> BlockOperator:
+def operator_for(name: str, panel_rows: int, widest: int = 3, tiny: int = 0) -> PanelOperator:
     graph = quiet_graph(name)
     pattern = neighbours(graph)
     rows = np.array(list(uneven_widths(graph.agents, 0, widest).values())) // 2
     columns = np.array(list(uneven_widths(graph.agents, 1, widest).values())) // 2
-    return BlockOperator(pattern.row_start, pattern.columns, rows, columns, panel_rows)
+    return PanelOperator(ScalarPattern(pattern.row_start, pattern.columns, rows, columns), panel_rows, tiny=tiny)
 
 
 class Still:
@@ -34,7 +36,7 @@ class Still:
     def scatter_links(self, contributions: torch.Tensor, out: torch.Tensor, phase: str) -> None: ...
 
 
-def matrix(operator: BlockOperator, weights: torch.Tensor) -> torch.Tensor:
+def matrix(operator: PanelOperator, weights: torch.Tensor) -> torch.Tensor:
     dense = torch.zeros(operator.rows, operator.column_neurons, dtype=weights.dtype)
     dense[operator.pattern.scalar_rows(), operator.pattern.scalar_columns()] = weights
     return dense
@@ -85,8 +87,8 @@ def test_a_strictly_upper_pattern_keeps_the_entries_above_the_diagonal_of_whole_
     pattern = strict_upper(neighbours(graph), "K")
     sizes = np.array(list(uneven_widths(graph.agents, 0).values())) // 2
     arguments = pattern.row_start, pattern.columns, sizes, sizes
-    operator = BlockOperator(*arguments, ordered=ordered, strictly_upper=True)
-    whole = BlockOperator(*arguments).pattern
+    operator = PanelOperator(ScalarPattern(*arguments, strictly_upper=True), ordered=ordered)
+    whole = ScalarPattern(*arguments)
     rows, columns = whole.scalar_rows(), whole.scalar_columns()
     above = rows < columns
     np.testing.assert_array_equal(operator.pattern.scalar_rows(), rows[above])
@@ -111,7 +113,7 @@ def test_memory_grows_with_links_and_not_with_agents_squared() -> None:
         ring = np.arange(agents)
         columns = np.sort(np.stack([(ring - 1) % agents, ring, (ring + 1) % agents], axis=1)).ravel()
         ones = np.ones(agents, dtype=np.int64)
-        return BlockOperator(3 * np.arange(agents + 1), columns, ones, ones).stored
+        return PanelOperator(ScalarPattern(3 * np.arange(agents + 1), columns, ones, ones)).stored
 
     assert stored(20_000) < 1.01 * 20 * stored(1_000)
     assert stored(1_000) < 7 * 3 * 1_000
@@ -121,7 +123,7 @@ def test_wide_agents_store_no_zeros_and_copy_no_weights_on_a_ring() -> None:
     agents = np.arange(8)
     columns = np.sort(np.stack([(agents - 1) % 8, agents, (agents + 1) % 8], axis=1)).ravel()
     sizes = np.full(8, 16)
-    operator = BlockOperator(3 * np.arange(9), columns, sizes, sizes)
+    operator = PanelOperator(ScalarPattern(3 * np.arange(9), columns, sizes, sizes))
     assert operator.shapes == [(8, 16, 48)]
     weights = torch.randn(2, operator.entries)
     assert operator.arrange(weights, torch.empty(0)) is weights

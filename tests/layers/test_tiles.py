@@ -11,8 +11,10 @@ import dist_hdnn
 from dist_hdnn.layers import plans
 from dist_hdnn.layers.activations import activation
 from dist_hdnn.layers.exchange import Work as Meanwhile
-from dist_hdnn.layers.operators import BlockOperator, ScalarPattern
-from dist_hdnn.layers.products import PanelProducts, Rows, layer_panels, layer_weights
+from dist_hdnn.layers.operators import ScalarPattern
+from dist_hdnn.layers.panel_products import PanelProducts
+from dist_hdnn.layers.panels import PanelOperator
+from dist_hdnn.layers.products import Rows, layer_panels, layer_weights
 from dist_hdnn.model.arguments import strict_upper
 from dist_hdnn.topology import build_halo, make_partition, neighbours
 
@@ -226,7 +228,7 @@ def test_a_plan_is_checked_and_auto_leaves_deterministic_networks_to_panels() ->
     assert network(dist_hdnn.ring(4), deterministic=True).plan == "torch"
     assert network(dist_hdnn.ring(4)).plan == "tiles"
     stage = network(dist_hdnn.ring(4), deterministic=True).sweep.stages[0]
-    assert isinstance(plans.arrangement(stage.K, torch.empty(3, 0)), BlockOperator)
+    assert isinstance(plans.arrangement(stage.K, torch.empty(3, 0)), PanelOperator)
     stage = network(dist_hdnn.ring(4)).sweep.stages[0]
     assert isinstance(plans.arrangement(stage.K, torch.empty(3, 0)), TileOperator)
-    assert isinstance(plans.arrangement(stage.K, torch.empty(3, 0, dtype=torch.bfloat16)), BlockOperator)
+    assert isinstance(plans.arrangement(stage.K, torch.empty(3, 0, dtype=torch.bfloat16)), PanelOperator)

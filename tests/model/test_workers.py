@@ -10,6 +10,7 @@ from networks import FAMILY, GRAPHS, PLACEMENTS, network, quiet_graph, uneven_wi
 from on_workers import BATCH, columns_of, largest_difference, random_owners, same_bits
 
 import dist_hdnn
+from dist_hdnn.layers.plans import panels
 from dist_hdnn.model.readout import LocalReadout
 from dist_hdnn.transport import Transport, TransportError, run_threads
 
@@ -42,8 +43,8 @@ def test_parity_when_products_overlap_with_messages(placement: str, workers: int
     options = {"width": 16, "layers": 3, "overlap": True, "plan": "torch", **PLACEMENTS[placement]}
 
     def work(transport: Transport) -> bool:
-        operators = network(graph, workers=transport, **options).sweep.operators
-        return any(0 < operator.interior < len(operator.shapes) for operator in operators)  # type: ignore[operator]
+        operators = [panels(operator) for operator in network(graph, workers=transport, **options).sweep.operators]  # type: ignore[arg-type]
+        return any(0 < operator.interior < len(operator.shapes) for operator in operators)
 
     assert all(run_threads(workers, work, timeout=60))
     assert largest_difference(graph, workers, "contiguous", **options) <= 1e-12
