@@ -1,7 +1,9 @@
 """What a run leaves behind when it ends: report.json says how, logs/worker_K.json what a failed worker did last.
 
 report.json holds the exit code, which launchers hide, and the first failure: the worker, its error, where it was, and
-the command that goes on. Workers that only lost another one do not overwrite it; the one that failed by itself does.
+the command that goes on. A worker that lost another one blames it, which may have lost a third. So every worker that
+fails follows the blame through the files of the others, to one that failed by itself or that could not even say so,
+and report.json is then what is said of that one.
 """
 
 from __future__ import annotations
@@ -50,9 +52,7 @@ def reported(directory: Path, transport: Transport | None, command: str, step: C
 
 def write_report(directory: Path, report: dict[str, Any]) -> None:
     """report.json; a reader never sees half of it."""
-    part = directory / f"{REPORT}.{os.getpid()}.part"
-    _write(part, report)
-    os.replace(part, directory / REPORT)
+    _replace(directory / REPORT, report)
 
 
 def forget_report(directory: Path) -> None:
@@ -64,27 +64,55 @@ def forget_report(directory: Path) -> None:
 def _leave(directory: Path, transport: Transport | None, found: dict[str, Any], command: str) -> None:
     if not (directory / "logs").is_dir():  # not seen from here
         return
-    if transport is not None and found["status"] == "failed":
-        last = transport.record.as_json()
-        _write(directory / "logs" / f"worker_{transport.rank}.json", found | last)
+    failed = found["status"] == "failed"
+    if transport is not None and failed:
+        _replace(_log(directory, transport.rank), found | transport.record.as_json())
     part = directory / f"{REPORT}.{os.getpid()}.part"
     _write(part, found)
     try:
         os.link(part, directory / REPORT)
-        if found["status"] == "failed":
+        if failed:
             print(f"{GO_ON}{command}", file=sys.stderr, flush=True)
     except FileExistsError:
-        if found["exit_code"] != LOST and _told_exit_code(directory) == LOST:
+        told = _read(directory / REPORT)
+        if found["exit_code"] != LOST and told is not None and told["exit_code"] == LOST:
             os.replace(part, directory / REPORT)
     finally:
         part.unlink(missing_ok=True)
+    if failed:
+        _follow_blame(directory)
 
 
-def _told_exit_code(directory: Path) -> Any:
+def _follow_blame(directory: Path) -> None:
+    """Make report.json say what is known of the worker where the blame ends; where it goes in a circle it stays."""
+    report, seen = _read(directory / REPORT), set[int]()
+    while report is not None and report["status"] == "failed" and report["worker"] not in seen:
+        seen.add(report["worker"])
+        own = _read(_log(directory, report["worker"]))
+        if own is not None:
+            report = {key: own[key] for key in report}
+        if own is None or own["worker"] == own["told_by"]:
+            write_report(directory, report)
+            return
+
+
+def _log(directory: Path, rank: int) -> Path:
+    return directory / "logs" / f"worker_{rank}.json"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A report or log; None if there is none."""
     try:
-        return json.loads((directory / REPORT).read_text(encoding="utf-8"))["exit_code"]
-    except (OSError, ValueError, KeyError):
-        return LOST
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _replace(path: Path, value: dict[str, Any]) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    _write(part, value)
+    os.replace(part, path)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -107,12 +107,11 @@ def _report(codes: dict[int, int], workers: int, folder: str) -> int:
     if own:
         first = witness = min(rank for rank in own if codes[rank] == codes[own[0]])  # all alike: one that could be seen
     elif late:
-        first, witness = late[0], failed[0] if failed else late[0]
+        named = ((one, rank) for one in late for rank in failed if f" worker {one} in " in _last_line(folder, rank))
+        first, witness = next(named, (late[0], (failed or late)[0]))
     else:
         first = witness = failed[0]
-    output = _output(folder, witness)
-    lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LINES:] if output else []
-    lines = [line for line in lines if not line.startswith(GO_ON)]  # said last
+    lines = _last_lines(folder, witness)
     if len(lines) > 1:
         print("\n".join(lines), file=sys.stderr)
     code, said = codes.get(first), "; see above" if witness == 0 else ""
@@ -122,6 +121,17 @@ def _report(codes: dict[int, int], workers: int, folder: str) -> int:
     print(f"dist-hdnn: error: worker {first} of {workers} failed first, {how_it_ended(code)}{said}", file=sys.stderr)
     _say_how_to_go_on(workers, folder)
     return LOST if code is None or code < 0 else code  # gone, whether it hangs or was killed
+
+
+def _last_lines(folder: str, rank: int) -> list[str]:
+    """Of a worker's output; none of worker 0, whose output has been seen, and not how to go on, which is said last."""
+    output = _output(folder, rank)
+    lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LINES:] if output else []
+    return [line for line in lines if not line.startswith(GO_ON)]
+
+
+def _last_line(folder: str, rank: int) -> str:
+    return (_last_lines(folder, rank) or [""])[-1]
 
 
 def _say_how_to_go_on(workers: int, folder: str) -> None:

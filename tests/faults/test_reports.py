@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from faults.jobs import OPTIONS, TRAIN, Job
 
+from dist_hdnn.failure import reported
 from dist_hdnn.transport import run_threads
-from dist_hdnn.transport.base import Transport
-from dist_hdnn.transport.record import LAST
+from dist_hdnn.transport.base import Transport, TransportError
+from dist_hdnn.transport.record import LAST, Record
 
 
 @pytest.mark.processes
@@ -49,3 +53,34 @@ def test_the_record_of_a_worker_holds_its_last_exchanges() -> None:
 
     for found in run_threads(2, work):
         assert len(found["last_exchanges"]) == LAST and "barrier" in found["last_exchanges"][-1]["exchange"]
+
+
+class Lost(TransportError):
+    """What a worker says that lost `peer`, or, without one, that failed by itself."""
+
+    def __init__(self, peer: int | None) -> None:
+        super().__init__(f"lost worker {peer}" if peer is not None else "it is me")
+        self.peer = peer
+
+
+def report_of(folder: Path, blamed: dict[int, int | None], turns: Sequence[int]) -> dict[str, Any]:
+    """The report that workers leave who fail in these turns, each of which blames another one, or itself (None)."""
+    (folder / "logs").mkdir(parents=True)
+    for rank in turns:
+        transport = SimpleNamespace(rank=rank, record=Record(4))
+        with pytest.raises(Lost), reported(folder, transport, "go on", lambda: 7):  # type: ignore[arg-type]
+            raise Lost(blamed[rank])
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("blamed", [{0: 1, 1: 2, 3: 2}, {0: 1, 1: 2, 3: 0}, {0: 1, 1: 2, 2: None, 3: 0}], ids=str)
+def test_the_report_is_of_the_worker_where_the_blame_ends(tmp_path: Path, blamed: dict[int, int | None]) -> None:
+    for number, turns in enumerate(itertools.permutations(blamed)):
+        report = report_of(tmp_path / str(number), blamed, turns)
+        witnesses = [2] if 2 in blamed else [rank for rank, peer in blamed.items() if peer == 2]
+        assert (report["worker"], report["step"]) == (2, 7) and report["told_by"] in witnesses
+
+
+def test_workers_that_blame_each_other_leave_a_report_of_one_of_them(tmp_path: Path) -> None:
+    assert report_of(tmp_path, {0: 1, 1: 0}, (0, 1))["worker"] == 1

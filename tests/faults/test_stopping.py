@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 from faults.jobs import EPOCHS, OPTIONS, TRAIN, Job, assert_same, epochs
-from faults.small import repetitions, tally
+from faults.small import NIGHTLY, repetitions, tally
 
 from dist_hdnn import experiment
 from dist_hdnn.cli import main
 from dist_hdnn.training.checkpoint import newest_checkpoint
 from dist_hdnn.training.manifest import read_manifest
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(3600 if NIGHTLY else 300)]
 OFTEN = "--checkpoint.every=4 steps"
 
 
