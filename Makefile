@@ -1,5 +1,5 @@
 # Everything starts from a machine with Python 3.11 and make: `make demo` or `make test` sets up .venv by itself.
-# On Linux without a GPU, TORCH_INDEX=<address of PyTorch's CPU wheels> saves gigabytes of CUDA libraries.
+# On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes of CUDA libraries.
 # Paths are relative throughout, so the repository may lie in a directory whose name has spaces.
 
 PYTHON ?= $(shell command -v python3.11 >/dev/null 2>&1 && echo python3.11 || echo python3)

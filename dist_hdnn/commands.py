@@ -206,6 +206,7 @@ def study(given: list[str]) -> int:
         raise StudyStopped(plan.name, 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from stop
     print(f"trials        {found['trials'] - found['failed']} done, {found['failed']} failed")
     print(f"table         {found['table']}")
+    print(f"plots         {output / 'plots'}")
     print(f"report        {found['report']}")
     return 0
 

@@ -86,6 +86,7 @@ def launch(
     if address:
         follow_launcher(*([] if stop is None else [stop.ask]))
     if _alone(place, config.transport):
+        announce("loading PyTorch")
         return run(config, None) or 0
     name = config.transport or _usual_transport(place)
     transport = _join(name, place, address, config.timeout, config.device)

@@ -204,12 +204,19 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def _figure(value: float, share: bool) -> str:
+    return f"{100 * value:.2f} %" if share else f"{value:.6g}"
+
+
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Any flat result as rows; accuracies, which are fractions, in percent."""
     rows = []
     for key, value in result.items():
+        share = "accuracy" in key
         if isinstance(value, float):
-            text = f"{100 * value:.2f} %" if "accuracy" in key else f"{value:.6g}"
+            text = _figure(value, share)
+        elif isinstance(value, list) and value:  # of agents; --json has them all
+            text = f"{_figure(min(value), share)} to {_figure(max(value), share)}, {len(value)} agents"
         else:
             text = str(value)
         rows.append((key.replace("_", " "), text))
