@@ -6,8 +6,9 @@ A step is forward and backward on a ring of 64 agents of 8 p and 8 q, batch 128,
 `plain` is the same layer in ordinary autograd (gather, batched GEMM, index_add); `checkpoint` runs it in segments of
 about sqrt(layers) under torch.utils.checkpoint; outputs and gradients are compared with ours before anything is timed.
 Memory is counted exactly: the most bytes that PyTorch's allocator has out at a time during a first step, less the
-gradients that the step hands out. Times are CPU times of the process, the median of rounds in which all modes take
-turns. Gradients and rebuilt states are compared after some steps of Adam. Draws docs/pictures/depth_memory.png.
+gradients that the step hands out. "bfloat16" rounds what is kept. Times are CPU times of the process, the median of
+rounds in which all modes take turns. Gradients and rebuilt states are compared after some steps of Adam. Draws
+docs/pictures/depth_memory.png.
 """
 
 from __future__ import annotations
@@ -31,8 +32,22 @@ from dist_hdnn import HDNN, ring
 from dist_hdnn.report.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, new_figure, quiet, save
 
 AGENTS, HALF, BATCH, TIME = 64, 8, 128, 8.0
-OURS = ("store", "recompute", "reversible")
-COLOURS = dict(zip((*OURS, "plain", "checkpoint"), (BLUE, GREEN, VERMILION, SKY, ORANGE), strict=True))
+OURS: dict[str, dict[str, Any]] = {
+    "store": {},
+    "store, bfloat16": {"keep_dtype": torch.bfloat16},
+    "recompute": {"memory": "recompute"},
+    "recompute, bfloat16": {"memory": "recompute", "keep_dtype": torch.bfloat16},
+    "reversible": {"memory": "reversible"},
+}
+LINES = {
+    "store": (BLUE, "-"),
+    "store, bfloat16": (BLUE, ":"),
+    "recompute": (GREEN, "-"),
+    "recompute, bfloat16": (GREEN, ":"),
+    "reversible": (VERMILION, "-"),
+    "plain": (SKY, "-"),
+    "checkpoint": (ORANGE, "-"),
+}
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "depth_memory.png"
 HEADINGS = ("layers", "mode", "MiB", "ms", "over store", "gradients apart", "states apart")
 GROWTH, SLOWER = 1.05, 1.6  # bounds of reversible: memory from the least to the most layers, time over store
@@ -69,11 +84,11 @@ def plain(net: HDNN, every: int | None) -> Run:
     return run
 
 
-def made(layers: int, memory: Any) -> HDNN:
+def made(layers: int, mode: dict[str, Any]) -> HDNN:
     """A network of one mode; all modes draw the same weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return HDNN(ring(AGENTS), width=2 * HALF, layers=layers, step=TIME / layers, memory=memory)
+        return HDNN(ring(AGENTS), width=2 * HALF, layers=layers, step=TIME / layers, **mode)
 
 
 def gradients(run: Run, net: HDNN, y: Tensor) -> list[Tensor]:
@@ -103,7 +118,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 def measured(layers: int, rounds: int, training: int) -> dict[str, dict[str, float]]:
     """Memory, time and precision of every mode at one depth."""
-    nets = {mode: made(layers, mode) for mode in OURS}
+    nets = {name: made(layers, mode) for name, mode in OURS.items()}
     runs: dict[str, tuple[Run, HDNN]] = {mode: (net, net) for mode, net in nets.items()}
     store = nets["store"]
     runs["plain"] = plain(store, None), store
@@ -128,7 +143,7 @@ def measured(layers: int, rounds: int, training: int) -> dict[str, dict[str, flo
             parameter.grad = gradient
         adam.step()
     expected = gradients(store, store, y)
-    for net in (nets["recompute"], nets["reversible"]):
+    for net in nets.values():
         net.load_state_dict(store.state_dict())
     nets["reversible"].sweep.reconstruction.reset()
     for name, (run, net) in runs.items():
@@ -142,10 +157,11 @@ def draw(results: dict[int, dict[str, dict[str, float]]], path: Path) -> Path:
     figure = new_figure(9.6, 3.9)
     left, right = figure.subplots(1, 2)
     depths = list(results)
-    for name, colour in COLOURS.items():
+    for name, (colour, line) in LINES.items():
         found = [results[depth][name] for depth in depths]
-        left.plot(depths, [each["bytes"] / 2**20 for each in found], "o-", color=colour, label=name, markersize=4)
-        right.plot(depths, [each["over_store"] for each in found], "o-", color=colour, markersize=4)
+        look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4}
+        left.plot(depths, [each["bytes"] / 2**20 for each in found], label=name, **look)
+        right.plot(depths, [each["over_store"] for each in found], **look)
     left.set(
         xscale="log",
         yscale="log",

@@ -267,6 +267,7 @@ def test_rounds_a_layer_follow_the_placement(
         ["--network.memory=reversible", "--network.architecture=leapfrog", "--network.integrator=stormer_verlet"],
         ["--network.memory=recompute", "--network.keep_every=1", "--more_graphs=[{family: path}]"],
         ["--network.memory=recompute", "--network.architecture=MS2"],
+        ["--network.keep_dtype=bfloat16", "--network.integrator=stormer_verlet"],
     ],
 )
 def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options: list[str]) -> None:
@@ -285,6 +286,15 @@ def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options
     net(torch.randn(5, net.neurons)).sum().backward()
     sent, traffic = info["communication"], net.traffic()
     assert (sent["messages_per_step"], sent["bytes_per_step"]) == (traffic["messages"], traffic["bytes"])
+
+
+def test_inspect_knows_that_what_is_kept_is_rounded() -> None:
+    def kept(*options: str) -> int:
+        return int(experiment.inspect(read_config(None, [*options]))["memory"]["sweep_bytes"])
+
+    assert 2 * kept("--network.keep_dtype=bfloat16") == kept()
+    recompute = "--network.memory=recompute"
+    assert kept() > kept(recompute) > kept(recompute, "--network.keep_dtype=bfloat16") > kept(recompute) / 2
 
 
 def test_inspect_of_a_wide_graph_warns_about_the_reach(capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,11 @@ def test_every_graph_has_a_layer() -> None:
         (["--network.architecture=antisymmetric", "--network.gamma=-1"], "network.gamma: expected a damping >= 0"),
         (["--network.architecture=MS3", "--network.X.kind=neighbours"], "network.X: expected nothing, because"),
         (["--network.architecture=H1", "--network.X.kind=neighbours"], "network.X: expected nothing with J1"),
+        (
+            ["--network.keep_dtype=bfloat16", "--dtype=float64"],
+            "network.keep_dtype: expected bfloat16 with dtype=float32",
+        ),
+        (["--network.keep_dtype=bfloat16", "--network.memory=reversible"], "network.keep_dtype: expected nothing with"),
     ],
 )
 def test_options_that_an_architecture_does_not_read_are_refused(overrides: list[str], expected: str) -> None:

@@ -1,6 +1,6 @@
 """What does a training step cost on a GPU, with and without CUDA graphs, against batched GEMMs alone?
 
-    python benchmarks/cuda.py --json cuda.json
+    python benchmarks/gpu.py --json gpu.json
 
 Forward and backward of some layers, K sparse, float32: a ring of 256 agents with 16 p and 16 q, 1024 agents with two
 neighbours each side, and a torus of 100 000 agents with 2 p and 2 q. The floor are the six batched GEMMs of every half
@@ -25,6 +25,7 @@ from measure import header, table, take_turns, write_report
 from torch import Tensor
 
 from dist_hdnn import HDNN, ring, torus
+from dist_hdnn.layers.plans import panels
 
 CELLS: dict[str, tuple[Callable[[], Any], int, int, int]] = {  # graph, neurons of p or q, layers, calls of a block
     "256 x 16": (lambda: ring(256), 16, 16, 20),
@@ -44,7 +45,7 @@ def made(graph: Any, half: int, layers: int, captures: bool) -> HDNN:
 def floor(net: HDNN, batch: int) -> Callable[[], None]:
     """The batched GEMMs of all layers, on random panels of the shapes of the first matrix's plan."""
     calls = []
-    for count, rows, columns in net.sweep.stages[0].K.shapes:
+    for count, rows, columns in panels(net.sweep.stages[0].K, torch.device("cuda")).shapes:
         K = torch.randn(count, rows, columns, device="cuda")
         x, z = torch.randn(count, columns, batch, device="cuda"), torch.randn(count, rows, batch, device="cuda")
         calls.append((K, x, z, torch.empty_like(x), torch.empty_like(z), torch.empty_like(K)))
@@ -108,7 +109,7 @@ def main() -> None:
     given = parser.parse_args()
     print(header(), flush=True)
     if not torch.cuda.is_available():
-        print("cuda: PyTorch sees no GPU here, nothing measured")
+        print("gpu: PyTorch sees no GPU here, nothing measured")
         return
     print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, batch {given.batch}", flush=True)
     results = {}
