@@ -158,7 +158,7 @@ def _step(
     if state.gradients is not None:
         state.gradients.add()
     if x.device.type == "cpu":  # elsewhere that would wait for the device, and the next loss tells of it
-        _check_gradients(model, epoch, state.step)
+        _check_gradients(state, epoch)
     adam.step()
     state.loss = state.loss + loss.detach().double() * len(index)
     return value
@@ -196,15 +196,18 @@ def _rate(schedule: str, step: int, steps: int) -> float:
     return 1.0 if schedule == "constant" else 0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0)))
 
 
-def _check_gradients(model: AgentClassifier, epoch: int, step: int) -> None:
+def _check_gradients(state: TrainingState, epoch: int) -> None:
     """Raise NonFiniteError before a weight of this worker takes up a NaN or an infinity, which a sum always shows."""
-    gradients = [(name, parameter.grad) for name, parameter in model.named_parameters() if parameter.grad is not None]
-    if not math.isfinite(torch.stack([gradient.sum() for _, gradient in gradients]).sum().item()):
-        names = [name for name, gradient in gradients if not math.isfinite(gradient.sum().item())]
-        raise NonFiniteError(
-            f"training: expected finite gradients, got NaN or infinity in that of {', '.join(names) or 'all weights'} "
-            f"in epoch {epoch}, step {step}. Lower train.learning_rate or network.step."
-        )
+    groups = state.optimizer.param_groups
+    sums = [parameter.grad.sum() for group in groups for parameter in group["params"] if parameter.grad is not None]
+    if math.isfinite(torch.stack(sums).sum().item()):
+        return
+    gradients = ((name, parameter.grad) for name, parameter in state.model.named_parameters())
+    names = [name for name, grad in gradients if grad is not None and not math.isfinite(grad.sum().item())]
+    raise NonFiniteError(
+        f"training: expected finite gradients, got NaN or infinity in that of {', '.join(names) or 'all weights'} "
+        f"in epoch {epoch}, step {state.step}. Lower train.learning_rate or network.step."
+    )
 
 
 def _non_finite(model: AgentClassifier, epoch: int, step: int, value: float) -> str:
