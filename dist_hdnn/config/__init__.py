@@ -3,7 +3,8 @@
     network     graph, patterns, layers             ends    data, sensors, lift, readout
     run         Config: all of them, the training recipe, checkpoints, workers
     resuming    what must stay the same when a run goes on, and how often it is saved
-    checks      what is wrong with a Config         files   YAML and overrides <-> Config
+    files       YAML and overrides <-> Config       schema  what a value may be, by the types of the options
+    checks      what is wrong with a Config whose types are right
 
 The text under each field is what `dist-hdnn train --help` shows. Nothing here imports torch or numpy, so that `--help`
 answers at once.

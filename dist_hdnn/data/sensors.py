@@ -9,6 +9,7 @@ are p_i, the rest q_i; `slot` counts inside a half.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,8 +112,20 @@ class SensorMap:
         if constant is None:
             state = x.new_zeros(self.neurons, x.shape[0])
         else:
-            state = constant.to(x.dtype)[:, None].expand(self.neurons, x.shape[0])
+            state = _Repeat.apply(constant.to(x.dtype), x.shape[0])  # type: ignore[no-untyped-call]
         return state.index_copy(0, columns, x.index_select(1, features).t()).t()
+
+
+class _Repeat(torch.autograd.Function):
+    """(neurons,) -> (neurons, batch); backward sums each row alone, so its bits are the same whoever owns how many."""
+
+    @staticmethod
+    def forward(ctx: Any, constant: Tensor, batch: int) -> Tensor:
+        return constant[:, None].expand(-1, batch)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.contiguous().sum(1), None
 
 
 class InitialState(nn.Module):

@@ -1,4 +1,4 @@
-"""What a caller may give a network, checked and in one form: graphs, widths, patterns, a skew J."""
+"""What a caller may give a network, checked and in one form: graphs, widths, patterns, a skew J, states."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dist_hdnn.layers.operators import offsets
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph
@@ -121,3 +122,21 @@ def skew_entries(J: Any, pattern: BlockPattern, sizes: IntArray) -> tuple[IntArr
         )
     above = order[rows[order] < columns[order]]
     return keys[above], values[above]
+
+
+def check_columns(y: Tensor, neurons: int, everywhere: IntArray, who: str) -> None:
+    """Raise ValueError unless y is a state (batch, neurons) of this worker; everywhere: neurons of all agents."""
+    if y.ndim != 2 or y.shape[1] != neurons:
+        remedy = "Lift the features to the agents' neurons first (see SensorMap)."
+        if y.ndim == 2 and y.shape[1] == everywhere.sum():
+            remedy = "This is the state of all workers' agents; local(state) takes this worker's columns of it."
+        raise ValueError(f"{who}: expected a state of shape (batch, {neurons}), got {tuple(y.shape)}. {remedy}")
+
+
+def check_kind(y: Tensor, like: Tensor) -> None:
+    """Raise ValueError unless a state has the dtype and the device of the weights."""
+    if y.dtype != like.dtype or y.device != like.device:
+        raise ValueError(
+            f"HDNN: expected a state of {like.dtype} on {like.device}, got {y.dtype} on {y.device}. "
+            "Convert one of them with .to(...)."
+        )

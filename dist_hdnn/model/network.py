@@ -27,7 +27,7 @@ from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
-from dist_hdnn.model.arguments import list_of_graphs, pattern_name
+from dist_hdnn.model.arguments import check_columns, check_kind, list_of_graphs, pattern_name
 from dist_hdnn.model.drawing import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.model.layout import Layout
 from dist_hdnn.model.ownership import share_state
@@ -338,19 +338,8 @@ class HDNN(nn.Module):
         share_state(self, self.ownership, self.shards)
 
     def _check_columns(self, y: Tensor, who: str) -> None:
-        if y.ndim != 2 or y.shape[1] != self.neurons:
-            remedy = "Lift the features to the agents' neurons first (see SensorMap)."
-            if not self.ownership.alone and y.ndim == 2 and y.shape[1] == self.ownership.all_widths.sum():
-                remedy = "This is the state of all workers' agents; local(state) takes this worker's columns of it."
-            raise ValueError(
-                f"{who}: expected a state of shape (batch, {self.neurons}), got {tuple(y.shape)}. {remedy}"
-            )
+        check_columns(y, self.neurons, self.ownership.all_widths, who)
 
     def _check_input(self, y: Tensor) -> None:
         self._check_columns(y, "HDNN")
-        like = next(self.parameters())
-        if y.dtype != like.dtype or y.device != like.device:
-            raise ValueError(
-                f"HDNN: expected a state of {like.dtype} on {like.device}, got {y.dtype} on {y.device}. "
-                "Convert one of them with .to(...)."
-            )
+        check_kind(y, next(self.parameters()))

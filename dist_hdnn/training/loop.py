@@ -25,7 +25,7 @@ Split = tuple[Tensor, Tensor]  # x (samples, features), labels (samples,)
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss that is not finite; the message names epoch, step and the first layer with a non-finite state."""
+    """A loss or a gradient that is not finite; the message names epoch, step, and the first layer or the weights."""
 
     exit_code = 6
 
@@ -157,6 +157,8 @@ def _step(
         model.network.add_smoothness_gradient(smoothness)
     if state.gradients is not None:
         state.gradients.add()
+    if x.device.type == "cpu":  # elsewhere that would wait for the device, and the next loss tells of it
+        _check_gradients(state, epoch)
     adam.step()
     state.loss = state.loss + loss.detach().double() * len(index)
     return value
@@ -192,6 +194,20 @@ def _groups(model: AgentClassifier, weight_decay: float) -> list[dict[str, objec
 def _rate(schedule: str, step: int, steps: int) -> float:
     """Learning rate at a step as a share of the first: constant, or half a cosine down to zero."""
     return 1.0 if schedule == "constant" else 0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0)))
+
+
+def _check_gradients(state: TrainingState, epoch: int) -> None:
+    """Raise NonFiniteError before a weight of this worker takes up a NaN or an infinity, which a sum always shows."""
+    groups = state.optimizer.param_groups
+    sums = [parameter.grad.sum() for group in groups for parameter in group["params"] if parameter.grad is not None]
+    if math.isfinite(torch.stack(sums).sum().item()):
+        return
+    gradients = ((name, parameter.grad) for name, parameter in state.model.named_parameters())
+    names = [name for name, grad in gradients if grad is not None and not math.isfinite(grad.sum().item())]
+    raise NonFiniteError(
+        f"training: expected finite gradients, got NaN or infinity in that of {', '.join(names) or 'all weights'} "
+        f"in epoch {epoch}, step {state.step}. Lower train.learning_rate or network.step."
+    )
 
 
 def _non_finite(model: AgentClassifier, epoch: int, step: int, value: float) -> str:

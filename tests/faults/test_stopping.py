@@ -35,7 +35,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the runs in this process."""
-    monkeypatch.setattr(experiment, "_draw", lambda *_: None)
+    monkeypatch.setattr(experiment, "plot_run", lambda *_: None)
 
 
 @pytest.fixture

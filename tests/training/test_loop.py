@@ -96,6 +96,16 @@ def test_non_finite_loss_names_epoch_step_and_first_layer() -> None:
         run(healthy)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_non_finite_gradient_stops_training_before_a_weight_takes_it_up(value: float) -> None:
+    model = classifier()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    model.network.bq.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor(1), value))
+    with pytest.raises(NonFiniteError, match=r"in that of network.bq in epoch 1, step 1\. Lower train.learning_rate"):
+        run(model)
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+
+
 def test_weights_survive_a_file_bit_by_bit(tmp_path: Path) -> None:
     model, other = classifier(learned=True), classifier(learned=True)
     run(model, epochs=1)

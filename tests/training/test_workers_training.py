@@ -56,7 +56,7 @@ def test_training_gives_the_numbers_of_one_process(readout: str, workers: int) -
 def test_deterministic_training_gives_the_same_bits(readout: str, placement: str) -> None:
     coupled = ["--network.X.kind=neighbours"] if placement == "K and X" else []
     widths = ["--network.width={0: 4, 1: 2, 2: 6, 3: 2, 4: 2, 5: 2, 6: 10, 7: 2}"]
-    options = [*SHORT, "--deterministic=true", *READOUTS[readout], *coupled, *widths]
+    options = [*SHORT, "--deterministic=true", "--initial_state=learned", *READOUTS[readout], *coupled, *widths]
     config = read_config(CONFIG, options)
     alone = outcome(config)
     for workers, method in ((1, "contiguous"), (2, "round_robin"), (3, "contiguous"), (4, "greedy"), (8, "contiguous")):

@@ -1,0 +1,155 @@
+"""Options by their types: what a value from YAML may be, and in one line what is wrong with it.
+
+A line names the full dotted key, what is expected, what was given and the nearest known key or value.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from dist_hdnn.config.run import Config
+
+
+def built(value: Any, kind: Any) -> Any:
+    """A value that passed `check`, with its config dataclasses made and its numbers in their types."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if len(members_of(kind)) > 1:
+        fitting = [member for member in arguments if _shape(member) is type(value)]
+        return built(value, fitting[0] if fitting else float if float in arguments and value is not None else None)
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        children = {name: child for name, child in children_of(kind).items() if name in value}
+        return typing.cast(type, kind)(**{name: built(value[name], child) for name, child in children.items()})
+    if origin is list and isinstance(value, list):
+        return [built(item, arguments[0]) for item in value]
+    return float(value) if kind is float else copy.deepcopy(value)
+
+
+def _shape(kind: Any) -> Any:
+    """The type that YAML gives for values of a type."""
+    return dict if dataclasses.is_dataclass(kind) else typing.get_origin(kind) or kind
+
+
+def children_of(kind: Any) -> dict[str, Any]:
+    """Field -> type of a config dataclass, nothing for other types."""
+    return typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+
+
+def members_of(kind: Any) -> tuple[Any, ...]:
+    """The alternatives of a union; any other type alone."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+
+
+def type_at(key: str) -> Any:
+    """The type of the option that a dotted key names. Raises ValueError, one line, for an unknown key."""
+    kind: Any = Config
+    done = ""
+    for part in key.split("."):
+        if part not in children_of(kind):
+            raise _unknown(key, part, kind, done)
+        kind = children_of(kind)[part]
+        done += f"{part}."
+    return kind
+
+
+def _all_keys(kind: Any = Config, prefix: str = "") -> list[str]:
+    own = [f"{prefix}{name}" for name in children_of(kind)]
+    return own + [key for name, child in children_of(kind).items() for key in _all_keys(child, f"{prefix}{name}.")]
+
+
+def _unknown(key: str, name: str, kind: Any, prefix: str) -> ValueError:
+    """The error for an unknown key: the nearest name beside it, else the same name elsewhere, else what is known.
+
+    name: the unknown part of key, after prefix and inside the config dataclass 'kind'.
+    """
+    siblings = list(children_of(kind))
+    rest = key.removeprefix(f"{prefix}{name}")  # what follows the misspelt part, as in grahp.agents
+    near = [f"{prefix}{found}{rest}" for found in difflib.get_close_matches(name, siblings, 1, 0.6)]
+    near = near or [known for known in _all_keys() if known.split(".")[-1] == key.split(".")[-1]]
+    near = near or difflib.get_close_matches(key, _all_keys(), 1, 0.6)
+    if near:
+        return ValueError(f"unknown key {key}; did you mean {near[0]}?")
+    if siblings:
+        return ValueError(f"unknown key {key}; known here: {', '.join(siblings)}")
+    return ValueError(f"unknown key {key}; {prefix.removesuffix('.')} takes a value, not further keys")
+
+
+def describe(kind: Any) -> str:
+    """A type in words."""
+    if len(members_of(kind)) > 1:
+        return " or ".join(describe(member) for member in members_of(kind))
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is dict:
+        return f"a mapping from names to {describe(arguments[1])}"
+    if origin is list:
+        return f"a list, each {describe(arguments[0])}"
+    if dataclasses.is_dataclass(kind):
+        return f"a mapping with the keys {', '.join(children_of(kind))}"
+    return {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}[kind]
+
+
+def check(value: Any, kind: Any, key: str) -> None:
+    """Raise ValueError, one line, unless value (from YAML) can become a 'kind'; key is its full dotted name."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        _check_mapping(value, kind, key)
+    elif origin is list and isinstance(value, list):
+        for i, item in enumerate(value):
+            check(item, arguments[0], f"{key}[{i}]")
+    elif origin is dict and isinstance(value, dict):
+        for name, item in value.items():
+            check(item, arguments[1], f"{key}.{name}")
+    elif len(members_of(kind)) > 1:
+        nested = [member for member in arguments if typing.get_origin(member) is dict]
+        if nested and isinstance(value, dict):
+            check(value, nested[0], key)
+        elif not any(_is_plain(value, member) for member in arguments):
+            raise _mismatch(value, kind, key)
+    elif not _is_plain(value, kind):
+        raise _mismatch(value, kind, key)
+
+
+def _check_mapping(value: dict[Any, Any], kind: Any, key: str) -> None:
+    children = children_of(kind)
+    prefix = f"{key}." if key else ""
+    for name, item in value.items():
+        if name not in children:
+            raise _unknown(f"{prefix}{name}", str(name), kind, prefix)
+        check(item, children[name], f"{prefix}{name}")
+    for field in dataclasses.fields(kind):
+        absent = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if absent and field.name not in value:
+            raise ValueError(f"{prefix}{field.name}: expected {describe(children[field.name])}, got nothing; add it")
+
+
+def _is_plain(value: Any, kind: Any) -> bool:
+    """Whether value is of the simple type 'kind'; true is no number, 1e-3 (text in YAML 1.1) is one, nan is none."""
+    if typing.get_origin(kind) is typing.Literal:
+        return value in typing.get_args(kind)
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float and isinstance(value, int | float | str):
+        try:
+            return math.isfinite(float(value))
+        except ValueError:
+            return False
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _mismatch(value: Any, kind: Any, key: str) -> ValueError:
+    shown = "nothing" if value is None else repr(value)
+    text = f"{key or 'config'}: expected {describe(kind)}, got {shown if len(shown) < 80 else shown[:76] + '...'}"
+    if typing.get_origin(kind) is typing.Literal and isinstance(value, str):
+        near = difflib.get_close_matches(value, typing.get_args(kind), 1)
+        text += f"; did you mean {near[0]}?" if near else ""
+    if kind is str and value is not None:
+        text += f"; write {key.split('.')[-1]}: '{value}'"
+    return ValueError(text if ";" in text else f"{text}; correct the value")
