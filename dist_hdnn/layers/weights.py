@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
+from torch.nn import Parameter
 
 from dist_hdnn.layers.architectures import Architecture
 from dist_hdnn.layers.dynamics import TermWeights
@@ -70,7 +71,8 @@ class WeightPanels:
         self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
         self.groups = Grouping(layers, len(operators), min(at_once, layers))
         self.weights: Weights | None = None
-        self._views: dict[tuple[int, int], list[list[TermWeights]]] = {}  # of a stage's groups of so many layers
+        # of a stage's groups of so many layers, from this one on where weights lie in order; where their memory is
+        self._views: dict[tuple[int, int, int], tuple[list[int], list[list[TermWeights]]]] = {}
         self.release()
 
     def hold(self, weights: Weights) -> None:
@@ -84,6 +86,7 @@ class WeightPanels:
         self._start = [-1] * len(self.operators)
         self._ready: list[list[list[TermWeights]]] = [[] for _ in self.operators]
         self._couplings: list[list[BlockWeights | None]] = [[] for _ in self.operators]
+        self._same: dict[tuple[str, int], Tensor] = {}  # panels of matrices that all layers share
 
     def of(self, layer: int) -> list[TermWeights]:
         """A layer's weights for each part's force, valid until another group is asked for."""
@@ -100,19 +103,21 @@ class WeightPanels:
 
     def _arranged(self, s: int, rows: slice) -> list[list[TermWeights]]:
         assert self.weights is not None, "weights are held during a sweep"
-        K, count, weights, size = self.operators[s][0], rows.stop - rows.start, self.weights, self.groups.size
-        panels = {
-            name: K.arrange(weights[name][s][rows], self.buffer(name, s, size, K.stored)[:count])
-            for name in self.architecture.matrices
-        }
+        K, count, weights = self.operators[s][0], rows.stop - rows.start, self.weights
+        panels = {name: self._panels(name, s, rows) for name in self.architecture.matrices}
         biases = {name: self._bias(name, s, rows) for name in self.architecture.biases}
         couplings = self._coupled(s, rows)
-        if (s, count) not in self._views:
+        used = [*self.architecture.matrices, *([self.architecture.interconnection] if couplings[0] else [])]
+        in_order = any(operator is not None and operator.stored_in_order for operator in self.operators[s])
+        where = [panel.data_ptr() for panel in panels.values()]
+        where += [couplings[0].classes[0].data_ptr()] if couplings[0] and couplings[0].classes else []
+        key = s, rows.start if in_order else 0, count
+        if key not in self._views or self._views[key][0] != where:
             views = self._viewed(K, panels, biases, couplings)
-            if any(operator is not None and operator.stored_in_order for operator in self.operators[s]):
-                return views  # of the weights themselves, not of memory that stays
-            self._views[s, count] = views
-        return self._views[s, count]
+            if in_order and not all(isinstance(tensor, Parameter) for name in used for tensor in weights[name]):
+                return views  # of weights that nobody has after this step
+            self._views[key] = where, views
+        return self._views[key][1]
 
     def _viewed(
         self,
@@ -132,6 +137,16 @@ class WeightPanels:
                 matrices, columns = layer_weights(K, panels[force.K]), biases[force.b].unsqueeze(-1).unbind(0)
             forces.append([TermWeights(*row) for row in zip(matrices, columns, couplings, strict=True)])
         return [list(layer) for layer in zip(*forces, strict=True)]
+
+    def _panels(self, name: str, s: int, rows: slice) -> Tensor:
+        """A matrix of a group's layers, arranged once where all layers have the same (`time="shared"`)."""
+        assert self.weights is not None, "weights are held during a sweep"
+        K, count, weights = self.operators[s][0], rows.stop - rows.start, self.weights[name][s]
+        if weights.stride(0):
+            return K.arrange(weights[rows], self.buffer(name, s, self.groups.size, K.stored)[:count])
+        if (name, s) not in self._same:
+            self._same[name, s] = K.arrange(weights[:1], self.buffer(name, s, 1, K.stored))
+        return self._same[name, s].expand(count, -1)
 
     def _bias(self, name: str, s: int, rows: slice) -> Tensor:
         """A bias of a group's layers, in the order in which it is added."""

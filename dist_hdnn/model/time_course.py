@@ -49,7 +49,7 @@ class TimeCourse(nn.Module):
             return parameter
         layers = slice(None) if stage is None else slice(stage, None, self.stages)
         lower, share = self.lower[layers], self.share[layers].to(parameter.dtype)
-        first = parameter.index_select(0, lower)
         if self.knots == 1:
-            return first
+            return parameter.expand(len(lower), -1)  # no copies: `WeightPanels` arranges it once
+        first = parameter.index_select(0, lower)
         return first * (1 - share) + parameter.index_select(0, lower + 1) * share
