@@ -50,9 +50,9 @@ def test_stored_memory_grows_with_depth_and_recomputed_with_its_root() -> None:
 def test_a_thousand_training_steps_leave_no_memory_behind(memory: Any, plan: str) -> None:
     if plan == "tiles":
         pytest.importorskip("llvmlite")
-    net = made(4, memory=memory, plan=plan, X="neighbours")
+    net = made(2, memory=memory, plan=plan)
     y = torch.randn(16, net.neurons)
-    adam = torch.optim.Adam(net.parameters())
+    adam = torch.optim.Adam(net.parameters(), fused=True)
 
     def train(steps: int) -> None:
         for _ in range(steps):
