@@ -1,6 +1,6 @@
 """What does a training step cost on a GPU, with and without CUDA graphs, against batched GEMMs alone?
 
-    python benchmarks/cuda.py --json cuda.json
+    python benchmarks/cuda_sweep.py --json cuda_sweep.json
 
 Forward and backward of some layers, K sparse, float32: a ring of 256 agents with 16 p and 16 q, 1024 agents with two
 neighbours each side, and a torus of 100 000 agents with 2 p and 2 q. The floor are the six batched GEMMs of every half
