@@ -8,7 +8,8 @@
                half step, a Python loop over layers (arXiv:2105.13205, github.com/DecodEPFL/HamiltonianNet), written
                with halves that are not overwritten, as autograd of this torch asks
 
-A maker takes a network and a batch and returns one forward and backward of all its layers as a function.
+A maker takes a network, a batch and a number of layers, and returns one forward and backward of so many layers like the
+network's first as a function.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dist_hdnn import HDNN
 Step = Callable[[], object]
 
 
-def floor(net: HDNN, batch: int) -> Step:
+def floor(net: HDNN, batch: int, layers: int) -> Step:
     """Six GEMMs a half step; panels of one shape together."""
     pattern, sizes = net.K_patterns[0], net.halves
     widths = np.bincount(pattern.rows(), sizes[pattern.columns], pattern.agents).astype(int)
@@ -40,7 +41,7 @@ def floor(net: HDNN, batch: int) -> Step:
             calls += _six(W, dW, x, dx, z, u, bias)
 
     def step() -> None:
-        for _ in range(net.layers):
+        for _ in range(layers):
             for call in calls:
                 call()
 
@@ -63,19 +64,19 @@ def _indices(net: HDNN) -> tuple[Tensor, Tensor]:
     return net.scalar_positions("K" + net.architecture.parts[0], 0)
 
 
-def dense(net: HDNN, batch: int) -> Step:
+def dense(net: HDNN, batch: int, layers: int) -> Step:
     """K masked and multiplied densely, by autograd."""
     neurons, h = int(net.halves.sum()), net.step
     rows, columns = _indices(net)
     mask = torch.zeros(neurons, neurons)
     mask[rows, columns] = 1.0
-    K = [torch.randn(neurons, neurons).requires_grad_() for _ in range(2 * net.layers)]
-    b = [torch.randn(neurons, 1).requires_grad_() for _ in range(2 * net.layers)]
+    K = [torch.randn(neurons, neurons).requires_grad_() for _ in range(2 * layers)]
+    b = [torch.randn(neurons, 1).requires_grad_() for _ in range(2 * layers)]
     p0, q0, one = torch.randn(neurons, batch), torch.randn(neurons, batch), torch.randn(neurons, batch)
 
     def step() -> None:
         p, q = p0.requires_grad_(), q0.requires_grad_()
-        for layer in range(net.layers):
+        for layer in range(layers):
             W = K[2 * layer] * mask
             p = p - h * W.T @ torch.tanh(W @ q + b[2 * layer])
             W = K[2 * layer + 1] * mask
@@ -85,7 +86,7 @@ def dense(net: HDNN, batch: int) -> Step:
     return step
 
 
-def sparse(net: HDNN, batch: int, blocked: bool) -> Step:
+def sparse(net: HDNN, batch: int, layers: int, blocked: bool) -> Step:
     """CSR, or BSR of one block size, forward and backward written by hand on preallocated operands."""
     rows, columns = _indices(net)
     neurons = int(net.halves.sum())
@@ -101,7 +102,7 @@ def sparse(net: HDNN, batch: int, blocked: bool) -> Step:
     x, v, bias = torch.randn(neurons, batch), torch.randn(neurons, batch), torch.randn(neurons, 1)
 
     def step() -> None:
-        for _ in range(2 * net.layers):
+        for _ in range(2 * layers):
             z = torch.tanh(K @ x + bias)
             y = x - net.step * (Kt @ z)
             w = (K @ v) * (1 - z * z)
@@ -113,7 +114,7 @@ def sparse(net: HDNN, batch: int, blocked: bool) -> Step:
     return step
 
 
-def published(net: HDNN, batch: int) -> Step:
+def published(net: HDNN, batch: int, layers: int) -> Step:
     """See above; all layers' K in one (neurons, neurons, layers) tensor."""
     neurons, h = net.neurons, net.step
     half = neurons // 2
@@ -122,13 +123,13 @@ def published(net: HDNN, batch: int) -> Step:
     mask[rows, columns] = mask[half + rows, half + columns] = 1.0
     J = torch.zeros(neurons, neurons)
     J[half:, :half], J[:half, half:] = -torch.eye(half), torch.eye(half)
-    K = (torch.randn(neurons, neurons, net.layers) * mask.unsqueeze(2)).requires_grad_()
-    b = torch.randn(neurons, 1, net.layers).requires_grad_()
+    K = (torch.randn(neurons, neurons, layers) * mask.unsqueeze(2)).requires_grad_()
+    b = torch.randn(neurons, 1, layers).requires_grad_()
     y0, dy = torch.randn(batch, 1, neurons).requires_grad_(), torch.randn(batch, 1, neurons)
 
     def step() -> None:
         first, second = y0[:, :, :half], y0[:, :, half:]
-        for j in range(net.layers):
+        for j in range(layers):
             inner = (K[:, :, j].transpose(0, 1) * mask)[:half, :half]
             outer = torch.matmul(J, K[:, :, j] * mask)[half:, :half]
             second = second + h * linear(torch.tanh(linear(first, inner, b[:half, 0, j])), outer)

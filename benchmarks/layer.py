@@ -1,51 +1,77 @@
 """What does one hamiltonian layer cost, forward and backward, against its batched GEMMs alone and against other codes?
 
-    python benchmarks/layer.py --json layer.json                 # one thread
-    python benchmarks/layer.py --threads 2 --cells 1024x16 --only ours
+    python benchmarks/layer.py --json layer.json                 # all cells, one thread, then two: about 5 minutes
+    python benchmarks/layer.py --cells 256x16 --only ours        # the floor and our plans
 
 Cells are agents x neurons of p or q each: a ring up to 256 agents, two neighbours on each side at 1024, a power-law
-graph (barabasi_albert, 2 links a new agent), and a ring of unequal agents of 4 to 28. K sparse, X the identity, batch
-128, float32, a sweep of LAYERS layers with everything stored; times are of one layer: CPU time of the process, or wall
-time with several threads. The methods take turns; a time is the best of 5 medians, and all ratios are of one run.
-"floor" and the others: see `baselines.py`.
+graph (barabasi_albert, 2 links a new agent), a ring of unequal agents of 4 to 28, a hub linked to all others, and a
+ring with as many weights as that. K sparse, X the identity, batch 128, float32, a sweep of LAYERS layers with
+everything stored; large cells and slow methods compute fewer layers. Times are of one layer: CPU time of the process.
+The methods take turns; a time is the best of 5 medians, one call alone where that takes seconds, and all ratios are of
+one run. "floor" and the others: see `baselines.py`.
 The roofline is what the machine could do at best: the layer's multiply-adds at the rate of a GEMM of 1024 x 1024, and
 the bytes that must move (states, weights and gradients once a product) at the bandwidth of a copy.
+Threads: the wall time of our plans with one thread over that with two, which take turns as well.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import baselines
 import networkx as nx
 import numpy as np
 import torch
+from measure import header, table, take_turns, write_report
 
 from dist_hdnn import HDNN
-from dist_hdnn.report.run_files import versions
 
-LAYERS, BATCH, MEDIANS = 16, 128, 5
-SECONDS = 0.25  # a method's share of one round
-LARGEST_DENSE, LARGEST_PUBLISHED = 1 << 13, 1 << 12  # neurons of p or q, of the whole state
+LAYERS, FEW, BATCH, MEDIANS = 8, 3, 128, 5
+SECONDS, SLOW = 0.25, 2.0  # a method's share of one round; a call that is not repeated
+DENSE_BYTES = 16  # of memory a weight of a dense layer: K twice, mask, masked K and gradients, some at a time
+LARGEST_PUBLISHED = 1 << 12  # neurons of the whole state: a matrix product of that size cubed in every half step
 Step = Callable[[], object]
+OURS = ("torch plan", "tile plan")
+OTHERS = ("dense masked", "torch CSR", "torch BSR", "published")
+CELLS = (
+    "8x2",
+    "64x16",
+    "64x64",
+    "128x16",
+    "256x16",
+    "1024x16",
+    "256x16-power-law",
+    "256x4..28",
+    "10001x4-hub",
+    "10000x4-ring",
+)
+TORCH_TARGET, TILE_TARGET = ("256x16", "64x64", "1024x16"), ("256x16", "1024x16")
+SCALED = "1024x16"
+
+
+class Method(NamedTuple):
+    """One way to compute a cell: a forward and backward of so many layers."""
+
+    step: Step
+    layers: int
 
 
 def graph_of(cell: str) -> tuple[nx.Graph, int | dict[int, int]]:
-    """Graph and width (of p and q together) of a cell such as 256x16, 256x16-power-law or 256x4..28."""
+    """Graph and width (of p and q together) of a cell such as 256x16, 256x16-power-law, 256x4..28 or 10001x4-hub."""
     size, _, kind = cell.partition("-")
     agents, neurons = size.split("x")
     count = int(agents)
     if kind == "power-law":
         return nx.barabasi_albert_graph(count, 2, seed=0), 2 * int(neurons)
-    ring = nx.circulant_graph(count, [1] if count <= 256 else [1, 2])
+    if kind == "hub":
+        return nx.star_graph(count - 1), 2 * int(neurons)
+    ring = nx.circulant_graph(count, [1] if count <= 256 or kind == "ring" else [1, 2])
     if ".." in neurons:
         low, high = map(int, neurons.split(".."))
         widths = np.random.default_rng(0).integers(low, high + 1, count)
@@ -53,77 +79,78 @@ def graph_of(cell: str) -> tuple[nx.Graph, int | dict[int, int]]:
     return ring, 2 * int(neurons)
 
 
-CELLS = ("8x2", "64x16", "64x64", "256x16", "1024x16", "256x16-power-law", "256x4..28")
-
-
-def ours(cell: str, plan: str) -> tuple[HDNN, Step]:
+def ours(cell: str, plan: str, layers: int) -> tuple[HDNN, Method]:
     """A network, and a forward and backward sweep of its layers."""
     graph, width = graph_of(cell)
     torch.manual_seed(0)
-    net = HDNN(graph, width, LAYERS, step=0.1, plan=plan, dtype=torch.float32)
+    net = HDNN(graph, width, layers, step=0.1, plan=plan, dtype=torch.float32)
     y, dy = torch.randn(BATCH, net.neurons).requires_grad_(), torch.randn(BATCH, net.neurons)
     inputs = [y, *net.parameters()]
-    return net, lambda: torch.autograd.grad(net(y), inputs, dy)
+    return net, Method(lambda: torch.autograd.grad(net(y), inputs, dy), layers)
 
 
-def methods(cell: str, only: str) -> tuple[HDNN, dict[str, Step]]:
-    """Every way to compute a cell, as far as memory and patience allow."""
-    net, torch_plan = ours(cell, "torch")
-    steps: dict[str, Step] = {"floor": baselines.floor(net, BATCH), "torch plan": torch_plan}
+def our_plans(cell: str, layers: int) -> tuple[HDNN, dict[str, Method]]:
+    """Both plans, or one where llvmlite is not installed; the network is one of theirs."""
+    net, torch_plan = ours(cell, "torch", layers)
+    methods = {"torch plan": torch_plan}
     try:
-        steps["tile plan"] = ours(cell, "tiles")[1]
+        methods["tile plan"] = ours(cell, "tiles", layers)[1]
     except ValueError as error:
         print(error)
-    if only == "ours":
-        return net, steps
-    if net.neurons // 2 <= LARGEST_DENSE:
-        steps["dense masked"] = baselines.dense(net, BATCH)
-    steps["torch CSR"] = baselines.sparse(net, BATCH, blocked=False)
+    return net, methods
+
+
+def methods_of(cell: str, only: str) -> tuple[HDNN, dict[str, Method]]:
+    """Every way to compute a cell, as far as memory and patience allow."""
+    many = FEW if int(cell.split("x")[0]) > 256 else LAYERS
+    net, methods = our_plans(cell, many)
+    methods["floor"] = Method(baselines.floor(net, BATCH, many), many)
+    if only == "ours" or cell.startswith("1000"):
+        return net, methods
+    half = net.neurons // 2
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    layers = LAYERS if half <= 128 else FEW if half <= 2048 else 1
+    if 2 * layers * DENSE_BYTES * half**2 < free:
+        methods["dense masked"] = Method(baselines.dense(net, BATCH, layers), layers)
+    else:
+        print(f"{cell}: no memory for a dense layer of {half} neurons")
+    methods["torch CSR"] = Method(baselines.sparse(net, BATCH, many, blocked=False), many)
     if (net.halves == net.halves[0]).all():
-        steps["torch BSR"] = baselines.sparse(net, BATCH, blocked=True)
+        methods["torch BSR"] = Method(baselines.sparse(net, BATCH, many, blocked=True), many)
     if net.neurons <= LARGEST_PUBLISHED and only != "no-published":
-        steps["published"] = baselines.published(net, BATCH)
-    return net, steps
+        layers = LAYERS if half <= 128 else 1
+        methods["published"] = Method(baselines.published(net, BATCH, layers), layers)
+    return net, methods
 
 
-def best_medians(steps: dict[str, Step]) -> dict[str, float]:
-    """Milliseconds a layer: medians of short blocks that take turns, the best of MEDIANS."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter  # others use this machine as well
-    found: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
+def best_medians(methods: dict[str, Method]) -> dict[str, float]:
+    """CPU milliseconds a layer: medians of short blocks that take turns, the best of MEDIANS."""
+    found: dict[str, list[float]] = {name: [] for name in methods}
+    first: dict[str, float] = {}
+    for name, (step, _) in methods.items():
+        began = time.process_time()
         step()
-    slow = set()
-    for turn in range(MEDIANS):
-        for name, step in steps.items():
-            if name in slow and turn:
+        first[name] = time.process_time() - began
+    for _ in range(MEDIANS):
+        for name, (step, _) in methods.items():
+            if first[name] > SLOW:
                 continue
             times, end = [], time.perf_counter() + SECONDS
             while not times or time.perf_counter() < end:
-                began = clock()
+                began = time.process_time()
                 step()
-                times.append(clock() - began)
-            if len(times) == 1:
-                slow.add(name)  # one call is long enough, and no reason to wait for four more
-            found[name].append(float(np.median(times)) / LAYERS * 1e3)
-    return {name: min(values) for name, values in found.items()}
+                times.append(time.process_time() - began)
+            found[name].append(float(np.median(times)))
+    return {name: min(found[name] or [first[name]]) / layers * 1e3 for name, (_, layers) in methods.items()}
 
 
-def machine() -> dict[str, float]:
+def machine_rates() -> dict[str, float]:
     """GFlop/s of a GEMM of 1024 x 1024, GB/s of a copy of 64 MB (read and written)."""
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     source, target = torch.randn(1 << 24), torch.empty(1 << 24)
-    gemm, copy = best(lambda: torch.mm(a, b)), best(lambda: target.copy_(source))
+    times = take_turns({"gemm": lambda: torch.mm(a, b), "copy": lambda: target.copy_(source)}, repeats=10)
+    gemm, copy = min(times["gemm"]), min(times["copy"])
     return {"gemm_gflops": 2 * 1024**3 / gemm / 1e9, "copy_gbytes": 2 * source.numel() * 4 / copy / 1e9}
-
-
-def best(step: Step, calls: int = 10) -> float:
-    """Seconds of the fastest call."""
-    times = []
-    for _ in range(calls):
-        began = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 def roofline(net: HDNN, rates: dict[str, float]) -> float:
@@ -135,53 +162,100 @@ def roofline(net: HDNN, rates: dict[str, float]) -> float:
     return max(flops / rates["gemm_gflops"], bytes_moved / rates["copy_gbytes"]) / 1e6
 
 
-def table(cells: dict[str, dict[str, float]]) -> list[str]:
-    """Lines for a document: milliseconds of the floor and the plans, the others over the fastest plan."""
-    others = ["dense masked", "torch CSR", "torch BSR", "published"]
-    heads = ["agents x neurons", "floor, ms", "torch plan / floor", "tile plan / floor", *others, "roofline, ms"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+def two_threads(cell: str) -> dict[str, float]:
+    """Of each plan, wall time with one thread over that with two: the best medians of blocks that take turns."""
+    found = {}
+    for name, method in our_plans(cell, FEW)[1].items():
+
+        def on(threads: int, step: Step = method.step) -> None:
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+            step()
+
+        both = {str(threads): lambda threads=threads, on=on: on(threads) for threads in (1, 2)}
+        times = take_turns(both, repeats=3 * MEDIANS, clock=time.perf_counter)
+        one, two = (min(np.median(np.reshape(times[threads], (MEDIANS, 3)), axis=1)) for threads in both)
+        found[name] = float(one / two)
+    torch.set_num_threads(1)
+    return found
+
+
+def verdicts(cells: dict[str, dict[str, float]], threads: dict[str, float]) -> list[str]:
+    """Every target of the cells that were measured, with its figure: met or missed."""
+    asked: list[tuple[str, float, bool, str]] = []
+
+    def ratio(cell: str, name: str, over: str, at_most: float) -> None:
+        times = cells.get(cell, {})
+        if name in times and over in times:
+            value = times[name] / times[over]
+            asked.append((f"{cell}: {name} / {over}", value, value <= at_most, f"<= {at_most}"))
+
+    for cell in TORCH_TARGET:
+        ratio(cell, "torch plan", "floor", 1.5)
+    for cell in TILE_TARGET:
+        ratio(cell, "tile plan", "floor", 1.0)
+    for name in OURS:
+        ratio("8x2", name, "dense masked", 1.5)
     for cell, times in cells.items():
-        mine = min(times[name] for name in ("torch plan", "tile plan") if name in times)
-        plans = [f"{times[name] / times['floor']:.2f}" if name in times else "" for name in ("torch plan", "tile plan")]
-        rest = [f"{times[name] / mine:.1f}x" if name in times else "" for name in others]
-        ends = [f"{times[name]:.3g}" for name in ("floor", "roofline")]
-        lines.append(f"| {' | '.join([cell, ends[0], *plans, *rest, ends[1]])} |")
-    return lines
+        mine = fastest(times)
+        if "published" in times and cell == "64x16":
+            asked.append(
+                (f"{cell}: published / ours", times["published"] / mine, times["published"] >= 60 * mine, ">= 60")
+            )
+        others = [times[name] for name in OTHERS[:3] if name in times]
+        if others and int(cell.split("x")[0]) >= 64:
+            asked.append((f"{cell}: fastest other / ours", min(others) / mine, min(others) > mine, "> 1"))
+    for name in OURS:
+        if name in cells.get("10001x4-hub", {}) and name in cells.get("10000x4-ring", {}):
+            value = cells["10001x4-hub"][name] / cells["10000x4-ring"][name]
+            asked.append((f"{name}: hub / ring of as many weights", value, value <= 2, "<= 2"))
+    asked += [(f"{SCALED}: {name}, 2 threads", value, value >= 1.6, ">= 1.6") for name, value in threads.items()]
+    return [f"- {what}: {value:.2f} (target {t}: {'met' if met else 'missed'})" for what, value, met, t in asked]
+
+
+def fastest(times: dict[str, float]) -> float:
+    """Of our plans."""
+    return min(times[name] for name in OURS if name in times)
+
+
+def lines_of(cells: dict[str, dict[str, float]], threads: dict[str, float]) -> list[str]:
+    """For a document: milliseconds of the floor, the plans over it, the others over the fastest plan; the targets."""
+    heads = ["agents x neurons", "floor, ms", *(f"{name} / floor" for name in OURS), *OTHERS, "roofline, ms"]
+    rows = []
+    for cell, times in cells.items():
+        plans = [f"{times[name] / times['floor']:.2f}" if name in times else "" for name in OURS]
+        rest = [f"{times[name] / fastest(times):.3g}x" if name in times else "" for name in OTHERS]
+        rows.append([cell, times["floor"], *plans, *rest, times["roofline"]])
+    return [*table(heads, rows), "", "Others: times over the fastest of our plans.", "", *verdicts(cells, threads)]
 
 
 def main() -> None:
     warnings.filterwarnings("ignore", "graph: information travels")  # these networks are too shallow on purpose
     warnings.filterwarnings("ignore", "Sparse")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cells", nargs="+", default=CELLS, help="such as 256x16, 256x16-power-law or 256x4..28")
+    parser.add_argument("--cells", nargs="*", default=CELLS, help="such as 256x16, 256x16-power-law or 256x4..28")
     parser.add_argument("--only", choices=["all", "no-published", "ours"], default="all", help="leave others out")
+    parser.add_argument("--threads", type=int, choices=(1, 2), default=2, help="1 leaves out the part on two threads")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    packages = ", ".join(f"{name} {versions()[name]}" for name in ("python", "torch", "numpy"))
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{' '.join(sys.argv)}   {packages}; {given.threads} threads, {os.cpu_count()} cores, load {load}")
-    rates = machine()
+    torch.set_num_threads(1)
+    print(header(), flush=True)
+    rates, began = machine_rates(), time.perf_counter()
     print(f"GEMM {rates['gemm_gflops']:.0f} GFlop/s, copy {rates['copy_gbytes']:.1f} GB/s\n")
-    print(f"{'cell':18} {'method':14} {'ms a layer':>10} {'/ floor':>8} {'/ tile or torch plan':>20}")
-    report: dict[str, Any] = {
-        "versions": versions(),
-        "command": " ".join(["python", *sys.argv]),
-        "rates": rates,
-        "cells": {},
-    }
+    print(f"{'cell':18} {'method':14} {'ms a layer':>10} {'/ floor':>8} {'/ fastest plan':>15}")
+    cells: dict[str, dict[str, float]] = {}
     for cell in given.cells:
-        net, steps = methods(cell, given.only)
-        times = best_medians(steps)
-        times["roofline"] = roofline(net, rates)
-        mine = times.get("tile plan", times["torch plan"])
+        net, methods = methods_of(cell, given.only)
+        times = cells[cell] = best_medians(methods) | {"roofline": roofline(net, rates)}
         for name, value in times.items():
-            print(f"{cell:18} {name:14} {value:10.3f} {value / times['floor']:8.2f} {value / mine:20.2f}", flush=True)
-        report["cells"][cell] = times
-    report |= {"threads": given.threads, "table": table(report["cells"])}
-    if given.json:
-        given.json.write_text(json.dumps(report, indent=2))
+            ratios = value / times["floor"], value / fastest(times)
+            print(f"{cell:18} {name:14} {value:10.3f} {ratios[0]:8.2f} {ratios[1]:15.2f}", flush=True)
+        del net, methods
+    threads = two_threads(SCALED) if given.threads == 2 else {}
+    lines = lines_of(cells, threads)
+    print("", *lines, f"\n{time.perf_counter() - began:.0f} s", sep="\n")
+    results: dict[str, Any] = {"rates": rates, "cells": cells, "two_threads": threads}
+    write_report(given.json, lines, results)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ IntArray = NDArray[np.int64]
 PANEL_ROWS = 16  # measured on 64-1024 agents of 1-8 neurons, batch 128: 8-16 rows a panel are fastest
 TINY = 64 * 64  # values of a matrix that is one panel: fewer calls, and no columns to gather
 MAXIMUM_FILL = 6.0  # stored panel values per weight, beyond which panels are halved
+HUB = 8  # times the mean number of columns, from which on an agent has a panel of its own
 MAXIMUM_CLASSES = 8  # more shapes than this and column counts are rounded up to share GEMM calls
 CHUNK = 2048  # gathered rows at a time: 1 MB at batch 128 in float32; more calls cost more than the cache gains
 
@@ -119,8 +120,7 @@ class _Plan:
     ) -> None:
         agents = len(pattern.row_sizes)
         row_offset = offsets(pattern.row_sizes)
-        panel_of = row_offset[:-1] // panel_rows if panel_rows > 1 else np.arange(agents)
-        panel_of = np.unique(panel_of, return_inverse=True)[1].astype(np.int64)  # numbers without gaps
+        panel_of = _panel_numbers(pattern.row_widths, row_offset[:-1] // panel_rows, panel_rows)
         count = int(panel_of[-1]) + 1 if agents else 0
         heights = np.bincount(panel_of, pattern.row_sizes, count).astype(np.int64)
         # the union of column agents of each panel, ascending
@@ -164,6 +164,19 @@ class _Plan:
         row_base = weight_start[scalar_panel] + row_in_panel * padded[scalar_panel]
         scalar_rows = pattern.scalar_rows()
         self.positions = row_base[scalar_rows] + pattern.expand(within[inverse])
+
+
+def _panel_numbers(widths: IntArray, windows: IntArray, panel_rows: int) -> IntArray:
+    """The panel of every agent, ascending: agents of one window share one, but a hub is alone.
+
+    widths: columns that an agent's rows meet; a hub's are so many that its neighbours in a panel would store more zeros
+    than their own weights.
+    """
+    hubs = (widths > HUB * widths.mean()) & (widths > HUB * panel_rows) if len(widths) else widths > 0
+    starts = np.ones(len(widths), dtype=bool)
+    if panel_rows > 1:
+        starts[1:] = (np.diff(windows) != 0) | hubs[1:] | hubs[:-1]
+    return np.cumsum(starts) - 1
 
 
 def _panels(pattern: ScalarPattern, panel_rows: int, order: IntArray, overlap: bool) -> _Plan:

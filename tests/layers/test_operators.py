@@ -1,17 +1,21 @@
 """The block-sparse operator against a scalar matrix: products, adjoint identity, weight gradients, any panel size."""
 
+import copy
+
+import networkx as nx
 import numpy as np
 import pytest
 import torch
-from networks import GRAPHS, quiet_graph, uneven_widths
+from networks import GRAPHS, network, quiet_graph, uneven_widths
 
 from dist_hdnn.layers.exchange import Work
 from dist_hdnn.layers.operators import ScalarPattern, ragged_ranges
 from dist_hdnn.layers.panel_products import PanelProducts
 from dist_hdnn.layers.panels import PanelOperator
+from dist_hdnn.layers.plans import panels
 from dist_hdnn.layers.products import layer_panels, layer_weights
 from dist_hdnn.model.arguments import strict_upper
-from dist_hdnn.topology import neighbours
+from dist_hdnn.topology import as_graph, neighbours
 
 
 def operator_for(name: str, panel_rows: int, widest: int = 3, tiny: int = 0) -> PanelOperator:
@@ -117,6 +121,72 @@ def test_memory_grows_with_links_and_not_with_agents_squared() -> None:
 
     assert stored(20_000) < 1.01 * 20 * stored(1_000)
     assert stored(1_000) < 7 * 3 * 1_000
+
+
+@pytest.mark.parametrize("neurons", [8, 16])
+def test_a_hub_with_ten_thousand_neighbours_next_to_leaves_stores_less_than_two_values_a_weight(neurons: int) -> None:
+    leaves = 10_000
+    pairs = np.stack([np.zeros(leaves, dtype=np.int64), np.arange(1, leaves + 1)], axis=1)
+    columns = np.concatenate([np.arange(leaves + 1), pairs.ravel()])
+    row_start = np.concatenate([[0], leaves + 1 + 2 * np.arange(leaves + 1)])
+    sizes = np.full(leaves + 1, neurons)
+    pattern = ScalarPattern(row_start, columns, sizes, sizes)
+    assert PanelOperator(pattern).stored < 2 * pattern.entries
+
+
+@pytest.mark.parametrize("plan", ["torch", "auto"])
+def test_a_matrix_is_arranged_once_and_only_as_its_products_need_it(plan: str) -> None:
+    net = network(quiet_graph("ring"), plan=plan)
+    assert all(operator.panels is None and operator.tiles is None for operator in net.sweep.operators)
+    keys = net.state_dict().keys()
+    y = torch.zeros(3, net.neurons, dtype=torch.float64)
+    expected = net(y)
+    operator = net.sweep.stages[0].K
+    arranged = (operator.panels, operator.tiles)
+    assert sum(found is not None for found in arranged) == 1
+    copied = copy.deepcopy(net)
+    assert torch.equal(copied(y), expected) and torch.equal(net(y), expected)
+    assert (operator.panels, operator.tiles) == arranged
+    assert copied.state_dict().keys() == net.state_dict().keys() == keys
+
+
+def test_panels_follow_a_network_to_another_device_before_and_after_they_are_made() -> None:
+    for first in (False, True):
+        net = network(quiet_graph("random"), plan="torch")
+        operator = net.sweep.stages[0].K
+        if first:
+            panels(operator)
+        net.to("meta")
+        assert panels(operator, torch.device("meta")).columns.device.type == "meta"
+
+
+def test_the_matrix_of_a_tiny_network_is_one_panel_whose_columns_are_not_gathered() -> None:
+    pattern, sizes = neighbours(as_graph(nx.cycle_graph(16))), np.full(16, 2)
+    operator = PanelOperator(ScalarPattern(pattern.row_start, pattern.columns, sizes, sizes))
+    assert operator.shapes == [(1, 32, 32)] and operator.columns_in_order
+    apart = PanelOperator(ScalarPattern(pattern.row_start, pattern.columns, sizes, sizes), tiny=0)
+    assert len(apart.shapes) == 1 and apart.shapes[0][0] == 2 and not apart.columns_in_order
+
+
+def test_threads_change_no_more_than_rounding() -> None:
+    """The GEMMs of PyTorch's BLAS may split a sum over threads; tiles never do, see test_tiles."""
+    before = torch.get_num_threads()
+    net = network(quiet_graph("hubs"), width=32, layers=2, plan="torch")
+    y = torch.randn(128, net.neurons, dtype=torch.float64).requires_grad_()
+
+    def computed() -> list[torch.Tensor]:
+        output = net(y)
+        return [output.detach(), *torch.autograd.grad(output.sum(), [y, *net.parameters()])]
+
+    try:
+        torch.set_num_threads(1)
+        alone = computed()
+        for count in (2, 3):
+            torch.set_num_threads(count)
+            for found, expected in zip(computed(), alone, strict=True):
+                torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12 * float(expected.abs().max()))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_wide_agents_store_no_zeros_and_copy_no_weights_on_a_ring() -> None:

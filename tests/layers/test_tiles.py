@@ -140,6 +140,26 @@ def test_bits_depend_neither_on_threads_nor_on_where_work_is_cut(monkeypatch: py
         torch.set_num_threads(before)
 
 
+def test_threads_give_a_network_and_its_gradients_the_same_bits() -> None:
+    before = torch.get_num_threads()
+    net = network(quiet_graph("hubs"), width=48, layers=2, plan="tiles")
+    y = torch.randn(128, net.neurons, dtype=torch.float64).requires_grad_()
+    assert sum(stage.K.entries for stage in net.sweep.stages) * 128 > threads.WORTH, "worth a second thread"
+
+    def computed() -> list[torch.Tensor]:
+        output = net(y)
+        return [output.detach(), *torch.autograd.grad(output.sum(), [y, *net.parameters()])]
+
+    try:
+        torch.set_num_threads(1)
+        alone = computed()
+        for count in (2, 3):
+            torch.set_num_threads(count)
+            assert all(torch.equal(a, b) for a, b in zip(computed(), alone, strict=True)), f"{count} threads"
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_bits_of_rows_do_not_depend_on_who_else_is_owned() -> None:
     """K x and the weight gradient; the sum of Kᵀ z is made by several workers, in an order of theirs."""
     graph, batch = quiet_graph("random"), 21
