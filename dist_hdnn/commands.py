@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_hdnn.command_line import UsageError, config_of, own_options, positive, run_directory, simple, split
-from dist_hdnn.config import Config, forget_workers
+from dist_hdnn.config import ELSEWHERE, Config, forget_workers
 from dist_hdnn.config.checks import validate
+from dist_hdnn.rundir import newest_unfinished_run
 from dist_hdnn.stopping import StopRequest, listening
 
 if TYPE_CHECKING:
@@ -44,11 +45,20 @@ def train(given: list[str]) -> int:
 
 
 def _with_config_of_run(given: list[str]) -> list[str]:
-    """To go on with a run, without a CONFIG: that of the run, given by --resume=RUN or CHECKPOINT or by --output."""
+    """To go on with a run, without a CONFIG: that of the run, given by --resume=RUN or CHECKPOINT or by --output.
+
+    --resume=auto without them, and without any option that a run cannot change, is the newest run below runs/ that has
+    not come to its end.
+    """
     positional, options = split("train", given, ("--print_config",))
-    own, _ = own_options("train", options, ("resume", "output"))
+    own, others = own_options("train", options, ("resume", "output"))
     if positional or "resume" not in own:
         return given
+    if own == {"resume": "auto"} and all(word.lstrip("-").split("=")[0].split(".")[0] in ELSEWHERE for word in others):
+        newest = newest_unfinished_run()
+        if newest is None:
+            raise UsageError("train: expected an unfinished run below runs/ to go on with, got none; give a CONFIG")
+        return [str(newest / "config.yaml"), *given]
     named = own.get("output", "") if own["resume"] == "auto" else own["resume"]
     for directory in (Path(named).expanduser(), *list(Path(named).expanduser().resolve().parents)[1:2]):
         if named and (directory / "config.yaml").is_file():

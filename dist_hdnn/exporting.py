@@ -9,6 +9,7 @@ agents/3.json, .safetensors    what agent 3 alone needs: its weights, its neighb
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,16 +66,18 @@ def export(
     numbers = sorted({agent_number(net.graph, agent, "export.agents") for agent in given})
     if numbers and isinstance(model, AgentClassifier):
         lift_of(model, numbers[0])  # complains while there is no directory
-    folder = _empty(Path(directory).expanduser())
+    folder = Path(directory).expanduser()
+    part = _part_of(folder)
     network = plain_copy(model).cpu()
     example = example.detach().cpu()
     program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    torch.export.save(program, folder / "network.pt2")
-    _save(model.state_dict(), folder / "model.safetensors")
+    torch.export.save(program, part / "network.pt2")
+    _save(model.state_dict(), part / "model.safetensors")
     description = _description(net, example, network(example), numbers) | dict(about or {})
-    _write(folder / "config.json", description)
+    _write(part / "config.json", description)
     if numbers:
-        export_agents(model, folder / "agents", numbers)
+        export_agents(model, part / "agents", numbers)
+    part.replace(folder)
     return folder
 
 
@@ -116,11 +119,14 @@ def _network_of(model: nn.Module) -> HDNN:
     return found[0]
 
 
-def _empty(folder: Path) -> Path:
+def _part_of(folder: Path) -> Path:
+    """A new folder that becomes this one when all is in it, so that a killed export leaves none that looks whole."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"export: expected a new or empty directory, got {folder}; delete it, or choose another one")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    part = folder.resolve().with_name(f"{folder.resolve().name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    return part
 
 
 def _description(net: HDNN, example: Tensor, output: Tensor, agents: list[int]) -> dict[str, Any]:

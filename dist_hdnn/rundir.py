@@ -90,6 +90,12 @@ def unfinished_runs(config: Config) -> Iterator[Path]:
             yield directory.resolve()
 
 
+def newest_unfinished_run() -> Path | None:
+    """The newest directory below runs/, of whatever name and config, of a run that has not come to its end."""
+    runs = [directory for directory in Path("runs").glob("*/*/") if (directory / "config.yaml").is_file()]
+    return max((run for run in runs if not is_done(run)), key=lambda run: run.name, default=None)
+
+
 def is_done(directory: Path) -> bool:
     """Whether a run has come to its end."""
     try:

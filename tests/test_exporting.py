@@ -18,7 +18,7 @@ from networks import FAMILY, GRAPHS, network, quiet_graph, uneven_widths
 from safetensors.torch import load_file
 
 import dist_hdnn
-from dist_hdnn import assembly, experiment
+from dist_hdnn import assembly, experiment, exporting
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.exporting import export_agents
@@ -233,3 +233,17 @@ def test_a_module_that_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got the lift channels.*--agents=none"):
         dist_hdnn.export(model, tmp_path / "a", points)
     assert not (tmp_path / "a").exists()
+
+
+def test_an_export_that_fails_half_way_leaves_no_folder_and_can_be_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network(quiet_graph("ring"), layers=1)
+    monkeypatch.setattr(exporting, "_save", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        dist_hdnn.export(net, tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+    monkeypatch.undo()
+    (tmp_path / "net").mkdir()
+    assert (dist_hdnn.export(net, tmp_path / "net") / "config.json").is_file()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net"]

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from dist_hdnn import experiment, resume, run_lock
+from dist_hdnn.command_line import UsageError
+from dist_hdnn.commands import _with_config_of_run
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
 from dist_hdnn.rundir import is_done, prepare_run_directory
@@ -114,3 +116,18 @@ def test_a_run_that_fails_gives_its_lock_back(config: Config, monkeypatch: pytes
         experiment.train(config)
     (run,) = Path("runs/run").iterdir()
     assert experiment.train(config) == run.resolve()
+
+
+def test_resume_auto_alone_goes_on_with_the_newest_unfinished_run(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected an unfinished run below runs/ to go on with, got none"):
+        _with_config_of_run(["--resume=auto"])
+    older, newer = tmp_path / "runs" / "b" / "20260101T000000Z-s0", tmp_path / "runs" / "a" / "20260102T000000Z-s0"
+    for run in (older, newer):
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text("name: a\n")
+    chosen = _with_config_of_run(["--resume=auto", "--workers=2", "--partition.method=metis"])
+    assert chosen == [str(newer / "config.yaml").replace(f"{tmp_path}/", ""), *chosen[1:]]
+    (newer / "summary.json").write_text('{"status": "done"}')
+    assert str(older.relative_to(tmp_path)) in _with_config_of_run(["--resume=auto"])[0]
+    for given in (["--resume=auto", "--seed=1"], ["config.yaml", "--resume=auto"], ["--resume=auto", "--output=new"]):
+        assert _with_config_of_run(given) == given

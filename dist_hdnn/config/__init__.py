@@ -28,10 +28,11 @@ from dist_hdnn.config.network import (
     NetworkConfig,
     PatternConfig,
 )
-from dist_hdnn.config.resuming import forget_workers, interval, run_identity
+from dist_hdnn.config.resuming import ELSEWHERE, forget_workers, interval, run_identity
 from dist_hdnn.config.run import CheckpointConfig, Config, PartitionConfig, TrainConfig
 
 __all__ = [
+    "ELSEWHERE",
     "FAMILY_OPTIONS",
     "PUBLISHED",
     "TABLES",
