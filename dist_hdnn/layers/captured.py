@@ -108,7 +108,7 @@ class Captured:
         recording = self._recording
         recording.y.copy_(y)
         for ours, given in zip(recording.weights, flatten(weights), strict=True):
-            ours.copy_(given)
+            _once(ours).copy_(_once(given))
         recording.forward()
         self.ledger.book_all(recording.forward_rounds)
         return recording.output.clone()
@@ -132,7 +132,10 @@ class Captured:
         """Both sweeps, one after the other, so that the second is that of the state in which the first leaves all."""
         trace, recorder, ledger = self.trace, self.recorder, self.ledger
         y, dy = y.detach().clone(), torch.zeros_like(y)
-        weights = {name: [tensor.detach().clone() for tensor in tensors] for name, tensors in given.items()}
+        weights = {
+            name: [_once(tensor.detach()).clone().expand_as(tensor) for tensor in tensors]
+            for name, tensors in given.items()
+        }
 
         def step() -> None:
             trace.run(y, weights)
@@ -158,6 +161,11 @@ class Captured:
             UserWarning,
             stacklevel=2,
         )
+
+
+def _once(weights: Tensor) -> Tensor:
+    """(layers, entries), or (1, entries) of weights that all layers share in memory."""
+    return weights if weights.stride(0) else weights[:1]
 
 
 def captured(key: object) -> tuple[str, object]:

@@ -7,6 +7,8 @@ Shapes: a parameter (knots, entries) or (knots, neurons) -> (layers, ...) of the
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +52,24 @@ class TimeCourse(nn.Module):
         layers = slice(None) if stage is None else slice(stage, None, self.stages)
         lower, share = self.lower[layers], self.share[layers].to(parameter.dtype)
         if self.knots == 1:
-            return parameter.expand(len(lower), -1)  # no copies: `WeightPanels` arranges it once
+            repeated: Tensor = _Repeat.apply(parameter, lower)  # type: ignore[no-untyped-call]
+            return repeated
         first = parameter.index_select(0, lower)
         return first * (1 - share) + parameter.index_select(0, lower + 1) * share
+
+
+class _Repeat(torch.autograd.Function):
+    """(1, entries) -> (layers, entries) without copies, so that `WeightPanels` arranges one row.
+
+    Backward adds layer by layer: its bits are the same whoever owns how many entries, which those of `sum` are not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, lower: Tensor) -> Tensor:
+        ctx.save_for_backward(lower)
+        return parameter.expand(len(lower), -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (lower,) = ctx.saved_tensors
+        return gradient.new_zeros(1, gradient.shape[1]).index_add_(0, lower, gradient), None

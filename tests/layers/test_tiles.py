@@ -200,8 +200,9 @@ def test_both_plans_compute_the_same_network(options: dict[str, Any]) -> None:
         output = net(x)
         outputs.append(output.detach())
         gradients.append(torch.autograd.grad(output.square().sum(), [x, *net.parameters()]))
+    # sums in another order; layers with X and yoshida4's negative steps amplify their roundings
     for tiles, panels in zip([outputs[1], *gradients[1]], [outputs[0], *gradients[0]], strict=True):
-        torch.testing.assert_close(tiles, panels, rtol=0, atol=1e-12 * max(1.0, float(panels.abs().max())))
+        torch.testing.assert_close(tiles, panels, rtol=0, atol=5e-12 * max(1.0, float(panels.abs().max())))
 
 
 def test_a_hub_with_ten_thousand_neighbours_needs_no_padding() -> None:
