@@ -218,13 +218,17 @@ def fastest(times: dict[str, float]) -> float:
     return min(times[name] for name in OURS if name in times)
 
 
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+
+
 def lines_of(cells: dict[str, dict[str, float]], threads: dict[str, float]) -> list[str]:
     """For a document: milliseconds of the floor, the plans over it, the others over the fastest plan; the targets."""
     heads = ["agents x neurons", "floor, ms", *(f"{name} / floor" for name in OURS), *OTHERS, "roofline, ms"]
     rows = []
     for cell, times in cells.items():
         plans = [f"{times[name] / times['floor']:.2f}" if name in times else "" for name in OURS]
-        rest = [f"{times[name] / fastest(times):.3g}x" if name in times else "" for name in OTHERS]
+        rest = [_times(times[name] / fastest(times)) if name in times else "" for name in OTHERS]
         rows.append([cell, times["floor"], *plans, *rest, times["roofline"]])
     return [*table(heads, rows), "", "Others: times over the fastest of our plans.", "", *verdicts(cells, threads)]
 
