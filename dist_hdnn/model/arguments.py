@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,14 @@ def _checked_width(value: int, who: str, halves: bool) -> int:
             f"got {value}. Use {max(2, int(value) + 1)} for example."
         )
     return int(value)
+
+
+def check_depth(layers: int, step: float) -> None:
+    """Raise ValueError unless there are layers, and time passes in them."""
+    if layers < 1:
+        raise ValueError(f"network.layers: expected at least 1, got {layers}. Set a positive number of layers.")
+    if not (math.isfinite(step) and step > 0):
+        raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
 
 
 def list_of_graphs(graph: Any, layers: int) -> list[CommunicationGraph]:

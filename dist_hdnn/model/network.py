@@ -8,7 +8,6 @@ neuron, the pattern's entries only), so they are the same tensors wherever and h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
-from dist_hdnn.model.arguments import check_columns, check_kind, list_of_graphs, pattern_name
+from dist_hdnn.model.arguments import check_columns, check_depth, check_kind, list_of_graphs, pattern_name
 from dist_hdnn.model.drawing import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.model.layout import Layout
 from dist_hdnn.model.ownership import share_state
@@ -105,10 +104,7 @@ class HDNN(nn.Module):
         cuda_graphs: bool = True,
     ) -> None:
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"network.layers: expected at least 1, got {layers}. Set a positive number of layers.")
-        if not (math.isfinite(step) and step > 0):
-            raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
+        check_depth(layers, step)
         chosen = named_architecture(architecture, integrator)
         check_options(chosen, x=pattern_name(X), shared_x=shared_x, gamma=gamma, J=J)
         self.graphs = list_of_graphs(graph, layers)
