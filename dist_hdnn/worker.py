@@ -75,7 +75,8 @@ def follow_launcher(stop: Callable[[str], None] = lambda reason: None) -> None:
 def tell_processes(transport: Transport) -> None:
     """Worker 0 says on stderr which process each worker is; all workers call this.
 
-    For MPICH on one machine: it kills all within a millisecond when one is killed, and names no more than that process.
+    For MPICH on one machine: it kills all within a millisecond when one is killed, and names no more than a process,
+    in 1 of 40 tries not that one but one that it killed itself.
     """
     pids = [int(data) for data in transport.all_gather_bytes(f"{os.getpid():16}".encode())]
     if transport.rank == 0:
