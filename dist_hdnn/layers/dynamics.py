@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.linear import GradientSum, LinearMap, column_space, scaled
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows, Sum, taken
 
 
 class TermWeights(NamedTuple):
@@ -52,18 +52,25 @@ class Memory(NamedTuple):
 
 
 class Term(Protocol):
-    """v(x) on owned rows; `needs_ghosts`: whether `value` gathers x."""
+    """v(x) on owned rows; `needs_ghosts`: whether `value` gathers x. into: return the sum with the result instead."""
 
     needs_ghosts: bool
 
     def memories(self, count: int) -> list[Memory]:
         """New memory for so many uses of this term, side by side."""
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
         """v(x); x gets its ghosts."""
 
     def adjoint(
-        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+        self,
+        dv: Tensor,
+        scale: float,
+        x: Tensor,
+        weights: TermWeights,
+        memory: Memory,
+        gradients: TermGradients,
+        into: Sum | None = None,
     ) -> Tensor:
         """(∂v/∂x)ᵀ (scale δv) after `value`; adds the weight gradients that are wanted."""
 
@@ -86,19 +93,27 @@ class Gradient:
         u = self.products.rows(count) if self.sigma.keeps_argument else [None] * count
         return [Memory(*each, None) for each in zip(z, u, strict=True)]
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
         assert weights.K is not None, "a gradient has K"
-        return self.products.force(weights.K, x, self.sigma, memory.u, memory.z, "forward")[: len(self.owned)]
+        v = self.products.force(weights.K, x, self.sigma, memory.u, memory.z, "forward", into)
+        return v[: len(self.owned)]
 
     def adjoint(
-        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+        self,
+        dv: Tensor,
+        scale: float,
+        x: Tensor,
+        weights: TermWeights,
+        memory: Memory,
+        gradients: TermGradients,
+        into: Sum | None = None,
     ) -> Tensor:
         """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
         assert weights.K is not None, "a gradient has K"
         scaled(dv, scale, self.owned)
         views, accumulate = (None, False) if gradients.K is None else gradients.K.taken()
         dx = self.products.pulled_back(
-            weights.K, self.columns, x, self.sigma, memory.u, memory.z, self.w, views, accumulate, "backward"
+            weights.K, self.columns, x, self.sigma, memory.u, memory.z, self.w, views, accumulate, "backward", into
         )
         if gradients.b is not None:
             gradients.b.add_sum(self.w.flat)
@@ -131,18 +146,25 @@ class Interconnected:
         forces = self._like.new_empty(count, *self._like.shape).unbind(0)
         return [each._replace(force=v) for each, v in zip(self.term.memories(count), forces, strict=True)]
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
         assert weights.X is not None and memory.force is not None, "an interconnection has weights and memory"
         force = self.term.value(x, weights, memory)
         memory.force[: len(force)].copy_(force)
-        return self.coupling.value(memory.force, weights.X)
+        return taken(self.coupling.value(memory.force, weights.X), into)
 
     def adjoint(
-        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+        self,
+        dv: Tensor,
+        scale: float,
+        x: Tensor,
+        weights: TermWeights,
+        memory: Memory,
+        gradients: TermGradients,
+        into: Sum | None = None,
     ) -> Tensor:
         assert weights.X is not None and memory.force is not None, "an interconnection has weights and memory"
         force = self.coupling.adjoint(dv, scale, memory.force, weights.X, gradients.X)
-        return self.term.adjoint(force, 1.0, x, weights, memory, gradients)
+        return self.term.adjoint(force, 1.0, x, weights, memory, gradients, into)
 
     def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.X is not None, "an interconnection has weights"
@@ -160,14 +182,21 @@ class Activated:
     def memories(self, count: int) -> list[Memory]:
         return _canonical_memories(self.u, self.sigma, count)
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
         assert weights.K is not None and weights.b is not None, "an activated term has K and b"
         u = self.u if memory.u is None else memory.u.flat
         torch.add(self.linear.value(x, weights.K), weights.b, out=u)
-        return self.sigma.value(u, out=memory.z.flat)
+        return taken(self.sigma.value(u, out=memory.z.flat), into)
 
     def adjoint(
-        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+        self,
+        dv: Tensor,
+        scale: float,
+        x: Tensor,
+        weights: TermWeights,
+        memory: Memory,
+        gradients: TermGradients,
+        into: Sum | None = None,
     ) -> Tensor:
         """δx = Lᵀ w and δb = Σ w, w = δv ⊙ σ'(u)."""
         assert weights.K is not None, "an activated term has K"
@@ -175,7 +204,7 @@ class Activated:
         w = _times_slope(self.sigma, self.u, memory, self.w)
         if gradients.b is not None:
             gradients.b.add_sum(w)
-        return self.linear.adjoint(w, 1.0, x, weights.K, gradients.K)
+        return taken(self.linear.adjoint(w, 1.0, x, weights.K, gradients.K), into)
 
     def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.K is not None, "an activated term has K"
@@ -193,15 +222,22 @@ class NearIdentity:
     def memories(self, count: int) -> list[Memory]:
         return _canonical_memories(self.u, self.sigma, count)
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
         assert weights.K is not None and weights.b is not None, "a near-identity term has K and b"
         u = self.u if memory.u is None else memory.u.flat
         f = torch.add(self.linear.value(x, weights.K), weights.b, out=self.v)
         torch.add(x[: len(f)], f, alpha=self.h, out=u)
-        return f.add_(self.sigma.value(u, out=memory.z.flat))
+        return taken(f.add_(self.sigma.value(u, out=memory.z.flat)), into)
 
     def adjoint(
-        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+        self,
+        dv: Tensor,
+        scale: float,
+        x: Tensor,
+        weights: TermWeights,
+        memory: Memory,
+        gradients: TermGradients,
+        into: Sum | None = None,
     ) -> Tensor:
         """w = δv ⊙ σ'; δf = δv + h w, δx = w + Lᵀ δf, δb = Σ δf."""
         assert weights.K is not None, "a near-identity term has K"
@@ -210,7 +246,7 @@ class NearIdentity:
         f = torch.add(self.u, w, alpha=self.h, out=self.v)
         if gradients.b is not None:
             gradients.b.add_sum(f)
-        return torch.add(w, self.linear.adjoint(f, 1.0, x, weights.K, gradients.K), out=self.u)
+        return taken(torch.add(w, self.linear.adjoint(f, 1.0, x, weights.K, gradients.K), out=self.u), into)
 
     def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.K is not None, "a near-identity term has K"
@@ -231,13 +267,20 @@ class Drift:
     def memories(self, count: int) -> list[Memory]:
         return [Memory(Rows(self.scaled, ()), None, None)] * count
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
-        return x[: len(self.scaled)]
+    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
+        return taken(x[: len(self.scaled)], into)
 
     def adjoint(
-        self, dv: Tensor, scale: float, x: Tensor, weights: TermWeights, memory: Memory, gradients: TermGradients
+        self,
+        dv: Tensor,
+        scale: float,
+        x: Tensor,
+        weights: TermWeights,
+        memory: Memory,
+        gradients: TermGradients,
+        into: Sum | None = None,
     ) -> Tensor:
-        return scaled(dv, scale, self.scaled)
+        return taken(scaled(dv, scale, self.scaled), into)
 
     def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         return dx

@@ -12,7 +12,7 @@ from torch import Tensor
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.panel_products import PanelProducts
 from dist_hdnn.layers.panels import PanelOperator
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Rows, Sum, taken
 
 
 class OverlappedProducts(PanelProducts):
@@ -32,8 +32,8 @@ class OverlappedProducts(PanelProducts):
         self.exchange.gather(v, phase, lambda: self._product(weights, v, out, self._inside))
         self._product(weights, v, out, self._boundary)
 
-    def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
-        self.output.zero_()
-        self._transposed(weights, rows, self._boundary)
-        self.exchange.scatter_add(self.output, phase, lambda: self._transposed(weights, rows, self._inside))
-        return self.output
+    def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
+        total = self._begun()
+        self._transposed(weights, rows, self._boundary, total)
+        self.exchange.scatter_add(self.output, phase, lambda: self._transposed(weights, rows, self._inside, total))
+        return taken(self.output, into)

@@ -14,7 +14,7 @@ from torch import Tensor
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.panels import PanelOperator
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Views
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Sum, Views, taken
 
 EVERY = slice(None)
 
@@ -25,6 +25,13 @@ class Chunk(NamedTuple):
     rows: Tensor
     flat: Tensor
     panels: Tensor
+
+
+class Total(NamedTuple):
+    """Where contributions are added, and how much of each."""
+
+    tensor: Tensor
+    share: float
 
 
 class PanelProducts(BlockProducts):
@@ -53,10 +60,10 @@ class PanelProducts(BlockProducts):
         self.exchange.gather(v, phase)
         self._product(weights, v, out, EVERY)
 
-    def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
-        self._clear()
-        self._transposed(weights, rows, EVERY)
-        return self._scattered(phase)
+    def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
+        total = self._begun(into)
+        self._transposed(weights, rows, EVERY, total)
+        return self._scattered(total, phase, into)
 
     def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool) -> None:
         for number, (rows, columns) in enumerate(pairs):
@@ -66,17 +73,26 @@ class PanelProducts(BlockProducts):
                 else:
                     torch.bmm(z, panels.mT, out=gradient)
 
-    def force(self, weights: BlockWeights, x: Tensor, sigma: Activation, u: Rows | None, z: Rows, phase: str) -> Tensor:
+    def force(
+        self,
+        weights: BlockWeights,
+        x: Tensor,
+        sigma: Activation,
+        u: Rows | None,
+        z: Rows,
+        phase: str,
+        into: Sum | None = None,
+    ) -> Tensor:
         """Chunk by chunk, so that z is still in the cache when it is multiplied."""
         self.exchange.gather(x, phase)
-        self._clear()
+        total = self._begun(into)
         arguments = z.classes if u is None else u.classes
         parts = zip(*weights, arguments, z.classes, self._of(self.output), strict=True)
         for panels, (w, wT, b, argument, value, chunk) in zip(self._gathered(x, EVERY), parts, strict=True):
             torch.baddbmm(b, w, panels, out=argument)
             sigma.value(argument, out=value)
-            self._contribute(wT, value, chunk)
-        return self._scattered(phase)
+            self._contribute(wT, value, chunk, total)
+        return self._scattered(total, phase, into)
 
     def pulled_back(
         self,
@@ -90,10 +106,11 @@ class PanelProducts(BlockProducts):
         gradient: Views | None,
         accumulate: bool,
         phase: str,
+        into: Sum | None = None,
     ) -> Tensor:
         """Chunk by chunk: the columns of v are gathered once for both products, and w stays in the cache."""
         self.exchange.gather(v, phase)
-        self._clear()
+        total = self._begun(into)
         count = len(z.classes)
         arguments: Sequence[Tensor | None] = [None] * count if u is None else u.classes
         gradients: Sequence[Tensor | None] = [None] * count if gradient is None else gradient
@@ -109,8 +126,8 @@ class PanelProducts(BlockProducts):
                 else:
                     torch.bmm(value, panels.mT, out=dK)
                 dK.baddbmm_(out, self._filled(of_x, x).mT)
-            self._contribute(KT, out, of_output)
-        return self._scattered(phase)
+            self._contribute(KT, out, of_output, total)
+        return self._scattered(total, phase, into)
 
     def _affine(self, weights: BlockWeights, x: Tensor, out: Rows, which: slice) -> None:
         parts = zip(weights.classes[which], weights.bias[which], out.classes[which], strict=True)
@@ -122,28 +139,33 @@ class PanelProducts(BlockProducts):
         for panels, (w, u) in zip(self._gathered(v, which), parts, strict=True):
             torch.bmm(w, panels, out=u)
 
-    def _transposed(self, weights: BlockWeights, rows: Rows, which: slice) -> None:
+    def _transposed(self, weights: BlockWeights, rows: Rows, which: slice, total: Total) -> None:
         chunks = self._of(self.output)[which]
         for chunk, wT, z in zip(chunks, weights.transposed[which], rows.classes[which], strict=True):
-            self._contribute(wT, z, chunk)
+            self._contribute(wT, z, chunk, total)
 
-    def _clear(self) -> None:
-        """Before contributions are added."""
+    def _begun(self, into: Sum | None = None) -> Total:
+        """Before contributions are added: to the sum itself where that is ours alone, else to the cleared output."""
+        if into is not None and self._adds and self._alone(into):
+            if into.new is not into.old:
+                into.new.copy_(into.old)
+            return Total(into.new, into.scale)
         if self._gathers:
             self.output.zero_()
+        return Total(self.output, 1.0)
 
-    def _contribute(self, wT: Tensor, z: Tensor, chunk: Chunk) -> None:
-        """Kᵀ z of one chunk, to the output or, where sums are ordered, to the contributions."""
+    def _contribute(self, wT: Tensor, z: Tensor, chunk: Chunk, total: Total) -> None:
+        """Kᵀ z of one chunk, to the total or, where sums are ordered, to the contributions."""
         torch.bmm(wT, z, out=chunk.panels)
         if self._adds:
-            self.output.index_add_(0, chunk.rows, chunk.flat)
+            total.tensor.index_add_(0, chunk.rows, chunk.flat, alpha=total.share)
 
-    def _scattered(self, phase: str) -> Tensor:
+    def _scattered(self, total: Total, phase: str, into: Sum | None) -> Tensor:
         if self.exchange.ordered:
             self.exchange.scatter_links(self._ordered, self.output, phase)
         else:
-            self.exchange.scatter_add(self.output, phase)
-        return self.output
+            self.exchange.scatter_add(total.tensor, phase)
+        return taken(self.output, into) if total.tensor is self.output else total.tensor
 
     def _gathered(self, x: Tensor, which: slice) -> Iterator[Tensor]:
         """Of each chunk its panels of x, valid until the next."""

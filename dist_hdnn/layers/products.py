@@ -2,7 +2,7 @@
 
     affine, product      K x + b, K v                  gather, then batched GEMM
     activated, sloped    σ(K x + b), K v ⊙ σ'(u)       the same and σ
-    transposed           Kᵀ z                          batched GEMM, then scatter-add
+    transposed           Kᵀ z                          batched GEMM, then scatter-add; or at once old + c Kᵀ z
     weight_gradient      z xᵀ, summed over the batch, on the pattern
     force, pulled_back   Kᵀ σ(K x + b), and its adjoint with the weight gradient
 
@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
@@ -36,6 +37,14 @@ class Rows(NamedTuple):
 
 Pair = tuple[Rows, Tensor]
 """Rows, and a tensor in column space whose ghosts are there."""
+
+
+class Sum(NamedTuple):
+    """new := old + scale v for a v that nobody wants by itself; owned rows (neurons, B). new may be old, and not x."""
+
+    old: Tensor
+    scale: float
+    new: Tensor
 
 
 class BlockWeights(NamedTuple):
@@ -98,18 +107,30 @@ class BlockProducts:
         self.product(weights, v, g, phase)
         sigma.times_slope(g.flat, None if u is None else u.flat, z.flat, out=out.flat)
 
-    def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
-        """Kᵀ z, contributions of other workers included: (column_neurons, B), valid in its owned rows for now."""
+    def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
+        """Kᵀ z, contributions of other workers included: (column_neurons, B), valid in its owned rows for now.
+
+        into: take the sum with it instead, and return that.
+        """
         raise NotImplementedError
 
     def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool) -> None:
         """Σ rows ⊗ columns of one or two pairs, summed over the batch, written or added to the panels `out`."""
         raise NotImplementedError
 
-    def force(self, weights: BlockWeights, x: Tensor, sigma: Activation, u: Rows | None, z: Rows, phase: str) -> Tensor:
+    def force(
+        self,
+        weights: BlockWeights,
+        x: Tensor,
+        sigma: Activation,
+        u: Rows | None,
+        z: Rows,
+        phase: str,
+        into: Sum | None = None,
+    ) -> Tensor:
         """Kᵀ z with z = σ(K x + b), see `activated` and `transposed`."""
         self.activated(weights, x, sigma, u, z, phase)
-        return self.transposed(weights, z, phase)
+        return self.transposed(weights, z, phase, into)
 
     def pulled_back(
         self,
@@ -123,12 +144,22 @@ class BlockProducts:
         gradient: Views | None,
         accumulate: bool,
         phase: str,
+        into: Sum | None = None,
     ) -> Tensor:
         """The adjoint of `force` for δ = v: Kᵀ w with w = K v ⊙ σ'(u), and z vᵀ + w xᵀ to the gradient if wanted."""
         self.sloped(weights, v, sigma, u, z, w, phase)
         if gradient is not None:
             self.weight_gradient(((z, v), (w, x)), gradient, accumulate)
-        return self.transposed(weights, w, phase)
+        return self.transposed(weights, w, phase, into)
+
+    def _alone(self, into: Sum) -> bool:
+        """Whether nobody else adds to these rows, so that Kᵀ z may be summed where they are."""
+        return not self.exchange.moves and len(into.new) == self.operator.column_neurons
+
+
+def taken(v: Tensor, into: Sum | None) -> Tensor:
+    """v whose first rows are the owned ones, or the sum with them."""
+    return v if into is None else torch.add(into.old, v[: len(into.old)], alpha=into.scale, out=into.new)
 
 
 def layer_panels(operator: Arrangement, panels: Tensor) -> list[Views]:

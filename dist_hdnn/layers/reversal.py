@@ -11,29 +11,34 @@ Shapes: owned rows (neurons of a part, B); side by side (owned + ghost neurons, 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from dist_hdnn.layers.dynamics import Gradient, Interconnected, Memory, Term, TermGradients, TermWeights
 from dist_hdnn.layers.exchange import Exchange
 from dist_hdnn.layers.linear import Matrix, Transposed, scaled
-
-
-class Retraced(NamedTuple):
-    """A term's value v(x) and (∂v/∂x)ᵀ (scale δv), owned rows, valid until the next call."""
-
-    v: Tensor
-    dx: Tensor
+from dist_hdnn.layers.products import Sum, taken
 
 
 class Reversal(Protocol):
     """Value and adjoint of a term together; x: its source in column space, of which the owned rows are there."""
 
     def __call__(
-        self, x: Tensor, dv: Tensor, scale: float, weights: TermWeights, memory: Memory, gradients: TermGradients
-    ) -> Retraced:
-        """Adds the weight gradients that are wanted."""
+        self,
+        x: Tensor,
+        dv: Tensor,
+        scale: float,
+        weights: TermWeights,
+        memory: Memory,
+        gradients: TermGradients,
+        undone: Sum | None = None,
+        pulled: Sum | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """v(x) and (∂v/∂x)ᵀ (scale δv), owned rows, valid until the next call, or the sums with them.
+
+        Adds the weight gradients that are wanted.
+        """
 
 
 class GradientReversal:
@@ -52,15 +57,25 @@ class GradientReversal:
         self.value = gradient.owned.new_empty(gradient.owned.shape) if not exchange.moves else self.v
 
     def __call__(
-        self, x: Tensor, dv: Tensor, scale: float, weights: TermWeights, memory: Memory, gradients: TermGradients
-    ) -> Retraced:
+        self,
+        x: Tensor,
+        dv: Tensor,
+        scale: float,
+        weights: TermWeights,
+        memory: Memory,
+        gradients: TermGradients,
+        undone: Sum | None = None,
+        pulled: Sum | None = None,
+    ) -> tuple[Tensor, Tensor]:
         gradient, n = self.gradient, self.rows
         if not self.exchange.moves:
             self.exchange.gather(self.there, "backward")
-            self.value.copy_(gradient.value(x, weights, memory))
-            dx = gradient.adjoint(dv, scale, x, weights, memory, gradients)
+            v = gradient.value(x, weights, memory, undone)
+            if undone is None:
+                v = self.value.copy_(v)
+            dx = gradient.adjoint(dv, scale, x, weights, memory, gradients, pulled)
             self.exchange.scatter_add(self.back, "backward")
-            return Retraced(self.value, dx)
+            return v, dx
         self.x[:n].copy_(x[:n])
         scaled(dv, scale, self.dv[:n])
         self.exchange.gather(self.there, "backward")
@@ -71,7 +86,7 @@ class GradientReversal:
         gradient.adjoint(dv, scale, x, weights, memory, gradients)
         self.dx.copy_(gradient.products.output)
         self.exchange.scatter_add(self.back, "backward")
-        return Retraced(self.v[:n], self.dx[:n])
+        return taken(self.v[:n], undone), taken(self.dx[:n], pulled)
 
 
 class InterconnectedReversal:
@@ -81,17 +96,25 @@ class InterconnectedReversal:
         self.inner, self.coupling = inner, coupling
 
     def __call__(
-        self, x: Tensor, dv: Tensor, scale: float, weights: TermWeights, memory: Memory, gradients: TermGradients
-    ) -> Retraced:
+        self,
+        x: Tensor,
+        dv: Tensor,
+        scale: float,
+        weights: TermWeights,
+        memory: Memory,
+        gradients: TermGradients,
+        undone: Sum | None = None,
+        pulled: Sum | None = None,
+    ) -> tuple[Tensor, Tensor]:
         assert weights.X is not None and memory.force is not None, "an interconnection has weights and memory"
         force = memory.force
         dforce = self.coupling.adjoint(dv, scale, force, weights.X, None)
-        inner, dx = self.inner(x, dforce, 1.0, weights, memory, gradients)
+        inner, dx = self.inner(x, dforce, 1.0, weights, memory, gradients, None, pulled)
         force[: len(inner)].copy_(inner)
         v = self.coupling.value(force, weights.X)
         if gradients.X is not None:
             self.coupling.weight_gradient(dv, scale, force, gradients.X)
-        return Retraced(v, dx)
+        return taken(v, undone), dx
 
 
 def has_gradient(term: Term) -> bool:

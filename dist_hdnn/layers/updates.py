@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dist_hdnn.layers.dynamics import Memory, Term, TermGradients, TermWeights
+from dist_hdnn.layers.products import Sum, taken
 from dist_hdnn.layers.reversal import Reversal
 
 
@@ -39,24 +39,23 @@ class Update:
 
     def advance(self, weights: Sequence[TermWeights]) -> None:
         """Old -> new."""
-        v = self._value(weights)
         if self.replaces:
-            self.new.copy_(v)
+            self.new.copy_(self.rate(weights))
         else:
-            torch.add(self.old, v, alpha=self.scale, out=self.new)
+            self._add(weights, Sum(self.old, self.scale, self.new))
 
     def undo(self, weights: Sequence[TermWeights]) -> None:
         """New -> old, where the source is another part."""
-        torch.sub(self.new, self._value(weights), alpha=self.scale, out=self.old)
+        self._add(weights, Sum(self.new, -self.scale, self.old))
 
     def pull(self, d: Sequence[Tensor], weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
         """Cotangents of all parts after the update -> before it, in place; adds the weight gradients wanted."""
-        part = self.part
-        dx = self.term.adjoint(d[part], self.scale, self.x, weights[part], self.memory, gradients[part])
+        part, of_source = self.part, d[self.source]
+        arguments = d[part], self.scale, self.x, weights[part], self.memory, gradients[part]
         if self.replaces:
-            d[part].copy_(dx)
+            d[part].copy_(self.term.adjoint(*arguments))
         else:
-            d[self.source].add_(dx)
+            self.term.adjoint(*arguments, Sum(of_source, 1.0, of_source))
 
     def retrace(self, d: Sequence[Tensor], weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
         """`undo` and `pull` in one, where the source is another part."""
@@ -65,9 +64,8 @@ class Update:
             self.undo(weights)  # leaves the ghosts and the z that the adjoint needs
             self.pull(d, weights, gradients)
             return
-        v, dx = self.reversal(self.x, d[part], self.scale, weights[part], self.memory, gradients[part])
-        torch.sub(self.new, v, alpha=self.scale, out=self.old)
-        d[self.source].add_(dx)
+        undone, pulled = Sum(self.new, -self.scale, self.old), Sum(d[self.source], 1.0, d[self.source])
+        self.reversal(self.x, d[part], self.scale, weights[part], self.memory, gradients[part], undone, pulled)
 
     def push(self, d: Sequence[Tensor], weights: Sequence[TermWeights]) -> None:
         """Tangents of all parts before the update -> after it, in place."""
@@ -79,10 +77,17 @@ class Update:
 
     def rate(self, weights: Sequence[TermWeights]) -> Tensor:
         """term(source), (neurons, B), valid until the term is used again."""
-        return self._value(weights)
+        self._refresh()
+        return self.term.value(self.x, weights[self.part], self.memory)
 
-    def _value(self, weights: Sequence[TermWeights]) -> Tensor:
+    def _add(self, weights: Sequence[TermWeights], into: Sum) -> None:
+        if self.part == self.source and self.fresh is None:  # the sum would overwrite what is read
+            taken(self.rate(weights), into)
+            return
+        self._refresh()
+        self.term.value(self.x, weights[self.part], self.memory, into)
+
+    def _refresh(self) -> None:
         if self.fresh is not None:
             version, copy = self.fresh
             copy.copy_(version)
-        return self.term.value(self.x, weights[self.part], self.memory)

@@ -13,7 +13,7 @@ from dist_hdnn.layers.operators import ScalarPattern, ragged_ranges
 from dist_hdnn.layers.panel_products import PanelProducts
 from dist_hdnn.layers.panels import PanelOperator
 from dist_hdnn.layers.plans import panels
-from dist_hdnn.layers.products import layer_panels, layer_weights
+from dist_hdnn.layers.products import Sum, layer_panels, layer_weights
 from dist_hdnn.model.arguments import strict_upper
 from dist_hdnn.topology import as_graph, neighbours
 
@@ -29,7 +29,7 @@ def operator_for(name: str, panel_rows: int, widest: int = 3, tiny: int = 0) -> 
 class Still:
     """An exchange for operators without ghosts."""
 
-    ordered = False
+    ordered = moves = False
 
     def gather(self, slices: torch.Tensor, phase: str, meanwhile: Work | None = None) -> None:
         if meanwhile is not None:
@@ -65,6 +65,10 @@ def test_products_and_weight_gradient_equal_the_scalar_matrix(name: str, panel_r
     products.product(layer, x, u, "forward")
     torch.testing.assert_close(u.flat, (dense @ x)[operator.row_order], rtol=0, atol=1e-12)
     torch.testing.assert_close(products.transposed(layer, rows, "forward"), dense.T @ z, rtol=0, atol=1e-12)
+    total = torch.empty_like(x)
+    for new, old in ((total, x), (total, total)):  # elsewhere, then in place
+        assert products.transposed(layer, rows, "forward", Sum(old, -0.3, new)) is new
+    torch.testing.assert_close(total, x - 0.6 * dense.T @ z, rtol=0, atol=1e-12)
     gradient = torch.ones(1, operator.stored, dtype=torch.float64)
     for accumulate in (False, True):
         products.weight_gradient([(rows, x)], layer_panels(operator, gradient)[0], accumulate)

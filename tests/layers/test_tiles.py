@@ -14,7 +14,7 @@ from dist_hdnn.layers.exchange import Work as Meanwhile
 from dist_hdnn.layers.operators import ScalarPattern
 from dist_hdnn.layers.panel_products import PanelProducts
 from dist_hdnn.layers.panels import PanelOperator
-from dist_hdnn.layers.products import Rows, layer_panels, layer_weights
+from dist_hdnn.layers.products import Rows, Sum, layer_panels, layer_weights
 from dist_hdnn.model.arguments import strict_upper
 from dist_hdnn.topology import build_halo, make_partition, neighbours
 
@@ -32,7 +32,7 @@ ULPS = {torch.float32: 2.0, torch.float64: 4.5}  # 1e-15 in float64
 class Still:
     """An exchange without ghosts."""
 
-    ordered = False
+    ordered = moves = False
 
     def gather(self, slices: torch.Tensor, phase: str, meanwhile: Meanwhile | None = None) -> None:
         if meanwhile is not None:
@@ -82,6 +82,11 @@ def everything(pattern: ScalarPattern, batch: int, dtype: torch.dtype) -> dict[s
     products.sloped(layer, v, TANH, None, z, w, "forward")
     found["sloped"] = w.flat, (dense @ v) * (1 - z.flat**2)
     found["transposed"] = products.transposed(layer, z, "forward"), dense.T @ z.flat
+    old, total = v.clone(), v.clone()
+    products.transposed(layer, z, "forward", Sum(old, 0.3, total))
+    found["a sum elsewhere"] = total, v + 0.3 * (dense.T @ z.flat)
+    products.transposed(layer, z, "forward", Sum(old, 0.3, old))
+    found["a sum in place"] = old, total
     at = pattern.scalar_rows(), pattern.scalar_columns()
     for name, pairs, times in (("one pair", [(z, v)], 1), ("two pairs", [(z, v), (w, x)], 2)):
         gradient = torch.full((1, operator.stored), 7.0, dtype=dtype)

@@ -1,6 +1,7 @@
 """The kernels: one register tile of the result at a time, slices read where they lie.
 
-    pull       out_i = epilogue(bias_i + Σ over segments of W x)    K x + b, K v, and Kᵀ z over the transposed pattern
+    pull       out_i = epilogue(bias_i + Σ over segments of W x)    K x + b, K v, and Kᵀ z over the transposed pattern,
+                                                                    alone or straight into z_i + c Kᵀ z
     gradient   W_i   = Σ over pairs of rows ⊗ columns, summed over the batch
 
 A segment is a run of weights of agent i that meet neighbouring rows of x. A tile is a few rows times a few vectors of
@@ -29,14 +30,14 @@ def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str) 
     """f(W, x, bias, z, out, table, first, last, B), for agents order[first:last] of `operator.Segments`.
 
     table: the addresses of its arrays. transposed: columns of W give the rows of `out`. Epilogues: tanh of the sum;
-    slope, the sum times 1 - z².
+    slope, the sum times 1 - z²; add, z + c times the sum, where `bias` is the address of c and `out` may be z.
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
         _Pull(Writer(code, element, lanes), transposed, bias, epilogue, arguments).write()
 
     name = f"pull_{8 * element}_{lanes}_{int(transposed)}_{int(bias)}_{epilogue}"
-    return compile_function(name, 6, 3, write)
+    return compile_function(name, 6, 3, write, shared=(3, 4) if epilogue == "add" else ())
 
 
 class _Pull:
@@ -48,6 +49,7 @@ class _Pull:
         self.W, self.x, self.bias, self.z, self.out, table, self.first, self.last, self.batch = arguments
         arrays = writer.arrays(table)
         self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
+        self.factor = writer.broadcast(self.bias) if epilogue == "add" else None
 
     def write(self) -> None:
         code, b, w = self.code, self.b, self.writer
@@ -62,10 +64,9 @@ class _Pull:
             segments = w.integer(self.segments, agent), w.integer(self.segments, b.add(agent, one))
 
             def strip(vector: Value, count: int) -> None:
-                places = []
-                for j in range(count):
-                    place = b.mul(b.add(vector, code.number(j)), lanes)
-                    places.append(b.select(b.icmp_signed("<", place, final), place, final))
+                wanted = [b.mul(b.add(vector, code.number(j)), lanes) for j in range(count)]
+                places = [b.select(b.icmp_signed("<", place, final), place, final) for place in wanted]
+                self.done = [b.sub(*pair) for pair in zip(wanted, places, strict=True)]  # lanes of the vector before
                 code.split(rows, rows_of_tile, lambda row, size: self.tile(first, row, size, places, segments))
 
             code.split(vectors, vectors_of_tile, strip)
@@ -106,12 +107,15 @@ class _Pull:
                     for vector, place in zip(vectors, sums[t], strict=True):
                         b.store(w.multiply_add(scalar, vector, code.get(place, w.vector)), place)
         for line, row_sums in zip(lines, sums, strict=True):
-            for place, value in zip(places, row_sums, strict=True):
+            for place, done, value in zip(places, self.done, row_sums, strict=True):
                 where = b.add(b.mul(line, self.batch), place)
-                w.store(self.finished(code.get(value, w.vector), where), w.at(self.out, where))
+                w.store(self.finished(code.get(value, w.vector), where, done), w.at(self.out, where))
 
-    def finished(self, value: Value, where: Value) -> Value:
+    def finished(self, value: Value, where: Value, done: Value) -> Value:
         w = self.writer
+        if self.factor is not None:  # `out` may be z: what the vector before has written is not added to again
+            total = w.multiply_add(self.factor, value, w.load(w.at(self.z, where)))
+            return self.b.select(w.first(done), w.load(w.at(self.out, where)), total)
         if self.epilogue == "slope":
             z = w.load(w.at(self.z, where))
             return self.b.fmul(value, w.multiply_add(self.b.fneg(z), z, w.constant(1.0)))

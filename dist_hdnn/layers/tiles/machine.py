@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any, NamedTuple, ParamSpec
@@ -80,14 +80,20 @@ class Compiled(NamedTuple):
     engine: Any
 
 
-def compile_function(name: str, pointers: int, integers: int, write: Callable[[Code, list[Value]], None]) -> Compiled:
-    """A function of so many pointers, then integers of 64 bits, that returns nothing; `write` writes its body."""
+def compile_function(
+    name: str, pointers: int, integers: int, write: Callable[[Code, list[Value]], None], shared: Sequence[int] = ()
+) -> Compiled:
+    """A function of so many pointers, then integers of 64 bits, that returns nothing; `write` writes its body.
+
+    shared: which pointers may lead to the same memory.
+    """
     module = ir.Module(name)
     module.triple = llvm.get_process_triple()
     arguments = [ir.PointerType()] * pointers + [ir.IntType(INTEGER_BITS)] * integers
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-    for pointer in function.args[:pointers]:
-        pointer.add_attribute("noalias")
+    for number, pointer in enumerate(function.args[:pointers]):
+        if number not in shared:
+            pointer.add_attribute("noalias")
     code = Code(ir.IRBuilder(function.append_basic_block("entry")))
     write(code, list(function.args))
     code.builder.ret_void()

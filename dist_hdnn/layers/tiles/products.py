@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.exchange import Exchange
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Views
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Sum, Views, taken
 from dist_hdnn.layers.tiles.kernels import gradient, pull
 from dist_hdnn.layers.tiles.machine import Compiled
 from dist_hdnn.layers.tiles.operator import TileOperator
@@ -32,6 +32,7 @@ class TileProducts(BlockProducts):
         self._column_agents = len(operator.by_column.order)
         self._kernels: dict[tuple[bool, bool, str], Compiled] = {}
         self._gradient: Compiled | None = None
+        self._factors: dict[float, Tensor] = {}
 
     def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
         self._gathered(self._pull(bias=True), weights, x, out.flat, out.flat, phase)
@@ -55,11 +56,13 @@ class TileProducts(BlockProducts):
         else:
             self._gathered(self._pull(epilogue="slope"), weights, v, z.flat, out.flat, phase)
 
-    def transposed(self, weights: BlockWeights, rows: Rows, phase: str) -> Tensor:
-        z, out, work = rows.flat, self.output, self._by_column
-        here = address(z)
-        arguments = address(weights.classes[0]), here, here, here, address(out), work.table
-        call = self._pull(transposed=True)
+    def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
+        work, z = self._by_column, address(rows.flat)
+        call, out, others = self._pull(transposed=True), self.output, (z, z)
+        if into is not None and self._alone(into):
+            call, out = self._pull(transposed=True, epilogue="add"), into.new
+            others = address(self._factor(into.scale)), address(into.old)
+        arguments = address(weights.classes[0]), z, *others, address(out), work.table
 
         def part(first: int, last: int) -> None:
             work.run(call, arguments, first, last)
@@ -67,7 +70,7 @@ class TileProducts(BlockProducts):
         if self._column_agents > self._agents:
             part(self._agents, self._column_agents)
         self.exchange.scatter_add(out, phase, lambda: part(0, self._agents))
-        return out
+        return taken(out, into) if out is self.output else out
 
     def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool) -> None:
         if not (self.batch or accumulate):
@@ -85,6 +88,13 @@ class TileProducts(BlockProducts):
         if call is None:
             call = self._kernels[key] = pull(self._element, self._lanes, *key)
         return call
+
+    def _factor(self, value: float) -> Tensor:
+        """One number where kernels can read it."""
+        known = self._factors.get(value)
+        if known is None:
+            known = self._factors[value] = self._like.new_full((1,), value)
+        return known
 
     def _gathered(self, call: Compiled, weights: BlockWeights, x: Tensor, z: Tensor, out: Tensor, phase: str) -> None:
         """Gather x and pull; agents that need no ghost while slices travel."""

@@ -64,15 +64,19 @@ class Writer:
 
     def load_first(self, address: Value, count: Value) -> Value:
         """The first `count` elements from here, then zeros; nothing behind them is read."""
-        b, words = self.b, ir.VectorType(ir.IntType(32), self.lanes)
-        here = self.spread(b.trunc(count, ir.IntType(32)), self.lanes)
-        mask = b.icmp_signed("<", ir.Constant(words, list(range(self.lanes))), here)
+        mask = self.first(count)
         name = f"llvm.masked.load.v{self.lanes}f{8 * self.element}.p0"
         arguments = [ir.PointerType(), mask.type, self.vector]
         function = self.module.globals.get(name) or ir.Function(
             self.module, ir.FunctionType(self.vector, arguments), name
         )
         return self.b.call(function, [address, mask, self.constant(0.0)])
+
+    def first(self, count: Value) -> Value:
+        """Which lanes are the first `count`."""
+        words = ir.VectorType(ir.IntType(32), self.lanes)
+        here = self.spread(self.b.trunc(count, ir.IntType(32)), self.lanes)
+        return self.b.icmp_signed("<", ir.Constant(words, list(range(self.lanes))), here)
 
     def sum_of_each(self, vectors: list[Value]) -> Value:
         """Sums of 4 vectors: (4,); neighbours first, then the quarters of a vector."""
