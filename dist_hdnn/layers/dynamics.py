@@ -108,12 +108,18 @@ class Gradient:
         gradients: TermGradients,
         into: Sum | None = None,
     ) -> Tensor:
-        """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
+        """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here.
+
+        Without ghosts to come beside it, δv is read where it is.
+        """
         assert weights.K is not None, "a gradient has K"
-        scaled(dv, scale, self.owned)
+        v = dv
+        if not self.products.alone(dv):
+            scaled(dv, scale, self.owned)
+            v, scale = self.columns, 1.0
         views, accumulate = (None, False) if gradients.K is None else gradients.K.taken()
         dx = self.products.pulled_back(
-            weights.K, self.columns, x, self.sigma, memory.u, memory.z, self.w, views, accumulate, "backward", into
+            weights.K, v, x, self.sigma, memory.u, memory.z, self.w, views, accumulate, scale, "backward", into
         )
         if gradients.b is not None:
             gradients.b.add_sum(self.w.flat)

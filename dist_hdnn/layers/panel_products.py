@@ -65,13 +65,11 @@ class PanelProducts(BlockProducts):
         self._transposed(weights, rows, EVERY, total)
         return self._scattered(total, phase, into)
 
-    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool) -> None:
+    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool, scale: float = 1.0) -> None:
         for number, (rows, columns) in enumerate(pairs):
             for panels, z, gradient in zip(self._gathered(columns, EVERY), rows.classes, out, strict=True):
-                if accumulate or number:
-                    gradient.baddbmm_(z, panels.mT)
-                else:
-                    torch.bmm(z, panels.mT, out=gradient)
+                share = 1.0 if number else scale
+                gradient.baddbmm_(z, panels.mT, beta=int(accumulate or number > 0), alpha=share)
 
     def force(
         self,
@@ -105,6 +103,7 @@ class PanelProducts(BlockProducts):
         w: Rows,
         gradient: Views | None,
         accumulate: bool,
+        scale: float,
         phase: str,
         into: Sum | None = None,
     ) -> Tensor:
@@ -118,13 +117,10 @@ class PanelProducts(BlockProducts):
         chunks = zip(self._of(v), self._of(x), self._of(self.output), strict=True)
         for (K, KT, argument, value, out, dK), (of_v, of_x, of_output) in zip(parts, chunks, strict=True):
             panels = self._filled(of_v, v)
-            torch.bmm(K, panels, out=out)
+            torch.baddbmm(out, K, panels, beta=0, alpha=scale, out=out)
             sigma.times_slope(out, argument, value, out=out)
             if dK is not None:
-                if accumulate:
-                    dK.baddbmm_(value, panels.mT)
-                else:
-                    torch.bmm(value, panels.mT, out=dK)
+                dK.baddbmm_(value, panels.mT, beta=int(accumulate), alpha=scale)
                 dK.baddbmm_(out, self._filled(of_x, x).mT)
             self._contribute(KT, out, of_output, total)
         return self._scattered(total, phase, into)
@@ -146,7 +142,7 @@ class PanelProducts(BlockProducts):
 
     def _begun(self, into: Sum | None = None) -> Total:
         """Before contributions are added: to the sum itself where that is ours alone, else to the cleared output."""
-        if into is not None and self._adds and self._alone(into):
+        if into is not None and self._adds and self.alone(into.new):
             if into.new is not into.old:
                 into.new.copy_(into.old)
             return Total(into.new, into.scale)
@@ -182,13 +178,13 @@ class PanelProducts(BlockProducts):
         """The chunks of a tensor in column space: views of it where its rows lie in their order, else shared memory."""
         if self._gathers:
             return self._chunks
-        known = self._known.get(id(x))
+        known = self._known.get(x.data_ptr())
         if known is None:
             shapes = [(count, columns) for count, _, columns in self.operator.shapes]
             parts = x.split([count * columns for count, columns in shapes])
             pairs = zip(parts, shapes, strict=True)
             chunks = [Chunk(self.operator.columns, part, part.view(*shape, self.batch)) for part, shape in pairs]
-            known = self._known[id(x)] = x, chunks  # holds x, so its id stays its own
+            known = self._known[x.data_ptr()] = x, chunks  # holds x, so its address stays its own
         return known[1]
 
     def _made(self, operator: PanelOperator) -> list[Chunk]:

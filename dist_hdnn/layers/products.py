@@ -100,12 +100,22 @@ class BlockProducts:
         raise NotImplementedError
 
     def sloped(
-        self, weights: BlockWeights, v: Tensor, sigma: Activation, u: Rows | None, z: Rows, out: Rows, phase: str
+        self,
+        weights: BlockWeights,
+        v: Tensor,
+        sigma: Activation,
+        u: Rows | None,
+        z: Rows,
+        out: Rows,
+        phase: str,
+        scale: float = 1.0,
     ) -> None:
-        """K v ⊙ σ'(u), where z = σ(u)."""
+        """Scale K v ⊙ σ'(u), where z = σ(u)."""
         g = self.scratch()
         self.product(weights, v, g, phase)
         sigma.times_slope(g.flat, None if u is None else u.flat, z.flat, out=out.flat)
+        if scale != 1.0:
+            out.flat.mul_(scale)
 
     def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
         """Kᵀ z, contributions of other workers included: (column_neurons, B), valid in its owned rows for now.
@@ -114,8 +124,11 @@ class BlockProducts:
         """
         raise NotImplementedError
 
-    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool) -> None:
-        """Σ rows ⊗ columns of one or two pairs, summed over the batch, written or added to the panels `out`."""
+    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool, scale: float = 1.0) -> None:
+        """Σ rows ⊗ columns of one or two pairs, summed over the batch, written or added to the panels `out`.
+
+        scale: factor of the first pair.
+        """
         raise NotImplementedError
 
     def force(
@@ -143,18 +156,19 @@ class BlockProducts:
         w: Rows,
         gradient: Views | None,
         accumulate: bool,
+        scale: float,
         phase: str,
         into: Sum | None = None,
     ) -> Tensor:
-        """The adjoint of `force` for δ = v: Kᵀ w with w = K v ⊙ σ'(u), and z vᵀ + w xᵀ to the gradient if wanted."""
-        self.sloped(weights, v, sigma, u, z, w, phase)
+        """The adjoint of `force` for δ = scale v: Kᵀ w, w = K δ ⊙ σ'(u), and z δᵀ + w xᵀ to the gradient if wanted."""
+        self.sloped(weights, v, sigma, u, z, w, phase, scale)
         if gradient is not None:
-            self.weight_gradient(((z, v), (w, x)), gradient, accumulate)
+            self.weight_gradient(((z, v), (w, x)), gradient, accumulate, scale)
         return self.transposed(weights, w, phase, into)
 
-    def _alone(self, into: Sum) -> bool:
-        """Whether nobody else adds to these rows, so that Kᵀ z may be summed where they are."""
-        return not self.exchange.moves and len(into.new) == self.operator.column_neurons
+    def alone(self, rows: Tensor) -> bool:
+        """Whether owned rows are all of column space, no ghosts, and nobody else adds to them."""
+        return not (self.exchange.moves or self.exchange.ordered) and len(rows) == self.operator.column_neurons
 
 
 def taken(v: Tensor, into: Sum | None) -> Tensor:

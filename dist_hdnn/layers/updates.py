@@ -54,6 +54,8 @@ class Update:
         arguments = d[part], self.scale, self.x, weights[part], self.memory, gradients[part]
         if self.replaces:
             d[part].copy_(self.term.adjoint(*arguments))
+        elif part == self.source:
+            of_source.add_(self.term.adjoint(*arguments))
         else:
             self.term.adjoint(*arguments, Sum(of_source, 1.0, of_source))
 
@@ -81,11 +83,11 @@ class Update:
         return self.term.value(self.x, weights[self.part], self.memory)
 
     def _add(self, weights: Sequence[TermWeights], into: Sum) -> None:
-        if self.part == self.source and self.fresh is None:  # the sum would overwrite what is read
+        if self.part == self.source:  # the sum would overwrite what is read
             taken(self.rate(weights), into)
-            return
-        self._refresh()
-        self.term.value(self.x, weights[self.part], self.memory, into)
+        else:
+            self._refresh()
+            self.term.value(self.x, weights[self.part], self.memory, into)
 
     def _refresh(self) -> None:
         if self.fresh is not None:

@@ -79,6 +79,6 @@ def add_smoothness_gradient(parameters: Iterable[Tensor], scale: float) -> None:
         memory = v.new_empty(len(v) - 1, min(columns, v.shape[1]))
         for part, gradient in zip(v.split(columns, dim=1), v.grad.split(columns, dim=1), strict=True):
             differences = memory[:, : part.shape[1]]
-            torch.sub(part[1:], part[:-1], out=differences).mul_(scale)
-            gradient[1:].add_(differences)
-            gradient[:-1].sub_(differences)
+            torch.sub(part[1:], part[:-1], out=differences)
+            gradient[1:].add_(differences, alpha=scale)
+            gradient[:-1].sub_(differences, alpha=scale)

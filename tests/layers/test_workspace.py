@@ -11,9 +11,9 @@ from dist_hdnn.layers.exchange import Exchange
 
 
 class Spy:
-    """An exchange that remembers which tensors it was given."""
+    """An exchange that remembers which tensors it was given, as one between workers has to."""
 
-    ordered = moves = False
+    ordered, moves = False, True
 
     def __init__(self, inner: Exchange) -> None:
         self.inner, self.seen = inner, dict[int, torch.Tensor]()

@@ -2,7 +2,7 @@
 
     pull       out_i = epilogue(bias_i + Σ over segments of W x)    K x + b, K v, and Kᵀ z over the transposed pattern,
                                                                     alone or straight into z_i + c Kᵀ z
-    gradient   W_i   = Σ over pairs of rows ⊗ columns, summed over the batch
+    gradient   W_i   = Σ over one or two pairs of rows ⊗ columns, summed over the batch, the first one c times
 
 A segment is a run of weights of agent i that meet neighbouring rows of x. A tile is a few rows times a few vectors of
 the batch; every element is one chain of fused multiply-adds in the order of the segments, so its bits depend neither
@@ -13,6 +13,7 @@ Shapes: x, z, out (rows, B), rows contiguous; per agent `start` its first row, `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str) 
     """f(W, x, bias, z, out, table, first, last, B), for agents order[first:last] of `operator.Segments`.
 
     table: the addresses of its arrays. transposed: columns of W give the rows of `out`. Epilogues: tanh of the sum;
-    slope, the sum times 1 - z²; add, z + c times the sum, where `bias` is the address of c and `out` may be z.
+    slope, c times the sum times 1 - z²; add, z + c times the sum, where `out` may be z. `bias` is the address of c.
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
@@ -49,7 +50,7 @@ class _Pull:
         self.W, self.x, self.bias, self.z, self.out, table, self.first, self.last, self.batch = arguments
         arrays = writer.arrays(table)
         self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
-        self.factor = writer.broadcast(self.bias) if epilogue == "add" else None
+        self.factor = writer.broadcast(self.bias) if epilogue in ("slope", "add") else None
 
     def write(self) -> None:
         code, b, w = self.code, self.b, self.writer
@@ -113,12 +114,13 @@ class _Pull:
 
     def finished(self, value: Value, where: Value, done: Value) -> Value:
         w = self.writer
-        if self.factor is not None:  # `out` may be z: what the vector before has written is not added to again
+        if self.epilogue == "add":  # `out` may be z: what the vector before has written is not added to again
             total = w.multiply_add(self.factor, value, w.load(w.at(self.z, where)))
             return self.b.select(w.first(done), w.load(w.at(self.out, where)), total)
         if self.epilogue == "slope":
             z = w.load(w.at(self.z, where))
-            return self.b.fmul(value, w.multiply_add(self.b.fneg(z), z, w.constant(1.0)))
+            slope = w.multiply_add(self.b.fneg(z), z, w.constant(1.0))
+            return self.b.fmul(self.b.fmul(value, slope), self.factor)
         return value
 
 
@@ -129,15 +131,15 @@ def gradient_shape() -> tuple[int, int]:
 
 @once
 def gradient(element: int, lanes: int) -> Compiled:
-    """f(W, z, v, w, x, table, first, last, B, pairs, add): the rest as for `pull`.
+    """f(W, z, v, w, x, table, first, last, B, pairs, add, factor): the rest as for `pull`; factor: the address of c.
 
-    The gradient z vᵀ, of two pairs z vᵀ + w xᵀ, is written to W or added to it.
+    The gradient c z vᵀ, of two pairs c z vᵀ + w xᵀ, is written to W or added to it.
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
         _Gradient(Writer(code, element, lanes), arguments).write()
 
-    return compile_function(f"gradient_{8 * element}_{lanes}", 6, 5, write)
+    return compile_function(f"gradient_{8 * element}_{lanes}", 6, 6, write)
 
 
 class _Gradient:
@@ -146,7 +148,8 @@ class _Gradient:
     def __init__(self, writer: Writer, arguments: list[Value]) -> None:
         self.writer, self.code, self.b = writer, writer.code, writer.b
         self.W, self.z, self.v, self.w, self.x, table, self.first, self.last, self.batch = arguments[:9]
-        self.pairs, self.add = arguments[9:]
+        self.pairs, self.add, factor = arguments[9:]
+        self.factor = writer.broadcast(self.b.inttoptr(factor, ir.PointerType()))
         arrays = writer.arrays(table)
         self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
 
@@ -196,6 +199,9 @@ class _Gradient:
             if w.lanes > 1:
                 with b.if_then(b.icmp_signed("<", whole, self.batch)):
                     add(lambda pointer: w.load_first(w.at(pointer, whole), b.sub(self.batch, whole)))
+            with b.if_then(first):
+                for place in itertools.chain(*sums):
+                    b.store(b.fmul(self.factor, code.get(place, w.vector)), place)
         return [[code.get(place, w.vector) for place in places] for places in sums]
 
     def write_sums(self, sums: list[Value], address: Value, count: int) -> None:

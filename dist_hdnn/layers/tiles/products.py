@@ -35,7 +35,7 @@ class TileProducts(BlockProducts):
         self._factors: dict[float, Tensor] = {}
 
     def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
-        self._gathered(self._pull(bias=True), weights, x, out.flat, out.flat, phase)
+        self._gathered(self._pull(bias=True), weights, x, out.flat, out.flat, phase, weights.bias[0])
 
     def activated(
         self, weights: BlockWeights, x: Tensor, sigma: Activation, u: Rows | None, z: Rows, phase: str
@@ -43,23 +43,31 @@ class TileProducts(BlockProducts):
         if sigma.keeps_argument:
             super().activated(weights, x, sigma, u, z, phase)
         else:
-            self._gathered(self._pull(bias=True, epilogue="tanh"), weights, x, z.flat, z.flat, phase)
+            self._gathered(self._pull(bias=True, epilogue="tanh"), weights, x, z.flat, z.flat, phase, weights.bias[0])
 
     def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> None:
-        self._gathered(self._pull(), weights, v, out.flat, out.flat, phase)
+        self._gathered(self._pull(), weights, v, out.flat, out.flat, phase, out.flat)
 
     def sloped(
-        self, weights: BlockWeights, v: Tensor, sigma: Activation, u: Rows | None, z: Rows, out: Rows, phase: str
+        self,
+        weights: BlockWeights,
+        v: Tensor,
+        sigma: Activation,
+        u: Rows | None,
+        z: Rows,
+        out: Rows,
+        phase: str,
+        scale: float = 1.0,
     ) -> None:
         if sigma.keeps_argument:
-            super().sloped(weights, v, sigma, u, z, out, phase)
+            super().sloped(weights, v, sigma, u, z, out, phase, scale)
         else:
-            self._gathered(self._pull(epilogue="slope"), weights, v, z.flat, out.flat, phase)
+            self._gathered(self._pull(epilogue="slope"), weights, v, z.flat, out.flat, phase, self._factor(scale))
 
     def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
         work, z = self._by_column, address(rows.flat)
         call, out, others = self._pull(transposed=True), self.output, (z, z)
-        if into is not None and self._alone(into):
+        if into is not None and self.alone(into.new):
             call, out = self._pull(transposed=True, epilogue="add"), into.new
             others = address(self._factor(into.scale)), address(into.old)
         arguments = address(weights.classes[0]), z, *others, address(out), work.table
@@ -72,7 +80,7 @@ class TileProducts(BlockProducts):
         self.exchange.scatter_add(out, phase, lambda: part(0, self._agents))
         return taken(out, into) if out is self.output else out
 
-    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool) -> None:
+    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool, scale: float = 1.0) -> None:
         if not (self.batch or accumulate):
             out[0].zero_()
         (z, v), (w, x) = pairs[0], pairs[-1]
@@ -80,7 +88,7 @@ class TileProducts(BlockProducts):
         if call is None:
             call = self._gradient = gradient(self._element, self._lanes)
         arguments = *(address(tensor) for tensor in (out[0], z.flat, v, w.flat, x)), work.table
-        work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate))
+        work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate), address(self._factor(scale)))
 
     def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Compiled:
         key = transposed, bias, epilogue
@@ -96,10 +104,12 @@ class TileProducts(BlockProducts):
             known = self._factors[value] = self._like.new_full((1,), value)
         return known
 
-    def _gathered(self, call: Compiled, weights: BlockWeights, x: Tensor, z: Tensor, out: Tensor, phase: str) -> None:
-        """Gather x and pull; agents that need no ghost while slices travel."""
-        work, bias = self._by_row, address(weights.bias[0]) if weights.bias else 0
-        arguments = address(weights.classes[0]), address(x), bias, address(z), address(out), work.table
+    def _gathered(
+        self, call: Compiled, weights: BlockWeights, x: Tensor, z: Tensor, out: Tensor, phase: str, bias: Tensor
+    ) -> None:
+        """Gather x and pull; agents that need no ghost while slices travel. bias: or the factor, see `kernels.pull`."""
+        work = self._by_row
+        arguments = address(weights.classes[0]), address(x), address(bias), address(z), address(out), work.table
 
         def part(first: int, last: int) -> None:
             work.run(call, arguments, first, last)
