@@ -239,8 +239,9 @@ class HDNN(nn.Module):
     def add_smoothness_gradient(self, weight: float) -> None:
         """After a backward: add weight times the gradient of `smoothness` to that of every parameter that has one."""
         if self._course.free and len(self.graphs) == 1:
-            weights, names = self.weights(), (*self.architecture.matrices, *self.architecture.biases)
-            add_smoothness_gradient([weights[name][0] for name in names], weight * self.step)
+            matrices = [getattr(self, name)[0] for name in self.architecture.matrices]
+            biases = [getattr(self, name) for name in self.architecture.biases]
+            add_smoothness_gradient([*matrices, *biases], weight * self.step)
         else:
             (weight * self.smoothness()).backward()  # type: ignore[no-untyped-call]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 2**18  # differences at a time: 1 MB in float32, which stays in the cache
+CHUNK = 2**18  # weights at a time: 1 MB in float32, which stays in the cache
 
 
 def smoothness(K: list[list[Tensor]], b: list[Tensor], h: float, union: list[Tensor] | None = None) -> Tensor:
@@ -76,9 +76,6 @@ def add_smoothness_gradient(parameters: Iterable[Tensor], scale: float) -> None:
         if v.grad is None or len(v) == 1:
             continue
         columns = max(1, CHUNK // len(v))
-        memory = v.new_empty(len(v) - 1, min(columns, v.shape[1]))
         for part, gradient in zip(v.split(columns, dim=1), v.grad.split(columns, dim=1), strict=True):
-            differences = memory[:, : part.shape[1]]
-            torch.sub(part[1:], part[:-1], out=differences)
-            gradient[1:].add_(differences, alpha=scale)
-            gradient[:-1].sub_(differences, alpha=scale)
+            gradient[1:].add_(part[1:], alpha=scale).sub_(part[:-1], alpha=scale)
+            gradient[:-1].add_(part[:-1], alpha=scale).sub_(part[1:], alpha=scale)
