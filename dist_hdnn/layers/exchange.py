@@ -42,8 +42,13 @@ class Exchange(Protocol):
     def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         """Fill the ghost rows of `slices` with their owners' rows."""
 
-    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
-        """Add the ghost rows of `slices` to their owners' rows."""
+    def scatter_add(
+        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+    ) -> None:
+        """Add the ghost rows of `slices` to their owners' rows.
+
+        owned: where the owned rows are, if not before the ghosts. share: how much of others' contributions they take.
+        """
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
         """Sum contributions (gathered, B), one run of rows per block, into the owned rows of `out`, in order."""
@@ -74,7 +79,9 @@ class SimulatedExchange:
         if meanwhile is not None:
             meanwhile()
 
-    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
+    def scatter_add(
+        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+    ) -> None:
         if not self.idle:
             self.ledger.book(self.scattering, phase, _row_bytes(slices))
         if meanwhile is not None:
@@ -93,7 +100,10 @@ class Silent:
         if meanwhile is not None:
             meanwhile()
 
-    scatter_add = gather
+    def scatter_add(
+        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+    ) -> None:
+        self.gather(slices, phase, meanwhile)
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
         raise RuntimeError("this exchange sums nothing")
@@ -108,8 +118,10 @@ class Rebooked:
     def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         self.inner.gather(slices, self.booking.phase or phase, meanwhile)
 
-    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
-        self.inner.scatter_add(slices, self.booking.phase or phase, meanwhile)
+    def scatter_add(
+        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+    ) -> None:
+        self.inner.scatter_add(slices, self.booking.phase or phase, meanwhile, owned, share)
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
         self.inner.scatter_links(contributions, out, self.booking.phase or phase)
@@ -133,7 +145,7 @@ class _Scattering(NamedTuple):
     """A tensor's channel: sends its ghost rows, and receives what is then added to its slices, peer by peer."""
 
     channel: Channel
-    adding: list[tuple[Tensor | None, Tensor, Tensor]]  # (rows or None for all, of these rows, what to add)
+    adding: list[tuple[Tensor | slice, Tensor, Tensor]]  # (owned rows, these rows or all, what to add)
     row_bytes: int
 
 
@@ -191,7 +203,9 @@ class HaloExchange:
         channel.wait()
         self.ledger.book(self.gathering, phase, row_bytes)
 
-    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
+    def scatter_add(
+        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+    ) -> None:
         if self.idle:
             if meanwhile is not None:
                 meanwhile()
@@ -202,10 +216,10 @@ class HaloExchange:
             meanwhile()
         channel.wait()
         for rows, target, contributions in adding:
-            if rows is None:
-                target.add_(contributions)
+            if isinstance(rows, slice):
+                (target if owned is None else owned[rows]).add_(contributions, alpha=share)
             else:
-                target.index_add_(0, rows, contributions)
+                (target if owned is None else owned).index_add_(0, rows, contributions, alpha=share)
         self.ledger.book(self.scattering, phase, row_bytes)
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
@@ -232,10 +246,11 @@ class HaloExchange:
     def _bind_scattering(self, slices: Tensor) -> _Scattering:
         """The same for the way back."""
         landing, mine = self._landing(slices), _rows(slices, 0, self.owned)
-        adding: list[tuple[Tensor | None, Tensor, Tensor]] = []
+        adding: list[tuple[Tensor | slice, Tensor, Tensor]] = []
         for (_, part), rows in zip(landing, self.rows, strict=True):
             if _is_run(rows):
-                adding.append((None, mine[int(rows[0]) : int(rows[-1]) + 1], part))
+                run = slice(int(rows[0]), int(rows[-1]) + 1)
+                adding.append((run, mine[run], part))
             else:
                 adding.append((rows.to(mine.device), mine, part))
         ghosts = deal(_rows(slices, self.owned, len(slices)), self.receives)

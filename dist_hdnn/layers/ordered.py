@@ -84,7 +84,9 @@ class OrderedExchange:
     def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         self.inner.gather(slices, phase, meanwhile)
 
-    def scatter_add(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
+    def scatter_add(
+        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+    ) -> None:
         raise RuntimeError("an ordered exchange sums links, see scatter_links")
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:

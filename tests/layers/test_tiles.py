@@ -38,7 +38,15 @@ class Still:
         if meanwhile is not None:
             meanwhile()
 
-    scatter_add = gather
+    def scatter_add(
+        self,
+        slices: torch.Tensor,
+        phase: str,
+        meanwhile: Meanwhile | None = None,
+        owned: torch.Tensor | None = None,
+        share: float = 1.0,
+    ) -> None:
+        self.gather(slices, phase, meanwhile)
 
     def scatter_links(self, contributions: torch.Tensor, out: torch.Tensor, phase: str) -> None: ...
 

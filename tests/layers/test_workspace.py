@@ -22,9 +22,9 @@ class Spy:
         self.seen[id(slices)] = slices  # held, so its id stays its own
         self.inner.gather(slices, phase, *([meanwhile] if meanwhile else []))
 
-    def scatter_add(self, slices: torch.Tensor, phase: str, meanwhile: Any = None) -> None:
+    def scatter_add(self, slices: torch.Tensor, phase: str, *more: Any) -> None:
         self.seen[id(slices)] = slices
-        self.inner.scatter_add(slices, phase, *([meanwhile] if meanwhile else []))
+        self.inner.scatter_add(slices, phase, *more)
 
 
 def spied(net: dist_hdnn.HDNN) -> list[Spy]:

@@ -6,13 +6,14 @@ What needs no ghost is computed while slices travel, and what goes to ghosts is 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from dist_hdnn.layers.activations import Activation
 from dist_hdnn.layers.exchange import Exchange
-from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Sum, Views, taken
+from dist_hdnn.layers.products import BlockProducts, BlockWeights, Pair, Rows, Sum, Views
 from dist_hdnn.layers.tiles.kernels import gradient, pull
 from dist_hdnn.layers.tiles.machine import Compiled
 from dist_hdnn.layers.tiles.operator import TileOperator
@@ -65,20 +66,20 @@ class TileProducts(BlockProducts):
             self._gathered(self._pull(epilogue="slope"), weights, v, z.flat, out.flat, phase, self._factor(scale))
 
     def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
-        work, z = self._by_column, address(rows.flat)
-        call, out, others = self._pull(transposed=True), self.output, (z, z)
-        if into is not None and self.alone(into.new):
-            call, out = self._pull(transposed=True, epilogue="add"), into.new
-            others = address(self._factor(into.scale)), address(into.old)
-        arguments = address(weights.classes[0]), z, *others, address(out), work.table
-
-        def part(first: int, last: int) -> None:
-            work.run(call, arguments, first, last)
-
+        work, out, call = self._by_column, self.output, self._pull(transposed=True)
+        W, z = address(weights.classes[0]), address(rows.flat)
+        arguments = W, z, z, z, address(out), work.table
         if self._column_agents > self._agents:
-            part(self._agents, self._column_agents)
-        self.exchange.scatter_add(out, phase, lambda: part(0, self._agents))
-        return taken(out, into) if out is self.output else out
+            work.run(call, arguments, self._agents, self._column_agents)
+        if into is None:
+            self.exchange.scatter_add(out, phase, lambda: work.run(call, arguments, 0, self._agents))
+            return out
+        add = self._pull(transposed=True, epilogue="add")
+        factor, old = address(self._factor(into.scale)), address(into.old)
+        sums = W, z, factor, old, address(into.new), work.table
+        meanwhile = functools.partial(work.run, add, sums, 0, self._agents)
+        self.exchange.scatter_add(out, phase, meanwhile, into.new, into.scale)
+        return into.new
 
     def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool, scale: float = 1.0) -> None:
         if not (self.batch or accumulate):
