@@ -8,6 +8,8 @@ import pytest
 
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # before PyTorch is loaded: tests of equal bits need both
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+import torch  # noqa: E402
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would ignore Ctrl-C as well
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -19,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.get_closest_marker(mark) for mark in REAL_PROCESSES):
             item.add_marker(pytest.mark.xdist_group("processes"))
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Random numbers are the same in every run, whichever tests ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

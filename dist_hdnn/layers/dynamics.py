@@ -52,9 +52,13 @@ class Memory(NamedTuple):
 
 
 class Term(Protocol):
-    """v(x) on owned rows; `needs_ghosts`: whether `value` gathers x. into: return the sum with the result instead."""
+    """v(x) on owned rows; `needs_ghosts`: whether `value` gathers x. into: return the sum with the result instead.
+
+    gathers_cotangent: whether `adjoint` gathers δv, which then is in column space; else δv is owned rows.
+    """
 
     needs_ghosts: bool
+    gathers_cotangent: bool
 
     def memories(self, count: int) -> list[Memory]:
         """New memory for so many uses of this term, side by side."""
@@ -81,7 +85,7 @@ class Term(Protocol):
 class Gradient:
     """Kᵀ σ(K x + b): gather and scatter-add, forward and backward."""
 
-    needs_ghosts = True
+    needs_ghosts = gathers_cotangent = True
 
     def __init__(self, products: BlockProducts, sigma: Activation) -> None:
         self.products, self.sigma = products, sigma
@@ -108,28 +112,28 @@ class Gradient:
         gradients: TermGradients,
         into: Sum | None = None,
     ) -> Tensor:
-        """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here.
-
-        Without ghosts to come beside it, δv is read where it is.
-        """
+        """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
         assert weights.K is not None, "a gradient has K"
-        v = dv
-        if not self.products.alone(dv):
-            scaled(dv, scale, self.owned)
-            v, scale = self.columns, 1.0
         views, accumulate = (None, False) if gradients.K is None else gradients.K.taken()
         dx = self.products.pulled_back(
-            weights.K, v, x, self.sigma, memory.u, memory.z, self.w, views, accumulate, scale, "backward", into
+            weights.K, dv, x, self.sigma, memory.u, memory.z, self.w, views, accumulate, scale, "backward", into
         )
         if gradients.b is not None:
             gradients.b.add_sum(self.w.flat)
-        return dx[: len(dv)]
+        return dx[: len(self.owned)]
+
+    def in_columns(self, dv: Tensor) -> Tensor:
+        """Owned rows in column space: themselves where no ghosts are to come beside them."""
+        if self.products.alone(dv):
+            return dv
+        self.owned.copy_(dv)
+        return self.columns
 
     def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         """The Jacobian Kᵀ diag(σ') K is symmetric, so this is the adjoint."""
         assert weights.K is not None, "a gradient has K"
-        self.owned.copy_(dx)
-        self.products.sloped(weights.K, self.columns, self.sigma, memory.u, memory.z, self.w, "forward")
+        columns = self.in_columns(dx)
+        self.products.sloped(weights.K, columns, self.sigma, memory.u, memory.z, self.w, "forward")
         return self.products.transposed(weights.K, self.w, "forward")[: len(dx)]
 
     def energy(self, x: Tensor, weights: TermWeights) -> Tensor:
@@ -141,9 +145,11 @@ class Gradient:
 
 
 class Interconnected:
-    """X v, Xᵀ v or J v of another term's v."""
+    """X v, Xᵀ v or J v of a gradient v."""
 
-    def __init__(self, term: Term, coupling: LinearMap, like: Tensor) -> None:
+    gathers_cotangent = False
+
+    def __init__(self, term: Gradient, coupling: LinearMap, like: Tensor) -> None:
         """like: a tensor in the coupling's column space."""
         self.term, self.coupling, self.needs_ghosts = term, coupling, term.needs_ghosts
         self._like = like
@@ -170,7 +176,7 @@ class Interconnected:
     ) -> Tensor:
         assert weights.X is not None and memory.force is not None, "an interconnection has weights and memory"
         force = self.coupling.adjoint(dv, scale, memory.force, weights.X, gradients.X)
-        return self.term.adjoint(force, 1.0, x, weights, memory, gradients, into)
+        return self.term.adjoint(self.term.in_columns(force), 1.0, x, weights, memory, gradients, into)
 
     def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
         assert weights.X is not None, "an interconnection has weights"
@@ -179,6 +185,8 @@ class Interconnected:
 
 class Activated:
     """σ(L x + b): the rounds of L."""
+
+    gathers_cotangent = False
 
     def __init__(self, linear: LinearMap, sigma: Activation, like: Tensor) -> None:
         """like: a tensor of owned rows."""
@@ -219,6 +227,8 @@ class Activated:
 
 class NearIdentity:
     """f + σ(x + h f) with f = L x + b, so that x + h v is φ_h((1 + h L) x + h b) for φ_h(x) = x + h σ(x)."""
+
+    gathers_cotangent = False
 
     def __init__(self, linear: LinearMap, sigma: Activation, h: float, like: Tensor) -> None:
         """like: a tensor of owned rows."""
@@ -264,7 +274,7 @@ class NearIdentity:
 class Drift:
     """x itself; no round."""
 
-    needs_ghosts = False
+    needs_ghosts = gathers_cotangent = False
 
     def __init__(self, like: Tensor) -> None:
         """like: a tensor of owned rows."""

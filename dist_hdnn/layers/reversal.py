@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dist_hdnn.layers.dynamics import Gradient, Interconnected, Memory, Term, TermGradients, TermWeights
 from dist_hdnn.layers.exchange import Exchange
-from dist_hdnn.layers.linear import Matrix, Transposed, scaled
+from dist_hdnn.layers.linear import Matrix, Transposed
 from dist_hdnn.layers.products import Sum, taken
 
 
@@ -77,13 +77,13 @@ class GradientReversal:
             self.exchange.scatter_add(self.back, "backward")
             return v, dx
         self.x[:n].copy_(x[:n])
-        scaled(dv, scale, self.dv[:n])
+        self.dv[:n].copy_(dv[:n])
         self.exchange.gather(self.there, "backward")
         x[n:].copy_(self.x[n:])
-        gradient.columns[n:].copy_(self.dv[n:])
+        gradient.columns.copy_(self.dv)
         gradient.value(x, weights, memory)
         self.v.copy_(gradient.products.output)
-        gradient.adjoint(dv, scale, x, weights, memory, gradients)
+        gradient.adjoint(gradient.columns, scale, x, weights, memory, gradients)
         self.dx.copy_(gradient.products.output)
         self.exchange.scatter_add(self.back, "backward")
         return taken(self.v[:n], undone), taken(self.dx[:n], pulled)

@@ -20,6 +20,7 @@ class Update:
     """part := old + scale * term(x), or part := term(x) if it replaces; all tensors are memory of one batch.
 
     part: what it advances, and whose weights it takes. source: the part that x is of.
+    dv: the cotangent of `part`, in column space where the term gathers it.
     fresh: None, or (version of the source, owned rows of x): x is a copy of its own, because the version is read with
         other ghosts elsewhere and the adjoint must find them all.
     reversal: the term's value and adjoint in the same rounds, where there is such a form and it is wanted.
@@ -31,6 +32,7 @@ class Update:
     memory: Memory
     x: Tensor
     fresh: tuple[Tensor, Tensor] | None
+    dv: Tensor
     old: Tensor
     new: Tensor
     scale: float
@@ -51,7 +53,7 @@ class Update:
     def pull(self, d: Sequence[Tensor], weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
         """Cotangents of all parts after the update -> before it, in place; adds the weight gradients wanted."""
         part, of_source = self.part, d[self.source]
-        arguments = d[part], self.scale, self.x, weights[part], self.memory, gradients[part]
+        arguments = self.dv, self.scale, self.x, weights[part], self.memory, gradients[part]
         if self.replaces:
             d[part].copy_(self.term.adjoint(*arguments))
         elif part == self.source:
@@ -67,7 +69,7 @@ class Update:
             self.pull(d, weights, gradients)
             return
         undone, pulled = Sum(self.new, -self.scale, self.old), Sum(d[self.source], 1.0, d[self.source])
-        self.reversal(self.x, d[part], self.scale, weights[part], self.memory, gradients[part], undone, pulled)
+        self.reversal(self.x, self.dv, self.scale, weights[part], self.memory, gradients[part], undone, pulled)
 
     def push(self, d: Sequence[Tensor], weights: Sequence[TermWeights]) -> None:
         """Tangents of all parts before the update -> after it, in place."""

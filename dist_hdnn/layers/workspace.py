@@ -120,7 +120,8 @@ class Workspace:
         self._readers: dict[int, int] = {}  # by id of a version, the stage that reads it with its ghosts
         self._slices: dict[tuple[int, int], Tensor] = {}
         parts = len(model.architecture.forces)
-        self.cotangents = [self.like.new_empty(self.owned, self.batch) for _ in range(parts)]
+        self._cotangents = [self.like.new_empty(max(self._columns), self.batch) for _ in range(parts)]
+        self.cotangents = [self._rows(cotangent) for cotangent in self._cotangents]
         self._versions = [self._memory(model, part) for part in range(parts)]  # keeps them, and so their ids
         self._written = [iter(versions) for versions in self._versions]
         current = [next(written) for written in self._written]
@@ -184,6 +185,9 @@ class Workspace:
             memory,
             x,
             fresh,
+            self._slice(self._cotangents[part], self._columns[stage])
+            if term.gathers_cotangent
+            else self.cotangents[part],
             self._rows(old),
             self._rows(current[part]),
             scale,

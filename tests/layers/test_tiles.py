@@ -208,7 +208,7 @@ def test_both_plans_compute_the_same_network(options: dict[str, Any]) -> None:
     y = torch.randn(5, sum(width.values()), dtype=torch.float64)
     outputs, gradients = [], []
     for plan in ("torch", "tiles"):
-        net = network(graph, width=width, layers=3, plan=plan, **options)
+        net = network(graph, width=width, layers=2, plan=plan, **options)
         x = y.clone().requires_grad_()
         output = net(x)
         outputs.append(output.detach())
