@@ -42,7 +42,7 @@ from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.training.saver import Saver
 from dist_hdnn.training.snapshot import restore
 from dist_hdnn.transport import Transport
-from dist_hdnn.waiting import waiting_figures
+from dist_hdnn.waiting import patient, waiting_figures
 
 __all__ = ["FINAL", "RunLog", "evaluate", "inputs_of", "inspect", "train"]
 
@@ -102,7 +102,10 @@ def _train(
     result = evaluate_classifier(model, *test)
     resumed = {"resumed_after_step": start.checkpoint[1].step} if start.checkpoint else {}
     settings = _settings(config, transport, seconds) | inputs_of(data) | resumed | waiting
-    _finish(config, data, model, log, history, result, settings, directory)
+    with patient(transport):
+        _finish(config, data, model, log, history, result, settings, directory)
+        if transport is not None:  # while worker 0 draws
+            transport.barrier()
     return directory
 
 
@@ -157,11 +160,19 @@ def _finish(
     figures = measured(figures, measure_of(data)) | link_figures(network.graph, over_links)
     write_report(directory, {"status": "done", "exit_code": 0})
     write_summary(directory, figures | settings)
-    if not network.ownership.alone:  # the pictures need the whole network
-        model = assembly.build_classifier(config, data)
-        load_weights(model, directory / FINAL)
+
+    def whole() -> AgentClassifier:
+        if network.ownership.alone:
+            return model
+        everything = assembly.build_classifier(config, data)
+        load_weights(everything, directory / FINAL)
+        return everything
+
     announce("drawing the plots")
-    plot_run(directory / "plots", data, model, history, result, over_links)
+    sensors = None
+    if model.sensors is not None:
+        sensors = assembly.build_sensors(config, network.graph, network.ownership.all_widths, data)
+    plot_run(directory / "plots", data, model, whole, sensors, history, result, over_links)
 
 
 def _batches(config: Config, data: Dataset) -> int:

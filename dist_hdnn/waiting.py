@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LONG = 30.0  # seconds of a wait, each of which is worth a line
 POLL = 1.0
+PATIENCE = 3600.0  # seconds that workers wait for one that writes and draws; if it is lost they notice all the same
 SHARE = 0.1  # of the training time that the others must have waited longer than the worker that they waited for
 
 
@@ -49,6 +50,20 @@ def told(transport: Transport) -> Iterator[None]:
         yield
     finally:
         ended.set()
+
+
+@contextmanager
+def patient(transport: Transport | None) -> Iterator[None]:
+    """Inside, waits of this worker may last PATIENCE seconds (over NCCL, whose limit is fixed, as long as ever)."""
+    if transport is None:
+        yield
+        return
+    usual = transport.timeout
+    transport.timeout = max(usual, PATIENCE)
+    try:
+        yield
+    finally:
+        transport.timeout = usual
 
 
 def straggler(waited: Sequence[float], seconds: float) -> int | None:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.report import run_plots
 from dist_hdnn.training.metrics import evaluate
+from dist_hdnn.transport import run_threads
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHORT = ["--data.samples=400", "--train.epochs=2", "--network.layers=4", "--train.batch_size=50"]
@@ -114,8 +116,9 @@ def test_every_option_of_the_network_trains_and_evaluates(tmp_path: Path) -> Non
 
 
 def test_decision_regions_of_a_large_network_are_drawn_of_fewer_points(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Of one that takes longer over 40 x 40 points than over its data, they are left out, and a line says so."""
     grids = []
 
     def drawn(predict: object, data: object, path: Path, grid: int) -> None:
@@ -125,11 +128,25 @@ def test_decision_regions_of_a_large_network_are_drawn_of_fewer_points(
     plot = run_plots.plot_decision
     monkeypatch.setattr(run_plots, "plot_decision", drawn)
     short_run(tmp_path / "small")
-    for work in (60**2 * 16 * 4, 1):  # 16 neurons, 4 layers
+    for work, samples in ((60**2 * 16 * 4, 96), (1, 1600)):  # 16 neurons, 4 layers
         monkeypatch.setattr(run_plots, "PLOT_WORK", work)
-        directory = short_run(tmp_path / str(work))
+        directory = short_run(tmp_path / str(work), f"--data.samples={samples}")
         assert (directory / "plots" / "decision.png").read_bytes().startswith(b"\x89PNG")
-    assert grids == [240, 60, 40]
+    assert grids == [240, 60, 40] and "left out" not in capsys.readouterr().err
+    directory = short_run(tmp_path / "large", "--data.samples=96")
+    assert not (directory / "plots" / "decision.png").exists() and len(grids) == 3
+    said = capsys.readouterr().err
+    assert "decision.png is left out: its 40 x 40 points would take 17 times as long as the evaluation" in said
+
+
+def test_workers_wait_while_one_draws_longer_than_they_wait_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "plot_run", lambda *_: time.sleep(6))
+    options = [*SHORT, f"--output={tmp_path / 'run'}", "--workers=2", "--transport=threads"]
+    config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
+    first, other = run_threads(2, lambda transport: experiment.train(config, transport), timeout=4.0)
+    assert first == tmp_path / "run" and other is None
 
 
 def test_a_run_that_goes_on_after_its_last_step_has_no_figures_of_a_step_but_all_others(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dist_hdnn.data import Dataset
+from dist_hdnn.data import Dataset, SensorMap
 from dist_hdnn.model.readout import LocalReadout
 from dist_hdnn.report.curves import plot_curves, plot_gradient_norms
 from dist_hdnn.report.graph_picture import plot_graph
@@ -23,21 +24,24 @@ from dist_hdnn.training.loop import Epoch
 from dist_hdnn.training.metrics import Evaluation, evaluation_batch
 
 PLOT_WORK = 2_000_000_000  # neurons x layers x points, beyond which the decision regions are drawn of fewer points
-COARSEST = 40  # points along each of their axes at least; fewer than an epoch evaluates
+COARSEST = 40  # points along each of their axes at least
 
 
 def plot_run(
     plots: Path,
     data: Dataset,
     model: AgentClassifier,
+    whole: Callable[[], AgentClassifier],
+    sensors: SensorMap | None,
     history: Sequence[Epoch],
     result: Evaluation,
     over_links: NDArray[np.int64] | None,
 ) -> None:
     """Curves, graph, traffic, pattern; gradient norms where they are logged, decision regions of data in the plane.
 
-    model: trained, the whole network in one process. result: on the test points. over_links: messages
-    and bytes of a step, (links, 2); None: unknown, and no picture of the traffic.
+    model: trained, this worker's part of it; whole: makes the whole of it, in one process; sensors: of the whole
+    network, None with a learned lift. result: on the test points. over_links: messages and bytes of a step, (links, 2);
+    None: unknown, and no picture of the traffic.
     """
     graph, names = model.network.graph, data.feature_names
     per_agent = None
@@ -45,18 +49,32 @@ def plot_run(
         per_agent = np.full(graph.agents, np.nan)
         per_agent[model.readout.output_agents] = result.per_agent
     plot_curves([asdict(record) for record in history], plots / "curves.png", measure_of(data))
-    plot_graph(graph, model.sensors, per_agent, plots / "graph.png", names)
+    plot_graph(graph, sensors, per_agent, plots / "graph.png", names)
     if over_links is not None:
-        plot_graph(graph, model.sensors, None, plots / "traffic.png", names, link_bytes=over_links[:, 1])
+        plot_graph(graph, sensors, None, plots / "traffic.png", names, link_bytes=over_links[:, 1])
     plot_pattern(model.network.K_patterns[0], plots / "pattern.png")
     logged = [record.gradient_norms for record in history if record.gradient_norms is not None]
     gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # of the whole depth, after all levels
     if gradients:
         plot_gradient_norms(np.array(gradients), plots / "gradients.png")
     if data.features == 2 and not data.regression:
-        affordable = math.isqrt(PLOT_WORK // (model.network.neurons * model.network.layers))
-        grid = min(GRID, max(COARSEST, affordable))
-        plot_decision(lambda points: _probabilities(model, points), data, plots / "decision.png", grid)
+        _draw_decision(plots / "decision.png", data, model, whole)
+
+
+def _draw_decision(path: Path, data: Dataset, model: AgentClassifier, whole: Callable[[], AgentClassifier]) -> None:
+    """Decision regions, of fewer points for a large network; of one so large that they take minutes, a line instead."""
+    work = int(model.network.ownership.all_widths.sum()) * model.network.layers  # of a point
+    evaluated = len(data.train_x) + len(data.test_x)  # points after every epoch
+    affordable = max(math.isqrt(PLOT_WORK // work), min(COARSEST, math.isqrt(evaluated)))
+    if affordable >= COARSEST:
+        trained = whole()
+        plot_decision(lambda points: _probabilities(trained, points), data, path, min(GRID, affordable))
+        return
+    print(
+        f"{path.name} is left out: its {COARSEST} x {COARSEST} points would take "
+        f"{COARSEST**2 / max(evaluated, 1):.0f} times as long as the evaluation after an epoch",
+        file=sys.stderr,
+    )
 
 
 @torch.no_grad()
