@@ -18,7 +18,6 @@ import json
 import math
 import os
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -30,7 +29,7 @@ from typing import Any
 
 import networkx as nx
 import torch
-from measure import machine
+from measure import command, machine
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -307,7 +306,7 @@ def main() -> None:
     stored: dict[str, Any] = {"cells": {}}
     if given.json and given.json.exists():
         stored = json.loads(given.json.read_text())
-    print(f"python {' '.join(sys.argv)}   torch {versions()['torch']}, one thread, {os.cpu_count()} cores")
+    print(f"{command()}   torch {versions()['torch']}, one thread, {os.cpu_count()} cores")
     for column, network, data in missing_cells(stored["cells"], given.column or COLUMNS, given.network or NETWORKS):
         found = run(network, column, data, given.seeds * (2 if COLUMNS[column][0] == 4 else 1))
         for name, cell in found.items():

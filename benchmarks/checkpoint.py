@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measure import command
 
 import dist_hdnn
 from dist_hdnn.config import Config
@@ -141,7 +142,7 @@ def main() -> int:
 
 def report(found: dict[str, Any], options: argparse.Namespace) -> None:
     """A table, and the JSON file."""
-    found |= {"workers": options.workers, "repeats": options.repeats, "command": " ".join(sys.argv[:1])}
+    found |= {"workers": options.workers, "repeats": options.repeats, "command": command()}
     found |= {"torch": torch.__version__, "machine": platform.platform(), "threads": torch.get_num_threads()}
     print(f"{found['parameters']:,} parameters, {found['bytes'] / 1e6:.0f} MB, {options.workers} workers")
     for name in ("pause", "dd", "complete", "step", "step_during"):

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as distributed
-from measure import p10_and_median
+from measure import command, p10_and_median, packages
 
 from dist_hdnn import connect, path
 from dist_hdnn.layers.exchange import HaloExchange
@@ -209,13 +209,12 @@ def run_jobs(script: str, given: argparse.Namespace, arguments: list[str], work:
         transport = connect(transport=given.transport)
         result = work(transport)
         if transport.rank == 0 and given.json:
-            report = {"versions": versions(), "command": sys.argv, "jobs": {transport.name: result}}
+            report = {"versions": versions(), "command": command(), "jobs": {transport.name: result}}
             given.json.write_text(json.dumps(report, indent=2))
         transport.barrier()
         transport.close()
         return
-    packages = ", ".join(f"{name} {versions()[name]}" for name in ("dist_hdnn", "python", "torch", "numpy"))
-    print(f"{' '.join(sys.argv)}   {packages}", flush=True)
+    print(f"{command()}   {packages()}", flush=True)
     reports = []
     for name in [given.transport] if given.transport else ["mpi", "gloo"]:
         if name == "mpi" and importlib.util.find_spec("mpi4py") is None:
@@ -230,7 +229,7 @@ def run_jobs(script: str, given: argparse.Namespace, arguments: list[str], work:
             reports.append(json.loads(file.read_text()))
     if given.json and reports:
         jobs = {name: result for report in reports for name, result in report["jobs"].items()}
-        given.json.write_text(json.dumps(reports[0] | {"command": sys.argv, "jobs": jobs}, indent=2))
+        given.json.write_text(json.dumps(reports[0] | {"command": command(), "jobs": jobs}, indent=2))
 
 
 def launcher(name: str) -> list[str]:

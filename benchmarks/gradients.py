@@ -13,13 +13,13 @@ import argparse
 import json
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measure import command
 
 from dist_hdnn import assembly
 from dist_hdnn.analysis.measure import measure
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write every norm here")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{' '.join(sys.argv)}   torch {versions()['torch']}, {os.cpu_count()} cores, {LAYERS} layers")
+    print(f"{command()}   torch {versions()['torch']}, {os.cpu_count()} cores, {LAYERS} layers")
     print(f"{'network':18} {'when':7} {'smallest':>10} {'largest':>10}   |∂y_N/∂y_0| over {POINTS} test points")
     results = {}
     for name, options in NETWORKS.items():

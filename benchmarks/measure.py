@@ -38,11 +38,24 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}"
 
 
+def command() -> str:
+    """How to start this benchmark again, from the repository's root; not where its files lie on this machine."""
+    words = sys.argv[1:]
+    if "--json" in words:
+        place = words.index("--json")
+        words = words[:place] + words[place + 2 :]
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+
+
+def packages() -> str:
+    """Names and versions of what a benchmark depends on."""
+    return ", ".join(f"{name} {versions()[name]}" for name in NAMED)
+
+
 def header() -> str:
     """One line: command, versions, threads, machine, load."""
-    packages = ", ".join(f"{name} {versions()[name]}" for name in NAMED)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return f"python {' '.join(sys.argv)}   {packages}; {torch.get_num_threads()} threads; {machine()}; load {load}"
+    return f"{command()}   {packages()}; {torch.get_num_threads()} threads; {machine()}; load {load}"
 
 
 # -- time --------------------------------------------------------------------------------------------------------------
@@ -138,7 +151,7 @@ def write_report(path: Path | None, lines: Sequence[str], results: object) -> No
     if path is None:
         return
     report = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": command(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": machine(),
         "threads": torch.get_num_threads(),

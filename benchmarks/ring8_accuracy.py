@@ -12,11 +12,12 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from measure import command
 
 from dist_hdnn import experiment
 from dist_hdnn.config.files import read_config
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=sorted(CASES), help="only this case; may be repeated")
     parser.add_argument("--json", type=Path, help="also write every summary here")
     given = parser.parse_args()
-    print(f"{' '.join(sys.argv)}   torch {versions()['torch']}, {os.cpu_count()} cores")
+    print(f"{command()}   torch {versions()['torch']}, {os.cpu_count()} cores")
     print(f"{'case':34} {'mean %':>7} {'worst %':>7} {'agents':>7} {'wall s':>8} {'CPU s':>8}   (slowest run)")
     results = {}
     for name in given.case or CASES:

@@ -55,6 +55,11 @@ def row(each: Architecture) -> str:
     return f"| {' | '.join(columns)} |"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_page_names_where_files_lay_on_the_machine_that_wrote_it(page: Path) -> None:
+    assert not re.findall(r"(?<![\w.])/(?:tmp|home|root|work)/\S*", page.read_text())
+
+
 def test_every_architecture_is_in_the_table_with_its_properties() -> None:
     table = (DOCS / "architectures.md").read_text()
     missing = [row(architecture(name)) for name in ARCHITECTURES if row(architecture(name)) not in table]

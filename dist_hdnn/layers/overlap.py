@@ -33,7 +33,7 @@ class OverlappedProducts(PanelProducts):
         self._product(weights, v, out, self._boundary)
 
     def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
-        total = self._begun()
-        self._transposed(weights, rows, self._boundary, total)
-        self.exchange.scatter_add(self.output, phase, lambda: self._transposed(weights, rows, self._inside, total))
+        self.output.zero_()
+        self._transposed(weights, rows, self._boundary)
+        self.exchange.scatter_add(self.output, phase, lambda: self._transposed(weights, rows, self._inside))
         return taken(self.output, into)

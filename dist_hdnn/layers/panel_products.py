@@ -27,13 +27,6 @@ class Chunk(NamedTuple):
     panels: Tensor
 
 
-class Total(NamedTuple):
-    """Where contributions are added, and how much of each."""
-
-    tensor: Tensor
-    share: float
-
-
 class PanelProducts(BlockProducts):
     """See `BlockProducts`."""
 
@@ -61,9 +54,9 @@ class PanelProducts(BlockProducts):
         self._product(weights, v, out, EVERY)
 
     def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
-        total = self._begun(into)
-        self._transposed(weights, rows, EVERY, total)
-        return self._scattered(total, phase, into)
+        self._clear()
+        self._transposed(weights, rows, EVERY)
+        return self._scattered(phase, into)
 
     def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool, scale: float = 1.0) -> None:
         for number, (rows, columns) in enumerate(pairs):
@@ -83,14 +76,14 @@ class PanelProducts(BlockProducts):
     ) -> Tensor:
         """Chunk by chunk, so that z is still in the cache when it is multiplied."""
         self.exchange.gather(x, phase)
-        total = self._begun(into)
+        self._clear()
         arguments = z.classes if u is None else u.classes
         parts = zip(*weights, arguments, z.classes, self._of(self.output), strict=True)
         for panels, (w, wT, b, argument, value, chunk) in zip(self._gathered(x, EVERY), parts, strict=True):
             torch.baddbmm(b, w, panels, out=argument)
             sigma.value(argument, out=value)
-            self._contribute(wT, value, chunk, total)
-        return self._scattered(total, phase, into)
+            self._contribute(wT, value, chunk)
+        return self._scattered(phase, into)
 
     def pulled_back(
         self,
@@ -109,7 +102,7 @@ class PanelProducts(BlockProducts):
     ) -> Tensor:
         """Chunk by chunk: the columns of v are gathered once for both products, and w stays in the cache."""
         self.exchange.gather(v, phase)
-        total = self._begun(into)
+        self._clear()
         count = len(z.classes)
         arguments: Sequence[Tensor | None] = [None] * count if u is None else u.classes
         gradients: Sequence[Tensor | None] = [None] * count if gradient is None else gradient
@@ -122,8 +115,8 @@ class PanelProducts(BlockProducts):
             if dK is not None:
                 dK.baddbmm_(value, panels.mT, beta=int(accumulate), alpha=scale)
                 dK.baddbmm_(out, self._filled(of_x, x).mT)
-            self._contribute(KT, out, of_output, total)
-        return self._scattered(total, phase, into)
+            self._contribute(KT, out, of_output)
+        return self._scattered(phase, into)
 
     def _affine(self, weights: BlockWeights, x: Tensor, out: Rows, which: slice) -> None:
         parts = zip(weights.classes[which], weights.bias[which], out.classes[which], strict=True)
@@ -135,33 +128,28 @@ class PanelProducts(BlockProducts):
         for panels, (w, u) in zip(self._gathered(v, which), parts, strict=True):
             torch.bmm(w, panels, out=u)
 
-    def _transposed(self, weights: BlockWeights, rows: Rows, which: slice, total: Total) -> None:
+    def _transposed(self, weights: BlockWeights, rows: Rows, which: slice) -> None:
         chunks = self._of(self.output)[which]
         for chunk, wT, z in zip(chunks, weights.transposed[which], rows.classes[which], strict=True):
-            self._contribute(wT, z, chunk, total)
+            self._contribute(wT, z, chunk)
 
-    def _begun(self, into: Sum | None = None) -> Total:
-        """Before contributions are added: to the sum itself where that is ours alone, else to the cleared output."""
-        if into is not None and self._adds and self.alone(into.new):
-            if into.new is not into.old:
-                into.new.copy_(into.old)
-            return Total(into.new, into.scale)
+    def _clear(self) -> None:
+        """Before contributions are added."""
         if self._gathers:
             self.output.zero_()
-        return Total(self.output, 1.0)
 
-    def _contribute(self, wT: Tensor, z: Tensor, chunk: Chunk, total: Total) -> None:
-        """Kᵀ z of one chunk, to the total or, where sums are ordered, to the contributions."""
+    def _contribute(self, wT: Tensor, z: Tensor, chunk: Chunk) -> None:
+        """Kᵀ z of one chunk, to the output or, where sums are ordered, to the contributions."""
         torch.bmm(wT, z, out=chunk.panels)
         if self._adds:
-            total.tensor.index_add_(0, chunk.rows, chunk.flat, alpha=total.share)
+            self.output.index_add_(0, chunk.rows, chunk.flat)
 
-    def _scattered(self, total: Total, phase: str, into: Sum | None) -> Tensor:
+    def _scattered(self, phase: str, into: Sum | None) -> Tensor:
         if self.exchange.ordered:
             self.exchange.scatter_links(self._ordered, self.output, phase)
         else:
-            self.exchange.scatter_add(total.tensor, phase)
-        return taken(self.output, into) if total.tensor is self.output else total.tensor
+            self.exchange.scatter_add(self.output, phase)
+        return taken(self.output, into)
 
     def _gathered(self, x: Tensor, which: slice) -> Iterator[Tensor]:
         """Of each chunk its panels of x, valid until the next."""

@@ -51,6 +51,9 @@ class _Pull:
         arrays = writer.arrays(table)
         self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
         self.factor = writer.broadcast(self.bias) if epilogue in ("slope", "add") else None
+        self.in_place = self.b.icmp_unsigned(
+            "==", self.b.ptrtoint(self.z, self.code.integer), self.b.ptrtoint(self.out, self.code.integer)
+        )
 
     def write(self) -> None:
         code, b, w = self.code, self.b, self.writer
@@ -67,7 +70,8 @@ class _Pull:
             def strip(vector: Value, count: int) -> None:
                 wanted = [b.mul(b.add(vector, code.number(j)), lanes) for j in range(count)]
                 places = [b.select(b.icmp_signed("<", place, final), place, final) for place in wanted]
-                self.done = [b.sub(*pair) for pair in zip(wanted, places, strict=True)]  # lanes of the vector before
+                done = [b.sub(*pair) for pair in zip(wanted, places, strict=True)]  # lanes of the vector before
+                self.done = [b.select(self.in_place, lanes_done, code.number(0)) for lanes_done in done]
                 code.split(rows, rows_of_tile, lambda row, size: self.tile(first, row, size, places, segments))
 
             code.split(vectors, vectors_of_tile, strip)
@@ -92,6 +96,11 @@ class _Pull:
         zero = w.constant(0.0)
         initial = [w.broadcast(w.at(self.bias, line)) if self.has_bias else zero for line in lines]
         sums = [[code.variable(value) for _ in places] for value in initial]
+        for line, place in itertools.product(lines, places):  # needed when the sums are done: on its way meanwhile
+            where = b.add(b.mul(line, self.batch), place)
+            w.prefetch(w.at(self.out, where), to_write=True)
+            if self.factor is not None:
+                w.prefetch(w.at(self.z, where))
         with code.loop(*segments) as s:
             width = w.integer(self.width, s)
             one = code.number(1)
@@ -114,9 +123,9 @@ class _Pull:
 
     def finished(self, value: Value, where: Value, done: Value) -> Value:
         w = self.writer
-        if self.epilogue == "add":  # `out` may be z: what the vector before has written is not added to again
-            total = w.multiply_add(self.factor, value, w.load(w.at(self.z, where)))
-            return self.b.select(w.first(done), w.load(w.at(self.out, where)), total)
+        if self.epilogue == "add":  # in place, what the vector before has written stays
+            before = w.load(w.at(self.z, where))
+            return self.b.select(w.first(done), before, w.multiply_add(self.factor, value, before))
         if self.epilogue == "slope":
             z = w.load(w.at(self.z, where))
             slope = w.multiply_add(self.b.fneg(z), z, w.constant(1.0))

@@ -43,6 +43,15 @@ class Writer:
     def load(self, address: Value) -> Value:
         return self.b.load(address, align=self.element, typ=self.vector)
 
+    def prefetch(self, address: Value, to_write: bool = False) -> None:
+        """Have what lies there in the cache soon."""
+        integer = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), integer, integer, integer])
+        function = self.module.globals.get("llvm.prefetch.p0") or ir.Function(self.module, kind, "llvm.prefetch.p0")
+        self.b.call(
+            function, [address, *(ir.Constant(integer, value) for value in (int(to_write), 3, 1))]
+        )  # keep it, it is data
+
     def store(self, value: Value, address: Value) -> None:
         self.b.store(value, address, align=self.element)
 
