@@ -159,6 +159,8 @@ def _finish(
     figures = measured(figures, measure_of(data)) | link_figures(network.graph, over_links)
     write_report(directory, {"status": "done", "exit_code": 0})
     write_summary(directory, figures | settings)
+    if not config.plots:
+        return
 
     def whole() -> AgentClassifier:
         if network.ownership.alone:
