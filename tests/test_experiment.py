@@ -152,7 +152,7 @@ def test_workers_wait_while_one_draws_longer_than_they_wait_otherwise(
 def test_a_run_without_plots_draws_and_promises_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, output = str(CONFIGS / "swiss_roll_ring8.yaml"), tmp_path / "run"
     assert main(["train", config, *SHORT, f"--output={output}", "--plots=false"]) == 0
-    assert not list(output.rglob("*.png")) and "plots" not in capsys.readouterr().out
+    assert not list(output.rglob("*.png")) and "plots  " not in capsys.readouterr().out
     summary = json.loads((output / "summary.json").read_text())
     assert set(PROMISED) <= summary.keys() and (output / experiment.FINAL).exists()
 
