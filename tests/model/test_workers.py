@@ -50,7 +50,7 @@ def test_parity_when_products_overlap_with_messages(placement: str, workers: int
     assert largest_difference(graph, workers, "contiguous", **options) <= 1e-12
 
 
-@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("workers", [1, 3, 8])  # no ghosts, uneven, many; the graphs above are on all of WORKERS
 @pytest.mark.parametrize("options", FAMILY, ids=str)
 def test_parity_of_every_architecture_with_one_process(options: dict[str, Any], workers: int) -> None:
     options = {"width": uneven_widths(17), "layers": 3, "step": 0.3, **options}
