@@ -16,7 +16,6 @@ from dist_hdnn.analysis.promises import RESIDUAL
 from dist_hdnn.config import Config
 from dist_hdnn.experiment import split_tensors, useful_threads
 from dist_hdnn.handshake import shake_hands
-from dist_hdnn.report.certificate_plots import plot_layers, plot_momentum, plot_sensitivity
 from dist_hdnn.training.checkpoint import load_weights
 from dist_hdnn.transport import Transport
 
@@ -71,6 +70,9 @@ def complain(result: dict[str, Any]) -> None:
 
 def draw(found: Certificate, plots: Path) -> None:
     """The pictures of a certificate: sensitivity.png, layers.png, momentum.png."""
+    # here, because matplotlib takes half a second that only the worker that draws should spend
+    from dist_hdnn.report.certificate_plots import plot_layers, plot_momentum, plot_sensitivity
+
     figures, measured = found.to_json(), found.measured
     network, norms, stability = figures["network"], figures["sensitivity"], figures["stability"]
     title = f"{network['architecture']}, {network['neurons']} neurons, {network['samples']} test points"

@@ -87,7 +87,8 @@ def _train_as(config: Config, transport: Transport | None, stop: StopRequest) ->
     if "mean_agent_accuracy" in summary:
         mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
         print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")
-    print(f"plots         {directory / 'plots'}")
+    if config.plots:
+        print(f"plots         {directory / 'plots'}")
     print(f"run           {directory}")
     return 0
 

@@ -27,7 +27,6 @@ from dist_hdnn.model.readout import summed
 from dist_hdnn.report.progress import TrainingProgress
 from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versions, write_start, write_summary
 from dist_hdnn.report.run_log import RunLog, logged
-from dist_hdnn.report.run_plots import plot_run
 from dist_hdnn.report.run_summary import agent_figures, figures_of_run, inputs_of, link_figures
 from dist_hdnn.resume import Start, begin, identity_of
 from dist_hdnn.tables import announce
@@ -160,6 +159,8 @@ def _finish(
     figures = measured(figures, measure_of(data)) | link_figures(network.graph, over_links)
     write_report(directory, {"status": "done", "exit_code": 0})
     write_summary(directory, figures | settings)
+    if not config.plots:
+        return
 
     def whole() -> AgentClassifier:
         if network.ownership.alone:
@@ -169,6 +170,8 @@ def _finish(
         return everything
 
     announce("drawing the plots")
+    from dist_hdnn.report.run_plots import plot_run  # matplotlib, half a second that only this worker takes
+
     sensors = None
     if model.sensors is not None:
         sensors = assembly.build_sensors(config, network.graph, network.ownership.all_widths, data)

@@ -17,7 +17,10 @@ REAL_PROCESSES = ("processes", "mpi", "multihost")  # marks of tests with proces
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real processes run one after the other, even where others run beside them (pytest -n 2)."""
+    """Tests of real processes run one after the other, even where others run beside them (pytest -n 2).
+
+    pytest 9.2.0 loses the groups (pytest-xdist#1386), so with it these tests run beside each other as well.
+    """
     for item in items:
         if any(item.get_closest_marker(mark) for mark in REAL_PROCESSES):
             item.add_marker(pytest.mark.xdist_group("processes"))

@@ -22,8 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["--data.samples=400", "--train.epochs=2", "--network.layers=4", "--train.batch_size=50"]
 
 
-def short_run(directory: Path, *options: str) -> Path:
-    config = read_config(ROOT / "configs" / "swiss_roll_ring8.yaml", [*SHORT, f"--output={directory}", *options])
+def short_run(directory: Path, *options: str, plots: str = "false") -> Path:
+    given = [*SHORT, f"--output={directory}", f"--plots={plots}", *options]
+    config = read_config(ROOT / "configs" / "swiss_roll_ring8.yaml", given)
     made = experiment.train(config)
     assert made is not None
     return made
@@ -31,7 +32,7 @@ def short_run(directory: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return short_run(tmp_path_factory.mktemp("runs") / "local", "--train.log_gradients=true")
+    return short_run(tmp_path_factory.mktemp("runs") / "local", "--train.log_gradients=true", plots="true")
 
 
 def certified(capsys: pytest.CaptureFixture[str], directory: Path, *options: str, code: int = 0) -> dict[str, Any]:

@@ -142,11 +142,19 @@ def test_decision_regions_of_a_large_network_are_drawn_of_fewer_points(
 def test_workers_wait_while_one_draws_longer_than_they_wait_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "plot_run", lambda *_: time.sleep(6))
+    monkeypatch.setattr(run_plots, "plot_run", lambda *_: time.sleep(6))
     options = [*SHORT, f"--output={tmp_path / 'run'}", "--workers=2", "--transport=threads"]
     config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
     first, other = run_threads(2, lambda transport: experiment.train(config, transport), timeout=4.0)
     assert first == tmp_path / "run" and other is None
+
+
+def test_a_run_without_plots_draws_and_promises_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, output = str(CONFIGS / "swiss_roll_ring8.yaml"), tmp_path / "run"
+    assert main(["train", config, *SHORT, f"--output={output}", "--plots=false"]) == 0
+    assert not list(output.rglob("*.png")) and "plots  " not in capsys.readouterr().out
+    summary = json.loads((output / "summary.json").read_text())
+    assert set(PROMISED) <= summary.keys() and (output / experiment.FINAL).exists()
 
 
 def test_a_run_that_goes_on_after_its_last_step_has_no_figures_of_a_step_but_all_others(tmp_path: Path) -> None:

@@ -28,11 +28,11 @@ from dist_hdnn.training.classifier import AgentClassifier
 ROOT = Path(__file__).parents[1]
 LOAD = """
 import sys, torch
-program, points, answers = (sys.argv[i] for i in (1, 2, 3))
-found = torch.export.load(program).module()(torch.load(points))
-expected = torch.load(answers)
-assert "dist_hdnn" not in sys.modules
-print(found.shape == expected.shape, float((found - expected).abs().max()))
+for folder in sys.argv[1:]:
+    found = torch.export.load(f"{folder}/exported/network.pt2").module()(torch.load(f"{folder}/points.pt"))
+    expected = torch.load(f"{folder}/answers.pt")
+    assert "dist_hdnn" not in sys.modules
+    print(found.shape == expected.shape, float((found - expected).abs().max()))
 """
 CASES = {
     "sensors, sum": ("swiss_roll_ring8", ["--initial_state=learned"]),
@@ -142,21 +142,22 @@ def test_agents_see_features_and_answer_as_the_trained_model_does(case: str, tmp
     assert total.shape == expected.shape and np.abs(total - expected).max() <= 1e-12
 
 
-@pytest.mark.parametrize("case", [*CASES, "channels"])
-def test_an_exported_program_answers_without_dist_hdnn(case: str, tmp_path: Path) -> None:
-    channels = ("mnist_channels", ["--data.name=digits", "--data.folder=null"])
-    model, points = model_of(*(channels if case == "channels" else CASES[case]))
-    folder = dist_hdnn.export(model, tmp_path / "exported", points[:3], agents=[])
-    torch.save(points, tmp_path / "points.pt")
-    torch.save(model(points).detach(), tmp_path / "answers.pt")
-    names = [str(tmp_path / name) for name in ("exported/network.pt2", "points.pt", "answers.pt")]
-    answer = subprocess.run(
-        [sys.executable, "-c", LOAD, *names], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False
-    )
+def test_exported_programs_answer_without_dist_hdnn(tmp_path: Path) -> None:
+    """In one process that loads them one after the other: its start takes as long as they do together."""
+    cases = CASES | {"channels": ("mnist_channels", ["--data.name=digits", "--data.folder=null"])}
+    for number, case in enumerate(cases):
+        model, points = model_of(*cases[case])
+        own = tmp_path / str(number)
+        folder = dist_hdnn.export(model, own / "exported", points[:3], agents=[])
+        torch.save(points, own / "points.pt")
+        torch.save(model(points).detach(), own / "answers.pt")
+        assert json.loads((folder / "config.json").read_text())["input"]["shape"] == ["batch", points.shape[1]], case
+    command = [sys.executable, "-c", LOAD, *(str(tmp_path / str(number)) for number in range(len(cases)))]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
     assert answer.returncode == 0, answer.stderr
-    same_shape, difference = answer.stdout.split()
-    assert same_shape == "True" and float(difference) <= 1e-12
-    assert json.loads((folder / "config.json").read_text())["input"]["shape"] == ["batch", points.shape[1]]
+    for case, line in zip(cases, answer.stdout.splitlines(), strict=True):
+        same_shape, difference = line.split()
+        assert same_shape == "True" and float(difference) <= 1e-12, case
 
 
 def test_a_network_alone_is_exported_and_its_weights_load_again(tmp_path: Path) -> None:

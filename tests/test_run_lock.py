@@ -19,7 +19,8 @@ from dist_hdnn.config.files import read_config
 from dist_hdnn.rundir import is_done, prepare_run_directory
 
 ROOT = Path(__file__).resolve().parents[1]
-SHORT = ("--data.samples=40", "--train.epochs=1", "--network.layers=1", "--train.batch_size=10", "--resume=auto")
+SMALL = ("--data.samples=40", "--train.epochs=1", "--network.layers=1", "--train.batch_size=10", "--plots=false")
+SHORT = (*SMALL, "--resume=auto")
 HOLD = """
 import sys, time; from pathlib import Path; from dist_hdnn import run_lock
 lock = run_lock.take(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)

@@ -17,6 +17,7 @@ ELSEWHERE = (
     "workers",
     "transport",
     "partition",
+    "plots",
     "deterministic",
     "overlap",
     "cuda_graphs",

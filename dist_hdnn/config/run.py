@@ -94,6 +94,8 @@ class Config:
     transport: Literal["threads", "gloo", "nccl", "mpi"] | None = None
     """how workers talk (default: mpi under mpiexec and srun, else gloo)"""
     partition: PartitionConfig = field(default_factory=PartitionConfig)
+    plots: bool = True
+    """draw pictures of the run when it ends, which takes a second or more; without, as for many short runs, none"""
     deterministic: bool = False
     """the same bits whatever the number of workers, for more bytes and time"""
     overlap: bool = False

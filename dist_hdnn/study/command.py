@@ -13,7 +13,6 @@ from dist_hdnn.launcher import environment_of_runs
 from dist_hdnn.study.live import LiveTable
 from dist_hdnn.study.optuna_search import OptunaSearch
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.plots import plot_study
 from dist_hdnn.study.results import check_objectives, groups_of, rows_of, write_tables
 from dist_hdnn.study.runner import Progress, Runner
 from dist_hdnn.study.search import Both, Listed, Search
@@ -62,6 +61,8 @@ def conclude(plan: Plan, output: Path, command: str) -> dict[str, Any]:
         first = f"; the first: {failed[0]['error']}" if failed else ""
         raise ValueError(f"study {plan.name}: all {len(failed)} trials failed{first}; see {output / 'results.csv'}")
     groups = groups_of(results)
+    from dist_hdnn.study.plots import plot_study  # matplotlib, for which trials should not wait
+
     plots = plot_study(plan, groups, output / "plots")
     report = write_report(plan, results, groups, plots, output / "report.md", command)
     return {"trials": len(results), "failed": len(failed), "table": output / "results.csv", "report": report}

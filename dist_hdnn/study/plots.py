@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from dist_hdnn.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
 from dist_hdnn.study.axes import SEED, Choice, label_of
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.results import Group, pareto_front
+from dist_hdnn.study.results import Group, in_bytes, pareto_front
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
 MARKERS = "osD^vPX"
@@ -157,15 +157,6 @@ def _few_ticks(axes: Axes, span: float) -> None:
     """Ticks with numbers at 1, 2 and 5 of a decade, of many decades at 1; the others without."""
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 300 else (1.0,)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def in_bytes(value: float) -> str:
-    """A number of bytes with a decimal prefix, as in 12 kB."""
-    for prefix in ("", "k", "M", "G"):
-        if abs(value) < 1000:
-            return f"{value:.3g} {prefix}B"
-        value /= 1000
-    return f"{value:.3g} TB"
 
 
 def _spread_note(axes: Axes, groups: Sequence[Group]) -> None:

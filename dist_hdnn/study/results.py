@@ -159,3 +159,12 @@ def check_objectives(result: Mapping[str, Any], objectives: Mapping[str, str]) -
             near = difflib.get_close_matches(name, numbers, 1, 0.5)
             remedy = f"did you mean {near[0]}?" if near else f"results: {', '.join(numbers)}"
             raise ValueError(f"objectives: no result is named {name}; {remedy}")
+
+
+def in_bytes(value: float) -> str:
+    """A number of bytes with a decimal prefix, as in 12 kB."""
+    for prefix in ("", "k", "M", "G"):
+        if abs(value) < 1000:
+            return f"{value:.3g} {prefix}B"
+        value /= 1000
+    return f"{value:.3g} TB"

@@ -10,8 +10,7 @@ from typing import Any
 from dist_hdnn.study.axes import Choice, label_of
 from dist_hdnn.study.live import words
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.plots import in_bytes
-from dist_hdnn.study.results import Group, pareto_front
+from dist_hdnn.study.results import Group, in_bytes, pareto_front
 from dist_hdnn.study.trials import DONE
 
 COLUMNS: Mapping[str, str] = {

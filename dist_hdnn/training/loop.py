@@ -19,6 +19,7 @@ from dist_hdnn.data.batches import batch_order
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.gradients import GradientLog
 from dist_hdnn.training.metrics import evaluate
+from dist_hdnn.training.optimizers import OPTIMIZERS
 
 BETAS = (0.9, 0.95)  # a memory of 20 steps for the squares; with 1000 a first large gradient stalls weights for epochs
 Split = tuple[Tensor, Tensor]  # x (samples, features), labels (samples,)
@@ -100,11 +101,10 @@ def train(
     """
     x, labels = training
     batches = math.ceil(len(x) / batch_size)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     # fused: one pass over every weight, where the default makes temporary copies and takes nine times as long on a CPU;
     # its bits depend on where in a tensor a weight lies, and so on the number of workers
     fused = not model.network.ownership.ordered
-    adam = kinds[optimizer](_groups(model, weight_decay), lr=learning_rate, betas=BETAS, fused=fused)
+    adam = OPTIMIZERS[optimizer](_groups(model, weight_decay), lr=learning_rate, betas=BETAS, fused=fused)
     part = range(epochs) if part is None else part
     gradients = GradientLog(model.network) if log_gradients else None
     first, nothing = part.start * batches, torch.zeros((), dtype=torch.float64, device=x.device)

@@ -3,7 +3,8 @@
     checkpoints/step_00001200/   worker_0.safetensors  worker_1.safetensors ...  manifest.json
     checkpoints/latest           the name of the newest one, for people and scripts; reading goes by the manifests
 
-The first line of a manifest is the sha256 of all that follows, so nothing in a checkpoint is believed unhashed.
+The first line of a manifest is the sha256 of all that follows, so nothing in a checkpoint is believed unhashed. Nothing
+here needs torch, so that a study, whose trials are processes of their own, does not wait for it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-
-from dist_hdnn.training.tensor_file import hash_of
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -169,3 +168,9 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _unusable(folder: Path, reason: str) -> CheckpointError:
     return CheckpointError(f"checkpoint {folder}: {reason}. Go on from another one, as --resume=auto does.")
+
+
+def hash_of(path: Path) -> str:
+    """The sha256 of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

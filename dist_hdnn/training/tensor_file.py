@@ -47,12 +47,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int | 
     return {"bytes": 8 + len(text) + end, "sha256": digest.hexdigest()}
 
 
-def hash_of(path: Path) -> str:
-    """The sha256 of a file. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _memory(tensor: Tensor) -> memoryview:
     memory: Any = tensor.reshape(-1).view(torch.uint8).numpy()
     return memoryview(memory) if tensor.numel() else memoryview(b"")

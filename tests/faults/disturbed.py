@@ -266,7 +266,9 @@ def fork_instead_of_starting() -> None:
 
     assert process_group
     with tempfile.TemporaryDirectory() as folder:
-        command(["--data.samples=40", "--network.layers=1", "--train.epochs=1", f"--output={folder}/run"])
+        command(
+            ["--data.samples=40", "--network.layers=1", "--train.epochs=1", "--plots=false", f"--output={folder}/run"]
+        )
 
     def start(command_: list[str], variables: Mapping[str, str], output: Path | None) -> Any:
         return Fork(lambda: command(command_[2:]), variables, output)

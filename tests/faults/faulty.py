@@ -26,6 +26,7 @@ SMALL = (
     "--train.batch_size=25",
     "--train.epochs=3",
     "--timeout=10",
+    "--plots=false",
 )
 PHASES = ("forward", "backward", "reduce", "eval")
 LAUNCHERS = ("TORCHELASTIC", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_", "PMI", "MPI_LOCAL", "OMPI_COMM", "SLURM_")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "swiss_roll_ring8.yaml"
 EPOCHS = 32  # of 2 steps: workers ask each other at steps 1, 3, 7, 15, 31, 63 at the latest
 SHORT = ["--data.samples=200", f"--train.epochs={EPOCHS}", "--network.layers=2", "--train.batch_size=50"]
-OPTIONS = [str(CONFIG), *SHORT, "--deterministic=true", "--timeout=60"]
+OPTIONS = [str(CONFIG), *SHORT, "--deterministic=true", "--timeout=60", "--plots=false"]
 LAUNCHERS = ("TORCHELASTIC", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_", "PMI", "OMPI_COMM", "SLURM_")
 TRAIN = [sys.executable, "-m", "dist_hdnn", "train"]
 

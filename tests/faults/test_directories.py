@@ -23,7 +23,7 @@ from dist_hdnn.training.checkpoint import newest_checkpoint
 from dist_hdnn.training.loop import TrainingState
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "swiss_roll_ring8.yaml"
-SHORT = ["--data.samples=200", "--train.epochs=4", "--network.layers=2", "--train.batch_size=50"]
+SHORT = ["--data.samples=200", "--train.epochs=4", "--network.layers=2", "--train.batch_size=50", "--plots=false"]
 
 
 def a_file(folder: Path) -> Path:

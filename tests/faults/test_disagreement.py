@@ -16,25 +16,18 @@ PLANS = ("size of a message", "order of a message", "one-sided message")
 
 
 def test_F18_a_worker_that_differs_is_named_with_what_differs(tmp_path: Path, outcome: Outcome) -> None:
-    faults = [{"kind": kind, "worker": random.randrange(WORKERS)} for kind in DIFFERENT]
+    """The number of workers, which its launcher knows better, is a usage error; all else is a disagreement."""
+    faults = [{"kind": kind, "worker": random.randrange(WORKERS)} for kind in (*DIFFERENT, "workers")]
     for job in forked(tmp_path, faults):
-        problems = job.problems(30) + ([] if job.code == 3 else [f"exit code {job.code}"])
-        said = [line for line in job.said.splitlines() if f"worker {job.fault['worker']} has another " in line]
-        if not said or job.fault["kind"] not in said[0]:
-            problems.append("worker and key are not named")
-        if job.run.exists():
-            problems.append("a run directory was made")
+        kind, worker = job.fault["kind"], job.fault["worker"]
+        problems = job.problems(30) + ([] if job.code == (2 if kind == "workers" else 3) else [f"exit code {job.code}"])
+        said = [line for line in job.said.splitlines() if f"worker {worker} has another " in line]
+        if kind == "workers":
+            problems += [] if "started 4, but the config asks for 3" in job.said else ["the numbers are not named"]
+        else:
+            problems += [] if said and kind in said[0] else ["worker and key are not named"]
+            problems += ["a run directory was made"] if job.run.exists() else []
         outcome.add(problems, f"{job.fault} {job.said}", job.seconds)
-    outcome.check()
-
-
-def test_F18_a_worker_that_expects_another_number_of_workers_is_named(tmp_path: Path, outcome: Outcome) -> None:
-    fault = {"kind": "workers", "worker": random.randrange(WORKERS)}
-    (job,) = forked(tmp_path, [fault])
-    problems = job.problems(30) + ([] if job.code == 2 else [f"exit code {job.code}"])
-    if "started 4, but the config asks for 3" not in job.said:
-        problems.append("the numbers are not named")
-    outcome.add(problems, f"{fault} {job.said}", job.seconds)
     outcome.check()
 
 

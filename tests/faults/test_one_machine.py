@@ -69,7 +69,14 @@ def listeners(pids: list[int]) -> set[str]:
 @pytest.mark.skipif(not NIGHTLY, reason="takes many minutes: make faults")
 def test_F28_memory_and_open_files_do_not_grow(tmp_path: Path, outcome: Outcome) -> None:
     steps = int(os.environ.get("SOAK_STEPS", "20000"))
-    small = ("--workers=4", "--graph.agents=4", "--network.layers=1", "--data.samples=2000", "--train.batch_size=10")
+    small = (
+        "--workers=4",
+        "--plots=false",
+        "--graph.agents=4",
+        "--network.layers=1",
+        "--data.samples=2000",
+        "--train.batch_size=10",
+    )
     more = (f"--train.epochs={steps // 100}", "--timeout=60", "--checkpoint.every=2000 steps")
     fault = {"kind": "measure", "worker": 0}
     (job,) = forked(tmp_path, [fault], limit=3550, limit_of_each=3500, arguments=(*small, *more))

@@ -16,8 +16,8 @@ import pytest
 from faults.jobs import EPOCHS, OPTIONS, TRAIN, Job, assert_same, epochs
 from faults.small import NIGHTLY, repetitions, tally
 
-from dist_hdnn import experiment
 from dist_hdnn.cli import main
+from dist_hdnn.report import run_plots
 from dist_hdnn.training.checkpoint import newest_checkpoint
 from dist_hdnn.training.manifest import read_manifest
 
@@ -35,7 +35,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the runs in this process."""
-    monkeypatch.setattr(experiment, "plot_run", lambda *_: None)
+    monkeypatch.setattr(run_plots, "plot_run", lambda *_: None)
 
 
 @pytest.fixture

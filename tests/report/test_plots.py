@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from dist_hdnn.data import Sensor, SensorMap, default_sensors, from_arrays, swiss_roll
-from dist_hdnn.report import plot_curves, plot_decision, plot_gradient_norms, plot_graph, plot_pattern
 from dist_hdnn.report.certificate_plots import plot_layers, plot_momentum, plot_norms_over_depth, plot_sensitivity
 from dist_hdnn.report.counterexample_plot import plot_counterexample
+from dist_hdnn.report.curves import plot_curves, plot_gradient_norms
+from dist_hdnn.report.graph_picture import plot_graph
 from dist_hdnn.report.layout import drawing_positions
+from dist_hdnn.report.plots import plot_decision, plot_pattern
 from dist_hdnn.topology.graphs import CommunicationGraph
 from dist_hdnn.topology.patterns import block_diagonal, dense, neighbours
 

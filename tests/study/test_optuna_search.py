@@ -10,7 +10,7 @@ import yaml
 from study.test_runner import TRIAL, noted, table
 
 from dist_hdnn.cli import main
-from dist_hdnn.study import command, optuna_search, runner
+from dist_hdnn.study import optuna_search, plots, runner
 from dist_hdnn.study.optuna_search import OptunaSearch
 from dist_hdnn.study.plan import read_plan
 
@@ -28,7 +28,7 @@ SPACE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def trials_that_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "TRAIN", (str(TRIAL),))
-    monkeypatch.setattr(command, "plot_study", lambda *_: [])  # which takes longer than these trials
+    monkeypatch.setattr(plots, "plot_study", lambda *_: [])  # which takes longer than these trials
 
 
 def write(folder: Path, **changes: Any) -> str:

@@ -15,8 +15,8 @@ from matplotlib.image import imread
 from dist_hdnn.config import Config
 from dist_hdnn.study.axes import Choice, Trial
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.plots import in_bytes, plot_study
-from dist_hdnn.study.results import Group, groups_of, pareto_front, rows_of, write_tables
+from dist_hdnn.study.plots import plot_study
+from dist_hdnn.study.results import Group, groups_of, in_bytes, pareto_front, rows_of, write_tables
 from dist_hdnn.study.summary import write_report
 
 AIMS = {"test_accuracy": "maximize", "bytes_per_step": "minimize"}

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from dist_hdnn.cli import main
-from dist_hdnn.study import command, runner
+from dist_hdnn.study import plots, runner
 
 TRIAL = Path(__file__).with_name("trial.py")
 ROOT = TRIAL.parents[2]
@@ -29,7 +29,7 @@ STARTER = f"import sys; from dist_hdnn.study import runner; runner.TRAIN = ({str
 @pytest.fixture(autouse=True)
 def trials_that_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "TRAIN", (str(TRIAL),))
-    monkeypatch.setattr(command, "plot_study", lambda *_: [])  # which takes longer than these trials
+    monkeypatch.setattr(plots, "plot_study", lambda *_: [])  # which takes longer than these trials
 
 
 def write(folder: Path, document: dict[str, Any]) -> str:
