@@ -45,6 +45,7 @@ from dist_hdnn.layers import (
 )
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.optimizers import OPTIMIZERS
 from dist_hdnn.transport import Ledger
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -70,8 +71,7 @@ def parts(model: AgentClassifier) -> list[Part]:
         (type(model.readout), "loss", "loss"),
         (HDNN, "add_smoothness_gradient", "smoothness penalty"),
         (torch.Tensor, "backward", "backward of lift, readout, loss"),
-        *((one, "step", "optimiser") for one in (torch.optim.Adam, torch.optim.AdamW) if "step" in vars(one)),
-        (torch.optim.Optimizer, "zero_grad", "optimiser"),
+        *((one, name, "optimiser") for one in OPTIMIZERS.values() for name in ("step", "zero_grad")),
         (sweep.Sweep, "forward", "sweep: loop over layers"),
         (sweep._SweepFunction, "backward", "sweep: loop over layers"),
         (frame.Frame, "pack", packing),
