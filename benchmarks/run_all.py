@@ -28,7 +28,7 @@ RESULTS = HERE.parent / "runs" / "benchmarks"
 BENCHMARKS = {
     "layer": ["layer.py"],
     "depth_memory": ["depth_memory.py"],
-    "agents": ["agents.py"],
+    "agents": ["agents.py", "--layers", "16", "--memory", "reversible"],
     "training_step": ["training_step.py"],
     "exchange": ["exchange.py", "--blocks", "20"],
     "scaling": ["scaling.py", "--blocks", "5", "--widths", "64"],
