@@ -142,10 +142,10 @@ def test_decision_regions_of_a_large_network_are_drawn_of_fewer_points(
 def test_workers_wait_while_one_draws_longer_than_they_wait_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_plots, "plot_run", lambda *_: time.sleep(6))
+    monkeypatch.setattr(run_plots, "plot_run", lambda *_: time.sleep(10))
     options = [*SHORT, f"--output={tmp_path / 'run'}", "--workers=2", "--transport=threads"]
     config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
-    first, other = run_threads(2, lambda transport: experiment.train(config, transport), timeout=4.0)
+    first, other = run_threads(2, lambda transport: experiment.train(config, transport), timeout=8.0)
     assert first == tmp_path / "run" and other is None
 
 
