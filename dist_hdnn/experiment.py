@@ -101,9 +101,9 @@ def _train(
     result = evaluate_classifier(model, *test)
     resumed = {"resumed_after_step": start.checkpoint[1].step} if start.checkpoint else {}
     settings = _settings(config, transport, seconds) | inputs_of(data) | resumed | waiting
-    with patient(transport):
-        _finish(config, data, model, log, history, result, settings, directory)
-        if transport is not None:  # while worker 0 draws
+    _finish(config, data, model, log, history, result, settings, directory)
+    if transport is not None:
+        with patient(transport):  # worker 0 writes and draws
             transport.barrier()
     return directory
 

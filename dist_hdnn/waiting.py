@@ -53,11 +53,8 @@ def told(transport: Transport) -> Iterator[None]:
 
 
 @contextmanager
-def patient(transport: Transport | None) -> Iterator[None]:
+def patient(transport: Transport) -> Iterator[None]:
     """Inside, waits of this worker may last PATIENCE seconds (over NCCL, whose limit is fixed, as long as ever)."""
-    if transport is None:
-        yield
-        return
     usual = transport.timeout
     transport.timeout = max(usual, PATIENCE)
     try:
