@@ -5,7 +5,6 @@ matplotlib is imported late, because its import alone fails in some environments
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -58,8 +57,6 @@ def pictures(folder: Path) -> Iterator[Pictures]:
     Import what draws inside the block: an error there (no matplotlib, an unknown backend) is a warning, too.
     """
     album = Pictures(folder)
-    with suppress(Exception):  # said below, when the block fails at its own import
-        _import_matplotlib()
     try:
         yield album
     except Exception as error:
@@ -69,16 +66,6 @@ def pictures(folder: Path) -> Iterator[Pictures]:
         warnings.warn(f"pictures: not drawn in {folder}: {names}: {reasons}", UserWarning, stacklevel=3)
     for remark in album.remarks:
         warnings.warn(f"pictures in {folder}: {remark}", UserWarning, stacklevel=3)
-
-
-def _import_matplotlib() -> None:
-    """Import it without MPLBACKEND, which names a window system that no picture here uses and may not be there."""
-    backend = os.environ.pop("MPLBACKEND", None)
-    try:
-        import matplotlib  # noqa: F401
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
 
 
 @contextmanager
