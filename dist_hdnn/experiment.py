@@ -24,6 +24,7 @@ from dist_hdnn.failure import reported, write_report
 from dist_hdnn.handshake import shake_hands
 from dist_hdnn.inspection import exchanged, inspect, per_prediction
 from dist_hdnn.model.readout import summed
+from dist_hdnn.report.drawing import pictures
 from dist_hdnn.report.progress import TrainingProgress
 from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versions, write_start, write_summary
 from dist_hdnn.report.run_log import RunLog, logged
@@ -170,12 +171,13 @@ def _finish(
         return everything
 
     announce("drawing the plots")
-    from dist_hdnn.report.run_plots import plot_run  # matplotlib, half a second that only this worker takes
-
     sensors = None
     if model.sensors is not None:
         sensors = assembly.build_sensors(config, network.graph, network.ownership.all_widths, data)
-    plot_run(directory / "plots", data, model, whole, sensors, history, result, over_links)
+    with pictures(directory / "plots") as album:
+        from dist_hdnn.report.run_plots import plot_run  # matplotlib, half a second that only this worker takes
+
+        plot_run(album, data, model, whole, sensors, history, result, over_links)
 
 
 def _batches(config: Config, data: Dataset) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from dist_hdnn.config import Config
+from dist_hdnn.report.drawing import Pictures
 from dist_hdnn.study.axes import Choice, Trial
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.plots import plot_study
@@ -115,7 +116,9 @@ def test_a_group_without_an_objective_is_not_on_the_front() -> None:
 def test_pictures_and_report_show_what_there_is(tmp_path: Path) -> None:
     found = results()
     groups = groups_of(found)
-    plots = plot_study(plan(), groups, tmp_path / "plots")
+    album = Pictures(tmp_path / "plots")
+    plot_study(plan(), groups, album)
+    plots = album.drawn
     names = [f"test_accuracy_vs_{name}" for name in ("bytes_per_step", "density", "parameters")]
     assert [path.stem for path in plots] == names
     for path in plots:
