@@ -157,7 +157,7 @@ def test_a_wrong_type_names_key_expected_and_got(override: str, expected: str) -
         ("seed: 1\n'seed': 2", "line 2, column 1: the key seed is given on line 1 and on line 2"),
         ("graph: {agents: 3, agents: 4}", "line 1, column 20: the key agents is given twice on line 1"),
         ("train: {<<: {epochs: 2}, <<: {epochs: 3}}", "line 1, column 26: the key << is given twice on line 1"),
-        ("sensors:\n- {feature: 0,\n   feature: 1}", "line 3, column 4: the key feature is given on line 2 and on line"),
+        ("sensors:\n- {feature: 0,\n   feature: 1}", "line 3, column 4: the key feature is given on line 2 and on"),
         ("seed: " + "[" * 20_000, "not valid YAML: nested too deeply"),
         ("- a", "config: expected a mapping with the keys"),
         ("", "this config file is empty; expected keys such as name"),
