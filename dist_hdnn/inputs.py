@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_hdnn.config import Config, DataConfig
+from dist_hdnn.config import Config, DataConfig, seed_of
 from dist_hdnn.data import (
     PUBLISHED,
     TABLES,
@@ -42,20 +42,21 @@ from dist_hdnn.model.ownership import Ownership
 from dist_hdnn.topology import CommunicationGraph
 
 
-def build_dataset(options: DataConfig) -> Dataset:
-    """The data, checked, and standardised if wanted."""
+def build_dataset(config: Config) -> Dataset:
+    """The data of a config, checked, and standardised if wanted; of the run's seed unless data.seed is given."""
+    options, seed = config.data, seed_of(config.data, config)
     if options.classes is not None and options.name not in ("file", "idx"):
         warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
     if options.name in TOYS:
-        shares = options.test_fraction, options.seed, options.validation_fraction
+        shares = options.test_fraction, seed, options.validation_fraction
         return TOYS[options.name](options.samples, options.noise, options.split or "alternate", *shares)
-    data = _read_data(options)
+    data = _read_data(options, seed)
     return standardised(data) if options.standardise else data
 
 
-def _read_data(options: DataConfig) -> Dataset:
+def _read_data(options: DataConfig, seed: int) -> Dataset:
     folder = None if options.folder is None else Path(options.folder).expanduser()
-    shares = options.test_fraction, options.seed
+    shares = options.test_fraction, seed
     cut = Cut(options.split, *shares, options.validation_fraction)
     if options.name in PUBLISHED:
         return published(options.name, folder, options.download, cut)

@@ -52,8 +52,8 @@ class DataConfig:
     """share of the test points when split=random or last"""
     validation_fraction: float = 0.0
     """share of the training points that validate instead: the last ones with split=last, else random ones"""
-    seed: int = 0
-    """seed of noise and split"""
+    seed: int | None = None
+    """seed of generated points, noise and split (default: the seed of the run)"""
     file: str | None = None
     """.csv, .parquet or .npz file, or folder of .npy files, of name=file, relative to the current directory"""
     classes: int | None = None

@@ -81,11 +81,11 @@ def test_validation_points_are_scaled_by_the_training_points():
 
 def test_the_default_split_is_that_of_the_data_set_by_both_doors():
     for name, split in (("swiss_roll", "alternate"), ("digits", "random"), ("wine", "random")):
-        default = build_dataset(read_config(None, [f"--data.name={name}"]).data)
-        stated = build_dataset(read_config(None, [f"--data.name={name}", f"--data.split={split}"]).data)
+        default = build_dataset(read_config(None, [f"--data.name={name}"]))
+        stated = build_dataset(read_config(None, [f"--data.name={name}", f"--data.split={split}"]))
         assert np.array_equal(default.test_x, stated.test_x), name
     assert np.array_equal(
-        standardised(digits()).test_x, build_dataset(read_config(None, ["--data.name=digits"]).data).test_x
+        standardised(digits()).test_x, build_dataset(read_config(None, ["--data.name=digits"])).test_x
     )
 
 
@@ -96,7 +96,7 @@ def test_samples_of_a_user_need_a_stated_split_by_both_doors(tmp_path):
         lambda: from_arrays(X, Y),
         lambda: read_dataset(tmp_path / "t.csv"),
         lambda: read_dataset(tmp_path / "pair.npz"),
-        lambda: build_dataset(read_config(None, ["--data.name=file", f"--data.file={tmp_path / 't.csv'}"]).data),
+        lambda: build_dataset(read_config(None, ["--data.name=file", f"--data.file={tmp_path / 't.csv'}"])),
     ]
     for door in doors:
         with pytest.raises(ValueError, match="expected data.split, .* got none; set data.split=random for .*=last for"):
