@@ -113,7 +113,7 @@ def _prepared(config: Config, transport: Transport | None) -> tuple[Dataset, Age
     """Data and model, which complain here, while there is no run directory; all workers have the same."""
     options = config.train
     plan(options.levels, config.network.layers, config.network.step, options.epochs)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data, transport)
     assembly.build_augmentation(config, data)
     if not model.network.ownership.alone:
@@ -264,7 +264,7 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     """
     config = read_config(run_directory / "config.yaml")
     validate(config)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     load_weights(model, run_directory)
     result: dict[str, Any] = {}

@@ -278,7 +278,7 @@ def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options
     config = read_config(None, [*options, "--network.layers=3", "--train.batch_size=5"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data = build_dataset(config.data)
+        data = build_dataset(config)
         model = build_classifier(config, data)
     net = model.network
     info = experiment.inspect(config)

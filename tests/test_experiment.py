@@ -179,7 +179,7 @@ def test_a_run_that_goes_on_after_its_last_step_has_no_figures_of_a_step_but_all
 def test_ring_of_8_reaches_99_9_percent_and_a_tiny_change_of_the_start_does_not_matter(tmp_path: Path) -> None:
     """The published training moves by up to 20 points when its start changes by 1e-7."""
     config = read_config(CONFIGS / "swiss_roll_ring8.yaml")
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
     accuracies = []
     threads = torch.get_num_threads()

@@ -34,7 +34,7 @@ def inspect(config: Config) -> dict[str, Any]:
         stages = stages_of(config)
         graph = stages[0].graph
         widths = assembly.build_widths(config, graph)
-        data = assembly.build_dataset(config.data)
+        data = assembly.build_dataset(config)
         ends = ends_of(config, graph, widths, data)
         if ends.pixels > 1:  # every pixel is a sample of the network
             config = replace(config, train=replace(config.train, batch_size=ends.pixels * config.train.batch_size))
