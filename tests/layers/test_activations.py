@@ -1,51 +1,32 @@
-"""In a deterministic network every element of an activation has bits of its own, wherever it lies."""
-
-from __future__ import annotations
+"""Activations: integrals against their derivative, slopes against differences."""
 
 import pytest
 import torch
-from networks import quiet_graph
-from on_workers import same_bits
-from torch import Tensor
 
-from dist_hdnn.layers.activations import ACTIVATIONS, BLOCK, BLOCKS, Activation, activation
+from dist_hdnn.layers.activations import ACTIVATIONS, INTEGRALS, activation
 
-
-def evaluated(sigma: Activation, u: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """σ(u) and g σ'(u)."""
-    z, w = torch.empty_like(u), torch.empty_like(u)
-    sigma.value(u, out=z)
-    return z, sigma.times_slope(g, u if sigma.keeps_argument else None, z, out=w)
+POINTS = torch.linspace(-6, 6, 49, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_bits_of_an_element_do_not_depend_on_its_place(name: str, dtype: torch.dtype) -> None:
-    sigma = activation(name, in_blocks=True)
-    u, g = 3 * torch.randn(128, dtype=dtype), torch.randn(128, dtype=dtype)
-    z, w = evaluated(sigma, u, g)
-    for start in range(20):
-        for length in range(1, 71):
-            part = slice(start, start + length)
-            values, slopes = evaluated(sigma, u[part], g[part])  # views: every alignment
-            assert torch.equal(values, z[part]) and torch.equal(slopes, w[part]), (start, length)
-    order = torch.randperm(128)
-    values, slopes = evaluated(sigma, u[order].view(16, 8), g[order].view(16, 8))
-    assert torch.equal(values.view(-1), z[order]) and torch.equal(slopes.view(-1), w[order])
-
-
-@pytest.mark.parametrize("name", ["silu", "gelu"])
-def test_bits_hold_over_more_elements_than_are_evaluated_at_a_time(name: str) -> None:
-    sigma = activation(name, in_blocks=True)
-    u, g = 3 * torch.randn(2 * BLOCK * BLOCKS + 5), torch.randn(2 * BLOCK * BLOCKS + 5)
-    z, w = evaluated(sigma, u, g)
-    values, slopes = evaluated(sigma, u[-77:], g[-77:])
-    assert torch.equal(values, z[-77:]) and torch.equal(slopes, w[-77:])
+@pytest.mark.parametrize("name", INTEGRALS)
+def test_an_integral_has_the_activation_as_its_derivative(name: str) -> None:
+    sigma, u = activation(name), POINTS.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(sigma.integral(u).sum(), u)
+    # softplus(-2|u|) and |u| have a kink each at 0, where autograd takes one side
+    away = POINTS != 0
+    torch.testing.assert_close(slope[away], sigma.function(POINTS)[away])
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("workers", [2, 3])
-def test_deterministic_networks_give_the_same_bits_with_every_activation(name: str, workers: int) -> None:
-    widths = {agent: 2 + 2 * (agent % 3) for agent in range(17)}
-    options = {"width": widths, "layers": 3, "step": 0.4, "activation": name, "deterministic": True}
-    assert same_bits(quiet_graph("random"), workers, options)
+def test_a_slope_is_the_limit_of_differences(name: str) -> None:
+    sigma, h = activation(name), 1e-6
+    z = sigma.value(POINTS, torch.empty_like(POINTS))
+    argument = POINTS if sigma.keeps_argument else None
+    slope = sigma.times_slope(torch.ones_like(z), argument, z, torch.empty_like(z))
+    difference = (sigma.function(POINTS + h) - sigma.function(POINTS - h)) / (2 * h)
+    torch.testing.assert_close(slope, difference, rtol=1e-7, atol=1e-8)
+
+
+def test_an_unknown_integral_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="known integral .*tanh.* got gelu"):
+        activation("gelu").integral(POINTS)
