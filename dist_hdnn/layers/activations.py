@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
 BLOCK = 256  # elements, a multiple of all that a vector instruction and an unrolled loop take at a time
 BLOCKS = 64  # at a time: below 32768 elements PyTorch's threads do not split a tensor, which would make new ends
 
