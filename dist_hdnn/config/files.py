@@ -20,6 +20,7 @@ import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from dist_hdnn.config import Config, DataConfig, GraphConfig, PatternConfig
+from dist_hdnn.config.bundled import folder
 from dist_hdnn.config.schema import built, check, children_of, describe, members_of, type_at
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -98,12 +99,12 @@ def self_contained(config: Config) -> Config:
     return copied
 
 
-def read_yaml(path: str, what: str, examples: str) -> Any:
-    """What a YAML file holds. Raises ValueError, one line that says `what` file it is and where `examples` are."""
+def read_yaml(path: str, what: str) -> Any:
+    """What a YAML file holds. Raises ValueError, one line that says `what` file it is."""
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such {what} file; see {examples} for examples") from None
+        raise ValueError(f"{path}: no such {what} file; examples lie in {folder()}") from None
     except IsADirectoryError:
         raise ValueError(f"{path}: expected a YAML {what} file, got a directory") from None
     except OSError as error:
@@ -122,7 +123,7 @@ def check_document(path: str, kind: Any = Config, key: str = "") -> None:
 
     kind, key: the config dataclass the file describes and where it stands in Config.
     """
-    document = read_yaml(path, "config", "configs/")
+    document = read_yaml(path, "config")
     if document is None:
         raise ValueError(f"{path}: this config file is empty; expected keys such as {', '.join(children_of(kind))}")
     try:
