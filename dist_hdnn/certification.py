@@ -38,7 +38,7 @@ def certify_run(
     certificate.json and pictures and returns the certificate, the others return None.
     Raises ValueError, CheckpointError when the weights are unusable, TransportError.
     """
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     wide = replace(config, dtype="float64")
     model = assembly.build_classifier(wide, data, transport)
     if not model.network.ownership.alone:

@@ -104,7 +104,7 @@ def export_run(run: Path, directory: Path, agents: Sequence[int | str] | str | N
     forget_workers(config, {})
     config = replace(config, deterministic=False, device="cpu")
     validate(config)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     load_weights(model, run / FINAL)
     example = split_tensors(config, data, "train")[0][:2]

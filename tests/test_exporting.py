@@ -61,7 +61,7 @@ def interpreter() -> ModuleType:
 def model_of(config: str, options: list[str]) -> tuple[AgentClassifier, torch.Tensor]:
     """A float64 model of a config with two layers, its weights away from zero, and test points."""
     read = read_config(ROOT / "configs" / f"{config}.yaml", ["--dtype=float64", "--network.layers=2", *options])
-    data = assembly.build_dataset(read.data)
+    data = assembly.build_dataset(read)
     model = assembly.build_classifier(read, data)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -192,7 +192,7 @@ def test_the_command_exports_a_run(run: Path, tmp_path: Path, capsys: pytest.Cap
         "5.safetensors",
     }
     config = read_config(run / "config.yaml")
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     load_weights(model, run / "checkpoints" / "final.safetensors")
     points = torch.from_numpy(data.test_x[:9]).float()

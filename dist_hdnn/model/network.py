@@ -69,7 +69,8 @@ class HDNN(nn.Module):
         deterministic), "torch", or "auto": tiles where they can be had.
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
         the weights and of their gradients.
-    seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
+    seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
+        seed also draws a thinned pattern whose mapping gives none.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths, patterns or options that do not fit.
     """
@@ -110,7 +111,7 @@ class HDNN(nn.Module):
         self.graphs = list_of_graphs(graph, layers)
         self.graph = self.graphs[0]
         self.layers, self.step, self.seed, self.shared_x = layers, float(step), seed, shared_x
-        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap, plan)
+        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap, plan, seed)
         self.layout.check(layers, shared_x)
         self.architecture, self.ownership = self.layout.architecture, self.layout.ownership
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
