@@ -221,7 +221,8 @@ def study(given: list[str]) -> int:
         found = run_study(plan, output, command, retry, most)
     except (KeyboardInterrupt, SystemExit) as stop:
         raise StudyStopped(plan.name, 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from stop
-    print(f"trials        {found['trials'] - found['failed']} done, {found['failed']} failed")
+    left = f", {found['left']} left for the same command" if found["left"] else ""
+    print(f"trials        {found['trials'] - found['failed']} done, {found['failed']} failed{left}")
     print(f"table         {found['table']}")
     print(f"plots         {output / 'plots'}")
     print(f"report        {found['report']}")

@@ -27,9 +27,10 @@ def run_study(
 ) -> dict[str, Any]:
     """Run what is left of a study and write its results into `output`; what became of it.
 
-    command: that goes on with this study, for the report. most: trials to run now (None: all that are left). Returns the counts of trials and the paths written. A stopped
-    study raises what stopped it; the table then holds every trial that has ended. Raises ValueError when the folder
-    holds another study, and when no trial at all has ended well.
+    command: that goes on with this study, for the report. most: trials to run now (None: all that are left). Returns
+    the counts of trials, of those left, too, and the paths written. A stopped study raises what stopped it; the table
+    then holds every trial that has ended. Raises ValueError when the folder holds another study, and when no trial at
+    all has ended well.
     """
     prepare_folder(plan, output)
     listed: Search = Listed(plan.listed())
@@ -51,7 +52,8 @@ def run_study(
         environment = environment_of_runs(cores() // parallel)
         start = {"git_commit": git_commit()}
         Runner(plan, output, search, parallel, environment, start, on_change, retry_failed, most).run()
-    return conclude(plan, output, command)
+    found = conclude(plan, output, command)
+    return found | {"left": max(0, search.total - found["trials"])}
 
 
 def conclude(plan: Plan, output: Path, command: str) -> dict[str, Any]:

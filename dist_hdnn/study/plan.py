@@ -1,7 +1,8 @@
 """The study file: what is varied and how the trials are chosen, read from YAML and checked before anything runs.
 
     name: ...        folder below runs/studies (default: the file's name)
-    base: FILE       config file of a run, relative to the study file, or the name of a bundled one;   config: {...}  options that differ from it
+    base: FILE       config file of a run, relative to the study file, or the name of a bundled one
+    config: {...}    options that differ from the base
     axes:            what varies, see below
     baselines:       name -> settings (a value may be a list), run with every seed of the axes and drawn for comparison
     search:          grid (default), random or optuna;   trials: N for the last two;   seed: of the search
