@@ -118,7 +118,8 @@ class HDNN(nn.Module):
         self.widths, self.halves = self.ownership.widths, self.ownership.halves
         self.neurons = int(self.widths.sum())
         self._course = TimeCourse(time, layers, len(self.graphs))
-        model = Model(self.architecture, self.layout.stages, named_activation(activation), layers, self.step, gamma)
+        sigma = named_activation(activation, in_blocks=deterministic)
+        model = Model(self.architecture, self.layout.stages, sigma, layers, self.step, gamma)
         self.columns = self.layout.columns()
         trains_j = isinstance(J, str) and J == "trained"
         fixed = frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset[str]()
