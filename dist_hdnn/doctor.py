@@ -25,7 +25,9 @@ def install_extra(extra: str) -> str:
         required = []
     marked = [line.partition(";") for line in required]
     wanted = [name.strip() for name, _, marker in marked if re.search(rf"extra == .{extra}.", marker)]
-    return f"pip install {' '.join(map(shlex.quote, wanted))}" if wanted else f'pip install "dist_hdnn[{extra}]"'
+    if not wanted:
+        return f'pip install -e ".[{extra}]" in the checkout of dist_hdnn'
+    return f"pip install {' '.join(map(shlex.quote, wanted))}"
 
 
 class Finding(NamedTuple):
