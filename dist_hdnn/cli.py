@@ -33,7 +33,7 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   doctor                              versions, threads, transports, GPU, access
   --version
 
-CONFIG and STUDY are YAML files, as in configs/; RUN is the directory of a run.
+CONFIG and STUDY are YAML files, as in configs/; RUN is the directory or name of a run.
 Options of a command: dist-hdnn train --help
 Example: dist-hdnn train configs/swiss_roll_ring8.yaml --seed=1"""
 

@@ -6,11 +6,13 @@ Every function raises UsageError, one line that names the command, for words tha
 from __future__ import annotations
 
 import difflib
+import sys
 import warnings
 from pathlib import Path
 
 from dist_hdnn.config import Config
 from dist_hdnn.config.checks import validate
+from dist_hdnn.rundir import find_run
 
 FLAGS = ("--json", "--print_config", "--help", "-h")
 
@@ -18,6 +20,9 @@ FLAGS = ("--json", "--print_config", "--help", "-h")
 CONFIG_HELP = """\
 CONFIG is a YAML file; --key=value options override it; without CONFIG: the swiss roll on a ring of 8 agents.
 --print_config prints the resulting configuration and stops."""
+RUN_HELP = """\
+RUN is a run directory, or the name of a run: runs/<name> or <name> is its
+newest finished run."""
 
 
 class UsageError(ValueError):
@@ -89,13 +94,13 @@ def simple(command: str, given: list[str], usage: str, flags: tuple[str, ...], c
 
 
 def run_directory(command: str, given: str) -> Path:
-    """The run directory of a command that reads one."""
-    directory = Path(given)
-    if not (directory / "config.yaml").is_file():
-        found = (
-            "a directory without config.yaml" if directory.is_dir() else "none" if not directory.exists() else "a file"
-        )
-        raise UsageError(f"{command}: expected a run directory, got {found}: {directory}; see the folders below runs/")
+    """The run directory of a command that reads one, given by its path or by the run's name; says which it found."""
+    try:
+        directory = find_run(given)
+    except ValueError as error:
+        raise UsageError(f"{command}: {error}") from error
+    if directory != Path(given).expanduser():
+        print(f"dist-hdnn: {given} is the run {directory}", file=sys.stderr, flush=True)
     return directory
 
 

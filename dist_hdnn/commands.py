@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dist_hdnn.command_line import UsageError, config_of, own_options, positive, run_directory, simple, split
+from dist_hdnn.command_line import RUN_HELP, UsageError, config_of, own_options, positive, run_directory, simple, split
 from dist_hdnn.config import ELSEWHERE, Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.rundir import newest_unfinished_run
@@ -109,7 +109,7 @@ def inspect(given: list[str]) -> int:
 
 
 def evaluate(given: list[str]) -> int:
-    usage = "usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run; RUN is its run directory."
+    usage = f"usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run. {RUN_HELP}"
     positional = simple("evaluate", given, usage, ("--json",), 1)
     if positional is None:
         return 0
@@ -126,13 +126,13 @@ def evaluate(given: list[str]) -> int:
 
 
 CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
-CERTIFY_HELP = """\
+CERTIFY_HELP = f"""\
 usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T] [--json]
 
 What theory promises of a trained network, measured in float64 at N points of
-its test set (default 16), and whether each promise is kept. RUN is its run
-directory, which gets certificate.json and plots/sensitivity.png, layers.png and
-momentum.png. Up to 256 neurons by whole matrices, above by random probes; the
+its test set (default 16), and whether each promise is kept. Its directory gets
+certificate.json and plots/sensitivity.png, layers.png and momentum.png.
+{RUN_HELP} Up to 256 neurons by whole matrices, above by random probes; the
 figures do not depend on the workers. Also --partition.method, --timeout,
 --device and --train.threads, as for train. Exit code 0 when no promise is
 broken, 8 when one is."""
@@ -222,12 +222,13 @@ def study(given: list[str]) -> int:
     return 0
 
 
-EXPORT_USAGE = """\
+EXPORT_USAGE = f"""\
 usage: dist-hdnn export RUN [--output=DIR] [--agents=all|none|3,7]
 
 A trained run as files that need no dist_hdnn: network.pt2 for
 torch.export.load, model.safetensors, config.json, and for every agent its
 weights, its neighbours and the rounds of messages that it takes part in.
+{RUN_HELP}
   --output=DIR      a new or empty directory (default: RUN/export)
   --agents=LIST     agents that get files, by number or name (default: all; of
                     more than 1000 agents none)"""

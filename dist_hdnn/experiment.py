@@ -22,8 +22,9 @@ from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.failure import reported, write_report
 from dist_hdnn.handshake import shake_hands
-from dist_hdnn.inspection import coupling, inspect
+from dist_hdnn.inspection import exchanged, inspect, per_prediction
 from dist_hdnn.model.readout import summed
+from dist_hdnn.report.drawing import pictures
 from dist_hdnn.report.progress import TrainingProgress
 from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versions, write_start, write_summary
 from dist_hdnn.report.run_log import RunLog, logged
@@ -100,7 +101,7 @@ def _train(
     waiting = waiting_figures(transport, waited, seconds) if transport else {}
     result = evaluate_classifier(model, *test)
     resumed = {"resumed_after_step": start.checkpoint[1].step} if start.checkpoint else {}
-    settings = _settings(config, transport, seconds) | inputs_of(data) | resumed | waiting
+    settings = _settings(config, data, transport, seconds) | inputs_of(data) | resumed | waiting
     _finish(config, data, model, log, history, result, settings, directory)
     if transport is not None:
         with patient(transport):  # worker 0 writes and draws
@@ -112,7 +113,7 @@ def _prepared(config: Config, transport: Transport | None) -> tuple[Dataset, Age
     """Data and model, which complain here, while there is no run directory; all workers have the same."""
     options = config.train
     plan(options.levels, config.network.layers, config.network.step, options.epochs)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data, transport)
     assembly.build_augmentation(config, data)
     if not model.network.ownership.alone:
@@ -170,12 +171,13 @@ def _finish(
         return everything
 
     announce("drawing the plots")
-    from dist_hdnn.report.run_plots import plot_run  # matplotlib, half a second that only this worker takes
-
     sensors = None
     if model.sensors is not None:
         sensors = assembly.build_sensors(config, network.graph, network.ownership.all_widths, data)
-    plot_run(directory / "plots", data, model, whole, sensors, history, result, over_links)
+    with pictures(directory / "plots") as album:
+        from dist_hdnn.report.run_plots import plot_run  # matplotlib, half a second that only this worker takes
+
+        plot_run(album, data, model, whole, sensors, history, result, over_links)
 
 
 def _batches(config: Config, data: Dataset) -> int:
@@ -262,15 +264,15 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     """
     config = read_config(run_directory / "config.yaml")
     validate(config)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     load_weights(model, run_directory)
     result: dict[str, Any] = {}
     for which in ("test", "train"):
         found = evaluate_classifier(model, *split_tensors(config, data, which))
         result |= {f"{which}_accuracy": found.accuracy, f"{which}_loss": found.loss}
-        result |= agent_figures(found, f"{which}_")
-    return measured(result, measure_of(data))
+        result |= agent_figures(model, found, f"{which}_")
+    return measured(result, measure_of(data)) | per_prediction(config, data)
 
 
 def useful_threads(model: AgentClassifier, batch_size: int) -> int:
@@ -280,14 +282,14 @@ def useful_threads(model: AgentClassifier, batch_size: int) -> int:
 
 
 def split_tensors(config: Config, data: Dataset, which: str) -> Split:
-    """The training or test points and labels as tensors of the run's dtype on its device."""
-    points, labels = (data.train_x, data.train_y) if which == "train" else (data.test_x, data.test_y)
+    """Points and labels of a part of the data ("train", "validation", "test"), in the run's dtype on its device."""
+    points, labels = data.parts[which]
     dtype = getattr(torch, config.dtype)
     answers = torch.from_numpy(labels).to(config.device, dtype if data.regression else torch.int64)
     return torch.from_numpy(points).to(config.device, dtype), answers
 
 
-def _settings(config: Config, transport: Transport | None, seconds: float) -> dict[str, Any]:
+def _settings(config: Config, data: Dataset, transport: Transport | None, seconds: float) -> dict[str, Any]:
     return {
         "workers": 1 if transport is None else transport.size,
         "transport": "local" if transport is None else transport.name,
@@ -296,5 +298,5 @@ def _settings(config: Config, transport: Transport | None, seconds: float) -> di
         "dtype": config.dtype,
         "device": config.device,
         "versions": versions(),
-        **coupling(config),
+        **exchanged(config, data),
     }

@@ -5,8 +5,10 @@ runs/<name>/<UTC time>-s<seed>/   config.yaml  checkpoints/  plots/  logs/     a
 
 from __future__ import annotations
 
+import difflib
 import errno
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,6 +96,42 @@ def newest_unfinished_run() -> Path | None:
     """The newest directory below runs/, of whatever name and config, of a run that has not come to its end."""
     runs = [directory for directory in Path("runs").glob("*/*/") if (directory / "config.yaml").is_file()]
     return max((run for run in runs if not is_done(run)), key=lambda run: run.name, default=None)
+
+
+def find_run(given: str) -> Path:
+    """Return the directory of a run that is named by its path, by runs/<name>, or by <name> alone.
+
+    A name stands for the newest finished run below it. Raises ValueError, without the command's name, for a path or a
+    name without a run, with the nearest names, and for a name whose runs are all unfinished.
+    """
+    places = [Path(given).expanduser(), Path("runs") / given]
+    for place in places:
+        if (place / "config.yaml").is_file():
+            return place
+    for place in places:
+        if runs := [directory for directory in place.glob("*/") if (directory / "config.yaml").is_file()]:
+            finished = [run for run in runs if is_done(run)]
+            if finished:
+                return max(finished, key=_started)
+            newest = max(runs, key=_started)
+            raise ValueError(
+                f"expected a finished run in {place}, got {len(runs)} unfinished; resume the newest by dist-hdnn train "
+                f"--resume=auto --output={newest}, or give one of these directories"
+            )
+    known = {file.parent.name for file in Path("runs").glob("*/config.yaml")}
+    known |= {file.parents[1].name for file in Path("runs").glob("*/*/config.yaml")}
+    near = difflib.get_close_matches(Path(given).name, sorted(known), 3, 0.5)
+    place = places[0]
+    what = "a directory without config.yaml" if place.is_dir() else "a file" if place.exists() else "none"
+    remedy = f"did you mean {' or '.join(near)}?" if near else "see the folders below runs/"
+    raise ValueError(f"expected a run directory, got {what}: {given}; {remedy}")
+
+
+def _started(run: Path) -> tuple[str, float]:
+    """When a run started, as far as its name says so, else when it was made; sorts with others."""
+    config = (run / "config.yaml").stat().st_mtime
+    named = re.match(r"\d{8}T\d{6}Z", run.name)
+    return named[0] if named else datetime.fromtimestamp(config, UTC).strftime("%Y%m%dT%H%M%SZ"), config
 
 
 def is_done(directory: Path) -> bool:

@@ -213,7 +213,9 @@ def test_a_data_file_with(capsys: pytest.CaptureFixture[str], fault: str) -> Non
     content, options, expected = DATA_FILES[fault]
     if content is not None:
         Path("data.csv").write_text(content, encoding="utf-8")
-    assert expected in refused(capsys, "inspect", "--data.name=file", "--data.file=data.csv", *options)
+    assert expected in refused(
+        capsys, "inspect", "--data.name=file", "--data.file=data.csv", "--data.split=random", *options
+    )
 
 
 def test_inspect_counts_what_the_ring_of_eight_exchanges(capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,13 +280,18 @@ def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options
     config = read_config(None, [*options, "--network.layers=3", "--train.batch_size=5"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = build_classifier(config, build_dataset(config.data))
+        data = build_dataset(config)
+        model = build_classifier(config, data)
     net = model.network
     info = experiment.inspect(config)
     trained = sum(parameter.numel() for parameter in model.parameters())
     assert info["network"]["parameters"]["total"] == trained
-    net(torch.randn(5, net.neurons)).sum().backward()
+    model(torch.randn(1, data.features))
     sent, traffic = info["communication"], net.traffic()
+    assert (sent["messages_per_prediction"], sent["bytes_per_prediction"]) == (traffic["messages"], traffic["bytes"])
+    net.reset_traffic()
+    net(torch.randn(5, net.neurons)).sum().backward()
+    traffic = net.traffic()
     assert (sent["messages_per_step"], sent["bytes_per_step"]) == (traffic["messages"], traffic["bytes"])
 
 

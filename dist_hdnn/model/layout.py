@@ -28,8 +28,8 @@ from dist_hdnn.topology import (
     CommunicationGraph,
     Partition,
     build_pattern,
-    information_reach,
     non_links,
+    reach_warnings,
 )
 from dist_hdnn.transport import Transport
 
@@ -42,6 +42,7 @@ class Layout:
     architecture: with X = 1 where X is the identity. K_patterns, X_patterns: as asked for, one per graph; X_patterns is
     None for the identity. stored: of each, the blocks that have weights: of a skew matrix those not below the diagonal.
     sizes: neurons of a part that each agent has, (agents,). matrices: this worker's rows of "K" and "X", per graph.
+    seed: of thinned patterns without a seed of their own.
     """
 
     def __init__(
@@ -56,15 +57,16 @@ class Layout:
         deterministic: bool,
         overlap: bool,
         plan: str,
+        seed: int,
     ) -> None:
         self.graphs = graphs
-        self.K_patterns = [build_pattern(graph, K) for graph in graphs]
+        self.K_patterns = [build_pattern(graph, K, seed) for graph in graphs]
         self.X_patterns: list[BlockPattern] | None = None
         identity = pattern_name(X) == "identity"
         if identity and architecture.interconnection != "J":
             architecture = architecture.with_identity()
         else:
-            self.X_patterns = [build_pattern(graph, "block_diagonal" if identity else X) for graph in graphs]
+            self.X_patterns = [build_pattern(graph, "block_diagonal" if identity else X, seed) for graph in graphs]
         self.architecture = architecture
         skew = {"K": architecture.skew, "X": architecture.interconnection == "J"}
         whole = {"K": self.K_patterns, "X": self.X_patterns or []}
@@ -128,11 +130,9 @@ class Layout:
 
     def check(self, layers: int, shared_x: bool) -> None:
         """Warn of blocks beyond the links, own X per layer and too few layers; refuse one X on several patterns."""
-        strays = 0
-        for patterns in (self.K_patterns, self.X_patterns or []):
-            for graph, pattern in zip(self.graphs, patterns, strict=bool(patterns)):
+        for which in (self.K_patterns, self.X_patterns or []):
+            for graph, pattern in zip(self.graphs, which, strict=bool(which)):
                 beyond = len(non_links(pattern, graph))
-                strays += beyond
                 if beyond:
                     _warn(
                         f"pattern {pattern.kind} couples {beyond} ordered pairs of agents that {graph.name} does not "
@@ -151,9 +151,9 @@ class Layout:
                     "every layer has its own X: single layers stay symplectic, each with its own J, but the network "
                     "as a whole is not; that needs one X shared by all layers. Gradients cannot vanish all the same."
                 )
-        text = information_reach(self.graphs[0], layers, self.rounds())
-        if text and not strays:
-            _warn(text)
+        patterns = [*self.K_patterns, *(self.X_patterns or [])]
+        for line in reach_warnings(self.graphs[0], patterns, layers, self.rounds()):
+            _warn(line)
 
 
 def _warn(text: str) -> None:
