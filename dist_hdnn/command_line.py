@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 from dist_hdnn.config import Config
+from dist_hdnn.config.bundled import located
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.rundir import find_run
@@ -110,7 +111,7 @@ def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config 
     positional, options = split(command, given, flags)
     if len(positional) > 1:
         raise UsageError(f"{command}: expected one config file, got {' and '.join(positional)}")
-    path = positional[0] if positional else None
+    path = located(positional[0]) if positional else None
 
     from dist_hdnn.config.files import check_document, check_overrides, config_parser, parse_config, to_yaml
 

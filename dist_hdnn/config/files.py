@@ -105,7 +105,7 @@ def check_document(path: str, kind: Any = Config, key: str = "") -> None:
 
     kind, key: the config dataclass the file describes and where it stands in Config.
     """
-    document = read_yaml(path, "config", "configs/")
+    document = read_yaml(path, "config")
     if document is None:
         raise ValueError(f"{path}: this config file is empty; expected keys such as {', '.join(children_of(kind))}")
     try:
