@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         torus,
         watts_strogatz,
     )
+    from dist_hdnn.trained import load_run
     from dist_hdnn.training.checkpoint import load_checkpoint
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ _ELSEWHERE = {
     "connect": "dist_hdnn.launcher",
     "export": "dist_hdnn.exporting",
     "from_published": "dist_hdnn.model.published",
+    "load_run": "dist_hdnn.trained",
     "load_checkpoint": "dist_hdnn.training.checkpoint",
 }
 
@@ -79,6 +81,7 @@ __all__ = [
     "grid",
     "hypercube",
     "load_checkpoint",
+    "load_run",
     "path",
     "random_regular",
     "read_dataset",

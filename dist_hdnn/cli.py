@@ -29,6 +29,7 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   evaluate RUN                        accuracy of a trained run
   certify RUN                         what theory promises of it, measured
   study STUDY [--key=value ...]       many runs along axes of a config: a table
+  predict RUN FILE                    answers of a run about a file of readings
   export RUN [--output=DIR]           a run as files that need no dist_hdnn
   doctor                              versions, threads, transports, GPU, access
   --version
@@ -97,6 +98,7 @@ def _dispatch(given: list[str]) -> int:
         "certify": commands.certify,
         "study": commands.study,
         "export": commands.export,
+        "predict": commands.predict,
         "doctor": commands.doctor,
     }
     if not given:

@@ -255,6 +255,47 @@ def export(given: list[str]) -> int:
     return 0
 
 
+PREDICT_USAGE = f"""\
+usage: dist-hdnn predict RUN FILE [--output=FILE] [--probabilities] [--agents]
+                         [--keep=COLUMN,COLUMN]
+
+Answers of a trained run about the rows of a file of raw readings: .csv or
+.parquet, whose columns are found by name, .npz (array x) or .npy. Classes are
+answered by name, targets in their own units; `row` counts from 0.
+{RUN_HELP}
+  --output=FILE     .csv, .parquet or .npz, a new file (default: CSV on stdout)
+  --probabilities   of every class; the agents' mean where agents answer
+  --agents          what every agent answers by itself
+  --keep=COLUMNS    columns that are no features, passed through"""
+
+
+def predict(given: list[str]) -> int:
+    asked = [word for word in given if word in ("--probabilities", "--agents")]
+    positional, options = split("predict", [word for word in given if word not in asked], ())
+    if "--help" in given or "-h" in given:
+        print(PREDICT_USAGE)
+        return 0
+    own, _ = own_options("predict", options, ("output", "keep"), strict=True)
+    if len(positional) != 2:
+        raise UsageError(f"predict: expected RUN and FILE, got {' and '.join(positional) or 'nothing'}")
+    directory = run_directory("predict", positional[0])
+    from dist_hdnn.report.predictions import check_output, write_predictions
+
+    output = Path(own["output"]).expanduser() if "output" in own else None
+    if output is not None:
+        check_output(output)
+    from dist_hdnn.trained import load_run
+
+    run, kept = load_run(directory), [name.strip() for name in own.get("keep", "").split(",") if name.strip()]
+    parts = run.answers(Path(positional[1]), kept)
+    rows = write_predictions(
+        (run.table(part, "--probabilities" in asked, "--agents" in asked) for part in parts), output
+    )
+    if output is not None:
+        print(f"predictions   {rows} rows, {output}")
+    return 0
+
+
 def doctor(given: list[str]) -> int:
     usage = "usage: dist-hdnn doctor [--json]\n\nVersions, threads, transports, GPU and write access of this machine."
     if simple("doctor", given, usage, ("--json",), 0) is None:
