@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dist_hdnn import __version__, commands
+from dist_hdnn import __version__, commands, run_commands
 from dist_hdnn.command_line import UsageError
 
 HELP = f"""\
@@ -94,11 +94,11 @@ def _dispatch(given: list[str]) -> int:
     known: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
         "inspect": commands.inspect,
-        "evaluate": commands.evaluate,
-        "certify": commands.certify,
+        "evaluate": run_commands.evaluate,
+        "certify": run_commands.certify,
         "study": commands.study,
-        "export": commands.export,
-        "predict": commands.predict,
+        "export": run_commands.export,
+        "predict": run_commands.predict,
         "doctor": commands.doctor,
     }
     if not given:

@@ -21,6 +21,7 @@ from dist_hdnn import assembly
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.files import read_config
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import Dataset
 from dist_hdnn.data.readings import Rows, Wanted, readings, windows
 from dist_hdnn.data.scaler import Scaler
@@ -84,21 +85,25 @@ class TrainedRun(nn.Module):
         scores: Tensor = self.model(self.scaler(x))
         return self.scaler.answers(scores)
 
-    def predict(self, source: Any) -> NDArray[Any]:
+    def predict(self, source: Any, keep: Sequence[str] = ()) -> NDArray[Any]:
         """Answer about the rows of a file, a data frame or an array, in order: (n,), of several targets (n, targets).
 
         source: a path of .csv, .parquet, .npz or .npy; a frame, whose columns are found by name; or (n, columns).
+        keep: columns of a table that are no readings; any other is refused.
         Classes are answered by name where they have names. Of a time series the first rows, before a window is full,
         have no answer. Raises ValueError, one line.
         """
-        found: NDArray[Any] = np.concatenate([part.prediction for part in self.answers(source)])
+        found: NDArray[Any] = np.concatenate([part.prediction for part in self.answers(source, keep)])
         return found.reshape(-1) if len(self.targets) == 1 else found
 
     def answers(self, source: Any, keep: Sequence[str] = ()) -> Iterator[Answers]:
         """The same batch by batch, with all that there is to say; keep: columns of a table to pass through."""
+        who = "predict"
+        if isinstance(source, str | Path):
+            source, who = user_path(source, who), f"{who}: {source}"
         skip = {self.config.data.target} - {*self.columns, *keep}
         wanted = Wanted(self.columns, tuple(skip), tuple(keep))
-        for part in windows(readings(source, wanted, evaluation_batch(self.model)), self.window):
+        for part in windows(readings(source, wanted, evaluation_batch(self.model), who), self.window, who):
             yield self._answered(part)
 
     def table(self, part: Answers, probabilities: bool = False, agents: bool = False) -> dict[str, Any]:

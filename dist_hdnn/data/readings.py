@@ -52,21 +52,20 @@ class _Table:
     kept: dict[str, int] = field(default_factory=dict)
 
 
-def readings(source: Any, wanted: Wanted, batch: int) -> Iterator[Rows]:
+def readings(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
     """Read the rows of a path, a data frame (anything with `columns` and `iloc`) or an array, at most `batch` at once.
 
-    Raises ValueError for what cannot be read, and for no row at all.
+    who: starts every message. Raises ValueError for what cannot be read, and for no row at all.
     """
-    parts = _parts(source, wanted, batch)
+    parts = _parts(source, wanted, batch, who)
     first = next(parts, None)
     if first is None:
-        who = f"predict: {source}" if isinstance(source, str | Path) else "predict"
         raise ValueError(f"{who}: expected rows of readings, got none; add at least one")
     yield first
     yield from parts
 
 
-def windows(parts: Iterable[Rows], length: int) -> Iterator[Rows]:
+def windows(parts: Iterable[Rows], length: int, who: str) -> Iterator[Rows]:
     """Windows of a time series: each row sees `length` rows up to its own, column by column, oldest first.
 
     The first rows, which see fewer, are left out. Raises ValueError where that leaves none.
@@ -80,27 +79,25 @@ def windows(parts: Iterable[Rows], length: int) -> Iterator[Rows]:
             kept = {name: cells[len(cells) - rows :] for name, cells in part.kept.items()}
             yield Rows(part.first + len(part.x) - rows, view, kept)
     if seen < length:
-        raise ValueError(
-            f"predict: expected at least {length} rows for a window of {length} rows, got {seen}; add some"
-        )
+        raise ValueError(f"{who}: expected at least {length} rows for a window of as many, got {seen}; add some")
 
 
-def _parts(source: Any, wanted: Wanted, batch: int) -> Iterator[Rows]:
+def _parts(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
     if isinstance(source, str | Path):
-        yield from _of_file(Path(source).expanduser(), wanted, batch)
+        yield from _of_file(Path(source), wanted, batch, who)
     elif hasattr(source, "columns"):
-        table = _places([str(name) for name in source.columns], wanted, "predict")
+        table = _places([str(name) for name in source.columns], wanted, who)
         for first in range(0, len(source), batch):
             part = source.iloc[first : first + batch]
             kept = {name: part.iloc[:, place].tolist() for name, place in table.kept.items()}
             arrays = [part.iloc[:, place].to_numpy() for place in table.columns]
-            yield Rows(first, _stacked(arrays, wanted, "predict", first), kept)
+            yield Rows(first, _stacked(arrays, wanted, who, first), kept)
     else:
-        yield from _of_array(source, wanted, "predict", batch)
+        yield from _of_array(source, wanted, who, batch)
 
 
-def _of_file(path: Path, wanted: Wanted, batch: int) -> Iterator[Rows]:
-    suffix, who = path.suffix.lower(), f"predict: {path}"
+def _of_file(path: Path, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
+    suffix = path.suffix.lower()
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
         raise ValueError(f"{who}: expected a file of readings ({', '.join(SUFFIXES)}), found {found}; correct the path")
@@ -242,7 +239,8 @@ def _places(header: list[str], wanted: Wanted, who: str, index: tuple[str, ...] 
     index = tuple(name for name in header if name in index or (name in INDEX and name not in known))
     for name in (*wanted.columns, *wanted.keep):
         if header.count(name) != 1:
-            near = difflib.get_close_matches(name, [other for other in header if other not in known], 1)
+            others = {other.casefold(): other for other in header if other not in known}
+            near = [others[word] for word in difflib.get_close_matches(name.casefold(), others, 1)]
             got = f"{name!r} twice" if name in header else f"no {name!r}"
             remedy = f"is it {near[0]!r}?" if near else f"the columns are {_some(header)}"
             if not {*header} & known:
