@@ -7,6 +7,7 @@ A checkpoint is used when its manifest, the hash of every file and its identity 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import secrets
 import time
@@ -20,6 +21,7 @@ import numpy as np
 
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import self_contained
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import Dataset
 from dist_hdnn.failure import forget_report
 from dist_hdnn.run_lock import RunLock, holder, take
@@ -60,7 +62,7 @@ class Start:
 def identity_of(config: Config, graphs: list[CommunicationGraph], data: Dataset) -> dict[str, Any]:
     """What must be the same in a run that goes on: options, graphs, data."""
     found = hashlib.sha256()
-    for array in (data.train_x, data.train_y, data.test_x, data.test_y):
+    for array in itertools.chain(*data.parts.values()):
         found.update(np.ascontiguousarray(array).data)
     graph = hashlib.sha256("".join(graph.digest() for graph in graphs).encode()).hexdigest()
     return {"config": run_identity(self_contained(config)), "graph": graph, "data": found.hexdigest()}
@@ -155,7 +157,7 @@ def _named_run(config: Config) -> tuple[Path, list[Path]]:
     if config.resume in (None, "auto"):
         directory = run_in_output(config) if config.resume and config.output is not None else None
         return (prepare_run_directory(config), []) if directory is None else (directory, _checkpoints(directory))
-    path = Path(config.resume or "").expanduser().resolve()
+    path = user_path(config.resume or "", "resume").resolve()
     if (path / "config.yaml").is_file():
         run, folders = path, _checkpoints(path)[:1]
     else:
@@ -165,7 +167,7 @@ def _named_run(config: Config) -> tuple[Path, list[Path]]:
         raise CheckpointError(
             f"resume: expected a run with a checkpoint, got none in {run}/checkpoints. Start it anew."
         )
-    same = config.output is None or Path(config.output).expanduser().resolve() == run
+    same = config.output is None or user_path(config.output, "output").resolve() == run
     return (run if same else prepare_run_directory(config)), folders
 
 
