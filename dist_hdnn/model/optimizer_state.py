@@ -57,7 +57,7 @@ def load_optimizer_state_dict(optimizer: Optimizer, state: Mapping[str, Any], mo
         odd = sorted(set(sum(groups, [])) ^ set(sum(given, []))) or ["order or groups"]
         raise ValueError(
             f"optimizer state: expected this optimizer's {len(groups)} groups, got {len(given)} groups that differ in "
-            f" {odd[0]}. Give the optimizer the same parameters in the same groups, and modules the same names."
+            f"{odd[0]}. Give the optimizer the same parameters in the same groups, and modules the same names."
         )
     parameters = {names[id(p)]: p for group in optimizer.param_groups for p in group["params"]}
     numbers = {name: number for number, name in enumerate(sum(groups, []))}
