@@ -100,7 +100,7 @@ def _train(
     waiting = waiting_figures(transport, waited, seconds) if transport else {}
     result = evaluate_classifier(model, *test)
     resumed = {"resumed_after_step": start.checkpoint[1].step} if start.checkpoint else {}
-    settings = _settings(config, transport, seconds) | inputs_of(data) | resumed | waiting
+    settings = _settings(config, identity, transport, seconds) | inputs_of(data) | resumed | waiting
     _finish(config, data, model, log, history, result, settings, directory)
     if transport is not None:
         with patient(transport):  # worker 0 writes and draws
@@ -287,7 +287,9 @@ def split_tensors(config: Config, data: Dataset, which: str) -> Split:
     return torch.from_numpy(points).to(config.device, dtype), answers
 
 
-def _settings(config: Config, transport: Transport | None, seconds: float) -> dict[str, Any]:
+def _settings(
+    config: Config, identity: dict[str, Any], transport: Transport | None, seconds: float
+) -> dict[str, Any]:
     return {
         "workers": 1 if transport is None else transport.size,
         "transport": "local" if transport is None else transport.name,
@@ -296,5 +298,6 @@ def _settings(config: Config, transport: Transport | None, seconds: float) -> di
         "dtype": config.dtype,
         "device": config.device,
         "versions": versions(),
+        "digests": {"graph": identity["graph"], "data": identity["data"]},
         **coupling(config),
     }

@@ -81,7 +81,10 @@ def run_in_output(config: Config) -> Path | None:
         return None
     different = difference(directory, config)
     if different:
-        raise ValueError(f"resume: expected a run of this config in {directory}, got {different}; choose another")
+        raise ValueError(
+            f"resume: expected a run of this config in {directory}, got {different}; choose another, or start a new run "
+            f"from its weights with --from={directory}"
+        )
     return directory.resolve()
 
 
@@ -136,11 +139,16 @@ def _started(run: Path) -> tuple[str, float]:
 
 def is_done(directory: Path) -> bool:
     """Whether a run has come to its end."""
+    return bool(finished(directory))
+
+
+def finished(directory: Path) -> dict[str, Any]:
+    """The summary of a run that has come to its end; empty before that."""
     try:
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(summary, dict) and summary.get("status") == "done"
+        return {}
+    return summary if isinstance(summary, dict) and summary.get("status") == "done" else {}
 
 
 def difference(directory: Path, config: Config) -> str:
