@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dist_hdnn import assembly
+from dist_hdnn import assembly, warm_start
 from dist_hdnn.config import Config, interval
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.files import read_config
@@ -61,10 +62,19 @@ def train(
     """
     data, model = _prepared(config, transport)
     identity = identity_of(config, model.network.graphs, data)
+    warm = config.warm_start is not None
+    kept = warm_start.start_from(config, model) if warm and config.resume is None else None
     start = begin(config, identity, transport)
     directory = start.directory if model.network.ownership.rank == 0 else None
     with start.lock:
-        return directory if start.done else _train(config, data, model, start, identity, transport, stop)
+        if start.done:
+            return directory
+        if warm and kept is None and start.checkpoint is None:
+            kept = warm_start.start_from(config, model)
+        if kept is not None and directory is not None:
+            warm_start.write(directory, kept)
+            print(f"dist-hdnn: {warm_start.in_words(kept)}", file=sys.stderr, flush=True)
+        return _train(config, data, model, start, identity, transport, stop)
 
 
 def _train(
@@ -158,7 +168,7 @@ def _finish(
     save_weights(weights, directory / FINAL, network.architecture.name)
     figures = measured(figures, measure_of(data)) | link_figures(network.graph, over_links)
     write_report(directory, {"status": "done", "exit_code": 0})
-    write_summary(directory, figures | settings)
+    write_summary(directory, figures | settings | warm_start.written(directory))
     if not config.plots:
         return
 
@@ -287,9 +297,7 @@ def split_tensors(config: Config, data: Dataset, which: str) -> Split:
     return torch.from_numpy(points).to(config.device, dtype), answers
 
 
-def _settings(
-    config: Config, identity: dict[str, Any], transport: Transport | None, seconds: float
-) -> dict[str, Any]:
+def _settings(config: Config, identity: dict[str, Any], transport: Transport | None, seconds: float) -> dict[str, Any]:
     return {
         "workers": 1 if transport is None else transport.size,
         "transport": "local" if transport is None else transport.name,

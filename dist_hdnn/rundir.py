@@ -82,8 +82,8 @@ def run_in_output(config: Config) -> Path | None:
     different = difference(directory, config)
     if different:
         raise ValueError(
-            f"resume: expected a run of this config in {directory}, got {different}; choose another, or start a new run "
-            f"from its weights with --from={directory}"
+            f"resume: expected a run of this config in {directory}, got {different}; choose another, or start a new "
+            f"run from its weights with --from={directory}"
         )
     return directory.resolve()
 
@@ -128,6 +128,25 @@ def find_run(given: str) -> Path:
     what = "a directory without config.yaml" if place.is_dir() else "a file" if place.exists() else "none"
     remedy = f"did you mean {' or '.join(near)}?" if near else "see the folders below runs/"
     raise ValueError(f"expected a run directory, got {what}: {given}; {remedy}")
+
+
+def weights_of_run(given: str) -> tuple[Path, Path]:
+    """Return a run's directory, and what holds its weights: the run itself, or the checkpoint or file that is given.
+
+    Raises ValueError, one line, when there is no run.
+    """
+    path = Path(given).expanduser().resolve()
+    inside = path.is_file() or path.parent.name == "checkpoints"
+    if not inside:
+        try:
+            run = find_run(given).resolve()
+        except ValueError as error:
+            raise ValueError(f"warm_start: {error}") from error
+        return run, run
+    if path.exists() and (path.parents[1] / "config.yaml").is_file():
+        return path.parents[1], path
+    what = "one outside a run" if path.exists() else "none"
+    raise ValueError(f"warm_start: expected a run, or a checkpoint or weights inside one, got {what}: {path}")
 
 
 def _started(run: Path) -> tuple[str, float]:

@@ -93,6 +93,8 @@ def self_contained(config: Config) -> Config:
     for part in parts:
         if part.file:
             part.file = str(Path(part.file).expanduser().resolve())
+    if copied.warm_start and Path(copied.warm_start).expanduser().exists():  # else the name of a run
+        copied.warm_start = str(Path(copied.warm_start).expanduser().resolve())
     if copied.data.folder:
         copied.data.folder = str(Path(copied.data.folder).expanduser().resolve())
     return copied

@@ -122,7 +122,9 @@ def test_a_finished_run_whose_data_have_changed_since_is_not_passed_off_as_one_o
     config = read_config(CONFIG, [*options, "--resume=auto"])
     experiment.train(config)
     table.write_text("\n".join(["a,b,label", *rows[::-1]]))
-    with pytest.raises(CheckpointError, match=r"got one with another data, and it has ended\. Start a new run .*--from"):
+    with pytest.raises(
+        CheckpointError, match=r"got one with another data, and it has ended\. Start a new run .*--from"
+    ):
         experiment.train(config)
 
 
