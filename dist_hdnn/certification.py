@@ -16,6 +16,7 @@ from dist_hdnn.analysis.promises import RESIDUAL
 from dist_hdnn.config import Config
 from dist_hdnn.experiment import split_tensors, useful_threads
 from dist_hdnn.handshake import shake_hands
+from dist_hdnn.report.drawing import Pictures, pictures
 from dist_hdnn.training.checkpoint import load_weights
 from dist_hdnn.transport import Transport
 
@@ -37,7 +38,7 @@ def certify_run(
     certificate.json and pictures and returns the certificate, the others return None.
     Raises ValueError, CheckpointError when the weights are unusable, TransportError.
     """
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     wide = replace(config, dtype="float64")
     model = assembly.build_classifier(wide, data, transport)
     if not model.network.ownership.alone:
@@ -53,7 +54,8 @@ def certify_run(
         return None
     result = {"run": str(directory), **found.to_json()}
     (directory / FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    draw(found, directory / "plots")
+    with pictures(directory / "plots") as album:
+        draw(found, album)
     return result
 
 
@@ -68,7 +70,7 @@ def complain(result: dict[str, Any]) -> None:
         raise BrokenPromiseError(f"certify: {len(broken)} of {len(result['promises'])} promises BROKEN: {words}")
 
 
-def draw(found: Certificate, plots: Path) -> None:
+def draw(found: Certificate, album: Pictures) -> None:
     """The pictures of a certificate: sensitivity.png, layers.png, momentum.png."""
     # here, because matplotlib takes half a second that only the worker that draws should spend
     from dist_hdnn.report.certificate_plots import plot_layers, plot_momentum, plot_sensitivity
@@ -76,21 +78,21 @@ def draw(found: Certificate, plots: Path) -> None:
     figures, measured = found.to_json(), found.measured
     network, norms, stability = figures["network"], figures["sensitivity"], figures["stability"]
     title = f"{network['architecture']}, {network['neurons']} neurons, {network['samples']} test points"
-    plot_sensitivity(
-        norms["smallest"], norms["largest"], norms["upper_bound"], plots / "sensitivity.png", title, measured.exact
-    )
+    ranges = (norms["smallest"], norms["largest"], norms["upper_bound"])
+    album.draw("sensitivity.png", plot_sensitivity, *ranges, title=title, exact=measured.exact)
     residuals = figures["symplecticity"]
     spectrum = figures["spectrum"]
-    plot_layers(
+    album.draw(
+        "layers.png",
+        plot_layers,
         None if residuals is None else residuals["layers"],
         RESIDUAL,
         (spectrum["smallest_singular_value"], spectrum["largest_singular_value"]),
         stability["h_omega"],
         stability["limit"],
         None if measured.eigenvalues is None else measured.eigenvalues.cpu().numpy(),
-        plots / "layers.png",
-        title,
+        title=title,
     )
     learning = found.momentum
     arrays = learning.hamiltonian.cpu().numpy(), learning.norms.cpu().numpy()
-    plot_momentum(*arrays, figures["momentum"]["weights"], plots / "momentum.png", title)
+    album.draw("momentum.png", plot_momentum, *arrays, figures["momentum"]["weights"], title=title)

@@ -12,31 +12,27 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dist_hdnn import assembly, warm_start
 from dist_hdnn.config import Config, interval
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
-from dist_hdnn.failure import reported, write_report
+from dist_hdnn.ending import finish, settings_of
+from dist_hdnn.failure import reported
 from dist_hdnn.handshake import shake_hands
-from dist_hdnn.inspection import coupling, inspect
-from dist_hdnn.model.readout import summed
+from dist_hdnn.inspection import inspect, per_prediction
 from dist_hdnn.report.progress import TrainingProgress
-from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versions, write_start, write_summary
+from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versions, write_start
 from dist_hdnn.report.run_log import RunLog, logged
-from dist_hdnn.report.run_summary import agent_figures, figures_of_run, inputs_of, link_figures
+from dist_hdnn.report.run_summary import agent_figures, inputs_of
 from dist_hdnn.resume import Start, begin, identity_of
-from dist_hdnn.tables import announce
-from dist_hdnn.training.checkpoint import FINAL, load_weights, save_weights
+from dist_hdnn.training.checkpoint import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.keeper import Keeper, Stopped
 from dist_hdnn.training.loop import Epoch, Split, TrainingState
 from dist_hdnn.training.manifest import Manifest
-from dist_hdnn.training.metrics import Evaluation
 from dist_hdnn.training.metrics import evaluate as evaluate_classifier
 from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.training.saver import Saver
@@ -110,8 +106,8 @@ def _train(
     waiting = waiting_figures(transport, waited, seconds) if transport else {}
     result = evaluate_classifier(model, *test)
     resumed = {"resumed_after_step": start.checkpoint[1].step} if start.checkpoint else {}
-    settings = _settings(config, identity, transport, seconds) | inputs_of(data) | resumed | waiting
-    _finish(config, data, model, log, history, result, settings, directory)
+    settings = settings_of(config, data, identity, transport, seconds) | inputs_of(data) | resumed | waiting
+    finish(config, data, model, log, history, result, settings, directory)
     if transport is not None:
         with patient(transport):  # worker 0 writes and draws
             transport.barrier()
@@ -122,7 +118,7 @@ def _prepared(config: Config, transport: Transport | None) -> tuple[Dataset, Age
     """Data and model, which complain here, while there is no run directory; all workers have the same."""
     options = config.train
     plan(options.levels, config.network.layers, config.network.step, options.epochs)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data, transport)
     assembly.build_augmentation(config, data)
     if not model.network.ownership.alone:
@@ -145,47 +141,6 @@ def _log(config: Config, data: Dataset, model: AgentClassifier, start: Start, di
         log.metrics = MetricsFiles(directory, measure)
         log.metrics.begin(resumed.history if resumed else [])  # what they say of later epochs is forgotten
     return log
-
-
-def _finish(
-    config: Config,
-    data: Dataset,
-    model: AgentClassifier,
-    log: RunLog,
-    history: list[Epoch],
-    result: Evaluation,
-    settings: dict[str, Any],
-    directory: Path | None,
-) -> None:
-    """Gather weights and figures of a trained run, and write them where there is a run directory. Collective."""
-    network, weights = model.network, model.state_dict()
-    figures = figures_of_run(model, history, result, log.traffic)
-    over_links: NDArray[np.int64] | None = None
-    if log.over_links is not None:
-        over_links = summed(torch.from_numpy(log.over_links), network.ownership).numpy()
-    if directory is None:
-        return
-    save_weights(weights, directory / FINAL, network.architecture.name)
-    figures = measured(figures, measure_of(data)) | link_figures(network.graph, over_links)
-    write_report(directory, {"status": "done", "exit_code": 0})
-    write_summary(directory, figures | settings | warm_start.written(directory))
-    if not config.plots:
-        return
-
-    def whole() -> AgentClassifier:
-        if network.ownership.alone:
-            return model
-        everything = assembly.build_classifier(config, data)
-        load_weights(everything, directory / FINAL)
-        return everything
-
-    announce("drawing the plots")
-    from dist_hdnn.report.run_plots import plot_run  # matplotlib, half a second that only this worker takes
-
-    sensors = None
-    if model.sensors is not None:
-        sensors = assembly.build_sensors(config, network.graph, network.ownership.all_widths, data)
-    plot_run(directory / "plots", data, model, whole, sensors, history, result, over_links)
 
 
 def _batches(config: Config, data: Dataset) -> int:
@@ -272,15 +227,15 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     """
     config = read_config(run_directory / "config.yaml")
     validate(config)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     load_weights(model, run_directory)
     result: dict[str, Any] = {}
     for which in ("test", "train"):
         found = evaluate_classifier(model, *split_tensors(config, data, which))
         result |= {f"{which}_accuracy": found.accuracy, f"{which}_loss": found.loss}
-        result |= agent_figures(found, f"{which}_")
-    return measured(result, measure_of(data))
+        result |= agent_figures(model, found, f"{which}_")
+    return measured(result, measure_of(data)) | per_prediction(config, data)
 
 
 def useful_threads(model: AgentClassifier, batch_size: int) -> int:
@@ -295,17 +250,3 @@ def split_tensors(config: Config, data: Dataset, which: str) -> Split:
     dtype = getattr(torch, config.dtype)
     answers = torch.from_numpy(labels).to(config.device, dtype if data.regression else torch.int64)
     return torch.from_numpy(points).to(config.device, dtype), answers
-
-
-def _settings(config: Config, identity: dict[str, Any], transport: Transport | None, seconds: float) -> dict[str, Any]:
-    return {
-        "workers": 1 if transport is None else transport.size,
-        "transport": "local" if transport is None else transport.name,
-        "seconds": seconds,
-        "seed": config.seed,
-        "dtype": config.dtype,
-        "device": config.device,
-        "versions": versions(),
-        "digests": {"graph": identity["graph"], "data": identity["data"]},
-        **coupling(config),
-    }

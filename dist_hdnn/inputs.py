@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_hdnn.config import Config, DataConfig
+from dist_hdnn.config import Config, DataConfig, seed_of
 from dist_hdnn.data import (
     PUBLISHED,
     TABLES,
@@ -41,17 +41,18 @@ from dist_hdnn.model.ownership import Ownership
 from dist_hdnn.topology import CommunicationGraph
 
 
-def build_dataset(options: DataConfig) -> Dataset:
-    """The data, checked, and standardised if wanted."""
+def build_dataset(config: Config) -> Dataset:
+    """The data of a config, checked, and standardised if wanted; of the run's seed unless data.seed is given."""
+    options, seed = config.data, seed_of(config.data, config)
     if options.classes is not None and options.name not in ("file", "idx"):
         warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
     if options.name in TOYS:
-        return TOYS[options.name](options.samples, options.noise, options.split, options.test_fraction, options.seed)
-    data = _read_data(options)
+        return TOYS[options.name](options.samples, options.noise, options.split, options.test_fraction, seed)
+    data = _read_data(options, seed)
     return standardised(data) if options.standardise else data
 
 
-def _read_data(options: DataConfig) -> Dataset:
+def _read_data(options: DataConfig, seed: int) -> Dataset:
     folder = None if options.folder is None else Path(options.folder).expanduser()
     if options.name in PUBLISHED:
         return published(options.name, folder, options.download)
@@ -59,13 +60,13 @@ def _read_data(options: DataConfig) -> Dataset:
         assert folder is not None, "validate() asks for data.folder"
         return idx_folder(folder, options.classes)
     if options.name in TABLES:
-        return shipped_table(options.name, options.split, options.test_fraction, options.seed)
+        return shipped_table(options.name, options.split, options.test_fraction, seed)
     if options.name == "digits":
-        return digits(options.split, options.test_fraction, options.seed)
+        return digits(options.split, options.test_fraction, seed)
     assert options.file is not None, "validate() asks for data.file"
     path = Path(options.file).expanduser()
     regression = options.task == "regression"
-    split = options.split, options.test_fraction, options.seed
+    split = options.split, options.test_fraction, seed
     if options.window > 1 and options.split != "last":
         warnings.warn(
             f"data.split={options.split}: windows overlap, so test windows share rows with training windows; "

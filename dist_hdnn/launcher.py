@@ -48,7 +48,10 @@ def prepare_environment(config: Config) -> None:
     """Set what libraries read when they are loaded; call it before torch is imported.
 
     deterministic: MKL takes the same kernels whatever the shapes are (MKL_CBWR, unless the user has set it).
+    MPLBACKEND: no picture of ours uses a window system, and one that is not there would fail matplotlib's import.
     """
+    if "MPLBACKEND" in os.environ:
+        os.environ["MPLBACKEND"] = "agg"
     name, value = FIXED_KERNELS
     if config.deterministic and name not in os.environ:
         os.environ[name] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+WORST = 5  # agents that a table names
 Sections = dict[str, list[tuple[str, str]]]
 
 
@@ -139,6 +140,7 @@ def _communication_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("a layer, forward", f"{sent['messages_per_layer']:g} messages, {size(sent['bytes_per_layer'])}"),
         ("a link and layer", f"{size(link['mean'])} mean, {size(link['max'])} at most"),
         ("a training step", f"{sent['messages_per_step']} messages, {size(sent['bytes_per_step'])}"),
+        ("a prediction", f"{sent['messages_per_prediction']} messages, {size(sent['bytes_per_prediction'])}"),
         ("a link and step", f"{size(step['mean'])} mean, {size(step['max'])} at most"),
     ]
 
@@ -215,8 +217,12 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         share = "accuracy" in key
         if isinstance(value, float):
             text = _figure(value, share)
-        elif isinstance(value, list) and value:  # of agents; --json has them all
-            text = f"{_figure(min(value), share)} to {_figure(max(value), share)}, {len(value)} agents"
+        elif isinstance(value, dict) and value:  # of agents by name; --json has them all
+            worst = sorted(value, key=lambda name: value[name])[:WORST]
+            text = ", ".join(f"{name} {_figure(value[name], share)}" for name in worst)
+            text += f", then {len(value) - WORST} better ones" if len(value) > WORST else ""
+        elif key.startswith("bytes"):
+            text = size(value)
         else:
             text = str(value)
         rows.append((key.replace("_", " "), text))

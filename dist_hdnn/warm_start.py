@@ -98,7 +98,7 @@ def _source(there: Config, config: Config, tensors: dict[str, Tensor]) -> Parts:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they were said when that run was trained
         if learned or lifted:
-            return _parts(assembly.build_classifier(there, assembly.build_dataset(there.data)))
+            return _parts(assembly.build_classifier(there, assembly.build_dataset(there)))
         network, regression = assembly.build_network(there), there.data.task == "regression"
         readout = assembly.build_readout(there, network.ownership, len(tensors["readout.weight"]), regression)
     return {"network": (network, network_places(network.layout)), "readout": (readout, readout_places(readout))}

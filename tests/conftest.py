@@ -34,7 +34,7 @@ def same_numbers() -> None:
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of golden values and real networks beside the repository; a test that needs it skips without it."""
+    """The folder of real networks and data beside the repository; a test that needs it skips without it."""
     folder = Path(__file__).resolve().parents[1].parent / "shared"
     if not folder.is_dir():
         pytest.skip(f"needs {folder}")

@@ -278,13 +278,18 @@ def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options
     config = read_config(None, [*options, "--network.layers=3", "--train.batch_size=5"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = build_classifier(config, build_dataset(config.data))
+        data = build_dataset(config)
+        model = build_classifier(config, data)
     net = model.network
     info = experiment.inspect(config)
     trained = sum(parameter.numel() for parameter in model.parameters())
     assert info["network"]["parameters"]["total"] == trained
-    net(torch.randn(5, net.neurons)).sum().backward()
+    model(torch.randn(1, data.features))
     sent, traffic = info["communication"], net.traffic()
+    assert (sent["messages_per_prediction"], sent["bytes_per_prediction"]) == (traffic["messages"], traffic["bytes"])
+    net.reset_traffic()
+    net(torch.randn(5, net.neurons)).sum().backward()
+    traffic = net.traffic()
     assert (sent["messages_per_step"], sent["bytes_per_step"]) == (traffic["messages"], traffic["bytes"])
 
 

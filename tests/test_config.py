@@ -114,6 +114,12 @@ def test_an_unknown_key_names_itself_in_full_and_the_nearest_known_one(override:
         ("--network.integrator=yoshida", "network.integrator: expected one of semi_implicit"),
         ("--network.J=J3", "network.J: expected one of J1, J2, trained, got 'J3'"),
         ("--network.time=fre", "network.time: expected an integer or one of free, shared, got 'fre'"),
+        ("--graph={agents: 3, agents: 4}", "--graph: the key agents is given twice on line 1; keep one of them"),
+        ("--seed=010", "--seed: YAML reads 010 as 8; write 8"),
+        (
+            "--sensors+={feature: 0, agent: off}",
+            "sensors[0].agent: expected text or an integer, got False; YAML reads off as false: put quotes around it",
+        ),
         ("--dtype=float46", "dtype: expected one of float32, float64, got 'float46'; did you mean float64?"),
         ("--seed", "--seed: expected an integer, got nothing"),
         ("seed=3", "unexpected argument 'seed'; options are given as --key=value"),
@@ -134,6 +140,25 @@ def test_a_wrong_type_names_key_expected_and_got(override: str, expected: str) -
         ("graph:", "graph: expected a mapping with the keys"),
         ("graph: {agents: '3'}", "graph.agents: expected an integer, got '3'"),
         ("name: 2026", "name: expected text, got 2026; write name: '2026'"),
+        ("name: yes", "name: expected text, got True; YAML reads yes as true: put quotes around it, name: 'yes'"),
+        ("name: 1_000", "name: expected text, got 1000; YAML reads 1_000 as 1000: put quotes around it, name: '1_000'"),
+        (
+            "sensors:\n- {feature: 0, agent: 1}\n- {feature: 1, agent: NO}",
+            "sensors[1].agent: expected text or an integer, got False; "
+            "YAML reads NO as false: put quotes around it, agent: 'NO'",
+        ),
+        ("network: {width: {NO: 2}}", "network.width: expected names, got False; YAML reads yes, no, on and off as"),
+        ("seed: 010", "line 1, column 7: YAML reads 010 as 8; write 8, or '010' for text"),
+        ("timeout: 1:30", "line 1, column 10: YAML reads 1:30 as 90; write 90, or '1:30' for text"),
+        (
+            "network:\n  layers: 3\nseed: 0\nnetwork:\n  step: 0.1",
+            "line 4, column 1: the key network is given on line 1 and on line 4; keep one of them",
+        ),
+        ("seed: 1\n'seed': 2", "line 2, column 1: the key seed is given on line 1 and on line 2"),
+        ("graph: {agents: 3, agents: 4}", "line 1, column 20: the key agents is given twice on line 1"),
+        ("train: {<<: {epochs: 2}, <<: {epochs: 3}}", "line 1, column 26: the key << is given twice on line 1"),
+        ("sensors:\n- {feature: 0,\n   feature: 1}", "line 3, column 4: the key feature is given on line 2 and on"),
+        ("seed: " + "[" * 20_000, "not valid YAML: nested too deeply"),
         ("- a", "config: expected a mapping with the keys"),
         ("", "this config file is empty; expected keys such as name"),
         ("a: [", "line 1, column 5: not valid YAML"),
@@ -144,6 +169,16 @@ def test_a_wrong_type_names_key_expected_and_got(override: str, expected: str) -
 def test_a_bad_file_is_named_with_the_key_or_the_place(tmp_path: Path, text: str, expected: str) -> None:
     file = written(tmp_path, text)
     assert complaint(file).startswith(f"{file}: {expected}")
+
+
+def test_a_key_beside_a_merged_one_overrides_it(tmp_path: Path) -> None:
+    file = written(tmp_path, "train: {<<: {epochs: 2, batch_size: 7}, epochs: 3}\n")
+    assert (read_config(file).train.epochs, read_config(file).train.batch_size) == (3, 7)
+
+
+def test_text_options_on_the_command_line_take_any_word() -> None:
+    for word in ("yes", "NO", "010", "2021_05"):
+        assert read_config(None, [f"--name={word}"]).name == word
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -47,8 +47,9 @@ def test_run_directory_holds_what_the_design_promises(run: Path) -> None:
     assert len(summary["link_traffic"]) == 8
     assert sum(messages for _, _, messages, _ in summary["link_traffic"]) == summary["messages_per_step"]
     assert {amount for _, _, _, amount in summary["link_traffic"]} == {summary["bytes_per_step"] // 8}
-    assert len(summary["agent_accuracy"]) == 8
-    assert summary["worst_agent_accuracy"] == min(summary["agent_accuracy"])
+    assert list(summary["agent_accuracy"]) == [str(agent) for agent in range(8)]
+    assert summary["worst_agent_accuracy"] == min(summary["agent_accuracy"].values())
+    assert summary["bytes_per_prediction"] == 4 * 4 * 16 * 4  # 4 layers, 4 rounds, 8 links both ways, a float32
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -77,6 +78,7 @@ def test_evaluate_repeats_the_accuracy_of_the_run(run: Path, capsys: pytest.Capt
     assert result["test_accuracy"] == summary["test_accuracy"]
     assert result["train_accuracy"] == summary["train_accuracy"]
     assert result["test_agent_accuracy"] == summary["agent_accuracy"]
+    assert result["bytes_per_prediction"] == summary["bytes_per_prediction"]
 
 
 def test_evaluate_of_a_damaged_run_exits_4_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +179,7 @@ def test_a_run_that_goes_on_after_its_last_step_has_no_figures_of_a_step_but_all
 def test_ring_of_8_reaches_99_9_percent_and_a_tiny_change_of_the_start_does_not_matter(tmp_path: Path) -> None:
     """The published training moves by up to 20 points when its start changes by 1e-7."""
     config = read_config(CONFIGS / "swiss_roll_ring8.yaml")
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
     accuracies = []
     threads = torch.get_num_threads()

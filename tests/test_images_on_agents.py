@@ -46,7 +46,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_digits_on_1_and_4_workers_have_equal_losses(case: str) -> None:
     config = read_config(DIGITS[0], ["--dtype=float64", "--train.batch_size=25", *CASES[case]])
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     alone = losses(config, None, data, 8)
     assert len(alone) == 8 and len(set(alone)) == 8
     config.partition.method = "round_robin"
@@ -57,7 +57,7 @@ def test_digits_on_1_and_4_workers_have_equal_losses(case: str) -> None:
 def test_mnist_on_1_and_4_workers_has_equal_losses_for_20_steps(shared: Path) -> None:
     options = [f"--data.folder={shared / 'data' / 'mnist'}", "--dtype=float64", "--train.batch_size=20"]
     config = read_config(CONFIGS / "mnist_grid16.yaml", options)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     alone = losses(config, None, data, 20)
     assert len(alone) == 20
     for result in run_threads(4, lambda transport: losses(config, transport, data, 20), timeout=100):
@@ -71,7 +71,7 @@ def test_a_run_on_images_records_its_scale_and_can_be_evaluated(tmp_path: Path) 
     run = experiment.train(config)
     assert run is not None
     summary = json.loads((run / "summary.json").read_text())
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     pixels = data.train_x * summary["normalisation"]["deviation"] + summary["normalisation"]["mean"]
     assert np.allclose(pixels, np.round(pixels), atol=1e-3) and round(pixels.max()) == 240
     assert (summary["agents"], summary["links"], summary["non_neighbour_messages"]) == (16, 24, 0)
@@ -82,7 +82,7 @@ def test_a_run_on_images_records_its_scale_and_can_be_evaluated(tmp_path: Path) 
 def test_inspect_counts_the_weights_that_the_lift_has(capsys: pytest.CaptureFixture[str]) -> None:
     for options in ([], ["--lift.kind=conv", "--lift.channels=5"]):
         config = read_config(DIGITS[0], options)
-        model = assembly.build_classifier(config, assembly.build_dataset(config.data))
+        model = assembly.build_classifier(config, assembly.build_dataset(config))
         assert main(["inspect", DIGITS[0], *options, "--json"]) == 0
         counted = json.loads(capsys.readouterr().out)
         assert counted["network"]["parameters"]["total"] == sum(p.numel() for p in model.parameters())
@@ -151,7 +151,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_channels_on_1_and_4_workers_have_equal_losses(case: str) -> None:
     config = read_config(CONFIGS / "mnist_channels.yaml", [*CHANNELS, *PUBLISHED[case]])
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     alone = losses(config, None, data, 5)
     for result in run_threads(4, lambda transport: losses(config, transport, data, 5), timeout=100):
         assert np.abs(np.array(result) - alone).max() <= 1e-10
@@ -160,7 +160,7 @@ def test_channels_on_1_and_4_workers_have_equal_losses(case: str) -> None:
 def test_inspect_counts_pixels_as_samples_of_the_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(CONFIGS / "mnist_channels.yaml")
     config = read_config(path, CHANNELS)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     assert main(["inspect", path, *CHANNELS, "--json"]) == 0
     counted = json.loads(capsys.readouterr().out)

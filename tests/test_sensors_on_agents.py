@@ -49,7 +49,7 @@ def test_a_regression_tells_r2_under_its_own_name(readout: str, tmp_path: Path, 
 
 def test_r2_is_that_of_the_predictions_in_the_units_of_the_targets() -> None:
     config = read_config(DIABETES, ["--dtype=float64"])
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     x, y = experiment.split_tensors(config, data, "test")
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_r2_is_that_of_the_predictions_in_the_units_of_the_targets() -> None:
 def test_a_regression_gives_the_numbers_of_one_process_on_four_workers(readout: list[str]) -> None:
     options = [*SHORT, "--dtype=float64", f"--readout.kind={readout[0]}", *readout[1:], "--train.batch_size=100"]
     config = read_config(DIABETES, options)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
 
     def run(transport=None):
         torch.set_num_threads(1)
@@ -83,7 +83,7 @@ def test_columns_may_enter_as_sensors_and_agents_may_have_names(tmp_path: Path) 
     options = ["--lift.kind=sensors", "--graph.family=path", "--graph.agents=5"]
     places = ["age: 0", "sex: 0", "bmi: '1'", "bp: 1", "s1: 2", "s2: 2", "s3: 3", "s4: 3", "s5: 4", "s6: 4"]
     config = read_config(DIABETES, [*options, "--data.sensors={" + ", ".join(places) + "}", "--network.width=2"])
-    model = assembly.build_classifier(config, assembly.build_dataset(config.data))
+    model = assembly.build_classifier(config, assembly.build_dataset(config))
     assert [sensor.agent for sensor in model.sensors.sensors] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert [sensor.half for sensor in model.sensors.sensors] == ["q", "p"] * 5
 
@@ -113,8 +113,8 @@ def test_an_agent_sees_the_past_of_its_own_columns(tmp_path: Path) -> None:
     own = ["--data.name=file", f"--data.file={tmp_path / 'plant.csv'}", "--data.target=later", "--data.window=4"]
     options = [*own, "--data.ahead=1", "--graph.agents=3", "--data.sensors={flow: 2, heat: 0}", "--data.split=last"]
     config = read_config(DIABETES, options)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     assert assembly.build_views(config, model.network.graph, data).sizes.tolist() == [4, 0, 4]
     with pytest.warns(UserWarning, match="windows overlap"):
-        assembly.build_dataset(read_config(DIABETES, [*options, "--data.split=random"]).data)
+        assembly.build_dataset(read_config(DIABETES, [*options, "--data.split=random"]))

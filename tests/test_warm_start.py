@@ -44,7 +44,7 @@ def finished_run(config: Config, run: Path) -> AgentClassifier:
     (run / "checkpoints").mkdir(parents=True)
     (run / "config.yaml").write_text(to_yaml(self_contained(config)))
     (run / "summary.json").write_text('{"status": "done"}')
-    model = assembly.build_classifier(config, assembly.build_dataset(config.data))
+    model = assembly.build_classifier(config, assembly.build_dataset(config))
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
             parameter += 10.0 + number
@@ -54,7 +54,7 @@ def finished_run(config: Config, run: Path) -> AgentClassifier:
 
 def started(config: Config, run: Path, transport: Transport | None = None) -> AgentClassifier:
     config.warm_start = str(run)
-    model = assembly.build_classifier(config, assembly.build_dataset(config.data), transport)
+    model = assembly.build_classifier(config, assembly.build_dataset(config), transport)
     warm_start.start_from(config, model)
     return model
 
@@ -95,7 +95,7 @@ def test_every_block_of_two_agents_that_both_networks_have_is_kept_and_all_other
             more[which] = [f"--more_graphs=[{{file: {tmp_path / which}.graphml}}]"]
     old = finished_run(config_on(OLD, tmp_path / "old", *ARCHITECTURES[name], *more["old"]), tmp_path / "run")
     config = config_on(new_graph, tmp_path / "new", *ARCHITECTURES[name], *more["new"])
-    drawn = assembly.build_classifier(config, assembly.build_dataset(config.data)).network
+    drawn = assembly.build_classifier(config, assembly.build_dataset(config)).network
     new, kept = started(config, tmp_path / "run").network, 0
     before, first, now = (one.state_dict() for one in (old.network, drawn, new))
     for key in now:
@@ -148,7 +148,7 @@ def test_agents_of_another_width_and_answers_of_another_kind_are_drawn_and_named
         "--data.name=wine",
         "--lift.kind=linear",
     )
-    config.warm_start, drawn = str(tmp_path / "run"), assembly.build_dataset(config.data)
+    config.warm_start, drawn = str(tmp_path / "run"), assembly.build_dataset(config)
     model, fresh = (assembly.build_classifier(config, drawn) for _ in range(2))
     kept = warm_start.start_from(config, model)
     assert kept["drawn"] == {"agents": ["b"], "parts": ["readout", "lift"]}

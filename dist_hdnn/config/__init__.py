@@ -3,6 +3,7 @@
     network     graph, patterns, layers             ends    data, sensors, lift, readout
     run         Config: all of them, the training recipe, checkpoints, workers
     resuming    what must stay the same when a run goes on, and how often it is saved
+    seeds       the seeds of data, graph and patterns, which follow the seed of the run
     files       YAML and overrides <-> Config       schema  what a value may be, by the types of the options
     checks      what is wrong with a Config whose types are right
 
@@ -30,6 +31,7 @@ from dist_hdnn.config.network import (
 )
 from dist_hdnn.config.resuming import ELSEWHERE, forget_workers, interval, run_identity
 from dist_hdnn.config.run import CheckpointConfig, Config, PartitionConfig, TrainConfig
+from dist_hdnn.config.seeds import seed_of, with_seeds
 
 __all__ = [
     "ELSEWHERE",
@@ -54,4 +56,6 @@ __all__ = [
     "forget_workers",
     "interval",
     "run_identity",
+    "seed_of",
+    "with_seeds",
 ]

@@ -49,8 +49,8 @@ class DataConfig:
     """alternate: every second point is a test point, as published; random: a held-out split; last: of a time series"""
     test_fraction: float = 0.5
     """share of the test points when split=random or last"""
-    seed: int = 0
-    """seed of noise and split"""
+    seed: int | None = None
+    """seed of generated points, noise and split (default: the seed of the run)"""
     file: str | None = None
     """.csv, .parquet or .npz file, or folder of .npy files, of name=file, relative to the current directory"""
     classes: int | None = None

@@ -20,7 +20,8 @@ import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from dist_hdnn.config import Config, DataConfig, GraphConfig, PatternConfig
-from dist_hdnn.config.schema import built, check, children_of, describe, members_of, type_at
+from dist_hdnn.config.documents import Ambiguous, as_written, load, read_yaml
+from dist_hdnn.config.schema import Mismatch, built, check, children_of, describe, members_of, type_at
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -100,25 +101,6 @@ def self_contained(config: Config) -> Config:
     return copied
 
 
-def read_yaml(path: str, what: str, examples: str) -> Any:
-    """What a YAML file holds. Raises ValueError, one line that says `what` file it is and where `examples` are."""
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such {what} file; see {examples} for examples") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: expected a YAML {what} file, got a directory") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read this {what} file: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected a YAML {what} file in UTF-8, got a binary file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
-        raise ValueError(f"{path}: {where}not valid YAML: {' '.join(str(problem).split())}") from None
-
-
 def check_document(path: str, kind: Any = Config, key: str = "") -> None:
     """Raise ValueError, one line that starts with the path, unless path is a YAML file with known keys and right types.
 
@@ -128,9 +110,17 @@ def check_document(path: str, kind: Any = Config, key: str = "") -> None:
     if document is None:
         raise ValueError(f"{path}: this config file is empty; expected keys such as {', '.join(children_of(kind))}")
     try:
-        check(document, kind, key)
+        _check_text(Path(path).read_text(encoding="utf-8"), document, kind, key)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _check_text(text: str, value: Any, kind: Any, key: str) -> None:
+    """Check a value read from YAML text; a message about a word that YAML reads as another value quotes the word."""
+    try:
+        check(value, kind, key)
+    except Mismatch as error:
+        raise error.quoting(as_written(text, error.key.removeprefix(key))) from None
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
@@ -151,16 +141,19 @@ def check_overrides(arguments: Sequence[str]) -> None:
             text = arguments[position]
             position += 1
         if str not in members_of(kind):
-            value = _load(text)
+            value = _load(f"--{key}", text)
             if dataclasses.is_dataclass(kind) and isinstance(value, str) and Path(value).is_file():
                 check_document(value, kind, key)
             else:
-                check([value] if name.endswith("+") and not isinstance(value, list) else value, kind, key)
+                whole = name.endswith("+") and not isinstance(value, list)
+                _check_text(f"[{text}]" if whole else text, [value] if whole else value, kind, key)
 
 
-def _load(text: str) -> Any:
-    """Value of one override; text that is not YAML stays text."""
+def _load(option: str, text: str) -> Any:
+    """Value of one override; text that is not YAML stays text. Raises ValueError for a key given twice and for 010."""
     try:
-        return yaml.safe_load(text)
+        return load(text)
+    except Ambiguous as error:
+        raise ValueError(f"{option}: {error.problem}") from None
     except yaml.YAMLError:
         return text

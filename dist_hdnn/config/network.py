@@ -60,8 +60,8 @@ class GraphConfig:
     """links of every agent of random_regular"""
     probability: float = 0.3
     """probability of a link (erdos_renyi) or of rewiring one (watts_strogatz)"""
-    seed: int = 0
-    """seed of the random families"""
+    seed: int | None = None
+    """seed of the random families (default: the seed of the run)"""
     file: str | None = None
     """graph file (.graphml .gml .edges .edgelist .txt .csv .adj .adjlist .json), relative to the current directory"""
     format: Literal["graphml", "gml", "edgelist", "adjlist", "json"] | None = None
@@ -78,8 +78,8 @@ class PatternConfig:
     """reach of kind=hops"""
     keep: float = 0.5
     """fraction of the links that kind=thinned keeps"""
-    seed: int = 0
-    """seed of kind=thinned"""
+    seed: int | None = None
+    """seed of kind=thinned (default: the seed of the run)"""
     spanning_forest: bool = False
     """let kind=thinned keep a spanning forest, so that it cuts no connection"""
     file: str | None = None

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dist_hdnn.config.run import Config, PartitionConfig
+from dist_hdnn.config.seeds import with_seeds
 
 ELSEWHERE = (
     "name",
@@ -29,8 +30,8 @@ UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "steps": 1.0, "epochs
 
 
 def run_identity(config: Config) -> dict[str, Any]:
-    """The options that must be the same when a run goes on, as nested mappings."""
-    options = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
+    """The options that must be the same when a run goes on, as nested mappings; seeds are numbers."""
+    options = {key: value for key, value in asdict(with_seeds(config)).items() if key not in ELSEWHERE}
     options["train"] = {key: value for key, value in options["train"].items() if key != "threads"}
     return options
 

@@ -66,7 +66,7 @@ class Config:
     output: str | None = None
     """exact run directory (default: runs/<name>/<time>-s<seed>)"""
     seed: int = 0
-    """seed of initial weights and batch order"""
+    """seed of initial weights and batch order, and of data, graph and patterns unless they have a seed of their own"""
     dtype: Literal["float32", "float64"] = "float32"
     """number format of state and weights"""
     device: str = "cpu"

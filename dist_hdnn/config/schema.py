@@ -106,15 +106,17 @@ def check(value: Any, kind: Any, key: str) -> None:
             check(item, arguments[0], f"{key}[{i}]")
     elif origin is dict and isinstance(value, dict):
         for name, item in value.items():
+            if isinstance(name, bool):
+                raise ValueError(f"{key}: expected names, got {name}{_quotes('', name, None)}")
             check(item, arguments[1], f"{key}.{name}")
     elif len(members_of(kind)) > 1:
         nested = [member for member in arguments if typing.get_origin(member) is dict]
         if nested and isinstance(value, dict):
             check(value, nested[0], key)
         elif not any(_is_plain(value, member) for member in arguments):
-            raise _mismatch(value, kind, key)
+            raise Mismatch(value, kind, key)
     elif not _is_plain(value, kind):
-        raise _mismatch(value, kind, key)
+        raise Mismatch(value, kind, key)
 
 
 def _check_mapping(value: dict[Any, Any], kind: Any, key: str) -> None:
@@ -144,12 +146,34 @@ def _is_plain(value: Any, kind: Any) -> bool:
     return isinstance(kind, type) and isinstance(value, kind)
 
 
-def _mismatch(value: Any, kind: Any, key: str) -> ValueError:
+class Mismatch(ValueError):
+    """A value of the wrong type at a key."""
+
+    def __init__(self, value: Any, kind: Any, key: str, written: str | None = None) -> None:
+        self.value, self.kind, self.key = value, kind, key
+        super().__init__(_mismatch(value, kind, key, written))
+
+    def quoting(self, written: str | None) -> Mismatch:
+        """The same with the word that YAML read as this value."""
+        return Mismatch(self.value, self.kind, self.key, written)
+
+
+def _mismatch(value: Any, kind: Any, key: str, written: str | None) -> str:
+    """Expected, got, and what to do; written: how the value stands in the file, where that is known."""
     shown = "nothing" if value is None else repr(value)
     text = f"{key or 'config'}: expected {describe(kind)}, got {shown if len(shown) < 80 else shown[:76] + '...'}"
+    if str in members_of(kind) and value is not None and not isinstance(value, dict | list):
+        return text + _quotes(key.split(".")[-1], value, written)
     if typing.get_origin(kind) is typing.Literal and isinstance(value, str):
         near = difflib.get_close_matches(value, typing.get_args(kind), 1)
         text += f"; did you mean {near[0]}?" if near else ""
-    if kind is str and value is not None:
-        text += f"; write {key.split('.')[-1]}: '{value}'"
-    return ValueError(text if ";" in text else f"{text}; correct the value")
+    return text if ";" in text else f"{text}; correct the value"
+
+
+def _quotes(name: str, value: Any, written: str | None) -> str:
+    """How to write a word that YAML reads as another value, such as NO."""
+    if written is None and isinstance(value, bool):
+        return "; YAML reads yes, no, on and off as true and false: put quotes around the word"
+    if written in (None, str(value)):
+        return f"; write {name}: '{value}'"
+    return f"; YAML reads {written} as {str(value).lower()}: put quotes around it, {name}: '{written}'"

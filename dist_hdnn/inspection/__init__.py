@@ -7,7 +7,6 @@
 Everything is computed on whole arrays, because a graph may have 100 000 agents.
 """
 
-from dist_hdnn.inspection.overview import inspect
-from dist_hdnn.inspection.reach import coupling
+from dist_hdnn.inspection.overview import exchanged, inspect, per_prediction
 
-__all__ = ["coupling", "inspect"]
+__all__ = ["exchanged", "inspect", "per_prediction"]

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from dist_hdnn import assembly
 from dist_hdnn.config import Config
-from dist_hdnn.inspection.reach import hops_per_layer, reach_of
+from dist_hdnn.data import Dataset
+from dist_hdnn.inspection.reach import coupling, hops_per_layer, reach_of
 from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, trained
 from dist_hdnn.inspection.stages import Stage, stages_of
-from dist_hdnn.inspection.traffic import communication, partition
+from dist_hdnn.inspection.traffic import communication, partition, prediction
 from dist_hdnn.layers.activations import activation
 from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, information_reach, is_locally_computable, non_links
@@ -33,7 +34,7 @@ def inspect(config: Config) -> dict[str, Any]:
         stages = stages_of(config)
         graph = stages[0].graph
         widths = assembly.build_widths(config, graph)
-        data = assembly.build_dataset(config.data)
+        data = assembly.build_dataset(config)
         ends = ends_of(config, graph, widths, data)
         if ends.pixels > 1:  # every pixel is a sample of the network
             config = replace(config, train=replace(config.train, batch_size=ends.pixels * config.train.batch_size))
@@ -44,7 +45,8 @@ def inspect(config: Config) -> dict[str, Any]:
             "more_graphs": [_stage_summary(stage) for stage in stages[1:]],
             "network": _network(config, stages, widths, ends),
             "reach": reach_of(config, stages[0]),
-            "communication": communication(config, stages, widths),
+            "communication": communication(config, stages, widths)
+            | prediction(config, stages, widths, ends.outputs, ends.pixels),
             "memory": {},
             "data": {
                 "name": data.name,
@@ -61,6 +63,20 @@ def inspect(config: Config) -> dict[str, Any]:
     lines = [" ".join(str(warning.message).split()) for warning in caught]
     result["warnings"] = list(dict.fromkeys(lines + notes))
     return result
+
+
+def exchanged(config: Config, data: Dataset) -> dict[str, Any]:
+    """How agents are coupled, see `coupling`, and what they send for one prediction, see `prediction`."""
+    stages = stages_of(config)
+    return coupling(config, stages) | per_prediction(config, data, stages)
+
+
+def per_prediction(config: Config, data: Dataset, stages: list[Stage] | None = None) -> dict[str, int]:
+    """What agents send for one prediction, see `prediction`."""
+    stages = stages_of(config) if stages is None else stages
+    widths = assembly.build_widths(config, stages[0].graph)
+    height, width, _ = assembly.image_of(config, data) if config.lift.kind == "channels" else (1, 1, 1)
+    return prediction(config, stages, widths, data.outputs, height * width)
 
 
 def _stage_summary(stage: Stage) -> dict[str, Any]:

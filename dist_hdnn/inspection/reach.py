@@ -8,17 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config, PatternConfig
-from dist_hdnn.inspection.stages import Stage, stages_of
+from dist_hdnn.inspection.stages import Stage
 from dist_hdnn.topology import BlockPattern, reach_in_layers
 
 
-def coupling(config: Config) -> dict[str, Any]:
+def coupling(config: Config, stages: list[Stage]) -> dict[str, Any]:
     """How far and how densely agents are coupled, by K or X of any layer.
 
     links_used: pairs of agents that exchange; density: their share of all pairs, 0 for block-diagonal, 1 for dense;
     reach: hops that information travels; diameter of the graph, a lower bound unless diameter_exact.
     """
-    stages = stages_of(config)
     agents = stages[0].graph.agents
     pairs = [np.zeros(0, dtype=np.int64)]
     pairs += [

@@ -59,7 +59,9 @@ def stages_of(config: Config) -> list[Stage]:
     if options.X.kind == "identity" and found.interconnection != "J":
         found = found.with_identity()
     stages = [
-        Stage(graph, found, *(assembly.build_block_pattern(pattern, graph) for pattern in (options.K, options.X)))
+        Stage(
+            graph, found, *(assembly.build_block_pattern(part, graph, config.seed) for part in (options.K, options.X))
+        )
         for graph in assembly.build_graphs(config)
     ]
     first = stages[0].X

@@ -27,15 +27,14 @@ def communication(config: Config, stages: list[Stage], widths: NDArray[np.int64]
     """
     layers = config.network.layers
     number_bytes = config.train.batch_size * ITEM_BYTES[config.dtype]
-    messages = total = step_rounds = step_messages = 0
+    messages, numbers = _forward(layers, stages, widths)
+    step_rounds = step_messages = 0
     rounds, links, link_bytes, step_link_bytes = [], [], [], []
     again = _layers_again(config, len(stages))
     for stage, uses, more in zip(stages, layers_of_stages(layers, len(stages)), again, strict=True):
         rounds.append(sum(count for _, count in stage.rounds))
         for (pattern, count), reversed_count in zip(stage.rounds, stage.rounds_reversed, strict=True):
             pairs, slices = off_diagonal(pattern, widths // len(stage.architecture.parts))
-            messages += uses * count * len(pairs)
-            total += uses * count * int(slices.sum()) * number_bytes
             in_step = (2 * uses + more) * count
             link_bytes.append(uses * count * slices * number_bytes)
             step_link_bytes.append(in_step * slices * number_bytes)
@@ -49,13 +48,40 @@ def communication(config: Config, stages: list[Stage], widths: NDArray[np.int64]
         "state_bytes": int(widths.sum()) * number_bytes,
         "rounds_per_layer": rounds[0] if len(set(rounds)) == 1 else rounds,
         "messages_per_layer": messages / layers,
-        "bytes_per_layer": total / layers,
+        "bytes_per_layer": numbers * number_bytes / layers,
         "bytes_per_link_and_layer": {"mean": float(per_link.mean()) / layers, "max": float(per_link.max()) / layers},
         "rounds_per_step": step_rounds,
         "messages_per_step": step_messages,
         "bytes_per_step": sum(int(each.sum()) for each in step_link_bytes),
         "bytes_per_link_and_step": {"mean": float(per_link_and_step.mean()), "max": int(per_link_and_step.max())},
     }
+
+
+def prediction(
+    config: Config, stages: list[Stage], widths: NDArray[np.int64], outputs: int, pixels: int = 1
+) -> dict[str, int]:
+    """Messages and bytes of one prediction, agent to agent: the forward sweep of one sample, and gossip's rounds.
+
+    outputs: scores of a sample. pixels: samples of the network that it makes. Equal on any number of workers. The sum
+    of a `sum` readout is no message between neighbors and not counted.
+    """
+    messages, numbers = _forward(config.network.layers, stages, widths)
+    numbers *= pixels
+    if config.readout.kind == "gossip":
+        sent = 2 * config.readout.rounds * len(stages[0].graph.links)
+        messages, numbers = messages + sent, numbers + sent * outputs
+    return {"messages_per_prediction": messages, "bytes_per_prediction": numbers * ITEM_BYTES[config.dtype]}
+
+
+def _forward(layers: int, stages: list[Stage], widths: NDArray[np.int64]) -> tuple[int, int]:
+    """Messages between agents of a forward sweep, and the numbers in them for one sample."""
+    messages = numbers = 0
+    for stage, uses in zip(stages, layers_of_stages(layers, len(stages)), strict=True):
+        for pattern, count in stage.rounds:
+            pairs, slices = off_diagonal(pattern, widths // len(stage.architecture.parts))
+            messages += uses * count * len(pairs)
+            numbers += uses * count * int(slices.sum())
+    return messages, numbers
 
 
 def _layers_again(config: Config, stages: int) -> list[int]:

@@ -42,6 +42,7 @@ class Layout:
     architecture: with X = 1 where X is the identity. K_patterns, X_patterns: as asked for, one per graph; X_patterns is
     None for the identity. stored: of each, the blocks that have weights: of a skew matrix those not below the diagonal.
     sizes: neurons of a part that each agent has, (agents,). matrices: this worker's rows of "K" and "X", per graph.
+    seed: of thinned patterns without a seed of their own.
     """
 
     def __init__(
@@ -56,15 +57,16 @@ class Layout:
         deterministic: bool,
         overlap: bool,
         plan: str,
+        seed: int,
     ) -> None:
         self.graphs = graphs
-        self.K_patterns = [build_pattern(graph, K) for graph in graphs]
+        self.K_patterns = [build_pattern(graph, K, seed) for graph in graphs]
         self.X_patterns: list[BlockPattern] | None = None
         identity = pattern_name(X) == "identity"
         if identity and architecture.interconnection != "J":
             architecture = architecture.with_identity()
         else:
-            self.X_patterns = [build_pattern(graph, "block_diagonal" if identity else X) for graph in graphs]
+            self.X_patterns = [build_pattern(graph, "block_diagonal" if identity else X, seed) for graph in graphs]
         self.architecture = architecture
         skew = {"K": architecture.skew, "X": architecture.interconnection == "J"}
         whole = {"K": self.K_patterns, "X": self.X_patterns or []}

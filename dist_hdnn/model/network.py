@@ -69,7 +69,8 @@ class HDNN(nn.Module):
         deterministic), "torch", or "auto": tiles where they can be had.
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
         the weights and of their gradients.
-    seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise.
+    seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
+        seed also draws a thinned pattern whose mapping gives none.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths, patterns or options that do not fit.
     """
@@ -110,14 +111,15 @@ class HDNN(nn.Module):
         self.graphs = list_of_graphs(graph, layers)
         self.graph = self.graphs[0]
         self.layers, self.step, self.seed, self.shared_x = layers, float(step), seed, shared_x
-        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap, plan)
+        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap, plan, seed)
         self.layout.check(layers, shared_x)
         self.architecture, self.ownership = self.layout.architecture, self.layout.ownership
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
         self.widths, self.halves = self.ownership.widths, self.ownership.halves
         self.neurons = int(self.widths.sum())
         self._course = TimeCourse(time, layers, len(self.graphs))
-        model = Model(self.architecture, self.layout.stages, named_activation(activation), layers, self.step, gamma)
+        sigma = named_activation(activation, in_blocks=deterministic)
+        model = Model(self.architecture, self.layout.stages, sigma, layers, self.step, gamma)
         self.columns = self.layout.columns()
         trains_j = isinstance(J, str) and J == "trained"
         fixed = frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset[str]()

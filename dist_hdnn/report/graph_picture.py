@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from scipy.spatial import cKDTree
 
 from dist_hdnn.data.sensors import Sensor, SensorMap
+from dist_hdnn.report.drawing import plain
 from dist_hdnn.report.figures import GREY, INK, SKY, VERMILION, new_figure, save
 from dist_hdnn.report.layout import Points, drawing_positions
 from dist_hdnn.topology.graphs import CommunicationGraph
@@ -64,11 +65,11 @@ def plot_graph(
 
 def _title(graph: CommunicationGraph, accuracy: npt.NDArray[np.float64] | None) -> str:
     links = len(graph.links)
-    words = f"{graph.name}: {graph.agents} agent{'s' * (graph.agents != 1)}, {links} link{'s' * (links != 1)}"
+    words = f"{plain(graph.name)}: {graph.agents} agent{'s' * (graph.agents != 1)}, {links} link{'s' * (links != 1)}"
     if accuracy is not None and np.isfinite(accuracy).any():
         worst = int(np.nanargmin(accuracy))
         words += f"\naccuracy: mean {100 * np.nanmean(accuracy):.1f} %, "
-        words += f"worst {100 * accuracy[worst]:.1f} % (agent {graph.names[worst]})"
+        words += f"worst {100 * accuracy[worst]:.1f} % (agent {plain(graph.names[worst])})"
     return words
 
 
@@ -171,7 +172,7 @@ def _observed(sensors: SensorMap | Sequence[Sensor] | None, names: Sequence[str]
     entries = sensors.sensors if isinstance(sensors, SensorMap) else sensors or ()
     texts: dict[int, list[str]] = {}
     for sensor in entries:
-        name = f"feature {sensor.feature}" if names is None else names[sensor.feature]
+        name = f"feature {sensor.feature}" if names is None else plain(names[sensor.feature])
         texts.setdefault(int(sensor.agent), []).append(f"{name} → {sensor.half}")
     return {
         agent: "\n".join(lines[:3]) + (f"\nand {len(lines) - 3} more" if len(lines) > 3 else "")
@@ -206,7 +207,7 @@ def _write_labels(
     beside: list[tuple[int, str, str, float]] = []
     diameter = 2.0 * np.sqrt(size / np.pi)
     if graph.agents <= LABELS_UP_TO:
-        names = [name if len(name) <= NAME_UP_TO else name[: NAME_UP_TO - 1] + "…" for name in graph.names]
+        names = [_short(name) for name in graph.names]
         font = min(10.0, 0.55 * diameter, 1.25 * diameter / max(len(name) for name in names))
         if font >= 6.5:
             brightness = shades[:, :3] @ np.array([0.299, 0.587, 0.114])
@@ -218,6 +219,10 @@ def _write_labels(
             sensors = {agent: f"{names[agent]}\n{text}" for agent, text in sensors.items()}
     first = [(agent, text, VERMILION, 9.0) for agent, text in sensors.items()]
     _place_beside(figure, axes, points, graph.links, first + beside, diameter)
+
+
+def _short(name: str) -> str:
+    return plain(name if len(name) <= NAME_UP_TO else name[: NAME_UP_TO - 1] + "…")
 
 
 def _place_beside(

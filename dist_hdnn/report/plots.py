@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from dist_hdnn.data.toys import Dataset, Floats, Integers
 from dist_hdnn.report.curves import plot_curves
+from dist_hdnn.report.drawing import plain
 from dist_hdnn.report.figures import BLUE, CLASS_COLOURS, GREY, INK, ORANGE, PALE, VERMILION, new_figure, quiet, save
 from dist_hdnn.report.graph_picture import plot_graph
 from dist_hdnn.topology.patterns import BlockPattern
@@ -139,9 +140,9 @@ def plot_decision(
     wrong = answers != dataset.test_y
     _draw_points(axes, dataset, wrong, colours)
     share = 100.0 * float(1.0 - wrong.mean()) if len(wrong) else float("nan")
-    names = dataset.feature_names
+    names = [plain(name) for name in dataset.feature_names]
     axes.set(xlabel=f"{names[0]} (input units)", ylabel=f"{names[1]} (input units)")
-    axes.set_title(f"Decision regions, {dataset.name}: test accuracy {share:.2f} %", fontsize=11, color=INK)
+    axes.set_title(f"Decision regions, {plain(dataset.name)}: test accuracy {share:.2f} %", fontsize=11, color=INK)
     quiet(axes, grid=False)
     handles = _decision_legend(dataset, wrong, colours)
     figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)

@@ -1,4 +1,4 @@
-"""Every picture of a run, in its folder plots/."""
+"""Every picture of a run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dist_hdnn.data import Dataset, SensorMap
 from dist_hdnn.model.readout import LocalReadout
 from dist_hdnn.report.curves import plot_curves, plot_gradient_norms
+from dist_hdnn.report.drawing import Pictures
 from dist_hdnn.report.graph_picture import plot_graph
 from dist_hdnn.report.plots import GRID, plot_decision, plot_pattern
 from dist_hdnn.report.run_files import measure_of
@@ -28,7 +29,7 @@ COARSEST = 40  # points along each of their axes at least
 
 
 def plot_run(
-    plots: Path,
+    album: Pictures,
     data: Dataset,
     model: AgentClassifier,
     whole: Callable[[], AgentClassifier],
@@ -48,20 +49,21 @@ def plot_run(
     if isinstance(model.readout, LocalReadout) and result.per_agent is not None and not data.regression:
         per_agent = np.full(graph.agents, np.nan)
         per_agent[model.readout.output_agents] = result.per_agent
-    plot_curves([asdict(record) for record in history], plots / "curves.png", measure_of(data))
-    plot_graph(graph, sensors, per_agent, plots / "graph.png", names)
+    album.draw("curves.png", plot_curves, [asdict(record) for record in history], measure=measure_of(data))
+    album.draw("graph.png", plot_graph, graph, sensors, per_agent, feature_names=names)
     if over_links is not None:
-        plot_graph(graph, sensors, None, plots / "traffic.png", names, link_bytes=over_links[:, 1])
-    plot_pattern(model.network.K_patterns[0], plots / "pattern.png")
+        traffic = {"feature_names": names, "link_bytes": over_links[:, 1]}
+        album.draw("traffic.png", plot_graph, graph, sensors, None, **traffic)
+    album.draw("pattern.png", plot_pattern, model.network.K_patterns[0])
     logged = [record.gradient_norms for record in history if record.gradient_norms is not None]
     gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # of the whole depth, after all levels
     if gradients:
-        plot_gradient_norms(np.array(gradients), plots / "gradients.png")
+        album.draw("gradients.png", plot_gradient_norms, np.array(gradients))
     if data.features == 2 and not data.regression:
-        _draw_decision(plots / "decision.png", data, model, whole)
+        album.draw("decision.png", _draw_decision, data, model, whole)
 
 
-def _draw_decision(path: Path, data: Dataset, model: AgentClassifier, whole: Callable[[], AgentClassifier]) -> None:
+def _draw_decision(data: Dataset, model: AgentClassifier, whole: Callable[[], AgentClassifier], path: Path) -> None:
     """Decision regions, of fewer points for a large network; of one so large that they take minutes, a line instead."""
     work = int(model.network.ownership.all_widths.sum()) * model.network.layers  # of a point
     evaluated = len(data.train_x) + len(data.test_x)  # points after every epoch

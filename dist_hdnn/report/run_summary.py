@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dist_hdnn.data import Dataset
 from dist_hdnn.model.network import HDNN
-from dist_hdnn.model.readout import summed
+from dist_hdnn.model.readout import SumReadout, summed
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Epoch
@@ -39,7 +39,7 @@ def figures_of_run(
         "test_accuracy": result.accuracy,
         "train_accuracy": last.train_accuracy,
         "loss": last.loss,
-        **agent_figures(result),
+        **agent_figures(model, result),
         "agents": network.graph.agents,
         "links": len(network.graph.links),
         "parameters": total["parameters"],
@@ -56,14 +56,16 @@ def figures_of_run(
     }
 
 
-def agent_figures(result: Evaluation, prefix: str = "") -> dict[str, Any]:
-    """Accuracies of the agents, where agents classify."""
-    if result.per_agent is None:
+def agent_figures(model: AgentClassifier, result: Evaluation, prefix: str = "") -> dict[str, Any]:
+    """Accuracies of the agents by their names, where agents classify."""
+    readout = model.readout
+    if result.per_agent is None or isinstance(readout, SumReadout):
         return {}
+    names = [model.network.graph.names[agent] for agent in readout.output_agents]
     return {
         f"{prefix}mean_agent_accuracy": result.mean_agent,
         f"{prefix}worst_agent_accuracy": result.worst_agent,
-        f"{prefix}agent_accuracy": result.per_agent,
+        f"{prefix}agent_accuracy": dict(zip(names, result.per_agent, strict=True)),
     }
 
 

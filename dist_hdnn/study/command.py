@@ -10,6 +10,7 @@ from typing import Any
 import dist_hdnn
 from dist_hdnn.config.files import config_from
 from dist_hdnn.launcher import environment_of_runs
+from dist_hdnn.report.drawing import pictures
 from dist_hdnn.study.live import LiveTable
 from dist_hdnn.study.optuna_search import OptunaSearch
 from dist_hdnn.study.plan import Plan
@@ -61,10 +62,11 @@ def conclude(plan: Plan, output: Path, command: str) -> dict[str, Any]:
         first = f"; the first: {failed[0]['error']}" if failed else ""
         raise ValueError(f"study {plan.name}: all {len(failed)} trials failed{first}; see {output / 'results.csv'}")
     groups = groups_of(results)
-    from dist_hdnn.study.plots import plot_study  # matplotlib, for which trials should not wait
+    with pictures(output / "plots") as album:
+        from dist_hdnn.study.plots import plot_study  # matplotlib, for which trials should not wait
 
-    plots = plot_study(plan, groups, output / "plots")
-    report = write_report(plan, results, groups, plots, output / "report.md", command)
+        plot_study(plan, groups, album)
+    report = write_report(plan, results, groups, album.drawn, output / "report.md", command)
     return {"trials": len(results), "failed": len(failed), "table": output / "results.csv", "report": report}
 
 

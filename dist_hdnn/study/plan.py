@@ -29,7 +29,8 @@ import yaml
 
 from dist_hdnn.config import Config
 from dist_hdnn.config.checks import validate
-from dist_hdnn.config.files import check_overrides, check_value, config_from, read_config, read_yaml, self_contained
+from dist_hdnn.config.documents import read_yaml
+from dist_hdnn.config.files import check_overrides, check_value, config_from, read_config, self_contained
 from dist_hdnn.study.axes import SEED, Axis, Choice, Range, Settings, Trial, applied, drawn, grid, label_of
 
 KEYS = (

@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from dist_hdnn.report.drawing import Pictures, plain
 from dist_hdnn.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
 from dist_hdnn.study.axes import SEED, Choice, label_of
 from dist_hdnn.study.plan import Plan
@@ -39,16 +40,14 @@ IN_WORDS: Mapping[str, tuple[str, float]] = {
 """result -> axis label with unit, factor"""
 
 
-def plot_study(plan: Plan, groups: Sequence[Group], folder: Path) -> list[Path]:
-    """One picture per horizontal axis that the trials have values for; the paths written."""
+def plot_study(plan: Plan, groups: Sequence[Group], album: Pictures) -> None:
+    """One picture per horizontal axis that the trials have values for."""
     vertical = next(iter(plan.objectives))
     front = pareto_front([group for group in groups if not group.baseline], plan.objectives)
-    paths = []
     for name in dict.fromkeys([*PICTURES, *list(plan.objectives)[1:]]):
         able = [group for group in groups if name in group.mean and vertical in group.mean]
         if name != vertical and able:
-            paths.append(_picture(plan, able, front, name, vertical, folder / f"{vertical}_vs_{name}.png"))
-    return paths
+            album.draw(f"{vertical}_vs_{name}.png", _picture, plan, able, front, name, vertical)
 
 
 def _picture(plan: Plan, groups: Sequence[Group], front: Sequence[Group], name: str, vertical: str, path: Path) -> Path:
@@ -58,12 +57,12 @@ def _picture(plan: Plan, groups: Sequence[Group], front: Sequence[Group], name: 
     _scale(axes, [group.mean[name] for group in groups], name)
     for number, (label, members) in enumerate(series_of(plan, own).items()):
         style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-        _draw(axes, members, name, vertical, label, style, "-" if _one_line(plan) else "")
+        _draw(axes, members, name, vertical, plain(label), style, "-" if _one_line(plan) else "")
     names = dict.fromkeys(group.baseline for group in groups if group.baseline)
     for number, baseline in enumerate(names):
         members = [group for group in groups if group.baseline == baseline]
         marker = BASELINE_MARKERS[number % len(BASELINE_MARKERS)]
-        _draw(axes, members, name, vertical, baseline, {"color": INK, "marker": marker, "markersize": 8}, ":")
+        _draw(axes, members, name, vertical, plain(baseline), {"color": INK, "marker": marker, "markersize": 8}, ":")
         if len(members) == 1:
             axes.axhline(_scaled(members[0].mean, vertical), color=INK, linewidth=0.8, linestyle=":", zorder=1)
     ringed = [group for group in own if any(group is member for member in front)]

@@ -24,7 +24,14 @@ METRICS = (
     *("test_accuracy", "mean_agent_accuracy", "worst_agent_accuracy", "train_accuracy", "loss"),
     *("test_r2", "mean_agent_r2", "worst_agent_r2", "train_r2"),
     *("parameters", "agents", "links", "links_used", "density", "reach", "diameter"),
-    *("messages_per_step", "bytes_per_step", "non_neighbour_messages", "seconds_per_step", "peak_memory_bytes"),
+    *(
+        "messages_per_step",
+        "bytes_per_step",
+        "bytes_per_prediction",
+        "non_neighbour_messages",
+        "seconds_per_step",
+        "peak_memory_bytes",
+    ),
     *("layers", "epochs", "steps", "seconds", "wall_seconds", "workers", "transport", "dtype", "device", "seed"),
 )
 LAST = ("git_commit", "started", "error")
@@ -72,7 +79,7 @@ def _row(result: Mapping[str, Any]) -> Row:
     for key, value in result.get("summary", {}).items():
         if key == "versions":
             row |= {f"version_{name}": version for name, version in value.items()}
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and not key.startswith("agent_"):  # a column an agent would be too many
             row |= {f"{key}_{name}": item for name, item in value.items() if _is_plain(item)}
         elif _is_plain(value) and key not in row:
             row[key] = value

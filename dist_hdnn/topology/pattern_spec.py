@@ -32,12 +32,13 @@ _SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def build_pattern(graph: CommunicationGraph, spec: object) -> BlockPattern:
+def build_pattern(graph: CommunicationGraph, spec: object, seed: int = 0) -> BlockPattern:
     """The pattern that a config file or a user names, for this graph.
 
     spec: a BlockPattern; "neighbours", "block_diagonal", "dense" or "hops=2"; a 0/1 matrix; or a mapping such as
     {"kind": "thinned", "keep": 0.5, "seed": 0, "spanning_forest": True}, {"kind": "hops", "hops": 2} or
-    {"kind": "matrix", "file": "R.csv"} (or .npy). Raises ValueError naming the nearest known kind or setting.
+    {"kind": "matrix", "file": "R.csv"} (or .npy). seed: of a thinned pattern whose mapping gives none.
+    Raises ValueError naming the nearest known kind or setting.
     """
     if isinstance(spec, BlockPattern):
         same_agents(spec.kind, graph.agents, spec.agents)
@@ -60,7 +61,7 @@ def build_pattern(graph: CommunicationGraph, spec: object) -> BlockPattern:
         case "hops":
             return hops(graph, settings["hops"])
         case "thinned":
-            return thinned(graph, **settings)
+            return thinned(graph, **{"seed": seed, **settings})
         case _:
             return from_matrix(graph, _read_matrix(settings["file"]), kind=str(settings["file"]))
 

@@ -60,8 +60,8 @@ def other_data(config: Any) -> None:
 
     build = assembly.build_dataset
 
-    def build_another(options: Any) -> Any:
-        data = build(options)
+    def build_another(config: Any) -> Any:
+        data = build(config)
         data.train_x[0, 0] += 1e-9
         return data
 

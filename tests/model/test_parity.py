@@ -13,6 +13,7 @@ from networks import FAMILY, GRAPHS, PLACEMENTS, largest_difference_to_twin, net
 from dist_hdnn.model.dense import DenseTwin
 from dist_hdnn.model.published import from_published
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-12
 
 
@@ -90,10 +91,10 @@ def test_a_given_j_is_the_interconnection(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["MS1", "MS2", "MS3", "H1_J1", "H1_J2", "H2", "H2_ring8", "H2_ring8_full"])
-def test_network_equals_the_published_code(name: str, shared: Path) -> None:
+def test_network_equals_the_published_code(name: str) -> None:
     """Golden values; of the 8 agents, agent i owns first[i] and second[i], else one agent owns all."""
     graph = {"H2_ring8": nx.cycle_graph(8), "H2_ring8_full": nx.complete_graph(8)}.get(name)
-    net, order, golden = published = from_published(shared / "golden" / f"{name}.npz", graph)
+    net, order, golden = published = from_published(GOLDEN / f"{name}.npz", graph)
     y = torch.from_numpy(golden["y0"][:, order]).requires_grad_()
     output = net(y)
     (output * torch.from_numpy(golden["cotangent"][:, order])).sum().backward()

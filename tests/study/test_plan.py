@@ -57,6 +57,13 @@ def test_a_value_may_be_a_mapping_that_replaces_the_one_of_the_base(tmp_path: Pa
     assert plan.config(plan.listed()[0]).network.K.hops == 2
 
 
+def test_a_key_given_twice_in_a_study_file_is_refused_with_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("axes: {seed: [0, 1]}\ntrials: 3\naxes: {network.layers: [2]}\n")
+    with pytest.raises(ValueError, match="twice.yaml: line 3, column 1: the key axes is given on line 1 and on line 3"):
+        read_plan(str(path), ())
+
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"axes": {"netwrk.layers": [1, 2]}}, "unknown key netwrk.layers; did you mean network.layers?"),
     ({"axes": {"layers": [1, 2]}}, "unknown key layers; did you mean network.layers?"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from dist_hdnn.config import Config
+from dist_hdnn.report.drawing import Pictures
 from dist_hdnn.study.axes import Choice, Trial
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.plots import plot_study
@@ -39,7 +40,7 @@ def plan() -> Plan:
 
 def result(trial: Trial, accuracy: float | None, sent: int = 100) -> dict[str, Any]:
     summary = {"status": "done", "test_accuracy": accuracy, "bytes_per_step": sent, "parameters": 10, "density": 0.5}
-    more = {"versions": {"torch": "2"}, "bytes_per_link": {"mean": 1.5, "max": 2}, "agent_accuracy": [1, 2]}
+    more = {"versions": {"torch": "2"}, "bytes_per_link": {"mean": 1.5, "max": 2}, "agent_accuracy": {"A": 1.0}}
     ended = {"status": "done", "error": "", "summary": summary | more, "git_commit": "abc", "wall_seconds": 2.0}
     if accuracy is None:
         ended = {"status": "failed", "error": "network.step: no", "summary": {}}
@@ -64,7 +65,7 @@ def test_every_trial_is_a_row_and_all_rows_have_the_same_columns(tmp_path: Path)
     assert len(rows) == 10 and len({tuple(row) for row in rows}) == 1
     assert list(rows[0])[:6] == ["trial", "status", "baseline", "graph.family", "pattern", "seed"]
     assert rows[0]["network.K.kind"] == "block_diagonal" and rows[0]["version_torch"] == "2"
-    assert rows[0]["bytes_per_link_max"] == 2 and "agent_accuracy" not in rows[0]
+    assert rows[0]["bytes_per_link_max"] == 2 and not [name for name in rows[0] if name.startswith("agent_accuracy")]
     assert rows[3]["status"] == "failed" and rows[3]["error"] == "network.step: no" and rows[3]["test_accuracy"] is None
     write_tables(tmp_path, rows)
     with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
@@ -115,7 +116,9 @@ def test_a_group_without_an_objective_is_not_on_the_front() -> None:
 def test_pictures_and_report_show_what_there_is(tmp_path: Path) -> None:
     found = results()
     groups = groups_of(found)
-    plots = plot_study(plan(), groups, tmp_path / "plots")
+    album = Pictures(tmp_path / "plots")
+    plot_study(plan(), groups, album)
+    plots = album.drawn
     names = [f"test_accuracy_vs_{name}" for name in ("bytes_per_step", "density", "parameters")]
     assert [path.stem for path in plots] == names
     for path in plots:

@@ -39,7 +39,7 @@ def main() -> int:
         "parameters": width**2 * layers,
         "density": 0.5,
         "seed": config["seed"],
-        "agent_accuracy": [0.5, 0.6],
+        "agent_accuracy": {"0": 0.5, "1": 0.6},
         "versions": {"torch": "0", "python": "1"},
         "ranks": [name for name in ("RANK", "SLURM_PROCID", "PMI_RANK") if name in os.environ],
         "threads": os.environ.get("OMP_NUM_THREADS"),

@@ -171,7 +171,7 @@ def test_a_run_goes_through_its_levels_and_each_goes_on_where_the_last_one_stopp
 def weights_after_training(config: Config, transport: Transport | None = None) -> dict[str, Tensor]:
     """Final weights of a run through its levels, without a run directory."""
     torch.set_num_threads(1)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data, transport)
     training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
     experiment.train_model(config, model, data, training, test, transport)

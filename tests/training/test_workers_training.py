@@ -25,7 +25,7 @@ READOUTS = {
 def outcome(config: Config, transport: Transport | None = None) -> dict[str, Any]:
     """Losses, accuracies, final weights and per-agent accuracies of a training run."""
     torch.set_num_threads(1)
-    data = assembly.build_dataset(config.data)
+    data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data, transport)
     training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
     history = experiment.train_model(config, model, data, training, test, transport)

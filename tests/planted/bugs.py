@@ -1,0 +1,585 @@
+"""Bugs to plant, one at a time: each a mistake that a competent change could make, and the tests nearest to it.
+
+A bug replaces `old`, which stands exactly once in its file, by `new`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Bug(NamedTuple):
+    """A bug by name; tests: files below tests/. survives: why no test can notice it, empty where one must."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    survives: str = ""
+
+
+HALO = ("topology/test_halo.py", "layers/test_exchange.py")
+PATTERNS = ("topology/test_patterns.py",)
+PARTITION = ("topology/test_partition.py",)
+PARITY = ("model/test_architectures.py", "model/test_parity.py", "model/test_workers.py")
+LAYERS = ("layers/test_workspace.py", "layers/test_memory_modes.py", "layers/test_linearization.py")
+LEDGER = ("transport/test_ledger.py", "layers/test_exchange.py")
+SAVES = ("faults/test_damaged.py", "faults/test_resuming.py")
+RECIPE = ("training/test_loop.py", "training/test_optimizers.py")
+READOUT = ("model/test_readout.py",)
+ANALYSIS = (
+    "analysis/test_bounds.py",
+    "analysis/test_sensitivity.py",
+    "analysis/test_symplecticity.py",
+    "analysis/test_certificate.py",
+)
+STUDY = ("study/test_results.py", "study/test_axes.py", "study/test_plan.py")
+DATA = ("data/test_toys.py", "data/test_batches.py", "data/test_tabular.py")
+
+BUGS = (
+    # who talks to whom
+    Bug(
+        "ghosts by number, not by owner",
+        "topology/halo.py",
+        'ghosts = foreign[np.argsort(partition.owners[foreign], kind="stable")]',
+        "ghosts = foreign",
+        HALO,
+    ),
+    Bug(
+        "send lists of all workers",
+        "topology/halo.py",
+        "send=_by_peer(needing[mine[agents]], agents[mine[agents]])",
+        "send=_by_peer(needing, agents)",
+        HALO,
+    ),
+    Bug(
+        "digests without widths",
+        "topology/halo.py",
+        "np.concatenate([ends, agents, halves[agents]])",
+        "np.concatenate([ends, agents])",
+        HALO,
+    ),
+    Bug(
+        "lists compared without a transpose",
+        "topology/halo.py",
+        "tables[:, :, RECEIVE].T)",
+        "tables[:, :, RECEIVE])",
+        HALO,
+    ),
+    Bug(
+        "hops count one too few",
+        "topology/patterns.py",
+        "for _ in range(k):",
+        "for _ in range(k - 1):",
+        PATTERNS,
+    ),
+    Bug(
+        "thinned links one way only",
+        "topology/patterns.py",
+        "np.concatenate([itself, i, j]), np.concatenate([itself, j, i])",
+        "np.concatenate([itself, i]), np.concatenate([itself, j])",
+        PATTERNS,
+    ),
+    Bug(
+        "spanning forest not kept whole",
+        "topology/patterns.py",
+        "count = max(count, int(in_forest.sum()))",
+        "count = int(count)",
+        PATTERNS,
+    ),
+    Bug(
+        "local computability of R Rᵀ",
+        "topology/patterns.py",
+        "product = t[part] @ r.T @ r",
+        "product = t[part] @ r @ r.T",
+        PATTERNS,
+    ),
+    Bug(
+        "links used counts the diagonal",
+        "topology/patterns.py",
+        "return int(either.nnz - either.diagonal().sum()) // 2",
+        "return int(either.nnz) // 2",
+        PATTERNS,
+    ),
+    Bug(
+        "load without block products",
+        "topology/partition.py",
+        "load = neurons / neurons.sum() + products / max(products.sum(), 1)",
+        "load = neurons / neurons.sum()",
+        PARTITION,
+    ),
+    Bug(
+        "crossings repeat a slice per reader",
+        "topology/partition.py",
+        "pairs = np.unique(needing[between] * self.agents + pattern.columns[between])",
+        "pairs = np.sort(needing[between] * self.agents + pattern.columns[between])",
+        (*PARTITION, *HALO),
+    ),
+    Bug(
+        "imbalance over the least",
+        "topology/partition.py",
+        '"imbalance": most / mean if mean else 1.0}',
+        '"imbalance": most / least if least else 1.0}',
+        PARTITION,
+    ),
+    # exchange
+    Bug(
+        "contributions of others overwrite",
+        "layers/exchange.py",
+        "(target if owned is None else owned[rows]).add_(contributions, alpha=share)",
+        "(target if owned is None else owned[rows]).copy_(contributions)",
+        ("layers/test_exchange.py", "model/test_workers.py"),
+    ),
+    Bug(
+        "share of others forgotten",
+        "layers/exchange.py",
+        "index_add_(0, rows, contributions, alpha=share)",
+        "index_add_(0, rows, contributions)",
+        ("layers/test_exchange.py", "model/test_workers.py"),
+    ),
+    Bug(
+        "a run of rows one too long",
+        "layers/exchange.py",
+        "return int(rows[-1] - rows[0]) + 1 == len(rows)",
+        "return int(rows[-1] - rows[0]) >= len(rows) - 1",
+        ("layers/test_exchange.py", "model/test_workers.py"),
+    ),
+    Bug(
+        "bytes without the batch",
+        "layers/exchange.py",
+        "return slices.shape[1] * slices.element_size()",
+        "return slices.element_size()",
+        LEDGER,
+    ),
+    Bug(
+        "ordered sums by row first",
+        "layers/ordered.py",
+        "order = np.lexsort((all_rows, all_columns))",
+        "order = np.lexsort((all_rows[::-1], all_columns))",
+        ("layers/test_exchange.py", "model/test_workers.py"),
+    ),
+    Bug(
+        "ledger forgets rounds",
+        "transport/ledger.py",
+        "self._rounds[key] += rounds",
+        "self._rounds[key] += 1",
+        LEDGER,
+    ),
+    Bug(
+        "collectives counted among neighbors",
+        "transport/ledger.py",
+        "booked = (rounds, messages, amount, messages if plan.collective else 0)",
+        "booked = (rounds, messages, amount, 0)",
+        (*LEDGER, "model/test_workers.py"),
+    ),
+    Bug(
+        "non-neighbors of the transposed links",
+        "transport/ledger.py",
+        "count += rounds * _beyond(messages, links)",
+        "count += _beyond(messages, links)",
+        LEDGER,
+    ),
+    # operators, terms, steps
+    Bug(
+        "gradient's adjoint without scale",
+        "layers/panel_products.py",
+        "torch.baddbmm(out, K, panels, beta=0, alpha=scale, out=out)",
+        "torch.baddbmm(out, K, panels, beta=0, out=out)",
+        PARITY,
+    ),
+    Bug(
+        "weight gradient of the first pair only",
+        "layers/panel_products.py",
+        "beta=int(accumulate or number > 0), alpha=share)",
+        "beta=int(accumulate), alpha=share)",
+        (*PARITY, "layers/test_operators.py"),
+    ),
+    Bug(
+        "output not cleared",
+        "layers/panel_products.py",
+        "            self.output.zero_()",
+        "            pass",
+        PARITY,
+    ),
+    Bug(
+        "skew adjoint with the sign of the value",
+        "layers/linear.py",
+        "torch.sub(other[: len(w)], self.rows.out(), out=self.sum)",
+        "torch.sub(self.rows.out(), other[: len(w)], out=self.sum)",
+        PARITY,
+    ),
+    Bug(
+        "damping left out of the adjoint",
+        "layers/linear.py",
+        """            gradient.add_products(self.products, (self.rows.into(x[: len(w)], -1.0), self.columns))
+        return self.sum.sub_(self.owned, alpha=self.gamma) if self.gamma else self.sum""",
+        """            gradient.add_products(self.products, (self.rows.into(x[: len(w)], -1.0), self.columns))
+        return self.sum""",
+        PARITY,
+    ),
+    Bug(
+        "biases overwritten by the second use",
+        "layers/linear.py",
+        "self.views[0].add_(w.sum(dim=1))",
+        "self.views[0].copy_(w.sum(dim=1))",
+        (*PARITY, "layers/test_memory_modes.py"),
+    ),
+    Bug(
+        "near identity without h in the adjoint",
+        "layers/dynamics.py",
+        "f = torch.add(self.u, w, alpha=self.h, out=self.v)",
+        "f = torch.add(self.u, w, out=self.v)",
+        PARITY,
+    ),
+    Bug(
+        "tangent of near identity without dx",
+        "layers/dynamics.py",
+        "torch.add(dx, f, alpha=self.h, out=self.u)\n        return f.add_(_times_slope",
+        "self.u.copy_(f).mul_(self.h)\n        return f.add_(_times_slope",
+        ("layers/test_linearization.py",),
+    ),
+    Bug(
+        "drift's energy without the half",
+        "layers/dynamics.py",
+        "return 0.5 * x[: len(self.scaled)].square().sum(dim=0)",
+        "return x[: len(self.scaled)].square().sum(dim=0)",
+        ("model/test_architectures.py", "analysis/test_certificate.py", "model/test_network.py"),
+    ),
+    Bug(
+        "undo with the sign of advance",
+        "layers/updates.py",
+        "self._add(weights, Sum(self.new, -self.scale, self.old))",
+        "self._add(weights, Sum(self.new, self.scale, self.old))",
+        (*LAYERS, "model/test_network.py"),
+    ),
+    Bug(
+        "tangent without the step",
+        "layers/updates.py",
+        "d[self.part].add_(dv, alpha=self.scale)",
+        "d[self.part].add_(dv)",
+        ("layers/test_linearization.py",),
+    ),
+    Bug(
+        "a fresh copy not refreshed",
+        "layers/updates.py",
+        "            copy.copy_(version)",
+        "            pass",
+        (*PARITY, *LAYERS),
+    ),
+    Bug(
+        "yoshida's inner step",
+        "layers/integrators.py",
+        "_INNER = 1.0 - 2.0 * _OUTER",
+        "_INNER = 1.0 - _OUTER",
+        ("model/test_architectures.py", "model/test_network.py", *ANALYSIS),
+    ),
+    Bug(
+        "a reversal that books no gather",
+        "layers/reversal.py",
+        """            self.exchange.gather(self.there, "backward")
+            v = gradient.value""",
+        """            v = gradient.value""",
+        ("layers/test_memory_modes.py", "layers/test_workspace.py"),
+    ),
+    Bug(
+        "reversible compares with nothing",
+        "layers/memory.py",
+        "        frame.pack(y, d)\n        self._error.compare(self.state, d, self._scratch)",
+        "        frame.pack(y, d)",
+        ("layers/test_memory_modes.py",),
+    ),
+    Bug(
+        "anchors not put back",
+        "layers/memory.py",
+        "                _copy(known, self.state)",
+        "                pass",
+        ("layers/test_memory_modes.py",),
+    ),
+    Bug(
+        "recompute reads the last segment's state",
+        "layers/memory.py",
+        "_copy(self.starts[number], self.boundaries[0])\n                self._advance",
+        "self._advance",
+        ("layers/test_memory_modes.py",),
+    ),
+    Bug(
+        "integral of tanh without its constant",
+        "layers/activations.py",
+        "torch.nn.functional.softplus(-2 * u.abs()) - math.log(2.0)",
+        "torch.nn.functional.softplus(-2 * u.abs())",
+        ("model/test_network.py", "model/test_architectures.py", "analysis/test_certificate.py"),
+        survives="an energy is defined up to a constant, and only its differences are read",
+    ),
+    Bug(
+        "integral of arctan with the wrong half",
+        "layers/activations.py",
+        "u * u.atan() - 0.5 * torch.log1p(u * u)",
+        "u * u.atan() - torch.log1p(u * u)",
+        ("model/test_network.py",),
+    ),
+    # parameters
+    Bug(
+        "nine rounds of philox",
+        "model/initialization.py",
+        "for _ in range(10):",
+        "for _ in range(9):",
+        ("model/test_network.py",),
+    ),
+    Bug(
+        "layers share their random numbers",
+        "model/initialization.py",
+        "np.full_like(element, layer)",
+        "np.full_like(element, 0)",
+        ("model/test_network.py", "model/test_workers.py"),
+    ),
+    Bug(
+        "smoothness without the half",
+        "model/regularization.py",
+        "return 0.5 * h * sum(",
+        "return h * sum(",
+        ("model/test_network.py", "training/test_loop.py", "model/test_time_course.py"),
+    ),
+    Bug(
+        "smoothness gradient of inner layers once",
+        "model/regularization.py",
+        "gradient[:-1].add_(part[:-1], alpha=scale).sub_(part[1:], alpha=scale)",
+        "gradient[:-1].sub_(part[1:], alpha=scale)",
+        ("model/test_network.py", "training/test_loop.py"),
+    ),
+    Bug(
+        "knots from the wrong side",
+        "model/time_course.py",
+        "return first * (1 - share) + parameter.index_select(0, lower + 1) * share",
+        "return first * share + parameter.index_select(0, lower + 1) * (1 - share)",
+        ("model/test_time_course.py",),
+    ),
+    Bug(
+        "prolongation shifted by half a layer",
+        "training/multilevel.py",
+        "dtype=torch.float64) + 0.5) / layers",
+        "dtype=torch.float64)) / layers",
+        ("training/test_multilevel.py",),
+    ),
+    Bug(
+        "levels keep their step",
+        "training/multilevel.py",
+        "Level(depth, step * layers / depth, range(start, end))",
+        "Level(depth, step, range(start, end))",
+        ("training/test_multilevel.py",),
+    ),
+    # readouts
+    Bug(
+        "gossip weights with the smaller degree",
+        "model/gossip.py",
+        "np.maximum(degrees[rows], degrees[others])",
+        "np.minimum(degrees[rows], degrees[others])",
+        READOUT,
+    ),
+    Bug(
+        "gossip one round short",
+        "model/gossip.py",
+        "for _ in range(self.rounds):",
+        "for _ in range(self.rounds - 1):",
+        READOUT,
+    ),
+    Bug(
+        "local loss is a sum over agents",
+        "model/readout.py",
+        "share = 1.0 / max(len(labels) * len(self.output_agents), 1)",
+        "share = 1.0 / max(len(labels), 1)",
+        READOUT,
+    ),
+    Bug(
+        "ties by the smaller share",
+        "model/readout.py",
+        "votes + 0.5 * shares",
+        "votes - 0.5 * shares",
+        READOUT,
+    ),
+    Bug(
+        "squared error summed over targets",
+        "model/readout.py",
+        "each = (scores - targets).square().mean(dim=-1)",
+        "each = (scores - targets).square().sum(dim=-1)",
+        READOUT,
+    ),
+    # training
+    Bug(
+        "learning rate one step ahead",
+        "training/loop.py",
+        "rate = learning_rate * _rate(schedule, state.step, epochs * batches)",
+        "rate = learning_rate * _rate(schedule, state.step + 1, epochs * batches)",
+        RECIPE,
+    ),
+    Bug(
+        "biases decay",
+        "training/loop.py",
+        '{"params": others, "weight_decay": 0.0}',
+        '{"params": others, "weight_decay": weight_decay}',
+        RECIPE,
+    ),
+    Bug(
+        "readout does not decay",
+        "training/loop.py",
+        "decaying = [*network.matrices(), readout.weight]",
+        "decaying = [*network.matrices()]",
+        RECIPE,
+    ),
+    Bug(
+        "loss of an epoch forgets the samples",
+        "training/loop.py",
+        "loss.detach().double() * len(index)",
+        "loss.detach().double()",
+        RECIPE,
+    ),
+    Bug(
+        "the last batch of an evaluation weighs as a whole one",
+        "training/metrics.py",
+        "readout.loss(scores, target).double() * len(part)\n        right +=",
+        "readout.loss(scores, target).double() * batch\n        right +=",
+        ("training/test_loop.py",),
+    ),
+    Bug(
+        "batches of every epoch alike",
+        "data/batches.py",
+        'shuffled(samples, seed, "batch order", epoch)',
+        'shuffled(samples, seed, "batch order", 0)',
+        ("data/test_batches.py", *RECIPE),
+    ),
+    Bug(
+        "the short last batch dropped",
+        "data/batches.py",
+        "for start in range(0, samples, batch_size)]",
+        "for start in range(0, samples - batch_size + 1, batch_size)]",
+        ("data/test_batches.py",),
+    ),
+    # what is saved
+    Bug(
+        "manifest not synced",
+        "training/manifest.py",
+        "    write_durably(folder / NAME, _first_line(rest) + rest)",
+        "    (folder / NAME).write_bytes(_first_line(rest) + rest)",
+        SAVES,
+    ),
+    Bug(
+        "tensor file not synced",
+        "training/tensor_file.py",
+        "os.fsync(",
+        "(lambda number: None)(",
+        SAVES,
+    ),
+    Bug(
+        "renamed before the manifest is there",
+        "training/saver.py",
+        """        write_manifest(part, manifest)
+        doomed = [self._retired(folder)] if folder.exists() else []  # of the same step, before a restart
+        part.rename(folder)
+""",
+        """        doomed = [self._retired(folder)] if folder.exists() else []  # of the same step, before a restart
+        part.rename(folder)
+        write_manifest(folder, manifest)
+""",
+        SAVES,
+    ),
+    Bug(
+        "folder of checkpoints not synced",
+        "training/saver.py",
+        "        sync_folder(self.folder)\n",
+        "",
+        SAVES,
+    ),
+    Bug(
+        "hashes not compared",
+        "training/manifest.py",
+        'if found != manifest.files[name]["sha256"]:',
+        "if False:",
+        SAVES,
+    ),
+    Bug(
+        "damaged manifests believed",
+        "training/manifest.py",
+        "if first + newline != _first_line(rest):",
+        "if False:",
+        SAVES,
+    ),
+    Bug(
+        "a gap in the files goes unseen",
+        "training/snapshot.py",
+        "missing -= len(hit)",
+        "missing = 0",
+        ("faults/test_damaged.py", "faults/test_resuming.py"),
+    ),
+    Bug(
+        "finite weights not asked for",
+        "training/saver.py",
+        "if tensor.is_floating_point() and not torch.isfinite(tensor).all():",
+        "if False:",
+        ("faults/test_non_finite.py", *SAVES),
+    ),
+    # analysis and study
+    Bug(
+        "sensitivity of the wrong order",
+        "analysis/sensitivity.py",
+        "product = product @ M",
+        "product = M @ product",
+        ANALYSIS,
+    ),
+    Bug(
+        "symplecticity of the transpose",
+        "analysis/symplecticity.py",
+        "torch.linalg.matrix_norm(M @ J @ M.mT - J)",
+        "torch.linalg.matrix_norm(M.mT @ J @ M - J)",
+        ANALYSIS,
+    ),
+    Bug(
+        "bound of a shear without its root",
+        "analysis/bounds.py",
+        "(a + math.sqrt(a * a + 4.0)) / 2.0 for a in shears",
+        "(a + math.sqrt(a * a + 2.0)) / 2.0 for a in shears",
+        ANALYSIS,
+    ),
+    Bug(
+        "stability limit of one factor",
+        "analysis/bounds.py",
+        "return h * math.sqrt(constants[0] * constants[1]), stability_limit",
+        "return h * constants[0], stability_limit",
+        ANALYSIS,
+    ),
+    Bug(
+        "spread over n",
+        "study/results.py",
+        "statistics.stdev(numbers)",
+        "statistics.pstdev(numbers)",
+        STUDY,
+    ),
+    Bug(
+        "a front of what is worst",
+        "study/results.py",
+        '{"minimize": 1.0, "maximize": -1.0}',
+        '{"minimize": -1.0, "maximize": -1.0}',
+        STUDY,
+    ),
+    Bug(
+        "a front without ties",
+        "study/results.py",
+        "and other != own for _, other in able)",
+        "for _, other in able if other is not own)",
+        STUDY,
+    ),
+    # data
+    Bug(
+        "swiss roll with equal radii",
+        "data/toys.py",
+        "second = (radius + 0.2)[:, None] * circle",
+        "second = radius[:, None] * circle",
+        DATA,
+    ),
+    Bug(
+        "noise of the wrong stream",
+        "data/toys.py",
+        'keyed_stream(seed, f"noise of {name}")',
+        'keyed_stream(0, f"noise of {name}")',
+        DATA,
+    ),
+)
