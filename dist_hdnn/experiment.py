@@ -245,8 +245,8 @@ def useful_threads(model: AgentClassifier, batch_size: int) -> int:
 
 
 def split_tensors(config: Config, data: Dataset, which: str) -> Split:
-    """The training or test points and labels as tensors of the run's dtype on its device."""
-    points, labels = (data.train_x, data.train_y) if which == "train" else (data.test_x, data.test_y)
+    """Points and labels of a part of the data ("train", "validation", "test"), in the run's dtype on its device."""
+    points, labels = data.parts[which]
     dtype = getattr(torch, config.dtype)
     answers = torch.from_numpy(labels).to(config.device, dtype if data.regression else torch.int64)
     return torch.from_numpy(points).to(config.device, dtype), answers

@@ -7,6 +7,7 @@ A checkpoint is used when its manifest, the hash of every file and its identity 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import secrets
 import time
@@ -69,7 +70,7 @@ class Start:
 def identity_of(config: Config, graphs: list[CommunicationGraph], data: Dataset) -> dict[str, Any]:
     """What must be the same in a run that goes on: options, graphs, data."""
     found = hashlib.sha256()
-    for array in (data.train_x, data.train_y, data.test_x, data.test_y):
+    for array in itertools.chain(*data.parts.values()):
         found.update(np.ascontiguousarray(array).data)
     graph = hashlib.sha256("".join(graph.digest() for graph in graphs).encode()).hexdigest()
     return {"config": run_identity(self_contained(config)), "graph": graph, "data": found.hexdigest()}

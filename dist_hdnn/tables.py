@@ -124,7 +124,7 @@ def _network_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "reach",
             f"{reach['hops']} hops in all layers, diameter {'' if reach['diameter_exact'] else 'at least '}"
-            f"{reach['diameter']}",
+            f"{reach['diameter']}" + (f", {reach['components']} parts" if reach["components"] > 1 else ""),
         ),
     ]
 
