@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from dist_hdnn.command_line import RUN_HELP, UsageError, config_of, own_options, positive, run_directory, simple, split
 from dist_hdnn.config import ELSEWHERE, Config, forget_workers
+from dist_hdnn.config.bundled import names
 from dist_hdnn.config.checks import validate
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.rundir import newest_unfinished_run, weights_of_run
 from dist_hdnn.stopping import StopRequest, listening
 
@@ -69,7 +71,8 @@ def _with_config_of_run(given: list[str]) -> list[str]:
             raise UsageError("train: expected an unfinished run below runs/ to go on with, got none; give a CONFIG")
         return [str(newest / "config.yaml"), *given]
     named = own.get("output", "") if own["resume"] == "auto" else own["resume"]
-    for directory in (Path(named).expanduser(), *list(Path(named).expanduser().resolve().parents)[1:2]):
+    path = user_path(named, "train")
+    for directory in (path, *list(path.resolve().parents)[1:2]):
         if named and (directory / "config.yaml").is_file():
             return [str(directory / "config.yaml"), *given]
     return given
@@ -190,15 +193,18 @@ def certify(given: list[str]) -> int:
 
 STUDY_USAGE = """\
 usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N]
-                       [--retry-failed] [--key=value ...]
+                       [--max-trials=N] [--retry-failed] [--key=value ...]
 
 A trade-off study: trains the network of a base config along axes of its
-options, each trial a process of its own. STUDY is a YAML file, see
-configs/studies/; --key=value options override its base config. The same
-command goes on with a study that was stopped.
+options, each trial a process of its own. STUDY is a YAML file, or the name of
+one of these, which come with the package:
+  {studies}
+--key=value options override its base config. The same command goes on with a
+study that was stopped.
   --output=DIR      folder of the study (default: runs/studies/<name>)
   --parallel=N      trials at once (default: as many as there are cores)
   --trials=N        trials of a random or Optuna search
+  --max-trials=N    trials to run now; the rest waits for the same command
   --retry-failed    run trials again that have failed"""
 
 
@@ -206,25 +212,28 @@ def study(given: list[str]) -> int:
     retry = "--retry-failed" in given
     positional, options = split("study", [word for word in given if word != "--retry-failed"], ())
     if "--help" in given or "-h" in given:
-        print(STUDY_USAGE)
+        print(STUDY_USAGE.format(studies=", ".join(names("study"))))
         return 0
     if len(positional) != 1:
         raise UsageError(f"study: expected one study file, got {' and '.join(positional) or 'nothing'}")
-    own, overrides = own_options("study", options, ("output", "parallel", "trials"))
-    numbers = {name: positive(f"study: --{name}", own[name]) for name in ("parallel", "trials") if name in own}
+    own, overrides = own_options("study", options, ("output", "parallel", "trials", "max-trials"))
+    whole = ("parallel", "trials", "max-trials")
+    numbers = {name: positive(f"study: --{name}", own[name]) for name in whole if name in own}
+    most = numbers.pop("max-trials", None)
 
     from dist_hdnn.study.plan import read_plan
 
     plan = read_plan(positional[0], overrides, **numbers)
-    output = Path(own.get("output") or Path("runs", "studies", plan.name)).expanduser()
+    output = user_path(own.get("output") or Path("runs", "studies", plan.name), "study: output")
     from dist_hdnn.study.command import run_study
 
     command = " ".join(["dist-hdnn study", *given])
     try:
-        found = run_study(plan, output, command, retry)
+        found = run_study(plan, output, command, retry, most)
     except (KeyboardInterrupt, SystemExit) as stop:
         raise StudyStopped(plan.name, 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from stop
-    print(f"trials        {found['trials'] - found['failed']} done, {found['failed']} failed")
+    left = f", {found['left']} left for the same command" if found["left"] else ""
+    print(f"trials        {found['trials'] - found['failed']} done, {found['failed']} failed{left}")
     print(f"table         {found['table']}")
     print(f"plots         {output / 'plots'}")
     print(f"report        {found['report']}")

@@ -21,6 +21,7 @@ import numpy as np
 
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import self_contained
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import Dataset
 from dist_hdnn.failure import forget_report
 from dist_hdnn.run_lock import RunLock, holder, take
@@ -182,7 +183,7 @@ def _named_run(config: Config) -> tuple[Path, list[Path]]:
         directory = run_in_output(config) if config.resume and config.output is not None else None
         return (prepare_run_directory(config), []) if directory is None else (directory, _checkpoints(directory))
     run, folders = _given(config.resume or "")
-    same = config.output is None or Path(config.output).expanduser().resolve() == run
+    same = config.output is None or user_path(config.output, "output").resolve() == run
     if not folders and not (is_done(run) and same):
         ended = is_done(run)
         remedy = f"It has ended: start from its weights with --from={run}" if ended else "Start it anew"
@@ -195,7 +196,7 @@ def _given(resume: str) -> tuple[Path, list[Path]]:
 
     resume: a run or its name as in `find_run`, or a checkpoint.
     """
-    path = Path(resume).expanduser().resolve()
+    path = user_path(resume, "resume").resolve()
     if path.is_file():
         raise CheckpointError(
             f"resume: expected a run or a checkpoint, both of which are folders, got the file {path}. Weights alone do "

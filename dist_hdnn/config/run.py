@@ -104,7 +104,7 @@ class Config:
     overlap: bool = False
     """compute what needs no other worker while slices travel"""
     plan: Literal["auto", "torch", "tiles"] = "auto"
-    """how products are computed: tiles need the extra fast, auto takes them where they can be had"""
+    """how products are computed: tiles need llvmlite, auto takes them where it is installed"""
     cuda_graphs: bool = True
     """on one GPU, record the sweeps of a training step and replay them; takes a copy of the weights"""
     timeout: float = 120.0

@@ -65,7 +65,7 @@ class HDNN(nn.Module):
     memory: what a training sweep keeps for its backward: "store" every state, "recompute" the state every keep_every
         layers (about sqrt(layers) if not given), "reversible" the last state alone and, with keep_every, anchors.
     keep_dtype: what is kept of it is rounded to this; torch.bfloat16 halves the memory of a float32 network.
-    plan: how products are computed: "tiles" (kernels made by llvmlite, the extra `fast`; on the CPU, not with
+    plan: how products are computed: "tiles" (kernels made by llvmlite; on the CPU, not with
         deterministic), "torch", or "auto": tiles where they can be had.
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
         the weights and of their gradients.
