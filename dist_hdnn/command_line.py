@@ -11,7 +11,9 @@ import warnings
 from pathlib import Path
 
 from dist_hdnn.config import Config
+from dist_hdnn.config.bundled import located
 from dist_hdnn.config.checks import validate
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.rundir import find_run
 
 FLAGS = ("--json", "--print_config", "--help", "-h")
@@ -99,7 +101,7 @@ def run_directory(command: str, given: str) -> Path:
         directory = find_run(given)
     except ValueError as error:
         raise UsageError(f"{command}: {error}") from error
-    if directory != Path(given).expanduser():
+    if directory != user_path(given, command):
         print(f"dist-hdnn: {given} is the run {directory}", file=sys.stderr, flush=True)
     return directory
 
@@ -109,7 +111,7 @@ def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config 
     positional, options = split(command, given, flags)
     if len(positional) > 1:
         raise UsageError(f"{command}: expected one config file, got {' and '.join(positional)}")
-    path = positional[0] if positional else None
+    path = located(positional[0]) if positional else None
 
     from dist_hdnn.config.files import check_document, check_overrides, config_parser, parse_config, to_yaml
 
@@ -144,4 +146,4 @@ def _check_graph_files(config: Config) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are said when the graph is built
         for options in files:
-            read_graph(Path(str(options.file)).expanduser(), options.format)
+            read_graph(user_path(str(options.file), "graph.file"), options.format)

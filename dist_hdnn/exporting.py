@@ -3,7 +3,7 @@
 network.pt2           input -> output in plain tensor operations, for torch.export.load: no dist_hdnn needed
 model.safetensors     the weights, as in `state_dict`
 config.json           what they are, and the shapes of input and output
-agents/3.json, .safetensors    what agent 3 alone needs: its weights, its neighbours, its rounds of messages
+agents/3.json, 3.npz  what agent 3 alone needs: its weights, its neighbours, its rounds of messages; numpy reads both
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -23,6 +25,7 @@ from dist_hdnn import assembly
 from dist_hdnn.config import forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.files import read_config
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.experiment import FINAL, inputs_of, split_tensors
 from dist_hdnn.inputs import agent_number
 from dist_hdnn.model.agentwise import AgentParts
@@ -66,11 +69,12 @@ def export(
     numbers = sorted({agent_number(net.graph, agent, "export.agents") for agent in given})
     if numbers and isinstance(model, AgentClassifier):
         lift_of(model, numbers[0])  # complains while there is no directory
-    folder = Path(directory).expanduser()
-    part = _part_of(folder)
+    folder = user_path(directory, "export: output")
+    _check_new(folder)
     network = plain_copy(model).cpu()
     example = example.detach().cpu()
-    program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = _traced(network, example)
+    part = _part_of(folder)
     torch.export.save(program, part / "network.pt2")
     _save(model.state_dict(), part / "model.safetensors")
     description = _description(net, example, network(example), numbers) | dict(about or {})
@@ -92,7 +96,8 @@ def export_agents(model: nn.Module, folder: Path, agents: Sequence[int]) -> None
                 about[name], more = part(model, agent)
                 tensors |= more
         _write(folder / f"{agent}.json", about)
-        _save(tensors, folder / f"{agent}.safetensors")
+        arrays: dict[str, Any] = {name: _plain(tensor) for name, tensor in tensors.items()}
+        np.savez(folder / f"{agent}.npz", **arrays)
 
 
 def export_run(run: Path, directory: Path, agents: Sequence[int | str] | str | None = None) -> Path:
@@ -119,10 +124,20 @@ def _network_of(model: nn.Module) -> HDNN:
     return found[0]
 
 
-def _part_of(folder: Path) -> Path:
-    """A new folder that becomes this one when all is in it, so that a killed export leaves none that looks whole."""
+def _traced(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except ValueError as error:  # torch adds lines to a message of ours
+        raise ValueError(str(error).strip().splitlines()[0]) from error
+
+
+def _check_new(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"export: expected a new or empty directory, got {folder}; delete it, or choose another one")
+
+
+def _part_of(folder: Path) -> Path:
+    """A new folder that becomes this one when all is in it, so that a killed export leaves none that looks whole."""
     part = folder.resolve().with_name(f"{folder.resolve().name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -151,6 +166,13 @@ def _description(net: HDNN, example: Tensor, output: Tensor, agents: list[int]) 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     path.write_bytes(save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}))
+
+
+def _plain(tensor: Tensor) -> NDArray[Any]:
+    """A tensor as an array; numpy knows no bfloat16, whose values float32 has, too."""
+    tensor = tensor.detach().cpu()
+    array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ Workers compare fixed-size digests, never objects. What differs is named with th
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,6 @@ def digests_of(config: Config, network: HDNN, data: Dataset) -> dict[str, bytes]
     """What has to be the same everywhere, 32 bytes a key."""
     ownership = network.ownership
     patterns = [*network.layout.stored["K"], *network.layout.stored["X"]]
-    points = (data.train_x, data.train_y, data.test_x, data.test_y)
     texts = {
         "config": to_yaml(replace(config, output=None)),
         "graph": "".join(graph.digest() for graph in network.graphs),
@@ -56,7 +56,7 @@ def digests_of(config: Config, network: HDNN, data: Dataset) -> dict[str, bytes]
     found = {key: hashlib.sha256(text.encode()).digest() for key, text in texts.items()}
     found["partition and message plan"] = plan_digest(patterns, ownership.partition, network.layout.sizes)
     everything = hashlib.sha256()
-    for array in points:
+    for array in itertools.chain(*data.parts.values()):
         everything.update(np.ascontiguousarray(array).data)
     found["data"] = everything.digest()
     return found

@@ -6,17 +6,18 @@ Every function raises ValueError, one line that names the option, when the parts
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config, DataConfig, seed_of
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import (
     PUBLISHED,
     TABLES,
     TOYS,
     Augmentation,
+    Cut,
     Dataset,
     Sensor,
     SensorMap,
@@ -34,7 +35,7 @@ from dist_hdnn.data import (
     shipped_table,
     standardised,
 )
-from dist_hdnn.data.toys import Image
+from dist_hdnn.data.dataset import Image
 from dist_hdnn.model.channels import ChannelLift
 from dist_hdnn.model.lift import ConvLift, LinearLift
 from dist_hdnn.model.ownership import Ownership
@@ -47,34 +48,38 @@ def build_dataset(config: Config) -> Dataset:
     if options.classes is not None and options.name not in ("file", "idx"):
         warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
     if options.name in TOYS:
-        return TOYS[options.name](options.samples, options.noise, options.split, options.test_fraction, seed)
+        shares = options.test_fraction, seed, options.validation_fraction
+        return TOYS[options.name](options.samples, options.noise, options.split or "alternate", *shares)
     data = _read_data(options, seed)
     return standardised(data) if options.standardise else data
 
 
 def _read_data(options: DataConfig, seed: int) -> Dataset:
-    folder = None if options.folder is None else Path(options.folder).expanduser()
+    folder = None if options.folder is None else user_path(options.folder, "data.folder")
+    shares = options.test_fraction, seed
+    cut = Cut(options.split, *shares, options.validation_fraction)
     if options.name in PUBLISHED:
-        return published(options.name, folder, options.download)
+        return published(options.name, folder, options.download, cut)
     if options.name == "idx":
         assert folder is not None, "validate() asks for data.folder"
-        return idx_folder(folder, options.classes)
+        return idx_folder(folder, options.classes, cut)
     if options.name in TABLES:
-        return shipped_table(options.name, options.split, options.test_fraction, seed)
+        return shipped_table(options.name, cut)
     if options.name == "digits":
-        return digits(options.split, options.test_fraction, seed)
+        return digits(cut)
     assert options.file is not None, "validate() asks for data.file"
-    path = Path(options.file).expanduser()
-    regression = options.task == "regression"
-    split = options.split, options.test_fraction, seed
-    if options.window > 1 and options.split != "last":
-        warnings.warn(
-            f"data.split={options.split}: windows overlap, so test windows share rows with training windows; "
-            "set data.split=last",
-            UserWarning,
-            stacklevel=3,
-        )
-    return read_dataset(path, options.classes, *split, options.target, regression, options.window, options.ahead)
+    return read_dataset(
+        user_path(options.file, "data.file"),
+        options.classes,
+        options.split,
+        *shares,
+        target=options.target,
+        regression=options.task == "regression",
+        window=options.window,
+        ahead=options.ahead,
+        validation_fraction=options.validation_fraction,
+        images=options.images,
+    )
 
 
 def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:

@@ -4,8 +4,8 @@
     python examples/agent_by_agent.py exported/agents
 
 Agents are coroutines that meet in a mailbox, a dict: an agent posts its slices of a round and pauses until those of its
-neighbours are there. Needs numpy and safetensors, and neither PyTorch nor dist_hdnn: a starting point for agents that
-run on devices of their own.
+neighbours are there. Needs numpy, and neither PyTorch nor dist_hdnn: a starting point for agents that run on devices of
+their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 Array = NDArray[Any]
 Mailbox = dict[tuple[Any, ...], Array]
@@ -35,11 +34,13 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Agent:
-    """One agent: what its .json and .safetensors say, and a mailbox that it shares with the others."""
+    """One agent: what its .json and .npz say, and a mailbox that it shares with the others."""
 
     def __init__(self, file: Path, mailbox: Mailbox) -> None:
         self.about = json.loads(file.read_text(encoding="utf-8"))
-        self.weights, self.mailbox = load_file(file.with_suffix(".safetensors")), mailbox
+        with np.load(file.with_suffix(".npz")) as arrays:
+            self.weights = dict(arrays)
+        self.mailbox = mailbox
         self.number, self.layer = self.about["agent"], 0
         self.sigma = ACTIVATIONS[self.about["activation"]]
 

@@ -213,7 +213,9 @@ def test_a_data_file_with(capsys: pytest.CaptureFixture[str], fault: str) -> Non
     content, options, expected = DATA_FILES[fault]
     if content is not None:
         Path("data.csv").write_text(content, encoding="utf-8")
-    assert expected in refused(capsys, "inspect", "--data.name=file", "--data.file=data.csv", *options)
+    assert expected in refused(
+        capsys, "inspect", "--data.name=file", "--data.file=data.csv", "--data.split=random", *options
+    )
 
 
 def test_inspect_counts_what_the_ring_of_eight_exchanges(capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,7 +169,7 @@ def test_a_network_alone_is_exported_and_its_weights_load_again(tmp_path: Path) 
     other = network(quiet_graph("ring"), width=2, layers=3, seed=5)
     other.load_state_dict(load_file(folder / "model.safetensors"))
     assert torch.equal(other(y), net(y))
-    assert len(list((folder / "agents").glob("*.safetensors"))) == 8
+    assert len(list((folder / "agents").glob("*.npz"))) == 8
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +187,9 @@ def test_the_command_exports_a_run(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert str(output) in capsys.readouterr().out
     assert {file.name for file in (output / "agents").iterdir()} == {
         "2.json",
-        "2.safetensors",
+        "2.npz",
         "5.json",
-        "5.safetensors",
+        "5.npz",
     }
     config = read_config(run / "config.yaml")
     data = assembly.build_dataset(config)
@@ -234,6 +234,36 @@ def test_a_module_that_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got the lift channels.*--agents=none"):
         dist_hdnn.export(model, tmp_path / "a", points)
     assert not (tmp_path / "a").exists()
+
+
+class Heads(torch.nn.Module):
+    """A head of its own for each of two agents, as in an own training loop."""
+
+    def __init__(self, net: dist_hdnn.HDNN, use: str) -> None:
+        super().__init__()
+        self.net, self.use = net, use
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(4, 2, dtype=torch.float64) for _ in range(2))
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        states = self.net.by_agent(self.net(self.net.local(y)))
+        if self.use:
+            getattr(self.net, self.use)(y)
+        return torch.stack([head(states[agent]) for head, agent in zip(self.heads, (0, 5), strict=True)], dim=1)
+
+
+def test_a_module_that_takes_states_apart_by_agent_is_exported(tmp_path: Path) -> None:
+    model = Heads(network(quiet_graph("ring"), width=4, layers=2), "")
+    y = torch.randn(7, model.net.neurons, dtype=torch.float64)
+    folder = dist_hdnn.export(model, tmp_path / "net", y[:2], agents=[])
+    found = torch.export.load(folder / "network.pt2").module()(y)
+    assert torch.allclose(found, model(y), rtol=0, atol=1e-12)
+
+
+def test_a_module_that_uses_what_an_exported_network_lacks_is_one_line(tmp_path: Path) -> None:
+    model = Heads(network(quiet_graph("ring"), width=4, layers=2), "energy")
+    with pytest.raises(ValueError, match=r"uses net\(y\), net.by_agent or net.local, got .* net\.energy") as error:
+        dist_hdnn.export(model, tmp_path / "net", torch.zeros(2, model.net.neurons, dtype=torch.float64))
+    assert "\n" not in str(error.value) and not any(tmp_path.iterdir())
 
 
 def test_an_export_that_fails_half_way_leaves_no_folder_and_can_be_done_again(

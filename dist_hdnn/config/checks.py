@@ -79,6 +79,8 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _positive("timeout", config.timeout)
     if not 0 < data.test_fraction < 1:
         yield f"data.test_fraction: expected a number between 0 and 1, got {data.test_fraction:g}"
+    if not 0 <= data.validation_fraction < 1:
+        yield f"data.validation_fraction: expected a number of at least 0 and below 1, got {data.validation_fraction:g}"
     yield from _at_least("train.epochs", train.epochs, 1)
     yield from _at_least("train.batch_size", train.batch_size, 1)
     yield from _positive("train.learning_rate", train.learning_rate)
@@ -98,6 +100,14 @@ def _checkpoints(config: Config) -> Iterator[str]:
         yield str(error)
     if config.resume is not None and not config.resume.strip():
         yield "resume: expected auto or the path of a run or a checkpoint, got an empty text; leave it out"
+
+    if config.warm_start is not None and not config.warm_start.strip():
+        yield "warm_start: expected the path or the name of a run, got an empty text; leave it out"
+    if config.warm_start is not None and config.train.levels:
+        yield (
+            f"train.levels: expected none with warm_start, whose weights are of the whole depth, got "
+            f"{config.train.levels}; leave one of the two out"
+        )
 
 
 def _widths(width: int | dict[str, int]) -> Iterator[str]:
@@ -157,6 +167,8 @@ def _words(config: Config) -> Iterator[str]:
         yield f"data.task: expected {wanted} with data.name={config.data.name}, got {config.data.task}; correct it"
     if (config.data.window > 1 or config.data.ahead) and config.data.name != "file":
         yield f"data.window: expected 1, and data.ahead 0, because data.name={config.data.name} is no time series"
+    if config.data.images and config.data.name != "file":
+        yield f"data.images: expected false, because data.name={config.data.name} reads no arrays; leave it out"
     if config.data.sensors is not None and config.sensors:
         yield "sensors: expected none beside data.sensors, which places every column, got both; drop one of them"
     if config.data.sensors is not None and config.data.name not in (*TABLES, "file"):

@@ -45,10 +45,13 @@ class DataConfig:
     """points of a generated data set, training and test together"""
     noise: float = 0.0
     """standard deviation of the noise of a generated data set"""
-    split: Literal["alternate", "random", "last"] = "alternate"
-    """alternate: every second point is a test point, as published; random: a held-out split; last: of a time series"""
+    split: Literal["alternate", "random", "last"] | None = None
+    """alternate: every second point is a test point, as published; random: a held-out split; last: of a time series
+    (default: alternate for generated points, random for digits and shipped tables; a file needs one)"""
     test_fraction: float = 0.5
     """share of the test points when split=random or last"""
+    validation_fraction: float = 0.0
+    """share of the training points that validate instead: the last ones with split=last, else random ones"""
     seed: int | None = None
     """seed of generated points, noise and split (default: the seed of the run)"""
     file: str | None = None
@@ -59,6 +62,8 @@ class DataConfig:
     """column of a table that holds the labels or the real targets"""
     task: Literal["classification", "regression"] = "classification"
     """what file asks for: classes, or real targets"""
+    images: bool = False
+    """arrays in file hold images, x of (samples, height, width) or (samples, height, width, channels)"""
     window: int = 1
     """rows of a time series that a sample sees, up to its own"""
     ahead: int = 0

@@ -3,18 +3,21 @@
 from dist_hdnn.data.augmentation import Augmentation, augmentation
 from dist_hdnn.data.batches import batch_order
 from dist_hdnn.data.checks import from_arrays, from_parts, validated
+from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.files import read_dataset
 from dist_hdnn.data.patches import Views, column_views, even_views, patches, shape_of_grid
 from dist_hdnn.data.ready import PUBLISHED, TABLES, digits, idx_folder, published, shipped_table
 from dist_hdnn.data.scaling import standardised
 from dist_hdnn.data.sensors import InitialState, Sensor, SensorMap, default_sensors
-from dist_hdnn.data.toys import TOYS, Dataset, double_circles, double_moons, swiss_roll
+from dist_hdnn.data.splits import Cut
+from dist_hdnn.data.toys import TOYS, double_circles, double_moons, swiss_roll
 
 __all__ = [
     "PUBLISHED",
     "TABLES",
     "TOYS",
     "Augmentation",
+    "Cut",
     "Dataset",
     "InitialState",
     "Sensor",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from dist_hdnn.data.batches import keyed_stream
-from dist_hdnn.data.toys import Dataset, Image
+from dist_hdnn.data.dataset import Dataset, Image
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,19 @@
 
 Every complaint is one line that names the array or its file, what was expected, what was found and what to do.
 Shapes: x (samples, features), float32 where it came as bytes, else float64; y (samples,) int64 with 0 <= y < classes.
-Images come as (samples, height, width) or (samples, height, width, channels) and become rows of pixels.
+Images, asked for by name, come as (samples, height, width) or (samples, height, width, channels) and become rows.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dist_hdnn.data.batches import checked_integer
-from dist_hdnn.data.toys import Answers, Dataset, Floats, Image, Integers, split_indices
+from dist_hdnn.data.dataset import Answers, Dataset, Floats, Image, Integers
+from dist_hdnn.data.splits import UNSTATED, Cut, chosen, dealt, validation_indices
 
 
 def from_arrays(
@@ -20,23 +23,43 @@ def from_arrays(
     classes: int | None = None,
     name: str = "data",
     feature_names: Sequence[str] | None = None,
-    split: str = "random",
+    split: str | None = None,
     test_fraction: float = 0.5,
     seed: int = 0,
     regression: bool = False,
     lines: Sequence[int] | None = None,
+    validation_fraction: float = 0.0,
+    images: bool = False,
 ) -> Dataset:
     """A data set from arrays or CPU tensors in memory, split here.
 
-    x: (n, features) numbers, or images (n, height, width) or (n, height, width, channels). y: (n,) labels.
+    x: (n, features) numbers; with images (n, height, width) or (n, height, width, channels). y: (n,) labels.
     regression: y holds real targets instead, (n,) or (n, targets). lines: the file line of each sample, for messages.
-    classes, split, test_fraction, seed: as for `read_dataset`. ValueError for whatever does not fit.
+    classes, split, test_fraction, seed, validation_fraction: as for `read_dataset`; split has to be stated.
+    ValueError for whatever does not fit.
     """
-    rows, image = pixel_rows(x, name)
-    floats, labels, classes = checked(rows, y, classes, name, regression, feature_names, lines)
-    train, test = split_indices(len(labels), split, test_fraction, seed)
+    cut = chosen(Cut(split, test_fraction, seed, validation_fraction), name)
+    return cut_arrays(x, y, cut, classes, name, feature_names, regression, lines, images)
+
+
+def cut_arrays(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    cut: Cut,
+    classes: int | None = None,
+    name: str = "data",
+    feature_names: Sequence[str] | None = None,
+    regression: bool = False,
+    lines: Sequence[int] | None = None,
+    images: bool = False,
+    span: int = 1,
+) -> Dataset:
+    """`from_arrays` under a cut; span: rows of a time series that each sample covers."""
+    rows, image = pixel_rows(x, name, images)
+    floats, answers, classes = checked(rows, y, classes, name, regression, feature_names, lines)
     names = _feature_names(floats.shape[1], feature_names, name)
-    return Dataset(name, floats[train], labels[train], floats[test], labels[test], classes, names, image)
+    parts = dealt(floats, answers, cut.parts(len(answers), span))
+    return Dataset(name, classes=classes, feature_names=names, image=image, **parts)  # type: ignore[arg-type]
 
 
 def from_parts(
@@ -45,37 +68,83 @@ def from_parts(
     classes: int | None = None,
     source: str | None = None,
     regression: bool = False,
+    cut: Cut = UNSTATED,
+    images: bool = False,
 ) -> Dataset:
     """A data set from train_x, train_y, test_x and test_y, each as in `from_arrays`, taken as they are.
 
-    source: starts the messages instead of the name. ValueError for parts that do not fit together.
+    Validation points are validation_x and validation_y where they are given, else those that the cut takes out of the
+    training part. source: starts the messages instead of the name. ValueError for parts that do not fit together.
     """
     source = name if source is None else source
-    (train_x, image), (test_x, test_image) = (pixel_rows(arrays[part], source) for part in ("train_x", "test_x"))
+    parts = [which for which in ("train", "test", "validation") if f"{which}_x" in arrays]
+    _check_cut(cut, "validation" in parts, source)
+    rows, sizes = {}, {}
+    for which in parts:
+        rows[which], sizes[which] = pixel_rows(arrays[f"{which}_x"], source, images)
     if classes is None and not regression:
-        # over both parts: a small test part may lack a class
-        parts = [whole_labels(arrays[part], f"{source}, {part}") for part in ("train_y", "test_y")]
-        classes = _count_classes(np.concatenate([part.reshape(-1) for part in parts]), source)
-    train, train_y, classes = checked(train_x, arrays["train_y"], classes, f"{source}, train part", regression)
-    test, test_y, _ = checked(test_x, arrays["test_y"], classes, f"{source}, test part", regression)
-    if train_y.shape[1:] != test_y.shape[1:]:
+        # over all parts: a small test part may lack a class
+        labels = [whole_labels(arrays[f"{which}_y"], f"{source}, {which}_y").reshape(-1) for which in parts]
+        classes = _count_classes(np.concatenate(labels), source)
+    found: dict[str, Any] = {}
+    for which in parts:
+        who = f"{source}, {WORDS[which]} part"
+        x, y, classes = checked(rows[which], arrays[f"{which}_y"], classes, who, regression)
+        found |= {f"{which}_x": x, f"{which}_y": y}
+        _check_alike(which, y.shape[1:], found["train_y"].shape[1:], "y", "targets", source)
+        same = sizes[which] == sizes["train"]
+        _check_alike(which, x.shape[1:], found["train_x"].shape[1:] if same else (), "x", "features", source)
+    if cut.validation_fraction:
+        found |= _validation_of(found["train_x"], found["train_y"], cut)
+    names = _feature_names(found["train_x"].shape[1], None, source)
+    return Dataset(name, classes=classes or 0, feature_names=names, image=sizes["train"], **found)
+
+
+WORDS = {"train": "training", "test": "test", "validation": "validation"}
+
+
+def _check_cut(cut: Cut, validates: bool, source: str) -> None:
+    """Say what is not used because the parts are given."""
+    if validates and cut.validation_fraction:
         raise ValueError(
-            f"{source}: expected as many targets in test_y as in train_y, got {test_y.shape[1]} and "
-            f"{train_y.shape[1]}; give both the same columns"
+            f"{source}: expected no data.validation_fraction beside validation_x, got {cut.validation_fraction:g}; "
+            "leave one of them out"
         )
-    if train.shape[1] != test.shape[1] or image != test_image:
+    if cut.split is not None and (cut.split == "alternate" or not cut.validation_fraction):
+        message = f"{source}: data.split={cut.split} is not used, because the test samples are given"
+        warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def _validation_of(x: Floats, y: Answers, cut: Cut) -> dict[str, Floats | Answers]:
+    train, validation = validation_indices(len(x), cut.split or "random", cut.seed, cut.validation_fraction)
+    return {"train_x": x[train], "train_y": y[train], "validation_x": x[validation], "validation_y": y[validation]}
+
+
+def _check_alike(which: str, got: tuple[int, ...], wanted: tuple[int, ...], array: str, what: str, source: str) -> None:
+    if got != wanted:
+        shown = " and ".join(" x ".join(map(str, sizes)) or "other sizes" for sizes in (got, wanted))
         raise ValueError(
-            f"{source}: expected as many features in test_x as in train_x, got {test.shape[1]} and {train.shape[1]}; "
+            f"{source}: expected as many {what} in {which}_{array} as in train_{array}, got {shown}; "
             "give both the same columns"
         )
-    return Dataset(name, train, train_y, test, test_y, classes, _feature_names(train.shape[1], None, source), image)
 
 
-def pixel_rows(x: npt.ArrayLike, name: str) -> tuple[npt.ArrayLike, Image | None]:
+def pixel_rows(x: npt.ArrayLike, name: str, images: bool) -> tuple[npt.ArrayLike, Image | None]:
     """Images (n, height, width) or (n, height, width, channels) as rows of pixels and their sizes; other x as it is."""
     shape = np.shape(x)
-    if len(shape) not in (3, 4):
+    if not images:
+        if len(shape) > 2:
+            raise ValueError(
+                f"{name}: expected x of shape (samples, features), got shape {shape}; for images, (samples, height, "
+                "width) or (samples, height, width, channels), set images=true (data.images=true); for series and all "
+                "else reshape each sample to one row of features"
+            )
         return x, None
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"{name}: expected images, x of shape (samples, height, width) or (samples, height, width, channels), got "
+            f"shape {shape}; reshape x, or leave data.images out"
+        )
     if 0 in shape:
         raise ValueError(f"{name}: expected images with pixels, got x of shape {shape}; give at least one of each")
     return np.asarray(x).reshape(shape[0], -1), (shape[1], shape[2], shape[3] if len(shape) == 4 else 1)

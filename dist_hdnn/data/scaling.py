@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from dist_hdnn.data.toys import Dataset
+from dist_hdnn.data.dataset import Dataset
 
 
 def standardised(data: Dataset) -> Dataset:
-    """The same data with training features of mean 0 and deviation 1: (x - mean) / deviation for both parts.
+    """The same data with training features of mean 0 and deviation 1: (x - mean) / deviation for every part.
 
     A feature that is constant over the training points is shifted only. Real targets are treated alike, so the loss of
     a regression is in units of the training targets' variance.
@@ -31,14 +31,12 @@ def standardised(data: Dataset) -> Dataset:
         "mean": np.atleast_1d(mean).tolist(),
         "deviation": deviation.tolist(),
     }
-    train_x, test_x = ((x - shift) * scale for x in (data.train_x, data.test_x))
-    found = replace(data, train_x=train_x, test_x=test_x, normalisation=record)
+    found = replace(data.changed(lambda x: (x - shift) * scale), normalisation=record)
     return _standard_targets(found) if data.regression else found
 
 
 def _standard_targets(data: Dataset) -> Dataset:
     mean, deviation = data.train_y.mean(axis=0), data.train_y.std(axis=0)
     deviation[deviation < 1e-12 * (1 + np.abs(mean).max())] = 1.0
-    train_y, test_y = ((y - mean) / deviation for y in (data.train_y, data.test_y))
     record = {**data.normalisation, "target_mean": mean.tolist(), "target_deviation": deviation.tolist()}
-    return replace(data, train_y=train_y, test_y=test_y, normalisation=record)
+    return replace(data.changed(lambda x: x, lambda y: (y - mean) / deviation), normalisation=record)

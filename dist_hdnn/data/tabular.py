@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dist_hdnn.data.toys import Floats
+from dist_hdnn.data.dataset import Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,90 +15,24 @@ test_fraction=0.5 is that, seeded.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-from dist_hdnn.data.batches import checked_integer, keyed_stream, shuffled
-
-Floats = npt.NDArray[np.floating[Any]]
-Integers = npt.NDArray[np.int64]
-Answers = npt.NDArray[Any]  # labels (n,) int64, or real targets (n, targets) float64
-Image = tuple[int, int, int]  # height, width, channels
+from dist_hdnn.data.batches import checked_integer, keyed_stream
+from dist_hdnn.data.dataset import Dataset, Floats, Integers
+from dist_hdnn.data.splits import Cut, dealt
 
 PUBLISHED_PI = 3.14
-SPLITS = ("alternate", "random", "last")
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A classification problem: points (n, features), labels (n,) int64 in 0 .. classes - 1.
-
-    classes 0 makes it a regression: train_y and test_y are real targets (n, targets) float64.
-
-    image: height, width and channels where the features are pixels, row by row, the channels of a pixel together.
-    normalisation: how `standardised` has shifted and scaled the points; empty for points as they came.
-    class_names: what the classes are called, where they have names.
-    """
-
-    name: str
-    train_x: Floats
-    train_y: Answers
-    test_x: Floats
-    test_y: Answers
-    classes: int
-    feature_names: tuple[str, ...]
-    image: Image | None = None
-    normalisation: Mapping[str, Any] = field(default_factory=dict)
-    class_names: tuple[str, ...] | None = None
-
-    @property
-    def features(self) -> int:
-        """Number of input features."""
-        return len(self.feature_names)
-
-    @property
-    def regression(self) -> bool:
-        """Whether the answers are real targets instead of classes."""
-        return self.classes == 0
-
-    @property
-    def outputs(self) -> int:
-        """Scores of a sample: one a class, or one a target."""
-        return self.train_y.shape[1] if self.regression else self.classes
-
-
-def split_indices(samples: int, split: str, test_fraction: float, seed: int) -> tuple[Integers, Integers]:
-    """Indices of the training and of the test points, disjoint, together 0 .. samples - 1.
-
-    split: "alternate" (even train, odd test; test_fraction and seed play no part) or "random": round(samples *
-    test_fraction) points, at least one, held out under the seed; or "last": the last so many, as for a time series.
-    Indices are ascending in both parts.
-    ValueError for an unknown split, a fraction outside (0, 1) or fewer than 2 samples.
-    """
-    samples = checked_integer(samples, "number of samples", 2, "training and test need at least one point each")
-    if split not in SPLITS:
-        raise ValueError(
-            f"data split: expected one of {', '.join(SPLITS)}, got {split!r}; set data.split to one of them"
-        )
-    if split == "alternate":
-        return np.arange(0, samples, 2, dtype=np.int64), np.arange(1, samples, 2, dtype=np.int64)
-    if not isinstance(test_fraction, int | float) or not 0.0 < test_fraction < 1.0:
-        raise ValueError(
-            f"data test_fraction: expected a number above 0 and below 1, got {test_fraction!r}; 0.5 holds out half"
-        )
-    held_out = min(max(round(samples * test_fraction), 1), samples - 1)
-    if split == "last":
-        return np.arange(samples - held_out, dtype=np.int64), np.arange(samples - held_out, samples, dtype=np.int64)
-    order = shuffled(samples, seed, "held-out split")
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def swiss_roll(
-    samples: int = 8000, noise: float = 0.0, split: str = "alternate", test_fraction: float = 0.5, seed: int = 0
+    samples: int = 8000,
+    noise: float = 0.0,
+    split: str = "alternate",
+    test_fraction: float = 0.5,
+    seed: int = 0,
+    validation_fraction: float = 0.0,
 ) -> Dataset:
     """Two interleaved spiral arms of two turns each.
 
@@ -116,11 +50,16 @@ def swiss_roll(
     second = (radius + 0.2)[:, None] * circle
     x = np.concatenate([first, second])
     y = np.concatenate([np.ones(len(first), dtype=np.int64), np.zeros(len(second), dtype=np.int64)])
-    return _finished("swiss_roll", x, y, noise, split, test_fraction, seed)
+    return _finished("swiss_roll", x, y, noise, Cut(split, test_fraction, seed, validation_fraction))
 
 
 def double_circles(
-    samples: int = 8000, noise: float = 0.0, split: str = "alternate", test_fraction: float = 0.5, seed: int = 0
+    samples: int = 8000,
+    noise: float = 0.0,
+    split: str = "alternate",
+    test_fraction: float = 0.5,
+    seed: int = 0,
+    validation_fraction: float = 0.0,
 ) -> Dataset:
     """Four concentric noisy circles of radius 1, 2, 3, 4 with classes 0, 1, 0, 1.
 
@@ -134,11 +73,18 @@ def double_circles(
         theta = 4.0 * PUBLISHED_PI * np.arange(count) / count
         circles.append(radius * np.stack([np.cos(theta), np.sin(theta)], axis=1))
     x = np.concatenate(circles) + _jitter(samples, 0.6, seed, "double circles")
-    return _finished("double_circles", x, _alternating_classes(counts), noise, split, test_fraction, seed)
+    return _finished(
+        "double_circles", x, _alternating_classes(counts), noise, Cut(split, test_fraction, seed, validation_fraction)
+    )
 
 
 def double_moons(
-    samples: int = 8000, noise: float = 0.0, split: str = "alternate", test_fraction: float = 0.5, seed: int = 0
+    samples: int = 8000,
+    noise: float = 0.0,
+    split: str = "alternate",
+    test_fraction: float = 0.5,
+    seed: int = 0,
+    validation_fraction: float = 0.0,
 ) -> Dataset:
     """Two pairs of interlocking noisy half circles with classes 0, 1, 0, 1; the second pair stands 2 further right.
 
@@ -156,7 +102,9 @@ def double_moons(
         else:
             moons.append(np.stack([shift + 1.0 - np.cos(theta), 0.5 - np.sin(theta)], axis=1))
     x = np.concatenate(moons) + _jitter(samples, 0.3, seed, "double moons")
-    return _finished("double_moons", x, _alternating_classes(counts), noise, split, test_fraction, seed)
+    return _finished(
+        "double_moons", x, _alternating_classes(counts), noise, Cut(split, test_fraction, seed, validation_fraction)
+    )
 
 
 TOYS: dict[str, Callable[..., Dataset]] = {
@@ -183,13 +131,13 @@ def _jitter(samples: int, size: float, seed: int, name: str) -> Floats:
     return size * (uniform - 0.5)
 
 
-def _finished(name: str, x: Floats, y: Integers, noise: float, split: str, test_fraction: float, seed: int) -> Dataset:
+def _finished(name: str, x: Floats, y: Integers, noise: float, cut: Cut) -> Dataset:
     if not isinstance(noise, int | float) or not math.isfinite(noise) or noise < 0.0:
         raise ValueError(
             f"{name} noise: expected a finite standard deviation of 0 or more, got {noise!r}; use 0 for none"
         )
     if noise > 0.0:
-        generator = np.random.Generator(keyed_stream(seed, f"noise of {name}"))
+        generator = np.random.Generator(keyed_stream(cut.seed, f"noise of {name}"))
         x = x + noise * generator.standard_normal(x.shape)
-    train, test = split_indices(len(y), split, test_fraction, seed)
-    return Dataset(name, x[train], y[train], x[test], y[test], classes=2, feature_names=("x1", "x2"))
+    parts = dealt(x, y, cut.parts(len(y)))
+    return Dataset(name, classes=2, feature_names=("x1", "x2"), **parts)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from dist_hdnn.inspection.stages import Stage, stages_of
 from dist_hdnn.inspection.traffic import communication, partition, prediction
 from dist_hdnn.layers.activations import activation
 from dist_hdnn.layers.plans import chosen_plan
-from dist_hdnn.topology import BlockPattern, CommunicationGraph, information_reach, is_locally_computable, non_links
+from dist_hdnn.topology import BlockPattern, CommunicationGraph, is_locally_computable, non_links, reach_warnings
 
 
 def inspect(config: Config) -> dict[str, Any]:
@@ -38,13 +38,15 @@ def inspect(config: Config) -> dict[str, Any]:
         ends = ends_of(config, graph, widths, data)
         if ends.pixels > 1:  # every pixel is a sample of the network
             config = replace(config, train=replace(config.train, batch_size=ends.pixels * config.train.batch_size))
-        notes = [line for stage in stages for line in _stage_warnings(config, stage)]
+        patterns = [pattern for stage in stages for pattern in (stage.K, stage.X)]
+        notes = reach_warnings(graph, patterns, config.network.layers, hops_per_layer(stages[0]))
+        notes += [line for stage in stages for line in _stage_warnings(config, stage)]
         result: dict[str, Any] = {
             "name": config.name,
             **_stage_summary(stages[0]),
             "more_graphs": [_stage_summary(stage) for stage in stages[1:]],
             "network": _network(config, stages, widths, ends),
-            "reach": reach_of(config, stages[0]),
+            "reach": reach_of(config, stages),
             "communication": communication(config, stages, widths)
             | prediction(config, stages, widths, ends.outputs, ends.pixels),
             "memory": {},
@@ -131,9 +133,6 @@ def _network(config: Config, stages: list[Stage], widths: NDArray[np.int64], end
 
 def _stage_warnings(config: Config, stage: Stage) -> list[str]:
     lines = []
-    if "dense" not in (config.network.K.kind, config.network.X.kind) and stage.graph.agents > 1:
-        short = information_reach(stage.graph, config.network.layers, hops_per_layer(config, stage))
-        lines += [short] if short else []
     for name, pattern in (("K", stage.K), ("X", stage.X)):
         beyond = len(non_links(pattern, stage.graph))
         if beyond:

@@ -1,5 +1,8 @@
 """Activations σ: the value and the slope of one smooth elementwise function, in preallocated memory.
 
+PyTorch computes most elements of a tensor by vector instructions and the last few one by one, with other last bits. So
+in a deterministic network, where a worker's share of the agents decides which elements come last, functions are
+evaluated in whole blocks.
 Shapes: (neurons, batch) throughout.
 """
 
@@ -12,13 +15,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+BLOCK = 256  # elements, a multiple of all that a vector instruction and an unrolled loop take at a time
+BLOCKS = 64  # at a time: below 32768 elements PyTorch's threads do not split a tensor, which would make new ends
+
 
 @dataclass(frozen=True)
 class Activation:
-    """σ and σ'. `function` is elementwise and differentiable by autograd; tanh has a closed form that needs no u."""
+    """σ and σ'. `function` is elementwise and differentiable by autograd; tanh has a closed form that needs no u.
+
+    in_blocks: every element's bits depend on that element alone, not on where it lies or beside how many others.
+    """
 
     name: str
     function: Callable[[Tensor], Tensor]
+    in_blocks: bool = False
 
     @property
     def keeps_argument(self) -> bool:
@@ -29,7 +39,7 @@ class Activation:
         """z = σ(u)."""
         if not self.keeps_argument:
             return torch.tanh(u, out=out)
-        return out.copy_(self.function(u))
+        return out.copy_(self._evaluated(u))
 
     def integral(self, u: Tensor) -> Tensor:
         """σ̃(u) with σ̃' = σ, up to a constant. Raises ValueError for a σ whose integral is not known in closed form."""
@@ -46,8 +56,15 @@ class Activation:
             return torch.ops.aten.tanh_backward.grad_input(g, z, grad_input=out)  # type: ignore[no-any-return]
         with torch.enable_grad():
             argument = u.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.function(argument), argument, g)
+            (slope,) = torch.autograd.grad(self._evaluated(argument), argument, g)
         return out.copy_(slope)
+
+    def _evaluated(self, u: Tensor) -> Tensor:
+        if not self.in_blocks:
+            return self.function(u)
+        size = u.numel()
+        blocks = torch.nn.functional.pad(u.reshape(-1), (0, -size % BLOCK)).view(-1, BLOCK)
+        return torch.cat([self.function(part) for part in blocks.split(BLOCKS)]).view(-1)[:size].view(u.shape)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -69,8 +86,8 @@ INTEGRALS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def activation(choice: str | Callable[[Tensor], Tensor]) -> Activation:
-    """Look an activation up by name, or wrap any smooth elementwise function on tensors.
+def activation(choice: str | Callable[[Tensor], Tensor], in_blocks: bool = False) -> Activation:
+    """Look an activation up by name, or wrap any smooth elementwise function on tensors; in_blocks: as in `Activation`.
 
     Raises ValueError for an unknown name, or a function that changes shape or mixes elements.
     """
@@ -80,7 +97,7 @@ def activation(choice: str | Callable[[Tensor], Tensor]) -> Activation:
                 f"network.activation: expected one of {', '.join(ACTIVATIONS)}, got '{choice}'. "
                 "Choose one of these, or pass a smooth elementwise function in Python."
             )
-        return Activation(choice, ACTIVATIONS[choice])
+        return Activation(choice, ACTIVATIONS[choice], in_blocks)
     probe = torch.linspace(-2, 2, 5, dtype=torch.float64)
     together, alone = choice(probe), torch.cat([choice(value.reshape(1)) for value in probe])
     if together.shape != probe.shape or not torch.allclose(together, alone):
@@ -89,4 +106,4 @@ def activation(choice: str | Callable[[Tensor], Tensor]) -> Activation:
             f"activation {name}: expected an elementwise function, got one that changes the shape or mixes elements. "
             "Pass a function such as torch.tanh."
         )
-    return Activation(getattr(choice, "__name__", "custom"), choice)
+    return Activation(getattr(choice, "__name__", "custom"), choice, in_blocks)

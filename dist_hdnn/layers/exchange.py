@@ -154,7 +154,7 @@ class HaloExchange:
 
     Nothing is copied that need not be: ghosts are received where they belong and sent from there, and so are slices
     that lie side by side. Channels are bound to the tensor they were made for, so a sweep gathers and sums in tensors
-    that it keeps; its channels are closed when a tensor is freed.
+    that it keeps; its channels are retired when a tensor is freed.
     scatter_add sends the ghost rows, each already the sum of what this worker's agents contribute, and adds what
     arrives, peer by peer in ascending order.
     label: for error messages, such as "K".
@@ -240,7 +240,7 @@ class HaloExchange:
         receives = deal(_rows(slices, self.owned, len(slices)), self.receives)
         channel = self.transport.channel(sends, receives, f"{self.label} gather")
         self._gatherings[id(slices)] = bound = _Gathering(channel, packing, _row_bytes(slices))
-        close_with(slices, channel, self._gatherings)
+        retire_with(slices, self._gatherings)
         return bound
 
     def _bind_scattering(self, slices: Tensor) -> _Scattering:
@@ -256,7 +256,7 @@ class HaloExchange:
         ghosts = deal(_rows(slices, self.owned, len(slices)), self.receives)
         channel = self.transport.channel(ghosts, landing, f"{self.label} scatter-add")
         self._scatterings[id(slices)] = bound = _Scattering(channel, adding, _row_bytes(slices))
-        close_with(slices, channel, self._scatterings)
+        retire_with(slices, self._scatterings)
         return bound
 
     def _landing(self, slices: Tensor) -> list[tuple[int, Tensor]]:
@@ -292,15 +292,13 @@ def deal(buffer: Tensor, counts: list[tuple[int, int]]) -> list[tuple[int, Tenso
     return [(peer, part) for (peer, _), part in zip(counts, parts, strict=True)]
 
 
-def close_with(tensor: Tensor, channel: Channel, bound: dict[int, Any]) -> None:
-    """When `tensor` is freed, forget what is bound to it and close its channel."""
+def retire_with(tensor: Tensor, bound: dict[int, Any]) -> None:
+    """When `tensor` is freed, forget what is bound to its id and retire the channel.
+
+    The collector frees tensors at any moment and in any thread, so a finalizer must not lock or communicate.
+    """
     key = id(tensor)
-
-    def close() -> None:
-        del bound[key]
-        channel.close()
-
-    weakref.finalize(tensor, close).atexit = False
+    weakref.finalize(tensor, lambda: bound.pop(key).channel.retire()).atexit = False
 
 
 def _rows(slices: Tensor, start: int, stop: int) -> Tensor:

@@ -8,6 +8,7 @@ Shapes: contributions (gathered, B) as `BlockProducts` leaves them, one run of r
 
 from __future__ import annotations
 
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +80,7 @@ class OrderedExchange:
         self._target = torch.from_numpy(ragged_ranges(target, lengths))
         self._owned = int(sizes[owned].sum())
         self._buffers: dict[tuple[object, ...], _Buffers] = {}
+        weakref.finalize(self, _retire, self._buffers).atexit = False
         self._plan = self._registered(rank, row, column, leaving, sizes)
 
     def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
@@ -132,6 +134,12 @@ class OrderedExchange:
         agents = row[leaving], column[leaving], sizes[column[leaving]]
         peers, neurons = zip(*self._sends, strict=True) if self._sends else ((), ())
         return self.ledger.register([rank] * len(peers), peers, neurons, agents)
+
+
+def _retire(buffers: dict[tuple[object, ...], _Buffers]) -> None:
+    """The finalizer of an exchange, so it must not lock or communicate."""
+    for _, _, channel in buffers.values():
+        channel.retire()
 
 
 def _sorted(rows: IntArray, columns: IntArray, workers: IntArray) -> tuple[IntArray, IntArray]:

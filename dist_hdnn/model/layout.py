@@ -28,8 +28,8 @@ from dist_hdnn.topology import (
     CommunicationGraph,
     Partition,
     build_pattern,
-    information_reach,
     non_links,
+    reach_warnings,
 )
 from dist_hdnn.transport import Transport
 
@@ -130,11 +130,9 @@ class Layout:
 
     def check(self, layers: int, shared_x: bool) -> None:
         """Warn of blocks beyond the links, own X per layer and too few layers; refuse one X on several patterns."""
-        strays = 0
-        for patterns in (self.K_patterns, self.X_patterns or []):
-            for graph, pattern in zip(self.graphs, patterns, strict=bool(patterns)):
+        for which in (self.K_patterns, self.X_patterns or []):
+            for graph, pattern in zip(self.graphs, which, strict=bool(which)):
                 beyond = len(non_links(pattern, graph))
-                strays += beyond
                 if beyond:
                     _warn(
                         f"pattern {pattern.kind} couples {beyond} ordered pairs of agents that {graph.name} does not "
@@ -153,9 +151,9 @@ class Layout:
                     "every layer has its own X: single layers stay symplectic, each with its own J, but the network "
                     "as a whole is not; that needs one X shared by all layers. Gradients cannot vanish all the same."
                 )
-        text = information_reach(self.graphs[0], layers, self.rounds())
-        if text and not strays:
-            _warn(text)
+        patterns = [*self.K_patterns, *(self.X_patterns or [])]
+        for line in reach_warnings(self.graphs[0], patterns, layers, self.rounds()):
+            _warn(line)
 
 
 def _warn(text: str) -> None:

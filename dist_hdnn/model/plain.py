@@ -11,6 +11,7 @@ narrower agents end in rows that nothing reads. Matrices (layers, blocks, w, w).
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,11 @@ class Blocks(nn.Module):
 
 
 class PlainNetwork(nn.Module):
-    """The same network as `net`, copied when made: (batch, neurons) -> (batch, neurons). Raises ValueError."""
+    """The same network as `net`, copied when made: (batch, neurons) -> (batch, neurons). Raises ValueError.
+
+    It has `by_agent`, `local`, `neurons`, `widths` and `owned` for modules that use them; other names of an HDNN are
+    refused in one line.
+    """
 
     def __init__(self, net: HDNN) -> None:
         super().__init__()
@@ -87,6 +92,7 @@ class PlainNetwork(nn.Module):
         self.architecture, self.step, self.layers = net.architecture, net.step, net.layers
         self.stages, self.gamma, self.sigma = len(net.graphs), net.sweep.model.gamma, net.sweep.sigma.function
         self.agents, sizes = net.graph.agents, net.layout.sizes
+        self.neurons, self.widths, self.owned, self.local = net.neurons, net.widths, net.owned, nn.Identity()
         owner, inside = np.repeat(np.arange(len(sizes)), sizes), ragged_ranges(np.zeros_like(sizes), sizes)
         self.width = int(sizes.max())
         device = next(net.parameters()).device
@@ -122,6 +128,21 @@ class PlainNetwork(nn.Module):
         for index, part_of_state in zip(columns, parts, strict=True):
             out = out.index_copy(0, index, part_of_state.reshape(zeros.shape)[slots])
         return out.t()
+
+    def by_agent(self, state: Tensor) -> dict[int, Tensor]:
+        """A state (batch, neurons) -> {agent: (batch, its neurons)}."""
+        return dict(enumerate(state.split(self.widths.tolist(), dim=1)))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or not hasattr(HDNN, name):
+                raise
+        raise ValueError(
+            f"export: expected a module that uses net(y), net.by_agent or net.local, got one that uses net.{name}, "
+            "which an exported program does not have. Read it when the module is made, and keep it there."
+        )
 
     def _force(self, force: Force, x: Tensor, layer: int) -> Tensor:
         """The force on a part, without sign, at the part x that it depends on."""

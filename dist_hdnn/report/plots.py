@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from dist_hdnn.data.toys import Dataset, Floats, Integers
+from dist_hdnn.data.dataset import Dataset, Floats, Integers
 from dist_hdnn.report.curves import plot_curves
 from dist_hdnn.report.drawing import plain
 from dist_hdnn.report.figures import BLUE, CLASS_COLOURS, GREY, INK, ORANGE, PALE, VERMILION, new_figure, quiet, save

@@ -23,7 +23,7 @@ FIRST = ("trial", "status", "baseline")
 METRICS = (
     *("test_accuracy", "mean_agent_accuracy", "worst_agent_accuracy", "train_accuracy", "loss"),
     *("test_r2", "mean_agent_r2", "worst_agent_r2", "train_r2"),
-    *("parameters", "agents", "links", "links_used", "density", "reach", "diameter"),
+    *("parameters", "agents", "links", "links_used", "density", "reach", "diameter", "components"),
     *(
         "messages_per_step",
         "bytes_per_step",

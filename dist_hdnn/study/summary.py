@@ -31,6 +31,7 @@ COLUMNS: Mapping[str, str] = {
     "peak_memory_bytes": "memory",
     "reach": "reach",
     "diameter": "diameter",
+    "components": "parts",
 }
 SPREAD = (*(name for name in COLUMNS if name.endswith(("accuracy", "r2"))), "seconds_per_step")
 
@@ -47,7 +48,7 @@ def write_report(
     failed = [result for result in results if result["status"] != DONE]
     lines = [f"# Study {plan.name}", "", *_asked(plan, results, command), ""]
     lines += ["## Results", "", "Mean ± standard deviation over seeds; n is their number.", ""]
-    lines += [*_table(plan, groups), "", *_front(plan, groups), ""]
+    lines += [*_table(plan, groups), "", *_parted(groups), *_front(plan, groups), ""]
     if plots:
         lines += ["## Pictures", ""]
         lines += [f"![{plot.stem}]({os.path.relpath(plot, path.parent)})" for plot in plots] + [""]
@@ -109,6 +110,19 @@ def _figure(group: Group, name: str) -> str:
         return in_bytes(group.mean[name])
     text = f"{factor * group.mean[name]:,.{digits}f}"
     return f"{text} ± {factor * group.spread[name]:.{digits}f}" if name in SPREAD and group.count > 1 else text
+
+
+def _parted(groups: Iterable[Group]) -> list[str]:
+    """Which networks fall into parts that never hear of each other; nothing when none does."""
+    parted = [group for group in groups if group.mean.get("components", 1) > 1]
+    if not parted:
+        return []
+    names = "; ".join(f"{group.label} ({group.mean['components']:.3g} parts)" for group in parted)
+    return [
+        f"**Not joined:** no path of exchanges joins all agents of {names}. Agents of different parts never influence "
+        "each other; `network.K.spanning_forest: true` lets a thinned pattern keep every connection.",
+        "",
+    ]
 
 
 def _front(plan: Plan, groups: Iterable[Group]) -> list[str]:

@@ -42,7 +42,7 @@ from dist_hdnn.topology.patterns import (
     non_links,
     thinned,
 )
-from dist_hdnn.topology.reach import information_reach, reach_in_layers
+from dist_hdnn.topology.reach import exchange_graph, information_reach, reach_in_layers, reach_warnings
 
 __all__ = [
     "FAMILIES",
@@ -62,6 +62,7 @@ __all__ = [
     "describe_partition",
     "disagreement",
     "erdos_renyi",
+    "exchange_graph",
     "exponential_ring",
     "from_mapping",
     "from_matrix",
@@ -80,6 +81,7 @@ __all__ = [
     "plan_digest",
     "random_regular",
     "reach_in_layers",
+    "reach_warnings",
     "read_graph",
     "ring",
     "star",

@@ -68,6 +68,9 @@ class Channel(Protocol):
     def close(self) -> None:
         """Give its resources back; the buffers stay the caller's."""
 
+    def retire(self) -> None:
+        """Let the transport close it at its next use; for finalizers, which run at any moment and in any thread."""
+
 
 class Transport(Protocol):
     """One worker's end. timeout: seconds that a wait may last. context: what error messages add, e.g. layer and sweep.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, Self
 
@@ -64,6 +64,8 @@ class FixedChannel:
     def start(self) -> None:
         if self._state != "idle":
             self._refuse("start")
+        if self._owner._retired:
+            self._owner._close_retired()
         self._state = "failed"
         if self._staging is not None:
             self._staging.copy_out()
@@ -91,7 +93,12 @@ class FixedChannel:
         if self._state != "closed" and self._wire is not None:
             self._wire.free()
         self._state = "closed"
+        self._wire = self._staging = None
         self._owner._forget(self)
+
+    def retire(self) -> None:
+        if not self._owner._closed:
+            self._owner._retired.append(self)  # atomic: no lock, as the collector may run inside any locked section
 
     def relabel(self, label: str) -> None:
         """What error messages call this exchange from now on."""
@@ -122,6 +129,7 @@ class PointToPoint:
         self.record = Record(size)
         self._tags: Counter[tuple[str, int]] = Counter()
         self._channels: dict[FixedChannel, None] = {}
+        self._retired: deque[FixedChannel] = deque()
         self._sent = np.zeros((size, 2), dtype=np.int64)
         self._star = collectives.Star(self)
         self._closed = False
@@ -133,6 +141,7 @@ class PointToPoint:
         """A channel; without a tag it gets, per peer and direction, the next one, so both ends count alike."""
         if self._closed:
             raise RuntimeError(f"{label}: the transport of worker {self.rank} is closed; make channels before that")
+        self._close_retired()
         sends, receives = list(sends), list(receives)
         check_buffers(self.rank, self.size, sends, receives, label)
         sends, receives = ([pair for pair in pairs if pair[1].numel()] for pairs in (sends, receives))
@@ -172,6 +181,7 @@ class PointToPoint:
 
     def close(self) -> None:
         if not self._closed:
+            self._close_retired()
             for channel in list(self._channels):
                 channel.close()
             self._closed = True
@@ -190,6 +200,13 @@ class PointToPoint:
 
     def __deepcopy__(self, memo: dict[int, object]) -> PointToPoint:
         return self  # a copied network has the same workers
+
+    def _close_retired(self) -> None:
+        """Close the channels that finalizers have left here; one whose exchange was cut short stays open."""
+        while self._retired:
+            channel = self._retired.popleft()
+            if channel._state != "moving":
+                channel.close()
 
     def _forget(self, channel: FixedChannel) -> None:
         if channel in self._channels:

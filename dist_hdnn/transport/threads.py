@@ -68,7 +68,9 @@ def _left(rank: int, error: SystemExit) -> PeerLostError:
 class Link:
     """One message per round from one worker to another: the ends that have started, and have not been served."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: tuple[int, int, int]) -> None:
+        self.key = key  # sender, receiver, tag
+        self.wires = 0  # that have it
         self.sender: ThreadWire | None = None
         self.receiver: ThreadWire | None = None
         self.outgoing: np.ndarray | None = None
@@ -88,8 +90,11 @@ class Group:
         self.running = set(range(workers))
 
     def link(self, sender: int, receiver: int, tag: int) -> Link:
+        key = sender, receiver, tag
         with self.lock:
-            return self.links.setdefault((sender, receiver, tag), Link())
+            link = self.links.setdefault(key, Link(key))
+            link.wires += 1
+            return link
 
     def end(self, rank: int, error: BaseException | None = None) -> None:
         """A worker has returned, or has failed."""
@@ -224,6 +229,11 @@ class ThreadWire:
             for _, link, _ in self.receives:
                 if link.receiver is self:
                     link.receiver = link.incoming = None
+            for _, link, _ in (*self.sends, *self.receives):
+                link.wires -= 1
+                if not link.wires:
+                    del self.group.links[link.key]
+            self.sends, self.receives = [], []
 
 
 class ThreadTransport(PointToPoint):

@@ -35,7 +35,7 @@ def test_csv_oddities_are_read(write):
 
 def test_a_random_split_holds_out_the_fraction_under_the_seed(write):
     path = write("x,label\n" + "".join(f"{i},{i % 2}\n" for i in range(50)))
-    data, other = (read_dataset(path, test_fraction=0.2, seed=seed) for seed in (0, 1))
+    data, other = (read_dataset(path, split="random", test_fraction=0.2, seed=seed) for seed in (0, 1))
     assert len(data.test_y) == 10 and sorted([*data.train_x[:, 0], *data.test_x[:, 0]]) == list(range(50))
     assert not np.array_equal(data.test_x, other.test_x)
 
@@ -87,7 +87,7 @@ def test_a_faulty_csv_file_is_a_one_line_error_that_names_the_file(write, fault)
     text, message = CSV_ERRORS[fault]
     path = write(text)
     with pytest.raises(ValueError, match=message) as caught:
-        read_dataset(path, classes=2)
+        read_dataset(path, classes=2, split="random")
     assert f"data file {path}" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -114,7 +114,7 @@ NPZ_ERRORS = {
     "text": ({"x": X, "y": np.array(["a", "b", "a", "b"])}, "expected real numbers in the labels, got an array of <U1"),
     "complex": ({"x": X * 1j, "y": Y}, "expected real numbers in x, got an array of complex128"),
     "flat": ({"x": X[:, 0], "y": Y}, r"expected x of shape \(samples, features\).* got shape \(4,\)"),
-    "films": ({"x": X.reshape(4, 1, 2, 1, 1), "y": Y}, r"got shape \(4, 1, 2, 1, 1\); reshape it"),
+    "films": ({"x": X.reshape(4, 1, 2, 1, 1), "y": Y}, r"got shape \(4, 1, 2, 1, 1\); for images"),
     "no pixels": ({"x": X[:, :0, None], "y": Y}, "images with pixels"),
     "one-hot": ({"x": X, "y": np.eye(4)}, r"expected y of shape \(samples,\), got shape \(4, 4\)"),
     "lengths": ({"x": X, "y": Y[:3]}, "expected as many labels as rows of x, got 4 rows and 3 labels"),
@@ -139,7 +139,7 @@ def test_a_faulty_npz_file_is_a_one_line_error_that_names_the_file(tmp_path, fau
     path = tmp_path / "arrays.npz"
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=message) as caught:
-        read_dataset(path)
+        read_dataset(path, split=None if "train_x" in arrays else "random", images=fault == "no pixels")
     assert str(caught.value).startswith(f"data file {path}") and "\n" not in str(caught.value)
 
 

@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 
 from dist_hdnn.data import (
     Augmentation,
+    Cut,
     augmentation,
     digits,
     even_views,
@@ -21,7 +22,7 @@ from dist_hdnn.data import (
 
 
 def test_the_digits_ship_with_scikit_learn_and_are_split_under_the_seed() -> None:
-    data, other = digits(seed=0), digits(seed=1)
+    data, other = digits(Cut(None, 0.25)), digits(Cut(None, 0.25, seed=1))
     assert (data.image, data.classes, len(data.train_x) + len(data.test_x)) == ((8, 8, 1), 10, 1797)
     assert len(data.test_x) == round(1797 * 0.25)
     assert not np.array_equal(data.test_x, other.test_x)
@@ -31,15 +32,27 @@ def test_the_digits_ship_with_scikit_learn_and_are_split_under_the_seed() -> Non
 
 def test_images_in_memory_and_on_disk_become_rows_of_pixels(tmp_path) -> None:
     x, y = np.arange(4 * 2 * 3 * 2, dtype=np.uint8).reshape(4, 2, 3, 2), np.array([0, 1, 0, 1])
-    data = from_arrays(torch.from_numpy(x), torch.from_numpy(y), split="alternate")
+    data = from_arrays(torch.from_numpy(x), torch.from_numpy(y), split="alternate", images=True)
     assert data.image == (2, 3, 2) and np.array_equal(data.train_x, x[::2].reshape(2, 12))
     np.savez(tmp_path / "images.npz", train_x=x[:3, ..., 0], train_y=y[:3], test_x=x[3:, ..., 0], test_y=y[3:])
     with pytest.raises(ValueError, match="test part: expected at least 2 samples"):
-        read_dataset(tmp_path / "images.npz")
+        read_dataset(tmp_path / "images.npz", images=True)
     np.savez(tmp_path / "images.npz", train_x=x[:2, ..., 0], train_y=y[:2], test_x=x[2:, ..., 0], test_y=y[2:])
-    assert read_dataset(tmp_path / "images.npz").image == (2, 3, 1)
+    assert read_dataset(tmp_path / "images.npz", images=True).image == (2, 3, 1)
     with pytest.raises(ValueError, match="features in test_x as in train_x"):
-        from_parts("mixed", {"train_x": x, "train_y": y, "test_x": x.reshape(4, 3, 2, 2), "test_y": y})
+        parts = {"train_x": x, "train_y": y, "test_x": x.reshape(4, 3, 2, 2), "test_y": y}
+        from_parts("mixed", parts, images=True)
+
+
+def test_three_dimensions_are_images_only_when_asked_for(tmp_path) -> None:
+    series, labels = np.arange(24.0).reshape(4, 3, 2), [0, 1, 0, 1]  # (samples, time, sensors)
+    np.savez(tmp_path / "series.npz", x=series, y=labels)
+    for door in (from_arrays, lambda *_, **options: read_dataset(tmp_path / "series.npz", **options)):
+        with pytest.raises(ValueError, match=r"got shape \(4, 3, 2\); for images, .* set images=true .* reshape each"):
+            door(series, labels, split="random")
+        assert door(series, labels, split="random", images=True).image == (3, 2, 1)
+    with pytest.raises(ValueError, match=r"expected images, x of shape .* got shape \(4, 6\); reshape x, or leave"):
+        from_arrays(series.reshape(4, 6), labels, split="random", images=True)
 
 
 def test_images_share_one_scale_and_other_features_have_their_own() -> None:
@@ -49,10 +62,10 @@ def test_images_share_one_scale_and_other_features_have_their_own() -> None:
     assert images.normalisation["mean"] == pytest.approx([digits().train_x.mean()])
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(5, [1, 20], (50, 2)), np.full((50, 1), 7.0)], axis=1)
-    table = standardised(from_arrays(x, np.arange(50) % 2))
+    table = standardised(from_arrays(x, np.arange(50) % 2, split="random"))
     assert np.allclose(table.train_x.mean(axis=0), 0) and np.allclose(table.train_x.std(axis=0), [1, 1, 0])
     mean, deviation = (np.array(table.normalisation[key]) for key in ("mean", "deviation"))
-    raw = from_arrays(x, np.arange(50) % 2)
+    raw = from_arrays(x, np.arange(50) % 2, split="random")
     assert np.allclose(table.test_x * deviation + mean, raw.test_x)
     assert len(mean) == 3 and deviation[2] == 1.0
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from dist_hdnn.data import column_views, from_arrays, from_parts, read_dataset, shipped_table, standardised
-from dist_hdnn.data.toys import split_indices
 
 NAMED = "speed,load,state\n1,2,ok\n3,4,worn\n5,6,broken\n7,8,ok\n"
 REAL = "speed,load,output\n1,2,0.5\n3,4,-1e3\n5,6,2\n7,8,3.25\n"
@@ -51,7 +50,7 @@ def test_a_bad_table_is_a_one_line_error_that_names_the_file(write, fault: str) 
     text, options, message = BAD[fault]
     path = write(text)
     with pytest.raises(ValueError, match=message) as caught:
-        read_dataset(path, **options)
+        read_dataset(path, **{"split": "random"} | options)
     assert f"data file {path}" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -60,7 +59,7 @@ def test_parquet_gives_what_csv_gives(write, tmp_path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     columns = {"speed": [1.0, 3.0, 5.0, 7.0], "load": [2, 4, 6, 8], "state": ["ok", "worn", "broken", "ok"]}
     parquet.write_table(arrow.table(columns), tmp_path / "plant.parquet")
-    data, same = (read_dataset(p, target="state") for p in (tmp_path / "plant.parquet", write(NAMED)))
+    data, same = (read_dataset(p, split="random", target="state") for p in (tmp_path / "plant.parquet", write(NAMED)))
     assert np.array_equal(data.train_x, same.train_x) and np.array_equal(data.test_y, same.test_y)
     assert data.class_names == same.class_names and data.feature_names == same.feature_names
     with pytest.raises(ValueError, match="expected numbers in column 'state', got object"):
@@ -84,7 +83,7 @@ def test_a_folder_of_arrays_is_a_data_set(tmp_path) -> None:
     with pytest.raises(ValueError, match="got x; name a file inside it"):
         read_dataset(tmp_path)
     np.save(tmp_path / "y.npy", y)
-    data = read_dataset(tmp_path, split="alternate")
+    data = read_dataset(tmp_path, split="alternate", images=True)
     assert data.image == (3, 2, 1) and np.array_equal(data.test_x, x[1::2].reshape(2, 6))
     (tmp_path / "y.npy").write_bytes(b"")
     with pytest.raises(ValueError, match="expected .npy files of plain numbers"):
@@ -93,19 +92,13 @@ def test_a_folder_of_arrays_is_a_data_set(tmp_path) -> None:
 
 def test_arrays_with_several_real_targets_are_a_regression() -> None:
     x, y = np.random.default_rng(0).normal(size=(2, 40, 3))
-    data = standardised(from_arrays(x, 5 + 2 * y, regression=True))
+    data = standardised(from_arrays(x, 5 + 2 * y, regression=True, split="random"))
     assert data.outputs == 3 and np.allclose(data.train_y.mean(axis=0), 0) and np.allclose(data.train_y.std(axis=0), 1)
     scale = np.array(data.normalisation["target_deviation"])
-    assert np.allclose(
-        data.test_y * scale + data.normalisation["target_mean"], from_arrays(x, 5 + 2 * y, regression=True).test_y
-    )
+    raw = from_arrays(x, 5 + 2 * y, regression=True, split="random")
+    assert np.allclose(data.test_y * scale + data.normalisation["target_mean"], raw.test_y)
     with pytest.raises(ValueError, match="as many targets in test_y as in train_y, got 1 and 3"):
         from_parts("mine", {"train_x": x, "train_y": y, "test_x": x, "test_y": y[:, :1]}, regression=True)
-
-
-def test_the_last_samples_of_a_time_series_are_held_out() -> None:
-    train, test = split_indices(10, "last", 0.3, seed=0)
-    assert train.tolist() == list(range(7)) and test.tolist() == [7, 8, 9]
 
 
 def test_every_column_has_an_agent() -> None:
@@ -122,15 +115,22 @@ def test_every_column_has_an_agent() -> None:
 )
 def test_tables_ship_with_scikit_learn(name: str, features: int, classes: int) -> None:
     data = shipped_table(name)
-    assert (data.features, data.classes) == (features, classes) and len(data.train_x) > 2.9 * len(data.test_x)
+    assert (data.features, data.classes) == (features, classes) and abs(len(data.train_x) - len(data.test_x)) <= 1
 
 
-def test_windows_of_a_time_series_see_the_past_and_aim_ahead(write) -> None:
-    rows = "".join(f"{t},{10 * t},{100 * t}\n" for t in range(8))
+def test_windows_of_a_time_series_see_the_past_and_aim_ahead_and_never_reach_across_the_cut(write) -> None:
+    rows = "".join(f"{t},{10 * t},{100 * t}\n" for t in range(12))
     path = write("a,b,next\n" + rows)
     data = read_dataset(path, None, "last", 0.4, target="next", regression=True, window=3, ahead=1)
     assert data.feature_names == ("a[t-2]", "a[t-1]", "a[t]", "b[t-2]", "b[t-1]", "b[t]")
-    assert data.train_x.tolist() == [[0, 1, 2, 0, 10, 20], [1, 2, 3, 10, 20, 30], [2, 3, 4, 20, 30, 40]]
-    assert data.train_y.ravel().tolist() == [300, 400, 500] and data.test_y.ravel().tolist() == [600, 700]
-    with pytest.raises(ValueError, match="expected at least 10 rows for windows of 7 rows and targets 2 rows ahead"):
-        read_dataset(path, target="next", regression=True, window=7, ahead=2)
+    # of 12 rows 7 train and 5 test; a sample covers 4 of them
+    assert data.train_x[0].tolist() == [0, 1, 2, 0, 10, 20] and data.train_y.ravel().tolist() == [300, 400, 500, 600]
+    assert data.test_x[0].tolist() == [7, 8, 9, 70, 80, 90] and data.test_y.ravel().tolist() == [1000, 1100]
+    options = {"target": "next", "regression": True, "split": "last"}
+    with pytest.raises(ValueError, match="expected at least 14 rows for windows of 11 rows and targets 2 rows ahead"):
+        read_dataset(path, **options, window=11, ahead=2)
+    with pytest.raises(ValueError, match="at least one window of 8 rows in the training part, got too few of 12"):
+        read_dataset(path, **options, window=7, ahead=1)
+    for split in ("random", "alternate"):
+        with pytest.raises(ValueError, match=f"data.split: expected last for windows of a time series, got {split}"):
+            read_dataset(path, **options | {"split": split}, ahead=1)

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from dist_hdnn.data.toys import TOYS, Dataset, double_circles, double_moons, split_indices, swiss_roll
+from dist_hdnn.data import Dataset
+from dist_hdnn.data.toys import TOYS, double_circles, double_moons, swiss_roll
 
 
 def in_order(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -73,18 +74,6 @@ def test_any_size_from_four_on_gives_all_its_points(name, samples):
 def test_noise_moves_both_coordinates_by_its_standard_deviation(name):
     moved = in_order(TOYS[name](noise=0.05))[0] - in_order(TOYS[name]())[0]
     assert np.allclose(moved.std(axis=0), 0.05, rtol=0.05) and np.abs(moved.mean(axis=0)).max() < 0.003
-
-
-def test_the_alternate_split_trains_on_even_and_tests_on_odd_positions():
-    train, test = split_indices(9, "alternate", 0.1, seed=3)
-    assert train.tolist() == [0, 2, 4, 6, 8] and test.tolist() == [1, 3, 5, 7]
-
-
-@pytest.mark.parametrize(("samples", "fraction", "held_out"), [(100, 0.2, 20), (10, 0.01, 1), (10, 0.999, 9)])
-def test_the_random_split_holds_out_the_fraction_and_loses_no_point(samples, fraction, held_out):
-    train, test = split_indices(samples, "random", fraction, seed=3)
-    assert len(test) == held_out and sorted([*train, *test]) == list(range(samples))
-    assert split_indices(samples, "random", fraction, seed=3)[1].tolist() == test.tolist()
 
 
 def test_the_random_split_depends_on_the_seed_and_keeps_the_points():

@@ -173,7 +173,7 @@ def test_decision_regions_of_ten_classes_are_drawn(tmp_path):
 
 
 def test_decision_regions_refuse_other_data_and_other_answers(tmp_path):
-    lines = from_arrays(np.zeros((4, 3)), [0, 1, 0, 1], name="lines")
+    lines = from_arrays(np.zeros((4, 3)), [0, 1, 0, 1], name="lines", split="last")
     with pytest.raises(ValueError, match="decision regions of lines: expected 2 features, got 3; only plane data"):
         plot_decision(side_of, lines, tmp_path / "decision.png")
     with pytest.raises(

@@ -39,7 +39,14 @@ def plan() -> Plan:
 
 
 def result(trial: Trial, accuracy: float | None, sent: int = 100) -> dict[str, Any]:
-    summary = {"status": "done", "test_accuracy": accuracy, "bytes_per_step": sent, "parameters": 10, "density": 0.5}
+    summary = {
+        "status": "done",
+        "test_accuracy": accuracy,
+        "bytes_per_step": sent,
+        "parameters": 10,
+        "density": 0.5,
+        "components": 1 + sent % 200 // 100,
+    }
     more = {"versions": {"torch": "2"}, "bytes_per_link": {"mean": 1.5, "max": 2}, "agent_accuracy": {"A": 1.0}}
     ended = {"status": "done", "error": "", "summary": summary | more, "git_commit": "abc", "wall_seconds": 2.0}
     if accuracy is None:
@@ -127,6 +134,7 @@ def test_pictures_and_report_show_what_there_is(tmp_path: Path) -> None:
     assert "dist-hdnn study x.yaml" in report and "9 trials ended well, 1 failed" in report
     assert "ring, pattern all, seed 1: network.step: no" in report
     assert "50.50 ± 0.71" in report and "plots/test_accuracy_vs_density.png" in report
+    assert "joins all agents of ring, all (2 parts); grid, all (2 parts). Agents" in report
     table = [line for line in report.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(groups) and len({line.count("|") for line in table}) == 1
 

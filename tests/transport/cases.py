@@ -203,6 +203,22 @@ def bytes_sent_are_counted(transport: Transport) -> None:
     assert (transport.sent() - before).tolist() == expected
 
 
+def retired_channels_are_closed_at_the_next_use(transport: Transport) -> None:
+    """Retiring one does nothing else: it is called by finalizers, also of other threads and in locked sections."""
+    ring = shapes(transport.size)["ring"]
+    old, new = Exchange(transport, ring, torch.float32), Exchange(transport, ring, torch.float32)
+    for exchange in (old, new):
+        exchange.start()
+        exchange.wait()
+    before = transport.sent()
+    old.channel.retire()
+    assert old.channel in transport._channels  # type: ignore[attr-defined]
+    new.start()
+    assert old.channel not in transport._channels  # type: ignore[attr-defined]
+    new.wait()
+    assert (transport.sent() - before).sum() == sum(1 + 28 for a, _ in ring if a == transport.rank)
+
+
 CASES: dict[str, Callable[[Transport], None]] = {
     case.__name__: case
     for case in (
@@ -215,5 +231,6 @@ CASES: dict[str, Callable[[Transport], None]] = {
         wrong_buffers_leave_nothing_behind,
         rounds_touch_no_tensor,
         bytes_sent_are_counted,
+        retired_channels_are_closed_at_the_next_use,
     )
 }

@@ -1,0 +1,72 @@
+"""What every data set is: points and answers for training, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+Integers = npt.NDArray[np.int64]
+Answers = npt.NDArray[Any]  # labels (n,) int64, or real targets (n, targets) float64
+Image = tuple[int, int, int]  # height, width, channels
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A classification problem: points (n, features), labels (n,) int64 in 0 .. classes - 1.
+
+    classes 0 makes it a regression: train_y and the others are real targets (n, targets) float64.
+
+    validation_x, validation_y: points that choose between epochs, recipes and trials; None where there are none. Test
+    points choose nothing.
+    image: height, width and channels where the features are pixels, row by row, the channels of a pixel together.
+    normalisation: how `standardised` has shifted and scaled the points; empty for points as they came.
+    class_names: what the classes are called, where they have names.
+    """
+
+    name: str
+    train_x: Floats
+    train_y: Answers
+    test_x: Floats
+    test_y: Answers
+    classes: int
+    feature_names: tuple[str, ...]
+    image: Image | None = None
+    normalisation: Mapping[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
+    validation_x: Floats | None = None
+    validation_y: Answers | None = None
+
+    @property
+    def features(self) -> int:
+        """Number of input features."""
+        return len(self.feature_names)
+
+    @property
+    def regression(self) -> bool:
+        """Whether the answers are real targets instead of classes."""
+        return self.classes == 0
+
+    @property
+    def outputs(self) -> int:
+        """Scores of a sample: one a class, or one a target."""
+        return self.train_y.shape[1] if self.regression else self.classes
+
+    @property
+    def parts(self) -> dict[str, tuple[Floats, Answers]]:
+        """Points and answers of "train", "test" and, where there is one, "validation"."""
+        found = {"train": (self.train_x, self.train_y), "test": (self.test_x, self.test_y)}
+        if self.validation_x is not None and self.validation_y is not None:
+            found["validation"] = (self.validation_x, self.validation_y)
+        return found
+
+    def changed(self, of_x: Callable[[Floats], Floats], of_y: Callable[[Answers], Answers] = lambda y: y) -> Dataset:
+        """The same data with a function applied to the points, and one to the answers, of every part."""
+        arrays: dict[str, Any] = {}
+        for which, (x, y) in self.parts.items():
+            arrays |= {f"{which}_x": of_x(x), f"{which}_y": of_y(y)}
+        return replace(self, **arrays)

@@ -1,0 +1,135 @@
+"""Which samples train, validate and test: disjoint, stated, under the seed, and never across a window of rows."""
+
+import numpy as np
+import pytest
+
+from dist_hdnn.config.files import read_config
+from dist_hdnn.data import Cut, Dataset, digits, from_arrays, from_parts, read_dataset, standardised, swiss_roll
+from dist_hdnn.data.splits import split_indices
+from dist_hdnn.inputs import build_dataset
+
+X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+
+
+def test_the_alternate_split_trains_on_even_and_tests_on_odd_positions():
+    train, validation, test = split_indices(9, "alternate", 0.1, seed=3)
+    assert train.tolist() == [0, 2, 4, 6, 8] and test.tolist() == [1, 3, 5, 7] and not len(validation)
+
+
+@pytest.mark.parametrize(("samples", "fraction", "held_out"), [(100, 0.2, 20), (10, 0.01, 1), (10, 0.999, 9)])
+def test_the_random_split_holds_out_the_fraction_and_loses_no_point(samples, fraction, held_out):
+    train, _, test = split_indices(samples, "random", fraction, seed=3)
+    assert len(test) == held_out and sorted([*train, *test]) == list(range(samples))
+    assert split_indices(samples, "random", fraction, seed=3)[2].tolist() == test.tolist()
+
+
+def test_the_last_samples_of_a_time_series_are_held_out_and_those_before_validate():
+    train, validation, test = split_indices(20, "last", 0.3, seed=0, validation_fraction=0.5)
+    assert (train.tolist(), validation.tolist(), test.tolist()) == (
+        list(range(7)),
+        list(range(7, 14)),
+        list(range(14, 20)),
+    )
+
+
+@pytest.mark.parametrize("split", ["alternate", "random"])
+def test_validation_points_come_out_of_the_training_points_under_the_seed(split):
+    rest, _, test = split_indices(40, split, 0.25, seed=3)
+    train, validation, same = split_indices(40, split, 0.25, 3, validation_fraction=0.3)
+    assert test.tolist() == same.tolist() and sorted([*train, *validation]) == rest.tolist()
+    assert len(validation) == round(0.3 * len(rest)) and np.all(np.diff(validation) > 0)
+    others = split_indices(40, split, 0.25, 4, validation_fraction=0.3)[1]
+    assert validation.tolist() != others.tolist()
+
+
+@pytest.mark.parametrize("span", [2, 5])
+def test_no_row_of_a_time_series_is_seen_in_two_parts(span):
+    parts = split_indices(50 - span + 1, "last", 0.2, 0, validation_fraction=0.25, span=span)
+    rows = [{row + k for row in part for k in range(span)} for part in parts]
+    assert [len(seen) for seen in rows] == [30, 10, 10]
+    assert not (rows[0] & rows[1] or rows[1] & rows[2] or rows[0] & rows[2])
+
+
+def parts_of(data: Dataset) -> list[int]:
+    return [len(x) for x, _ in data.parts.values()]
+
+
+def test_every_data_set_can_give_validation_points_and_none_has_them_unasked(tmp_path):
+    four = {"train_x": X, "train_y": Y, "test_x": X[:6], "test_y": Y[:6]}
+    np.savez(tmp_path / "four.npz", **four)
+    np.savetxt(tmp_path / "t.csv", np.c_[X, Y], "%d", ",", header="a,b,label", comments="")
+    cut = Cut("random", 0.5, 0, 0.2)
+    assert parts_of(swiss_roll(100, validation_fraction=0.2)) == [40, 50, 10]
+    assert parts_of(digits(cut)) == [719, 898, 180]
+    assert parts_of(from_arrays(X, Y, split="random", validation_fraction=0.2)) == [8, 10, 2]
+    assert parts_of(read_dataset(tmp_path / "t.csv", split="random", validation_fraction=0.2)) == [8, 10, 2]
+    assert parts_of(read_dataset(tmp_path / "four.npz", validation_fraction=0.2)) == [16, 6, 4]
+    assert parts_of(read_dataset(tmp_path / "four.npz")) == [20, 6]
+    data = from_parts("six", four | {"validation_x": X[:4], "validation_y": Y[:4]})
+    assert parts_of(data) == [20, 6, 4] and np.array_equal(data.validation_x, X[:4])
+    assert swiss_roll(100).validation_x is None and list(swiss_roll(100).parts) == ["train", "test"]
+
+
+def test_validation_points_are_scaled_by_the_training_points():
+    data = from_arrays(X, np.c_[Y, Y + 1.0], regression=True, split="last", validation_fraction=0.4)
+    scaled = standardised(data)
+    mean, deviation = (np.array(scaled.normalisation[key]) for key in ("mean", "deviation"))
+    assert np.allclose(mean, X[:6].mean(axis=0)) and np.allclose(scaled.validation_x * deviation + mean, X[6:10])
+    back = scaled.validation_y * scaled.normalisation["target_deviation"] + scaled.normalisation["target_mean"]
+    assert np.allclose(back, data.validation_y)
+
+
+def test_the_default_split_is_that_of_the_data_set_by_both_doors():
+    for name, split in (("swiss_roll", "alternate"), ("digits", "random"), ("wine", "random")):
+        default = build_dataset(read_config(None, [f"--data.name={name}"]))
+        stated = build_dataset(read_config(None, [f"--data.name={name}", f"--data.split={split}"]))
+        assert np.array_equal(default.test_x, stated.test_x), name
+    assert np.array_equal(
+        standardised(digits()).test_x, build_dataset(read_config(None, ["--data.name=digits"])).test_x
+    )
+
+
+def test_samples_of_a_user_need_a_stated_split_by_both_doors(tmp_path):
+    np.savetxt(tmp_path / "t.csv", np.c_[X, Y], "%d", ",", header="a,b,label", comments="")
+    np.savez(tmp_path / "pair.npz", x=X, y=Y)
+    doors = [
+        lambda: from_arrays(X, Y),
+        lambda: read_dataset(tmp_path / "t.csv"),
+        lambda: read_dataset(tmp_path / "pair.npz"),
+        lambda: build_dataset(read_config(None, ["--data.name=file", f"--data.file={tmp_path / 't.csv'}"])),
+    ]
+    for door in doors:
+        with pytest.raises(ValueError, match="expected data.split, .* got none; set data.split=random for .*=last for"):
+            door()
+
+
+FAULTS = {
+    "two sources": (
+        {"cut": Cut(validation_fraction=0.2), "more": {"validation_x": X, "validation_y": Y}},
+        "expected no data.validation_fraction beside validation_x, got 0.2; leave one of them out",
+    ),
+    "other columns": (
+        {"more": {"validation_x": X[:, :1], "validation_y": Y}},
+        "features in validation_x as in train_x, got",
+    ),
+    "short answers": ({"more": {"validation_x": X, "validation_y": Y[:3]}}, "validation part: .* 20 rows and 3 labels"),
+    "too large": (
+        {"cut": Cut(validation_fraction=1.0)},
+        "validation_fraction: expected a number of at least 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("cut", [Cut("random"), Cut("alternate", validation_fraction=0.2)])
+def test_a_split_of_data_that_bring_their_test_samples_is_said_to_be_unused(cut):
+    with pytest.warns(UserWarning, match=f"mine: data.split={cut.split} is not used, because the test samples are"):
+        from_parts("mine", {"train_x": X, "train_y": Y, "test_x": X, "test_y": Y}, cut=cut)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_parts_that_do_not_fit_are_a_one_line_error(fault):
+    options, message = FAULTS[fault]
+    arrays = {"train_x": X, "train_y": Y, "test_x": X, "test_y": Y} | options.pop("more", {})
+    with pytest.raises(ValueError, match=message) as caught:
+        from_parts("mine", arrays, **options)
+    assert "\n" not in str(caught.value)
