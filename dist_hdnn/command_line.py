@@ -15,12 +15,17 @@ from dist_hdnn.config.bundled import located
 from dist_hdnn.config.checks import validate
 from dist_hdnn.rundir import find_run
 
-FLAGS = ("--json", "--print_config", "--help", "-h")
-
+HELPS = ("--help", "-h", "--help-all")
+FLAGS = ("--json", "--print_config", *HELPS)
 
 CONFIG_HELP = """\
-CONFIG is a YAML file; --key=value options override it; without CONFIG: the swiss roll on a ring of 8 agents.
---print_config prints the resulting configuration and stops."""
+CONFIG is a YAML file, or the name of one that comes with the package;
+--key=value options override it. Without CONFIG: the swiss roll on a ring of 8
+agents."""
+COMMANDS = {
+    "train": "Make a run: a directory with weights, metrics and plots.",
+    "inspect": "Graph, patterns, bytes per link, memory and warnings of a run; no training.",
+}
 RUN_HELP = """\
 RUN is a run directory, or the name of a run: runs/<name> or <name> is its
 newest finished run."""
@@ -38,7 +43,7 @@ def split(command: str, given: list[str], flags: tuple[str, ...]) -> tuple[list[
         word = given[position]
         position += 1
         if word in FLAGS:
-            if word.startswith("--") and word != "--help" and word not in flags:
+            if word not in (*HELPS, *flags):
                 raise UsageError(f"{command} takes no {word}")
             continue
         if not word.startswith("-"):
@@ -117,11 +122,9 @@ def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config 
     if path is not None:
         check_document(path)
     check_overrides(options)
-    extra = "--json prints the answer as JSON.\n" if "--json" in flags else ""
-    usage = f"dist-hdnn {command} [CONFIG] [--key=value ...]{' [--json]' if extra else ''} [--print_config]"
-    parser = config_parser(f"dist-hdnn {command}", usage, f"{CONFIG_HELP} {extra}", path)
-    if "--help" in given or "-h" in given:
-        parser.print_help()
+    parser = config_parser(f"dist-hdnn {command}", "", "", path)
+    if set(HELPS) & set(given):
+        _print_help(command, flags, parse_config(parser, options), "--help-all" in given)
         return None
     try:
         config = parse_config(parser, options)
@@ -133,6 +136,18 @@ def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config 
         return None
     _check_graph_files(config)
     return config
+
+
+def _print_help(command: str, flags: tuple[str, ...], config: Config, everything: bool) -> None:
+    """The help of a command with a config, whose values are the defaults that it shows."""
+    from dist_hdnn.config.option_help import bundled_help, option_help
+
+    print(f"usage: dist-hdnn {command} [CONFIG] [--key=value ...]{''.join(f' [{flag}]' for flag in flags)}\n")
+    print(f"{COMMANDS[command]}\n{CONFIG_HELP}\n{bundled_help()}\n")
+    print(option_help(config, everything))
+    print("\n--print_config prints the configuration that results, and stops.")
+    if "--json" in flags:
+        print("--json prints the answer as JSON.")
 
 
 def _check_graph_files(config: Config) -> None:
