@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, seed_of
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import Dataset, InitialState
 from dist_hdnn.inputs import (
     agent_number,
@@ -67,7 +67,7 @@ def build_graph(options: GraphConfig, seed: int, key: str = "graph") -> Communic
     """One communication graph. seed: of a random family; key: where its options stand, for messages."""
     if options.file is not None:
         try:
-            return read_graph(Path(options.file).expanduser(), options.format)
+            return read_graph(user_path(options.file, f"{key}.file"), options.format)
         except OSError as error:
             raise ValueError(
                 f"{key}.file: expected a readable graph file, got {options.file!r}: {error.strerror}; correct the path"
@@ -160,7 +160,7 @@ def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
     extras: dict[str, dict[str, object]] = {
         "hops": {"hops": options.hops},
         "thinned": {"keep": options.keep, "seed": options.seed, "spanning_forest": options.spanning_forest},
-        "matrix": {"file": options.file},
+        "matrix": {"file": options.file and str(user_path(options.file, "network: file of a pattern"))},
     }
     return {"kind": options.kind, **extras[options.kind]} if options.kind in extras else options.kind
 

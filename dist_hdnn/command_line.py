@@ -13,6 +13,7 @@ from pathlib import Path
 from dist_hdnn.config import Config
 from dist_hdnn.config.bundled import located
 from dist_hdnn.config.checks import validate
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.rundir import find_run
 
 HELPS = ("--help", "-h", "--help-all")
@@ -105,7 +106,7 @@ def run_directory(command: str, given: str) -> Path:
         directory = find_run(given)
     except ValueError as error:
         raise UsageError(f"{command}: {error}") from error
-    if directory != Path(given).expanduser():
+    if directory != user_path(given, command):
         print(f"dist-hdnn: {given} is the run {directory}", file=sys.stderr, flush=True)
     return directory
 
@@ -160,4 +161,4 @@ def _check_graph_files(config: Config) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are said when the graph is built
         for options in files:
-            read_graph(Path(str(options.file)).expanduser(), options.format)
+            read_graph(user_path(str(options.file), "graph.file"), options.format)

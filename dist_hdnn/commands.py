@@ -14,6 +14,7 @@ from dist_hdnn.command_line import RUN_HELP, UsageError, config_of, own_options,
 from dist_hdnn.config import ELSEWHERE, Config, forget_workers
 from dist_hdnn.config.bundled import names
 from dist_hdnn.config.checks import validate
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.rundir import newest_unfinished_run
 from dist_hdnn.stopping import StopRequest, listening
 
@@ -61,7 +62,8 @@ def _with_config_of_run(given: list[str]) -> list[str]:
             raise UsageError("train: expected an unfinished run below runs/ to go on with, got none; give a CONFIG")
         return [str(newest / "config.yaml"), *given]
     named = own.get("output", "") if own["resume"] == "auto" else own["resume"]
-    for directory in (Path(named).expanduser(), *list(Path(named).expanduser().resolve().parents)[1:2]):
+    path = user_path(named, "train")
+    for directory in (path, *list(path.resolve().parents)[1:2]):
         if named and (directory / "config.yaml").is_file():
             return [str(directory / "config.yaml"), *given]
     return given
@@ -213,7 +215,7 @@ def study(given: list[str]) -> int:
     from dist_hdnn.study.plan import read_plan
 
     plan = read_plan(positional[0], overrides, **numbers)
-    output = Path(own.get("output") or Path("runs", "studies", plan.name)).expanduser()
+    output = user_path(own.get("output") or Path("runs", "studies", plan.name), "study: output")
     from dist_hdnn.study.command import run_study
 
     command = " ".join(["dist-hdnn study", *given])

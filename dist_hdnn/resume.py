@@ -21,6 +21,7 @@ import numpy as np
 
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import self_contained
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import Dataset
 from dist_hdnn.failure import forget_report
 from dist_hdnn.run_lock import RunLock, holder, take
@@ -156,7 +157,7 @@ def _named_run(config: Config) -> tuple[Path, list[Path]]:
     if config.resume in (None, "auto"):
         directory = run_in_output(config) if config.resume and config.output is not None else None
         return (prepare_run_directory(config), []) if directory is None else (directory, _checkpoints(directory))
-    path = Path(config.resume or "").expanduser().resolve()
+    path = user_path(config.resume or "", "resume").resolve()
     if (path / "config.yaml").is_file():
         run, folders = path, _checkpoints(path)[:1]
     else:
@@ -166,7 +167,7 @@ def _named_run(config: Config) -> tuple[Path, list[Path]]:
         raise CheckpointError(
             f"resume: expected a run with a checkpoint, got none in {run}/checkpoints. Start it anew."
         )
-    same = config.output is None or Path(config.output).expanduser().resolve() == run
+    same = config.output is None or user_path(config.output, "output").resolve() == run
     return (run if same else prepare_run_directory(config)), folders
 
 

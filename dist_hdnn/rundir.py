@@ -16,6 +16,7 @@ from typing import Any
 
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import read_config, self_contained, to_yaml
+from dist_hdnn.config.paths import user_path
 
 FOLDERS = ("checkpoints", "plots", "logs")
 
@@ -29,7 +30,7 @@ def prepare_run_directory(config: Config) -> Path:
     """
     try:
         directory = (
-            _claimed(Path(config.output).expanduser()) if config.output is not None else new_run_directory(config)
+            _claimed(user_path(config.output, "output")) if config.output is not None else new_run_directory(config)
         )
         for folder in FOLDERS:
             (directory / folder).mkdir()
@@ -76,7 +77,7 @@ def new_run_directory(config: Config) -> Path:
 
 def run_in_output(config: Config) -> Path | None:
     """config.output if it holds a run; None when it holds none. Raises ValueError when that is of another config."""
-    directory = Path(config.output or "").expanduser()
+    directory = user_path(config.output or "", "output")
     if not (directory / "config.yaml").is_file():
         return None
     different = difference(directory, config)
@@ -104,7 +105,7 @@ def find_run(given: str) -> Path:
     A name stands for the newest finished run below it. Raises ValueError, without the command's name, for a path or a
     name without a run, with the nearest names, and for a name whose runs are all unfinished.
     """
-    places = [Path(given).expanduser(), Path("runs") / given]
+    places = [user_path(given, "run"), Path("runs") / given]
     for place in places:
         if (place / "config.yaml").is_file():
             return place

@@ -21,6 +21,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from dist_hdnn.config import Config, DataConfig, GraphConfig, PatternConfig
 from dist_hdnn.config.documents import Ambiguous, as_written, load, read_yaml
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.config.schema import Mismatch, built, check, children_of, describe, members_of, type_at
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -89,13 +90,13 @@ def self_contained(config: Config) -> Config:
     """Copy of config that gives the same run from any directory: absolute paths, and no run directory of its own."""
     copied = copy.deepcopy(config)
     copied.output = copied.resume = None
-    parts: list[GraphConfig | DataConfig | PatternConfig] = [copied.graph, *copied.more_graphs]
-    parts += [copied.data, copied.network.K, copied.network.X]
-    for part in parts:
+    parts: dict[str, GraphConfig | DataConfig | PatternConfig] = {"graph": copied.graph, "data": copied.data}
+    parts |= {f"more_graphs[{i}]": graph for i, graph in enumerate(copied.more_graphs)}
+    for key, part in (parts | {"network.K": copied.network.K, "network.X": copied.network.X}).items():
         if part.file:
-            part.file = str(Path(part.file).expanduser().resolve())
+            part.file = str(user_path(part.file, f"{key}.file").resolve())
     if copied.data.folder:
-        copied.data.folder = str(Path(copied.data.folder).expanduser().resolve())
+        copied.data.folder = str(user_path(copied.data.folder, "data.folder").resolve())
     return copied
 
 
