@@ -58,6 +58,11 @@ def split(command: str, given: list[str], flags: tuple[str, ...]) -> tuple[list[
     return positional, options
 
 
+def asks_for_help(given: list[str]) -> bool:
+    """Whether a command line asks for the help of its command."""
+    return any(word in HELPS for word in given)
+
+
 def own_options(
     command: str, options: list[str], names: tuple[str, ...], strict: bool = False
 ) -> tuple[dict[str, str], list[str]]:
@@ -91,7 +96,7 @@ def positive(key: str, text: str) -> int:
 def simple(command: str, given: list[str], usage: str, flags: tuple[str, ...], count: int) -> list[str] | None:
     """Positional arguments of a command without a config, or None when it asked for help."""
     positional, options = split(command, given, flags)
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(usage)
         return None
     if options or len(positional) != count:
@@ -123,14 +128,17 @@ def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config 
     if path is not None:
         check_document(path)
     check_overrides(options)
-    parser = config_parser(f"dist-hdnn {command}", "", "", path)
-    if set(HELPS) & set(given):
+    for word in options:
+        if word.endswith(".help"):
+            from dist_hdnn.config.option_help import help_of
+
+            print(help_of(word.removeprefix("--").removesuffix(".help")))
+            return None
+    parser = config_parser(f"dist-hdnn {command}", path)
+    if asks_for_help(given):
         _print_help(command, flags, parse_config(parser, options), "--help-all" in given)
         return None
-    try:
-        config = parse_config(parser, options)
-    except SystemExit:  # jsonargparse has printed the help of one option, as for --sensors.help
-        return None
+    config = parse_config(parser, options)
     validate(config)
     if "--print_config" in given:
         print(to_yaml(config), end="")

@@ -10,7 +10,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dist_hdnn.command_line import RUN_HELP, UsageError, config_of, own_options, positive, run_directory, simple, split
+from dist_hdnn.command_line import (
+    RUN_HELP,
+    UsageError,
+    asks_for_help,
+    config_of,
+    own_options,
+    positive,
+    run_directory,
+    simple,
+    split,
+)
 from dist_hdnn.config import ELSEWHERE, Config, forget_workers
 from dist_hdnn.config.bundled import names
 from dist_hdnn.config.checks import validate
@@ -90,7 +100,7 @@ def _train_as(config: Config, transport: Transport | None, stop: StopRequest) ->
     if "mean_agent_accuracy" in summary:
         mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
         print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")
-    if config.plots:
+    if config.plots and (directory / "plots").is_dir():
         print(f"plots         {directory / 'plots'}")
     print(f"run           {directory}")
     return 0
@@ -112,7 +122,7 @@ def inspect(given: list[str]) -> int:
 
 
 def evaluate(given: list[str]) -> int:
-    usage = f"usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run. {RUN_HELP}"
+    usage = f"usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run.\n{RUN_HELP}"
     positional = simple("evaluate", given, usage, ("--json",), 1)
     if positional is None:
         return 0
@@ -130,19 +140,22 @@ def evaluate(given: list[str]) -> int:
 
 CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
 CERTIFY_HELP = f"""\
-usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T] [--json]
+usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T]
+                         [--json]
 
 What theory promises of a trained network, measured in float64 at N points of
 its test set (default 16), and whether each promise is kept. Its directory gets
 certificate.json and plots/sensitivity.png, layers.png and momentum.png.
-{RUN_HELP} Up to 256 neurons by whole matrices, above by random probes; the
-figures do not depend on the workers. Also --partition.method, --timeout,
---device and --train.threads, as for train. Exit code 0 when no promise is
-broken, 8 when one is."""
+{RUN_HELP}
+
+Up to 256 neurons by whole matrices, above by random probes; the figures do not
+depend on the workers. Also --partition.method, --timeout, --device and
+--train.threads, as for train. Exit code 0 when no promise is broken, 8 when one
+is."""
 
 
 def certify(given: list[str]) -> int:
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(CERTIFY_HELP)
         return 0
     positional, options = split("certify", given, ("--json",))
@@ -202,7 +215,7 @@ study that was stopped.
 def study(given: list[str]) -> int:
     retry = "--retry-failed" in given
     positional, options = split("study", [word for word in given if word != "--retry-failed"], ())
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(STUDY_USAGE.format(studies=", ".join(names("study"))))
         return 0
     if len(positional) != 1:
@@ -245,7 +258,7 @@ weights, its neighbours and the rounds of messages that it takes part in.
 
 def export(given: list[str]) -> int:
     positional, options = split("export", given, ())
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(EXPORT_USAGE)
         return 0
     own, _ = own_options("export", options, ("output", "agents"), strict=True)

@@ -16,19 +16,16 @@ from typing import Any
 
 from dist_hdnn.config.bundled import names
 from dist_hdnn.config.run import Config
-from dist_hdnn.config.schema import children_of, members_of
+from dist_hdnn.config.schema import children_of, members_of, type_at
 
 WIDTH, COLUMN = 80, 30
 SHORT = {
-    "run": ("name", "output", "seed", "device", "dtype", "plots", "resume"),
+    "run": ("output", "seed", "device", "plots", "resume"),
     "graph": ("graph.family", "graph.agents", "graph.file"),
-    "network": (
-        *("network.architecture", "network.width", "network.layers", "network.step", "network.K.kind"),
-        "network.memory",
-    ),
-    "data": ("data.name", "data.file", "data.target", "data.task", "data.split", "data.test_fraction"),
+    "network": ("network.architecture", "network.width", "network.layers", "network.step", "network.K.kind"),
+    "data": ("data.name", "data.file", "data.target", "data.task", "data.split", "data.validation_fraction"),
     "readout": ("readout.kind",),
-    "training": ("train.epochs", "train.batch_size", "train.learning_rate", "checkpoint.every"),
+    "training": ("train.epochs", "train.batch_size", "train.learning_rate"),
     "workers": ("workers", "transport", "deterministic"),
 }
 """group -> keys of the short help"""
@@ -46,7 +43,7 @@ def option_help(config: Config | None = None, everything: bool = False) -> str:
     for title, keys in groups.items():
         lines.append(f"{title}:")
         for key in keys:
-            lines += _option(key, *entries[key])
+            lines += _option(f"--{key}", *entries[key])
         lines.append("")
     if not everything:
         count = sum(map(len, groups.values()))
@@ -90,22 +87,44 @@ def _all_groups(entries: dict[str, Any]) -> dict[str, list[str]]:
     return groups
 
 
-def _option(key: str, kind: Any, text: str, value: Any) -> list[str]:
+def help_of(key: str) -> str:
+    """The help of one option, of the options below a part of the config, or of the keys of a list's items.
+
+    Raises ValueError, one line, for an unknown key.
+    """
+    kind = type_at(key)
+    item: Any = typing.get_args(kind)[0] if typing.get_origin(kind) is list else kind
+    if not dataclasses.is_dataclass(item):
+        prefix, _, name = key.rpartition(".")
+        parent = type_at(prefix) if prefix else Config
+        return "\n".join(_option(f"--{key}", kind, texts(parent)[name], _default(parent, name)))
+    head = "--" if item is kind else ""
+    prefix = f"{key}." if item is kind else ""
+    lines = [f"{key}: keys of an item" if item is not kind else f"{key}:"]
+    for name, child in children_of(item).items():
+        if not dataclasses.is_dataclass(child):
+            lines += _option(f"{head}{prefix}{name}", child, texts(typing.cast(type, item))[name], _default(item, name))
+    return "\n".join(lines)
+
+
+def _default(kind: Any, name: str) -> Any:
+    (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _option(head: str, kind: Any, text: str, value: Any) -> list[str]:
     """--key=TYPE beside its text, choices and default; below it, what the items of a list of mappings have."""
-    words = [text, _choices(kind, text)]
-    if value is not None and value != [] and "(default:" not in text:
-        shown = str(value).lower() if isinstance(value, bool) else value
-        words.append(f"(default: {shown})")
-    filled = textwrap.wrap(" ".join(filter(None, words)), WIDTH - COLUMN, break_on_hyphens=False)
-    head = f"  --{key}={_metavar(kind)}"
-    lines = [] if len(head) < COLUMN - 1 else [head]
-    first = "" if lines else head
-    lines += [f"{(first if number == 0 else ''):{COLUMN}}{line}" for number, line in enumerate(filled)]
+    text, _, default = text.partition(" (default:")
+    if not default and value is not None and value != []:
+        default = f" {str(value).lower() if isinstance(value, bool) else value})"
+    words = [text, _choices(kind, text), default and f"(default:{default}"]
     item = typing.get_args(kind)[0] if typing.get_origin(kind) is list else None
     if item is not None and dataclasses.is_dataclass(item):
-        listed = ", ".join(children_of(item))
-        lines += [f"{'':{COLUMN}}{line}" for line in textwrap.wrap(f"keys of an item: {listed}", WIDTH - COLUMN)]
-    return lines or [head]
+        words.insert(1, f"; keys of an item: {', '.join(children_of(item))}")
+    filled = textwrap.wrap(" ".join(filter(None, words)).replace(" ;", ";"), WIDTH - COLUMN, break_on_hyphens=False)
+    head = f"  {head}={_metavar(kind)}"
+    lines, first = ([], head) if len(head) < COLUMN - 1 else ([head], "")
+    return lines + [f"{(first if number == 0 else ''):{COLUMN}}{line}" for number, line in enumerate(filled)]
 
 
 def _metavar(kind: Any) -> str:
