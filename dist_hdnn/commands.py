@@ -25,7 +25,7 @@ from dist_hdnn.config import ELSEWHERE, Config, forget_workers
 from dist_hdnn.config.bundled import names
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.rundir import newest_unfinished_run
+from dist_hdnn.rundir import newest_unfinished_run, weights_of_run
 from dist_hdnn.stopping import StopRequest, listening
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class StudyStopped(Exception):
 
 def train(given: list[str]) -> int:
     with listening() as stop:
-        given = _with_config_of_run(given)
+        given = _with_config_of_run(_warm_start(given))
         config = config_of("train", given, ("--print_config",))
         if config is None:
             return 0
@@ -56,14 +56,23 @@ def train(given: list[str]) -> int:
         return launcher.launch(given, config, run, stop=stop)
 
 
+def _warm_start(given: list[str]) -> list[str]:
+    """--from RUN as the option warm_start, with the place of that run where it is given by its name."""
+    words = [f"--warm_start{word[6:]}" if word.split("=")[0] == "--from" else word for word in given]
+    own, others = own_options("train", words, ("warm_start",))
+    return [*others, f"--warm_start={weights_of_run(own['warm_start'])[1]}"] if own else words
+
+
 def _with_config_of_run(given: list[str]) -> list[str]:
-    """To go on with a run, without a CONFIG: that of the run, given by --resume=RUN or CHECKPOINT or by --output.
+    """Without a CONFIG that of the run to resume, given by --resume=RUN or CHECKPOINT or by --output, or to start from.
 
     --resume=auto without them, and without any option that a run cannot change, is the newest run below runs/ that has
     not come to its end.
     """
     positional, options = split("train", given, ("--print_config",))
-    own, others = own_options("train", options, ("resume", "output"))
+    own, others = own_options("train", options, ("resume", "output", "warm_start"))
+    if "warm_start" in own and not positional and "resume" not in own:
+        return [str(weights_of_run(own["warm_start"])[0] / "config.yaml"), *given]
     if positional or "resume" not in own:
         return given
     if own == {"resume": "auto"} and all(word.lstrip("-").split("=")[0].split(".")[0] in ELSEWHERE for word in others):

@@ -166,6 +166,7 @@ def answer(command: Command, given: list[str], page: Path, capsys: pytest.Captur
         )
     else:
         assert given[0] == "train", f"{command}: neither run, parsed nor listed"
+        given = [word for word in given if word != "--from=RUN"]  # which is read as the words are
         assert cli.main([*given, "--print_config"]) == 0, f"{command}: {capsys.readouterr().err}"
 
 

@@ -93,6 +93,8 @@ def self_contained(config: Config) -> Config:
     for key, part in (parts | {"network.K": copied.network.K, "network.X": copied.network.X}).items():
         if part.file:
             part.file = str(user_path(part.file, f"{key}.file").resolve())
+    if copied.warm_start and (run := user_path(copied.warm_start, "warm_start")).exists():  # else the name of a run
+        copied.warm_start = str(run.resolve())
     if copied.data.folder:
         copied.data.folder = str(user_path(copied.data.folder, "data.folder").resolve())
     return copied
