@@ -91,6 +91,9 @@ def test_the_module_is_the_command() -> None:
     assert wrong.stderr == "dist-hdnn: error: unknown key grahp.agents; did you mean graph.agents?\n"
 
 
+RUNS = ("evaluate", "certify", "export", "predict")  # commands
+
+
 def keys_of(kind: Any, prefix: str = "") -> list[str]:
     """Every option of a config, by its dotted key."""
     keys: list[str] = []
@@ -142,7 +145,7 @@ def test_a_part_of_the_options_has_a_help_of_its_own(
     assert capsys.readouterr().err == "dist-hdnn: error: unknown key senors; did you mean sensors?\n"
 
 
-@pytest.mark.parametrize("command", ["train", "inspect", "evaluate", "certify", "study", "export", "doctor"])
+@pytest.mark.parametrize("command", ["train", "inspect", *RUNS, "study", "doctor"])
 @pytest.mark.parametrize("flag", ["--help", "-h", "--help-all"])
 def test_every_command_has_help_of_one_form(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, flag]) == 0
