@@ -25,7 +25,7 @@ PARTITION = ("topology/test_partition.py",)
 PARITY = ("model/test_architectures.py", "model/test_parity.py", "model/test_workers.py")
 LAYERS = ("layers/test_workspace.py", "layers/test_memory_modes.py", "layers/test_linearization.py")
 LEDGER = ("transport/test_ledger.py", "layers/test_exchange.py", "model/test_network.py", "model/test_workers.py")
-SAVES = ("faults/test_damaged.py", "faults/test_resuming.py")
+SAVES = ("training/test_fill.py", "faults/test_damaged.py", "faults/test_resuming.py")
 RECIPE = ("training/test_loop.py", "training/test_optimizers.py")
 READOUT = ("model/test_readout.py",)
 ANALYSIS = (
@@ -508,7 +508,7 @@ BUGS = (
         "training/snapshot.py",
         "missing -= len(hit)",
         "missing = 0",
-        ("faults/test_damaged.py", "faults/test_resuming.py"),
+        ("training/test_fill.py",),
     ),
     Bug(
         "finite weights not asked for",
