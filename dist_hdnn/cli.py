@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dist_hdnn import __version__, commands
+from dist_hdnn import __version__, commands, run_commands
 from dist_hdnn.command_line import UsageError
 
 HELP = f"""\
@@ -29,6 +29,7 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   evaluate RUN                        accuracy of a trained run
   certify RUN                         what theory promises of it, measured
   study STUDY [--key=value ...]       many runs along axes of a config: a table
+  predict RUN FILE                    answers of a run about a file of readings
   export RUN [--output=DIR]           a run as files that need no dist_hdnn
   doctor                              versions, threads, transports, GPU, access
   --version
@@ -93,10 +94,11 @@ def _dispatch(given: list[str]) -> int:
     known: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
         "inspect": commands.inspect,
-        "evaluate": commands.evaluate,
-        "certify": commands.certify,
+        "evaluate": run_commands.evaluate,
+        "certify": run_commands.certify,
         "study": commands.study,
-        "export": commands.export,
+        "export": run_commands.export,
+        "predict": run_commands.predict,
         "doctor": commands.doctor,
     }
     if not given:
