@@ -58,12 +58,12 @@ class ChannelLift(nn.Module):
 
     def join(self, state: Tensor) -> Tensor:
         """(pixels x samples, neurons) -> (samples, neurons x pixels), neuron by neuron."""
-        samples, rest = divmod(state.shape[0], self.pixels)
-        if rest or state.ndim != 2:
+        if state.ndim != 2 or state.shape[0] % self.pixels:
             raise ValueError(
                 f"lift: expected a state of shape ({self.pixels} pixels x samples, neurons), got {tuple(state.shape)}. "
                 "Give the last state of the network, net(lift(x))."
             )
+        samples = state.shape[0] // self.pixels
         return state.t().reshape(state.shape[1] * self.pixels, samples).t()
 
     def decaying(self) -> list[nn.Parameter]:
