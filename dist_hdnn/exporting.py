@@ -25,6 +25,7 @@ from dist_hdnn import assembly
 from dist_hdnn.config import forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.files import read_config
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.experiment import FINAL, inputs_of, split_tensors
 from dist_hdnn.inputs import agent_number
 from dist_hdnn.model.agentwise import AgentParts
@@ -68,7 +69,7 @@ def export(
     numbers = sorted({agent_number(net.graph, agent, "export.agents") for agent in given})
     if numbers and isinstance(model, AgentClassifier):
         lift_of(model, numbers[0])  # complains while there is no directory
-    folder = Path(directory).expanduser()
+    folder = user_path(directory, "export: output")
     _check_new(folder)
     network = plain_copy(model).cpu()
     example = example.detach().cpu()

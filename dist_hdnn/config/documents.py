@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from dist_hdnn.config.bundled import folder
+
 # Octal, and base 60 as in 1:30; plain zeros are left alone.
 DISGUISED = re.compile(r"[-+]?(0[0-9_]*[1-9][0-9_]*|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -58,12 +60,12 @@ def load(text: str) -> Any:
         raise yaml.MarkedYAMLError(problem="nested too deeply") from None
 
 
-def read_yaml(path: str, what: str, examples: str) -> Any:
-    """What a YAML file holds. Raises ValueError, one line that says `what` file it is and where `examples` are."""
+def read_yaml(path: str, what: str) -> Any:
+    """What a YAML file holds. Raises ValueError, one line that says `what` file it is."""
     try:
         return load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such {what} file; see {examples} for examples") from None
+        raise ValueError(f"{path}: no such {what} file; examples lie in {folder()}") from None
     except IsADirectoryError:
         raise ValueError(f"{path}: expected a YAML {what} file, got a directory") from None
     except OSError as error:

@@ -30,7 +30,7 @@ def check_plan(plan: str, ordered: bool) -> None:
         raise ValueError("plan: expected auto or torch with deterministic, got tiles. Switch deterministic off.")
     if plan == "tiles" and not available():
         raise ValueError(
-            "plan: tiles need llvmlite, which is not installed. Install dist_hdnn with the extra fast, or choose auto."
+            "plan: tiles need llvmlite, which is not installed. Install llvmlite where it has a wheel, or choose auto."
         )
 
 

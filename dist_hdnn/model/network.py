@@ -29,8 +29,8 @@ from dist_hdnn.layers.workspace import Model
 from dist_hdnn.model.arguments import check_columns, check_depth, check_kind, list_of_graphs, pattern_name
 from dist_hdnn.model.drawing import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.model.layout import Layout
-from dist_hdnn.model.ownership import share_state
 from dist_hdnn.model.regularization import add_smoothness_gradient, smoothness
+from dist_hdnn.model.sharing import share_state
 from dist_hdnn.model.time_course import TimeCourse
 from dist_hdnn.topology import Partition
 from dist_hdnn.transport import Transport
@@ -65,7 +65,7 @@ class HDNN(nn.Module):
     memory: what a training sweep keeps for its backward: "store" every state, "recompute" the state every keep_every
         layers (about sqrt(layers) if not given), "reversible" the last state alone and, with keep_every, anchors.
     keep_dtype: what is kept of it is rounded to this; torch.bfloat16 halves the memory of a float32 network.
-    plan: how products are computed: "tiles" (kernels made by llvmlite, the extra `fast`; on the CPU, not with
+    plan: how products are computed: "tiles" (kernels made by llvmlite; on the CPU, not with
         deterministic), "torch", or "auto": tiles where they can be had.
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
         the weights and of their gradients.

@@ -22,12 +22,15 @@ from dist_hdnn.study.trials import DONE, all_results, read_json, write_json
 from dist_hdnn.supervisor import cores
 
 
-def run_study(plan: Plan, output: Path, command: str, retry_failed: bool = False) -> dict[str, Any]:
+def run_study(
+    plan: Plan, output: Path, command: str, retry_failed: bool = False, most: int | None = None
+) -> dict[str, Any]:
     """Run what is left of a study and write its results into `output`; what became of it.
 
-    command: that goes on with this study, for the report. Returns the counts of trials and the paths written. A stopped
-    study raises what stopped it; the table then holds every trial that has ended. Raises ValueError when the folder
-    holds another study, and when no trial at all has ended well.
+    command: that goes on with this study, for the report. most: trials to run now (None: all that are left). Returns
+    the counts of trials, of those left, too, and the paths written. A stopped study raises what stopped it; the table
+    then holds every trial that has ended. Raises ValueError when the folder holds another study, and when no trial at
+    all has ended well.
     """
     prepare_folder(plan, output)
     listed: Search = Listed(plan.listed())
@@ -48,8 +51,9 @@ def run_study(plan: Plan, output: Path, command: str, retry_failed: bool = False
 
         environment = environment_of_runs(cores() // parallel)
         start = {"git_commit": git_commit()}
-        Runner(plan, output, search, parallel, environment, start, on_change, retry_failed).run()
-    return conclude(plan, output, command)
+        Runner(plan, output, search, parallel, environment, start, on_change, retry_failed, most).run()
+    found = conclude(plan, output, command)
+    return found | {"left": max(0, search.total - found["trials"])}
 
 
 def conclude(plan: Plan, output: Path, command: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.study.axes import Choice, Range, Trial, trial_of
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.trials import DONE
@@ -89,7 +90,7 @@ class OptunaSearch:
 def _storage(given: str | None, output: Path) -> Any:
     if given is not None and "://" in given:
         return optuna.storages.RDBStorage(given)
-    path = output / "optuna.journal" if given is None else Path(given).expanduser()
+    path = output / "optuna.journal" if given is None else user_path(given, "storage")
     path.parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 

@@ -1,7 +1,8 @@
 """The study file: what is varied and how the trials are chosen, read from YAML and checked before anything runs.
 
     name: ...        folder below runs/studies (default: the file's name)
-    base: FILE       config file of a run, relative to the study file;   config: {...}  options that differ from it
+    base: FILE       config file of a run, relative to the study file, or the name of a bundled one
+    config: {...}    options that differ from the base
     axes:            what varies, see below
     baselines:       name -> settings (a value may be a list), run with every seed of the axes and drawn for comparison
     search:          grid (default), random or optuna;   trials: N for the last two;   seed: of the search
@@ -28,6 +29,7 @@ from typing import Any
 import yaml
 
 from dist_hdnn.config import Config
+from dist_hdnn.config.bundled import folder, located, names
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.documents import read_yaml
 from dist_hdnn.config.files import check_overrides, check_value, config_from, read_config, self_contained
@@ -80,6 +82,7 @@ def read_plan(path: str, overrides: Sequence[str] = (), trials: int | None = Non
     Raises ValueError, one line that starts with the path, for a file that cannot be read and anything in it that cannot
     work: every trial's options are checked here.
     """
+    path = located(path, "study")
     document = _document(path)
     check_overrides(overrides)
     try:
@@ -93,10 +96,10 @@ def read_plan(path: str, overrides: Sequence[str] = (), trials: int | None = Non
 
 
 def _document(path: str) -> dict[str, Any]:
-    document = read_yaml(path, "study", "configs/studies/")
+    document = read_yaml(path, "study")
     if not isinstance(document, dict) or "axes" not in document:
         got = f"keys {', '.join(map(str, document))}" if isinstance(document, dict) else type(document).__name__
-        raise ValueError(f"{path}: expected a study file with the key axes, got {got}; see configs/studies/")
+        raise ValueError(f"{path}: expected a study file with the key axes, got {got}; see {folder()}/studies")
     for key in document:
         _known("key", key, KEYS, str(path))
     return document
@@ -159,7 +162,10 @@ def _base(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> 
     file = document.get("base")
     if file is not None and not isinstance(file, str):
         raise ValueError(f"base: expected the path of a config file, got {file!r}; put options under config")
-    base = read_config(path.parent / file if file else None)
+    place = path.parent / file if file else None
+    if place is not None and not place.exists() and file in names():
+        place = Path(located(file))
+    base = read_config(place)
     config = config_from(_merged(dataclasses.asdict(base), _mapping("config", document.get("config", {}))))
     if overrides:
         given = _overridden(overrides)

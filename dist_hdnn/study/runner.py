@@ -63,7 +63,9 @@ class Runner:
     """Runs the trials that a search gives, `parallel` at once.
 
     environment: of the trials. start: recorded with every trial (the git commit). retry_failed: run trials again that
-    failed in an earlier session. on_change: called with the progress and with each new result, and while time passes.
+    failed in an earlier session. most: trials that this session runs, None for all that are left; those of
+    other processes are then not waited for. on_change: called with the progress and with each new result, and while
+    time passes.
     """
 
     plan: Plan
@@ -74,6 +76,7 @@ class Runner:
     start: Mapping[str, Any]
     on_change: Listener
     retry_failed: bool = False
+    most: int | None = None
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def run(self) -> Progress:
@@ -94,6 +97,9 @@ class Runner:
         """Take trials up until enough are under way; False when there are no more."""
         while len(self.progress.running) < self.parallel:
             now = time.monotonic()
+            if self.most is not None and len(self.progress.running) + len(self.progress.last) >= self.most:
+                self.progress.elsewhere.clear()
+                return False
             again = [trial for trial, when in self.progress.elsewhere.values() if when < now]
             trial = again[0] if again else self.search.next()
             if trial is None:

@@ -87,6 +87,18 @@ def test_a_study_runs_every_trial_once_and_again_none(tmp_path: Path, capsys: py
     assert again.out == first.out and again.err == ""
 
 
+def test_max_trials_runs_so_many_and_the_same_command_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study(tmp_path, GRID, "--max-trials=2") == 0
+    assert len(table(tmp_path)) == 2 and "2 done, 0 failed, 4 left" in capsys.readouterr().out
+    assert study(tmp_path, GRID, "--max-trials=3", "--parallel=2") == 0
+    assert len(table(tmp_path)) == 5
+    assert study(tmp_path, GRID) == 0
+    assert len(table(tmp_path)) == 6 and list(noted(tmp_path).values()) == [1] * 6
+    assert "left" not in capsys.readouterr().out.splitlines()[-4]
+
+
 def test_a_longer_axis_adds_trials_to_a_study(tmp_path: Path) -> None:
     assert study(tmp_path, GRID) == 0
     assert study(tmp_path, {"axes": {"network.layers": [2, 4, 8], "seed": [0, 1, 2]}}) == 0

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, ParamSpec
 try:
     import llvmlite.binding as llvm
     from llvmlite import ir as ir
-except ImportError:  # the extra `fast` is not installed: `available` says so, and nobody calls the rest
+except (ImportError, OSError):  # there is no wheel for this machine: `available` says so, nobody calls the rest
     llvm = ir = None
 
 P = ParamSpec("P")

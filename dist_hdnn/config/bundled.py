@@ -1,0 +1,46 @@
+"""The configs and studies that come with the package: found by name, wherever the package is installed."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from dist_hdnn.config.paths import user_path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def folder() -> Path:
+    """Where they lie: inside the installed package, or beside it in a checkout."""
+    inside = PACKAGE / "configs"
+    return inside if inside.is_dir() else PACKAGE.parent / "configs"
+
+
+def names(what: str = "config") -> list[str]:
+    """The names of the bundled configs, or with "study" of the bundled studies, sorted."""
+    return sorted(path.stem for path in _place(what).glob("*.yaml"))
+
+
+def located(given: str, what: str = "config") -> str:
+    """The path of a config or study: itself if there is such a file, else that of the bundled one of this name.
+
+    given: a path, NAME, configs/NAME.yaml or studies/NAME. A file wins over a name; a folder of that name does not.
+    Raises ValueError, one line with the nearest names, when there is neither.
+    """
+    path = user_path(given, what)
+    name = given.removeprefix("configs/").removeprefix("studies/").removesuffix(".yaml")
+    if path.exists() and not (path.is_dir() and name in names(what)):
+        return str(path)
+    if name in names(what):
+        return str(_place(what) / f"{name}.yaml")
+    near = difflib.get_close_matches(Path(name).name, names(what), 3, 0.6)
+    other = "study" if what == "config" else "config"
+    if name in names(other):
+        command = "dist-hdnn study" if other == "study" else "dist-hdnn train"
+        raise ValueError(f"{given}: expected a {what}, got the name of a {other}; give it to {command}")
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"examples lie in {_place(what)}"
+    raise ValueError(f"{given}: no such {what} file, and no bundled {what} of that name; {remedy}")
+
+
+def _place(what: str) -> Path:
+    return folder() / "studies" if what == "study" else folder()
