@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from dist_hdnn import __version__, commands, run_commands
@@ -34,9 +34,14 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   doctor                              versions, threads, transports, GPU, access
   --version
 
-CONFIG and STUDY are YAML files, as in configs/; RUN is the directory or name of a run.
+CONFIG and STUDY are YAML files, or names of those that come with the package;
+RUN is the directory or the name of a run.
 Options of a command: dist-hdnn train --help
-Example: dist-hdnn train configs/swiss_roll_ring8.yaml --seed=1"""
+Example: dist-hdnn train swiss_roll_ring8 --seed=1
+
+Exit codes: 0 done, 2 usage, config or file, 3 workers disagree, 4 checkpoint
+unusable, 5 a worker lost, 6 numbers not finite, 7 disk, 8 a broken promise,
+75 stopped with a checkpoint, 130 interrupted"""
 
 USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
 
@@ -44,6 +49,9 @@ USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. arguments: without the program's name (None: from the shell)."""
     given = list(sys.argv[1:]) if arguments is None else list(arguments)
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by who started this, as by 2>&-
+            setattr(sys, stream, open(os.devnull, "w"))
     try:
         with _plain_warnings():
             return _dispatch(given)
@@ -74,7 +82,8 @@ def _exit_code(error: Exception, given: list[str]) -> int | None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"dist-hdnn: error: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # where nothing can be written, the code alone says it
+        print(f"dist-hdnn: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dist_hdnn.command_line import UsageError, config_of, own_options, positive, simple, split
+from dist_hdnn.command_line import UsageError, asks_for_help, config_of, own_options, positive, simple, split
 from dist_hdnn.config import ELSEWHERE, Config
 from dist_hdnn.config.bundled import names
 from dist_hdnn.config.paths import user_path
@@ -99,7 +99,7 @@ def _train_as(config: Config, transport: Transport | None, stop: StopRequest) ->
     if "mean_agent_accuracy" in summary:
         mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
         print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")
-    if config.plots:
+    if config.plots and (directory / "plots").is_dir():
         print(f"plots         {directory / 'plots'}")
     print(f"run           {directory}")
     return 0
@@ -140,7 +140,7 @@ study that was stopped.
 def study(given: list[str]) -> int:
     retry = "--retry-failed" in given
     positional, options = split("study", [word for word in given if word != "--retry-failed"], ())
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(STUDY_USAGE.format(studies=", ".join(names("study"))))
         return 0
     if len(positional) != 1:

@@ -9,7 +9,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dist_hdnn.command_line import RUN_HELP, UsageError, own_options, positive, run_directory, simple, split
+from dist_hdnn.command_line import (
+    RUN_HELP,
+    UsageError,
+    asks_for_help,
+    own_options,
+    positive,
+    run_directory,
+    simple,
+    split,
+)
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(given: list[str]) -> int:
-    usage = f"usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run. {RUN_HELP}"
+    usage = f"usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run.\n{RUN_HELP}"
     positional = simple("evaluate", given, usage, ("--json",), 1)
     if positional is None:
         return 0
@@ -38,19 +47,22 @@ def evaluate(given: list[str]) -> int:
 
 CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
 CERTIFY_HELP = f"""\
-usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T] [--json]
+usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T]
+                         [--json]
 
 What theory promises of a trained network, measured in float64 at N points of
 its test set (default 16), and whether each promise is kept. Its directory gets
 certificate.json and plots/sensitivity.png, layers.png and momentum.png.
-{RUN_HELP} Up to 256 neurons by whole matrices, above by random probes; the
-figures do not depend on the workers. Also --partition.method, --timeout,
---device and --train.threads, as for train. Exit code 0 when no promise is
-broken, 8 when one is."""
+{RUN_HELP}
+
+Up to 256 neurons by whole matrices, above by random probes; the figures do not
+depend on the workers. Also --partition.method, --timeout, --device and
+--train.threads, as for train. Exit code 0 when no promise is broken, 8 when one
+is."""
 
 
 def certify(given: list[str]) -> int:
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(CERTIFY_HELP)
         return 0
     positional, options = split("certify", given, ("--json",))
@@ -104,7 +116,7 @@ weights, its neighbours and the rounds of messages that it takes part in.
 
 def export(given: list[str]) -> int:
     positional, options = split("export", given, ())
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(EXPORT_USAGE)
         return 0
     own, _ = own_options("export", options, ("output", "agents"), strict=True)
@@ -140,7 +152,7 @@ answered by name, targets in their own units; `row` counts from 0.
 def predict(given: list[str]) -> int:
     asked = [word for word in given if word in ("--probabilities", "--agents")]
     positional, options = split("predict", [word for word in given if word not in asked], ())
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(PREDICT_USAGE)
         return 0
     own, _ = own_options("predict", options, ("output", "keep"), strict=True)
