@@ -95,6 +95,19 @@ def test_what_fails_is_one_warning_and_leaves_no_half_picture(tmp_path: Path) ->
     )
 
 
+def test_a_remark_on_a_picture_is_said_once_and_one_on_the_network_not_again(tmp_path: Path) -> None:
+    def remarked(path: Path) -> None:
+        warnings.warn_explicit("too many bins", UserWarning, "/lib/matplotlib/axes.py", 1)
+        warnings.warn_explicit("the graph is disconnected", UserWarning, "/lib/dist_hdnn/topology/graphs.py", 1)
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pictures(tmp_path) as album:
+            album.draw("a.png", remarked)
+            album.draw("b.png", remarked)
+    assert [str(warning.message) for warning in said] == [f"pictures in {tmp_path}: too many bins"]
+
+
 def test_what_cannot_be_imported_is_one_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="missing in .*: ImportError: no matplotlib"), pictures(tmp_path):
         raise ImportError("no matplotlib")
