@@ -48,7 +48,9 @@ class Pictures:
             text = _in_a_line(warning.message)
             if MISSING_GLYPH.search(text):
                 self.remarks["no installed font has some characters of the names, which are drawn as boxes"] = None
-            elif {"report", "matplotlib"} & {*Path(warning.filename).parts}:  # others were said before: of data and graph
+            elif {"report", "matplotlib"} & {
+                *Path(warning.filename).parts
+            }:  # others were said before: of data and graph
                 self.remarks[text] = None
 
 

@@ -30,29 +30,15 @@ def odd_graph() -> CommunicationGraph:
     return CommunicationGraph("of $odd_ names", NAMES, links)
 
 
-@pytest.fixture
-def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved while a test runs."""
-    seen: list[Figure] = []
-    save = Figure.savefig
-
-    def noted(self: Figure, *arguments: object, **options: object) -> None:
-        seen.append(self)
-        save(self, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", noted)
-    return seen
-
-
-def test_any_name_is_drawn_as_it_is(tmp_path: Path, figure: list[Figure]) -> None:
+def test_any_name_is_drawn_as_it_is(tmp_path: Path, saved: list[Figure]) -> None:
     album = Pictures(tmp_path)
     sensors = [Sensor(0, 0, "q")]
     album.draw("graph.png", plot_graph, odd_graph(), sensors, np.linspace(0, 1, len(NAMES)), feature_names=["$f_"])
     assert not album.failed and album.drawn == [tmp_path / "graph.png"]
-    texts = [text.get_text() for text in figure[0].axes[0].texts]
+    texts = [text.get_text() for text in saved[0].axes[0].texts]
     written = " ".join(text.replace(r"\$", "$") for text in texts)
     assert "US$a_$" in written and "$f_ → q" in written and "a b" in written and "駅" in written
-    assert figure[0].axes[0].get_title().startswith(r"of \$odd_ names")
+    assert saved[0].axes[0].get_title().startswith(r"of \$odd_ names")
     assert len(album.remarks) <= 1, "one remark at most about characters that no font has"
 
 
