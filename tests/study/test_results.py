@@ -17,7 +17,7 @@ from dist_hdnn.report.drawing import Pictures
 from dist_hdnn.study.axes import Choice, Trial
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.plots import plot_study
-from dist_hdnn.study.results import Group, groups_of, in_bytes, pareto_front, rows_of, write_tables
+from dist_hdnn.study.results import Group, groups_of, pareto_front, rows_of, write_tables
 from dist_hdnn.study.summary import write_report
 
 AIMS = {"test_accuracy": "maximize", "bytes_per_step": "minimize"}
@@ -137,10 +137,3 @@ def test_pictures_and_report_show_what_there_is(tmp_path: Path) -> None:
     assert "joins all agents of ring, all (2 parts); grid, all (2 parts). Agents" in report
     table = [line for line in report.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(groups) and len({line.count("|") for line in table}) == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0, "0 B"), (999, "999 B"), (96_000, "96 kB"), (1.5e9, "1.5 GB"), (2e15, "2e+03 TB")]
-)
-def test_bytes_in_words(value: float, text: str) -> None:
-    assert in_bytes(value) == text
