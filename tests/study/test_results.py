@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import statistics
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,30 @@ def test_pictures_and_report_show_what_there_is(tmp_path: Path) -> None:
     assert "joins all agents of ring, all (2 parts); grid, all (2 parts). Agents" in report
     table = [line for line in report.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(groups) and len({line.count("|") for line in table}) == 1
+
+
+def test_where_validation_data_choose_the_report_tells_test_figures_of_the_chosen_and_the_baselines_only(
+    tmp_path: Path,
+) -> None:
+    found = results()
+    for n, one in enumerate(found):
+        one["summary"] |= {"validation_accuracy": 0.8 - 0.01 * n} if one["summary"] else {}
+    by_validation = dataclasses.replace(
+        plan(), objectives={"validation_accuracy": "maximize", "bytes_per_step": "minimize"}
+    )
+
+    def report(of: Plan) -> tuple[list[str], list[str]]:
+        text = write_report(
+            of, found, groups_of(found), [], tmp_path / "report.md", "dist-hdnn study x.yaml"
+        ).read_text()
+        front = text.partition("## Pareto front")[2].partition("## ")[0].splitlines()
+        return [line for line in text.splitlines() if line.startswith("|")], front
+
+    table, front = report(by_validation)
+    assert "validation accuracy (%)" in table[0] and "test accuracy" not in table[0]
+    chosen = [line for line in front if line.startswith("- ")]
+    assert [line.partition(":")[0] for line in chosen] == ["- ring, none", "- baseline dense, narrow"]
+    assert "validation accuracy (%) 79.50 ± 0.71, bytes/step 0, test accuracy (%) 50.50 ± 0.71" in chosen[0]
+    assert not any("compares test figures" in line for line in front)
+    table, front = report(plan())
+    assert "test accuracy (%)" in table[0] and any("compares test figures" in line for line in front)
