@@ -6,12 +6,12 @@ Every function raises ValueError, one line that names the option, when the parts
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config, DataConfig, seed_of
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import (
     PUBLISHED,
     TABLES,
@@ -55,7 +55,7 @@ def build_dataset(config: Config) -> Dataset:
 
 
 def _read_data(options: DataConfig, seed: int) -> Dataset:
-    folder = None if options.folder is None else Path(options.folder).expanduser()
+    folder = None if options.folder is None else user_path(options.folder, "data.folder")
     shares = options.test_fraction, seed
     cut = Cut(options.split, *shares, options.validation_fraction)
     if options.name in PUBLISHED:
@@ -69,7 +69,7 @@ def _read_data(options: DataConfig, seed: int) -> Dataset:
         return digits(cut)
     assert options.file is not None, "validate() asks for data.file"
     return read_dataset(
-        Path(options.file).expanduser(),
+        user_path(options.file, "data.file"),
         options.classes,
         options.split,
         *shares,

@@ -16,6 +16,7 @@ from typing import Any
 
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import read_config, self_contained, to_yaml
+from dist_hdnn.config.paths import user_path
 
 FOLDERS = ("checkpoints", "plots", "logs")
 
@@ -29,7 +30,7 @@ def prepare_run_directory(config: Config) -> Path:
     """
     try:
         directory = (
-            _claimed(Path(config.output).expanduser()) if config.output is not None else new_run_directory(config)
+            _claimed(user_path(config.output, "output")) if config.output is not None else new_run_directory(config)
         )
         for folder in FOLDERS:
             (directory / folder).mkdir()
@@ -76,12 +77,15 @@ def new_run_directory(config: Config) -> Path:
 
 def run_in_output(config: Config) -> Path | None:
     """config.output if it holds a run; None when it holds none. Raises ValueError when that is of another config."""
-    directory = Path(config.output or "").expanduser()
+    directory = user_path(config.output or "", "output")
     if not (directory / "config.yaml").is_file():
         return None
     different = difference(directory, config)
     if different:
-        raise ValueError(f"resume: expected a run of this config in {directory}, got {different}; choose another")
+        raise ValueError(
+            f"resume: expected a run of this config in {directory}, got {different}; choose another, or start a new "
+            f"run from its weights with --from={directory}"
+        )
     return directory.resolve()
 
 
@@ -104,7 +108,7 @@ def find_run(given: str) -> Path:
     A name stands for the newest finished run below it. Raises ValueError, without the command's name, for a path or a
     name without a run, with the nearest names, and for a name whose runs are all unfinished.
     """
-    places = [Path(given).expanduser(), Path("runs") / given]
+    places = [user_path(given, "run"), Path("runs") / given]
     for place in places:
         if (place / "config.yaml").is_file():
             return place
@@ -127,6 +131,25 @@ def find_run(given: str) -> Path:
     raise ValueError(f"expected a run directory, got {what}: {given}; {remedy}")
 
 
+def weights_of_run(given: str) -> tuple[Path, Path]:
+    """Return a run's directory, and what holds its weights: the run itself, or the checkpoint or file that is given.
+
+    Raises ValueError, one line, when there is no run.
+    """
+    path = user_path(given, "warm_start").resolve()
+    inside = path.is_file() or path.parent.name == "checkpoints"
+    if not inside:
+        try:
+            run = find_run(given).resolve()
+        except ValueError as error:
+            raise ValueError(f"warm_start: {error}") from error
+        return run, run
+    if path.exists() and (path.parents[1] / "config.yaml").is_file():
+        return path.parents[1], path
+    what = "one outside a run" if path.exists() else "none"
+    raise ValueError(f"warm_start: expected a run, or a checkpoint or weights inside one, got {what}: {path}")
+
+
 def _started(run: Path) -> tuple[str, float]:
     """When a run started, as far as its name says so, else when it was made; sorts with others."""
     config = (run / "config.yaml").stat().st_mtime
@@ -136,11 +159,16 @@ def _started(run: Path) -> tuple[str, float]:
 
 def is_done(directory: Path) -> bool:
     """Whether a run has come to its end."""
+    return bool(finished(directory))
+
+
+def finished(directory: Path) -> dict[str, Any]:
+    """The summary of a run that has come to its end; empty before that."""
     try:
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(summary, dict) and summary.get("status") == "done"
+        return {}
+    return summary if isinstance(summary, dict) and summary.get("status") == "done" else {}
 
 
 def difference(directory: Path, config: Config) -> str:

@@ -21,17 +21,16 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from dist_hdnn.config import Config, DataConfig, GraphConfig, PatternConfig
 from dist_hdnn.config.documents import Ambiguous, as_written, load, read_yaml
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.config.schema import Mismatch, built, check, children_of, describe, members_of, type_at
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
-def config_parser(prog: str, usage: str, description: str, config_file: str | None = None) -> ArgumentParser:
+def config_parser(prog: str, config_file: str | None = None) -> ArgumentParser:
     """Parser whose options are the fields of Config; values in config_file (checked before) become the defaults."""
     parser = ArgumentParser(
         prog=prog,
-        usage=usage,
-        description=description,
         exit_on_error=False,
         default_config_files=[glob.escape(config_file)] if config_file else [],
     )
@@ -49,7 +48,7 @@ def read_config(config_file: str | Path | None = None, overrides: Sequence[str] 
     if path is not None:
         check_document(path)
     check_overrides(overrides)
-    parser = config_parser("dist-hdnn", "", "", path)
+    parser = config_parser("dist-hdnn", path)
     return parse_config(parser, overrides)
 
 
@@ -89,13 +88,15 @@ def self_contained(config: Config) -> Config:
     """Copy of config that gives the same run from any directory: absolute paths, and no run directory of its own."""
     copied = copy.deepcopy(config)
     copied.output = copied.resume = None
-    parts: list[GraphConfig | DataConfig | PatternConfig] = [copied.graph, *copied.more_graphs]
-    parts += [copied.data, copied.network.K, copied.network.X]
-    for part in parts:
+    parts: dict[str, GraphConfig | DataConfig | PatternConfig] = {"graph": copied.graph, "data": copied.data}
+    parts |= {f"more_graphs[{i}]": graph for i, graph in enumerate(copied.more_graphs)}
+    for key, part in (parts | {"network.K": copied.network.K, "network.X": copied.network.X}).items():
         if part.file:
-            part.file = str(Path(part.file).expanduser().resolve())
+            part.file = str(user_path(part.file, f"{key}.file").resolve())
+    if copied.warm_start and (run := user_path(copied.warm_start, "warm_start")).exists():  # else the name of a run
+        copied.warm_start = str(run.resolve())
     if copied.data.folder:
-        copied.data.folder = str(Path(copied.data.folder).expanduser().resolve())
+        copied.data.folder = str(user_path(copied.data.folder, "data.folder").resolve())
     return copied
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from dist_hdnn.config.paths import user_path
+
 try:
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
@@ -35,7 +37,7 @@ def open_storage(given: str | None, output: Path) -> Any:
     """The storage that a study file names, or a journal file in the study's folder."""
     if given is not None and "://" in given:
         return optuna.storages.RDBStorage(given)
-    path = output / "optuna.journal" if given is None else Path(given).expanduser()
+    path = output / "optuna.journal" if given is None else user_path(given, "storage")
     path.parent.mkdir(parents=True, exist_ok=True)
     backend = JournalFileBackend(str(path))
     mend_journal(path)
