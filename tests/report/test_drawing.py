@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -129,7 +130,7 @@ def test_a_run_is_drawn_with_any_backend_and_any_matplotlibrc(tmp_path: Path) ->
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: TkAgg\n")
     (tmp_path / "d.csv").write_text("source,target\nUS$a_$,駅\n駅,c\n", encoding="utf-8")
     command = [sys.executable, "-m", "dist_hdnn", *TRAIN, "--graph.file=d.csv", "--output=o"]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "MPLBACKEND": "nowhere", "HOME": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "nowhere"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert {"graph.png", "decision.png"} <= {path.name for path in (tmp_path / "o" / "plots").iterdir()}
