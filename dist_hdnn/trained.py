@@ -162,15 +162,18 @@ class TrainedRun(nn.Module):
         return names
 
 
-def load_run(run: str | Path, device: str = "cpu") -> TrainedRun:
+def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = None) -> TrainedRun:
     """Load a trained run from its directory or by its name, whatever workers have trained it.
 
+    deterministic: None for what the run was trained with.
     Raises ValueError where there is no such run, CheckpointError when its weights are missing or damaged.
     """
     directory = find_run(str(run))
     config = read_config(directory / "config.yaml")
     forget_workers(config, {})
     config = replace(config, device=device)
+    if deterministic is not None:
+        config = replace(config, deterministic=deterministic)
     validate(config)
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)

@@ -33,6 +33,7 @@ NOT_RUN = {
     "docker compose -f docker/compose.yaml up": "needs Docker",
     "dist-hdnn export runs/swiss_roll_ring8/<run>": "takes long; test_exporting.py exports runs",
     "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",
+    "dist-hdnn export swiss_roll_ring8 --output=exported": "the fixture does it",
 }
 FRAGMENTS = {
     "docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs",
@@ -80,6 +81,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     config = ROOT / "configs" / "swiss_roll_ring8.yaml"
     assert cli.main(["train", str(config), *SHORT, f"--output={folder / A_RUN}"]) == 0
+    assert cli.main(["export", str(folder / A_RUN), f"--output={folder / 'exported'}", "--agents=none"]) == 0
     (folder / "readings.csv").write_text("x1,x2\n0.5,0.5\n")
     (folder / "points.csv").write_text("station,x1,x2\nnorth,0.5,0.5\n")
     return folder

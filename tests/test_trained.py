@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_exporting import interpreter
 
 import dist_hdnn
 from dist_hdnn import assembly, experiment
@@ -160,6 +161,50 @@ def test_a_time_series_is_answered_from_the_first_full_window_on_whatever_the_ba
     assert np.mean(right[-len(data.test_x) :]) == summary["test_accuracy"]
     monkeypatch.setattr("dist_hdnn.trained.evaluation_batch", lambda _: 2)
     assert asked(capsys, directory, folder / "series.csv", "--keep=state") == rows
+
+
+@pytest.mark.parametrize("case", ["table", "targets", "targets of agents", "images"])
+def test_an_exported_run_and_its_agents_take_raw_readings(
+    case: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = trained(folder, case)
+    run = dist_hdnn.load_run(directory)
+    x = raw_test_rows(directory)[0][:6].astype(np.float64)
+    exported = dist_hdnn.export(run, tmp_path / "exported")
+    about = json.loads((exported / "config.json").read_text())
+    expected = run(torch.from_numpy(x)).double()
+    scale = 1e-5 * max(1.0, float(expected.abs().max()))
+    assert about["features"] == list(run.features) and about["input"]["dtype"] == "float64"
+    assert about.get("classes", []) == list(run.classes) and about.get("targets", []) == list(run.targets)
+    program = torch.export.load(exported / "network.pt2").module()
+    assert torch.allclose(program(torch.from_numpy(x)).double(), expected, rtol=0, atol=scale)
+
+    alone = interpreter()
+    agents = alone.load_agents(exported / "agents")
+    found = alone.run_together({i: agent.answer(x) for i, agent in agents.items()})
+    answers = [scores for scores in found.values() if scores.shape[1]]
+    total = np.stack(answers, axis=1) if expected.ndim == 3 else np.sum(answers, axis=0)
+    assert np.abs(total - expected.numpy()).max() <= scale
+    written(tmp_path / "new.csv", list(run.features), *x.T.tolist())
+    monkeypatch.setattr("sys.argv", ["agent_by_agent.py", str(exported / "agents"), str(tmp_path / "new.csv")])
+    alone.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == max(len(run.agents), 1)
+    if run.classes:
+        told = [line.split(": ")[1].split(", ") for line in lines]
+        best = expected.argmax(dim=-1).reshape(len(x), -1).T.numpy()
+        assert told == np.array(run.classes)[best].astype(str).tolist()
+
+
+def test_an_agent_has_the_scale_of_what_it_senses_and_no_more(folder: Path, tmp_path: Path) -> None:
+    run = dist_hdnn.load_run(trained(folder, "windows"))
+    exported = dist_hdnn.export(run, tmp_path / "exported")
+    about = json.loads((exported / "agents" / "0.json").read_text())
+    assert about["readings"] == {"features": [0, 1, 2], "names": ["a[t-2]", "a[t-1]", "a[t]"]}
+    assert about["classes"] == ["off", "on"]
+    with np.load(exported / "agents" / "0.npz") as tensors, np.load(exported / "agents" / "5.npz") as blind:
+        assert tensors["readings.shift"].tolist() == run.scaler.shift[:3].tolist()
+        assert blind["readings.scale"].shape == (0,)
 
 
 def test_a_data_frame_is_read_by_the_names_of_its_columns(folder: Path) -> None:
