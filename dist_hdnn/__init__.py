@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from dist_hdnn.data import Dataset, Sensor, SensorMap, from_arrays, read_dataset
     from dist_hdnn.exporting import export
     from dist_hdnn.launcher import connect
+    from dist_hdnn.model.clipping import clip_grad_norm_
     from dist_hdnn.model.network import HDNN
+    from dist_hdnn.model.optimizer_state import load_optimizer_state_dict, optimizer_state_dict
     from dist_hdnn.model.published import from_published
     from dist_hdnn.model.readout import LocalReadout, SumReadout
     from dist_hdnn.topology import (
@@ -49,10 +51,13 @@ _ELSEWHERE = {
     "SensorMap": "dist_hdnn.data",
     "from_arrays": "dist_hdnn.data",
     "read_dataset": "dist_hdnn.data",
+    "clip_grad_norm_": "dist_hdnn.model.clipping",
     "connect": "dist_hdnn.launcher",
     "export": "dist_hdnn.exporting",
     "from_published": "dist_hdnn.model.published",
     "load_checkpoint": "dist_hdnn.training.checkpoint",
+    "load_optimizer_state_dict": "dist_hdnn.model.optimizer_state",
+    "optimizer_state_dict": "dist_hdnn.model.optimizer_state",
 }
 
 __all__ = [
@@ -69,6 +74,7 @@ __all__ = [
     "balanced_tree",
     "barabasi_albert",
     "build_pattern",
+    "clip_grad_norm_",
     "complete",
     "connect",
     "erdos_renyi",
@@ -79,6 +85,8 @@ __all__ = [
     "grid",
     "hypercube",
     "load_checkpoint",
+    "load_optimizer_state_dict",
+    "optimizer_state_dict",
     "path",
     "random_regular",
     "read_dataset",

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from dist_hdnn.data.batches import checked_integer
-from dist_hdnn.model.ownership import Ownership, Shard, share_state
+from dist_hdnn.model.ownership import Ownership, Shard
+from dist_hdnn.model.sharing import share_state
 
 HALVES = ("p", "q")
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from dist_hdnn.layers.operators import ragged_ranges
 from dist_hdnn.model.initialization import Purpose, normal
 from dist_hdnn.model.lift import Gather, check_features, contiguous, pooled_windows
-from dist_hdnn.model.ownership import Ownership, share_state
+from dist_hdnn.model.ownership import Ownership
+from dist_hdnn.model.sharing import share_state
 
 
 class ChannelLift(nn.Module):

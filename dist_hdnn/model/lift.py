@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from dist_hdnn.layers.operators import ragged_ranges
 from dist_hdnn.model.initialization import Purpose, normal
-from dist_hdnn.model.ownership import Ownership, Shard, share_state
+from dist_hdnn.model.ownership import Ownership, Shard
+from dist_hdnn.model.sharing import share_state
 
 IntArray = NDArray[np.int64]
 

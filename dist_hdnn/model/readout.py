@@ -27,7 +27,8 @@ from torch.nn.functional import cross_entropy, one_hot
 from dist_hdnn.layers.operators import offsets, ragged_ranges
 from dist_hdnn.model.gossip import MetropolisAverage
 from dist_hdnn.model.initialization import Purpose, normal
-from dist_hdnn.model.ownership import Ownership, Shard, share_state
+from dist_hdnn.model.ownership import Ownership, Shard
+from dist_hdnn.model.sharing import share_state
 
 IntArray = NDArray[np.int64]
 
