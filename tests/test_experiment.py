@@ -54,7 +54,8 @@ def test_run_directory_holds_what_the_design_promises(run: Path) -> None:
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [line["epoch"] for line in lines] == [1, 2] == [int(row["epoch"]) for row in rows]
-    assert lines[-1]["test_accuracy"] == summary["test_accuracy"]
+    assert lines[-1]["train_accuracy"] == summary["train_accuracy"] and lines[-1]["validation_accuracy"] is None
+    assert not any("test" in name for name in lines[-1]), "test data are read once, at the end"
     for name in ("curves", "graph", "traffic", "pattern", "decision"):
         assert (run / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((run / "graph.json").read_text())["nodes"]) == 8

@@ -30,6 +30,7 @@ def figures_of_run(
     In one process it is what the agents would send, each on its own; else what the workers sent.
     """
     network, last = model.network, history[-1]
+    kept = next((record for record in reversed(history) if record.best), last)  # whose weights the model has
     parameters = sum(parameter.numel() for parameter in model.parameters())
     counts = torch.tensor([*traffic.values(), parameters, _peak_memory()], dtype=torch.int64)
     total = dict(zip([*traffic, "parameters", "memory"], summed(counts, network.ownership).tolist(), strict=True))
@@ -37,8 +38,9 @@ def figures_of_run(
     return {
         "status": "done",
         "test_accuracy": result.accuracy,
-        "train_accuracy": last.train_accuracy,
-        "loss": last.loss,
+        "train_accuracy": kept.train_accuracy,
+        **({} if kept.best is None else {"validation_accuracy": kept.validation_accuracy, "best_epoch": kept.epoch}),
+        "loss": kept.loss,
         **agent_figures(model, result),
         "agents": network.graph.agents,
         "links": len(network.graph.links),

@@ -130,6 +130,7 @@ class Saver:
             files={},
             owners=owners_digest(state),
             history=history,
+            best=None if state.best is None else {"epoch": state.best.epoch, "accuracy": state.best.accuracy},
             seconds=state.seconds,
             saved=time.time(),
             versions=dict(self.versions),
@@ -199,7 +200,7 @@ class Saver:
         return found
 
     def _superfluous(self, newest: Path) -> list[Path]:
-        """All but the newest few and the one with the best test accuracy."""
+        """All but the newest few and the one with the best validation accuracy, where there is one."""
         good = [(path, found) for path, found in candidates(self.folder) if isinstance(found, Manifest)]
         best = max(good, key=lambda pair: pair[1].accuracy, default=(newest, None))[0]
         return [path for path, _ in good[max(self.keep, 1) :] if path not in (best, newest)]

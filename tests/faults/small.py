@@ -59,6 +59,7 @@ class Setting:
     partition: str = "contiguous"
     every: int = 1
     keep: int = 1000
+    patience: int | None = None
 
 
 @dataclass
@@ -106,7 +107,14 @@ def _work(
         keeper(state)
 
     recipe: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 16, "learning_rate": 0.05, "weight_decay": 0.01}
-    recipe |= {"smoothness": 1e-3, "log_gradients": True, "seed": 3, "augment": noise, "keep": keep}
+    recipe |= {
+        "patience": setting.patience,
+        "smoothness": 1e-3,
+        "log_gradients": True,
+        "seed": 3,
+        "augment": noise,
+        "keep": keep,
+    }
     if start is not None:
         manifest = read_manifest(start)
         verify(start, manifest)
