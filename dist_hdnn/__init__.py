@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         torus,
         watts_strogatz,
     )
+    from dist_hdnn.trained import load_run
     from dist_hdnn.training.checkpoint import load_checkpoint
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ _ELSEWHERE = {
     "connect": "dist_hdnn.launcher",
     "export": "dist_hdnn.exporting",
     "from_published": "dist_hdnn.model.published",
+    "load_run": "dist_hdnn.trained",
     "load_checkpoint": "dist_hdnn.training.checkpoint",
     "load_optimizer_state_dict": "dist_hdnn.model.optimizer_state",
     "optimizer_state_dict": "dist_hdnn.model.optimizer_state",
@@ -86,6 +88,7 @@ __all__ = [
     "hypercube",
     "load_checkpoint",
     "load_optimizer_state_dict",
+    "load_run",
     "optimizer_state_dict",
     "path",
     "random_regular",

@@ -201,6 +201,11 @@ class Ownership:
     def __deepcopy__(self, memo: dict[int, object]) -> Ownership:
         return self  # a copied network has the same workers
 
+    def __copy__(self) -> Ownership:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     def __getstate__(self) -> dict[str, Any]:
         if not self.alone:
             raise ValueError(
