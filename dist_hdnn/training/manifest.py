@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ def score(accuracy: float | None) -> float:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """manifest.json in a folder, on the disk when this returns."""
-    rest = json.dumps(asdict(manifest), indent=1).encode()[1:].lstrip() + b"\n"
+    entries = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in vars(manifest).items())  # a line each
+    rest = ",\n".join(entries).encode() + b"\n}\n"
     write_durably(folder / NAME, _first_line(rest) + rest)
 
 
@@ -132,12 +133,16 @@ def check_identity(folder: Path, manifest: Manifest, identity: Mapping[str, Any]
         )
 
 
-def candidates(checkpoints: Path) -> list[tuple[Path, Manifest | CheckpointError]]:
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the last step first, without what is being written or was left by killed workers."""
+    found = sorted(folder.glob("step_*"), reverse=True) if folder.is_dir() else []
+    return [path for path in found if path.name.removeprefix("step_").isdigit()]
+
+
+def candidates(parent: Path) -> list[tuple[Path, Manifest | CheckpointError]]:
     """Every checkpoint of a run, the newest first, with its manifest or what is wrong with that; files not checked."""
     found: list[tuple[Path, Manifest | CheckpointError]] = []
-    for folder in sorted(checkpoints.glob("step_*"), reverse=True) if checkpoints.is_dir() else []:
-        if not folder.name.removeprefix("step_").isdigit():
-            continue  # being written, or left by a worker that was killed
+    for folder in checkpoints(parent):
         try:
             found.append((folder, read_manifest(folder)))
         except CheckpointError as error:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -217,4 +216,4 @@ def expanded(places: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.
 
 def records(state: TrainingState) -> list[dict[str, Any]]:
     """`Manifest.history` of a state."""
-    return [asdict(record) for record in state.history]
+    return [vars(record) for record in state.history]  # not copies: a record never changes, and there are ever more

@@ -51,7 +51,7 @@ tally = Tally()
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained. every: steps between two checkpoints."""
+    """What is trained. every: steps between two checkpoints. validated: validation data choose the epoch it ends with."""
 
     readout: str = "local"
     levels: tuple[int, ...] = ()
@@ -59,6 +59,7 @@ class Setting:
     partition: str = "contiguous"
     every: int = 1
     keep: int = 1000
+    validated: bool = False
     patience: int | None = None
 
 
@@ -120,7 +121,12 @@ def _work(
         verify(start, manifest)
         recipe |= {"resumed": manifest.layers, "restore": lambda state: restore(state, start, manifest)}
     history = train_levels(
-        levels, finest, lambda level: classifier(transport, setting, level), blobs(0), blobs(1), **recipe
+        levels,
+        finest,
+        lambda level: classifier(transport, setting, level),
+        blobs(0),
+        blobs(1) if setting.validated else None,
+        **recipe,
     )
     saver.finish()
     weights = {name: tensor.clone() for name, tensor in finest.state_dict().items()}

@@ -59,7 +59,7 @@ def test_a_run_ends_with_the_weights_of_its_best_epoch(
     accuracies: list[float | None], best: int, scripted: Scripted, tmp_path: Path
 ) -> None:
     scripted(accuracies)
-    results = trained(tmp_path, 1)
+    results = trained(tmp_path, 1, Setting(validated=True))
     assert ends_with(tmp_path, best, results)
     marks = [record["best"] for record in results[0].history]
     assert marks[best - 1] and not any(marks[best:])
@@ -67,7 +67,7 @@ def test_a_run_ends_with_the_weights_of_its_best_epoch(
 
 def test_worker_0_says_which_epoch_is_the_best_and_all_stop_together(scripted: Scripted, tmp_path: Path) -> None:
     scripted([0.5, 0.9, 0.7, 0.6])
-    results = trained(tmp_path, 2, Setting(patience=1))
+    results = trained(tmp_path, 2, Setting(validated=True, patience=1))
     assert [len(result.history) for result in results] == [3, 3]
     assert ends_with(tmp_path, 2, results)
 
@@ -77,14 +77,14 @@ def test_training_stops_after_as_many_epochs_without_a_better_one(
     patience: int | None, epochs: int, scripted: Scripted, tmp_path: Path
 ) -> None:
     scripted([0.5, 0.9, 0.9, 0.6])
-    results = trained(tmp_path, 1, Setting(patience=patience))
+    results = trained(tmp_path, 1, Setting(validated=True, patience=patience))
     assert [record["epoch"] for record in results[0].history] == list(range(1, epochs + 1))
     assert ends_with(tmp_path, 2, results)
 
 
 def test_levels_before_the_last_neither_stop_nor_give_their_weights(scripted: Scripted, tmp_path: Path) -> None:
     scripted([0.9, 0.8, 0.5, 0.4])
-    results = trained(tmp_path, 1, Setting(levels=(2, 4), patience=1))
+    results = trained(tmp_path, 1, Setting(validated=True, levels=(2, 4), patience=1))
     assert [record["best"] for record in results[0].history] == [None, None, True, False]
     assert ends_with(tmp_path, 3, results)
 
@@ -93,10 +93,12 @@ def test_levels_before_the_last_neither_stop_nor_give_their_weights(scripted: Sc
 def test_the_best_epoch_so_far_survives_a_resume_bit_by_bit(workers: int, scripted: Scripted, tmp_path: Path) -> None:
     """From the middle of an epoch, from the last step, and from after the stop; also by other workers."""
     scripted([0.5, 0.9, 0.7, 0.6])
-    whole = trained(tmp_path / "whole", 1, Setting(patience=1))
+    whole = trained(tmp_path / "whole", 1, Setting(validated=True, patience=1))
     assert read_manifest(step_folder(tmp_path / "whole", 7)).best == {"epoch": 2, "accuracy": 0.9}
     for step in (5, 7, 9):
-        resumed = trained(tmp_path / f"{step}", workers, Setting(patience=1), step_folder(tmp_path / "whole", step))
+        resumed = trained(
+            tmp_path / f"{step}", workers, Setting(validated=True, patience=1), step_folder(tmp_path / "whole", step)
+        )
         assert [len(result.history) for result in resumed] == [3] * workers
         assert ends_with(tmp_path / "whole", 2, resumed)
         for mine, other in zip(resumed[0].history, whole[0].history, strict=True):
@@ -107,7 +109,7 @@ def test_the_best_epoch_so_far_survives_a_resume_bit_by_bit(workers: int, script
 
 def test_the_best_checkpoint_is_kept_beside_the_newest(scripted: Scripted, tmp_path: Path) -> None:
     scripted([0.5, 0.9, 0.7, 0.6])
-    trained(tmp_path, 1, Setting(every=3, keep=1))
+    trained(tmp_path, 1, Setting(validated=True, every=3, keep=1))
     assert sorted(path.name for path in tmp_path.glob("step_*")) == ["step_00000006", "step_00000012"]
 
 
