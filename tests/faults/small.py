@@ -51,7 +51,7 @@ tally = Tally()
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained. every: steps between two checkpoints. validated: validation data choose the weights in the end."""
+    """What is trained. every: steps between two checkpoints. validated: validation data choose the final weights."""
 
     readout: str = "local"
     levels: tuple[int, ...] = ()
