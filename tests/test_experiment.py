@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -150,6 +151,26 @@ def test_workers_wait_while_one_draws_longer_than_they_wait_otherwise(
     config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
     first, other = run_threads(2, lambda transport: experiment.train(config, transport), timeout=8.0)
     assert first == tmp_path / "run" and other is None
+
+
+def test_workers_that_are_threads_count_the_memory_of_their_process_once(tmp_path: Path) -> None:
+    options = [*SHORT, f"--output={tmp_path / 'run'}", "--workers=3", "--transport=threads", "--plots=false"]
+    config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
+    run_threads(3, lambda transport: experiment.train(config, transport), timeout=60.0)
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["peak_memory_bytes"]
+    assert 0 < found <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def test_decision_regions_are_of_the_majority_that_the_accuracy_counts() -> None:
+    """One agent that is sure against two that are not: the mean share is the one's, the vote is the two's."""
+    config = read_config(None, ["--graph.agents=3", "--readout.kind=local"])
+    model = assembly.build_classifier(config, assembly.build_dataset(config))
+    scores = torch.tensor([[9.0, 0.0], [0.0, 0.1], [0.0, 0.1]])
+    model.scores = lambda state: scores.expand(len(state), 3, 2)
+    shares = run_plots._probabilities(model, np.zeros((5, 2)))
+    assert scores.softmax(dim=-1).mean(dim=0).argmax() == 0
+    assert shares.argmax(axis=1).tolist() == model.readout.predict(model(torch.zeros(5, 2))).tolist() == [1] * 5
+    assert np.allclose(shares.sum(axis=1), 1.0) and (shares[:, 1] > 0.5).all()
 
 
 def test_a_run_without_plots_draws_and_promises_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,9 +81,14 @@ def _draw_decision(data: Dataset, model: AgentClassifier, whole: Callable[[], Ag
 
 @torch.no_grad()
 def _probabilities(model: AgentClassifier, points: Any) -> Any:
-    """Points (n, 2) -> class shares (n, classes): softmax of the scores, with agents that classify, their mean."""
+    """Points (n, 2) -> class shares (n, classes), the largest that of the class that the readout predicts.
+
+    Softmax of the scores; where agents classify, the shares of their votes.
+    """
     parameter = next(model.network.parameters())
     parts = torch.from_numpy(points).to(parameter.device, parameter.dtype).split(evaluation_batch(model))
-    scores = torch.cat([model(part) for part in parts])
-    shares = scores.softmax(dim=-1)
-    return (shares if shares.ndim == 2 else shares.mean(dim=1)).cpu().double().numpy()
+    scores, readout = torch.cat([model(part) for part in parts]).double(), model.readout
+    if isinstance(readout, LocalReadout):
+        votes = readout.votes(scores)
+        return (votes / votes.sum(dim=-1, keepdim=True)).cpu().numpy()
+    return scores.softmax(dim=-1).cpu().numpy()
