@@ -37,6 +37,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return short_run(tmp_path_factory.mktemp("runs") / "local", "--readout.kind=local")
 
 
+def test_the_figures_of_a_step_do_not_depend_on_the_workers(tmp_path: Path) -> None:
+    """The sum over all agents of the readout is no message between neighbours: it is on the wire alone."""
+    options = ["--network.layers=1", "--data.samples=100", "--train.epochs=1", "--plots=false"]
+    found = []
+    for workers in (1, 2, 3):
+        config = read_config(CONFIGS / "swiss_roll_ring8.yaml", [*options, f"--output={tmp_path / str(workers)}"])
+        run_threads(workers, lambda transport, config=config: experiment.train(config, transport))
+        found.append(json.loads((tmp_path / str(workers) / "summary.json").read_text()))
+    names = ("messages_per_step", "bytes_per_step", "link_traffic", "bytes_per_link", "non_neighbour_messages")
+    assert all([other[name] for name in names] == [found[0][name] for name in names] for other in found[1:])
+    assert found[0]["messages_per_step"] == 2 * 4 * 16
+    assert found[0]["wire_messages_per_step"] == found[0]["wire_bytes_per_step"] == 0
+    assert 0 < found[1]["wire_bytes_per_step"] < found[2]["wire_bytes_per_step"]
+
+
 def test_run_directory_holds_what_the_design_promises(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert set(PROMISED) <= summary.keys()
@@ -159,18 +174,6 @@ def test_workers_that_are_threads_count_the_memory_of_their_process_once(tmp_pat
     run_threads(3, lambda transport: experiment.train(config, transport), timeout=60.0)
     found = json.loads((tmp_path / "run" / "summary.json").read_text())["peak_memory_bytes"]
     assert 0 < found <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def test_decision_regions_are_of_the_majority_that_the_accuracy_counts() -> None:
-    """One agent that is sure against two that are not: the mean share is the one's, the vote is the two's."""
-    config = read_config(None, ["--graph.agents=3", "--readout.kind=local"])
-    model = assembly.build_classifier(config, assembly.build_dataset(config))
-    scores = torch.tensor([[9.0, 0.0], [0.0, 0.1], [0.0, 0.1]])
-    model.scores = lambda state: scores.expand(len(state), 3, 2)
-    shares = run_plots._probabilities(model, np.zeros((5, 2)))
-    assert scores.softmax(dim=-1).mean(dim=0).argmax() == 0
-    assert shares.argmax(axis=1).tolist() == model.readout.predict(model(torch.zeros(5, 2))).tolist() == [1] * 5
-    assert np.allclose(shares.sum(axis=1), 1.0) and (shares[:, 1] > 0.5).all()
 
 
 def test_a_run_without_plots_draws_and_promises_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

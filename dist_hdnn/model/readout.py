@@ -163,13 +163,9 @@ class LocalReadout(nn.Module):
         check_scores(scores, (len(self.agents), self.classes))
         if self.regression:
             return summed(scores.double().sum(dim=1) / len(self.output_agents), self.ownership)
-        return self.votes(scores).argmax(dim=-1)
-
-    def votes(self, scores: Tensor) -> Tensor:
-        """Votes of all output agents for each class, plus half of its mean share to break ties: (batch, classes)."""
         votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
         shares = scores.double().softmax(dim=-1).sum(dim=1) / len(self.output_agents)  # in [0, 1]: never outweighs one
-        return summed(votes + 0.5 * shares, self.ownership)
+        return summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
 
 
 class GossipReadout(LocalReadout):
