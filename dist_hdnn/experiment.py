@@ -136,7 +136,7 @@ def _log(config: Config, data: Dataset, model: AgentClassifier, start: Start, di
     network.reset_traffic()
     log = RunLog(network, levels[-1].epochs.start * batches + 1, resumed.step if resumed else 0)
     if directory is not None:
-        write_start(directory, network.graph, torch.get_num_threads(), config.device)
+        write_start(directory, network.graph, torch.get_num_threads(), config.device, data.preparation)
         log.progress = TrainingProgress(config.name, options.epochs, options.epochs * batches, measure)
         log.metrics = MetricsFiles(directory, measure)
         log.metrics.begin(resumed.history if resumed else [])  # what they say of later epochs is forgotten

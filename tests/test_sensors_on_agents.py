@@ -116,5 +116,5 @@ def test_an_agent_sees_the_past_of_its_own_columns(tmp_path: Path) -> None:
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     assert assembly.build_views(config, model.network.graph, data).sizes.tolist() == [4, 0, 4]
-    with pytest.raises(ValueError, match="data.split: expected last for windows of a time series, got random"):
+    with pytest.raises(ValueError, match="expected data.split=last for rows in order of time, got random"):
         assembly.build_dataset(read_config(DIABETES, [*options, "--data.split=random"]))

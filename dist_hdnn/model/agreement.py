@@ -9,6 +9,7 @@ that a worker does not know (0) is compared with nothing: features that went thr
 
 from __future__ import annotations
 
+import weakref
 import zlib
 from collections.abc import Sequence
 
@@ -44,7 +45,7 @@ class Agreement:
         self._sent = torch.zeros(len(FIELDS), dtype=torch.int64, device=device)
         self._received = torch.zeros(len(self.peers), len(FIELDS), dtype=torch.int64, device=device)
         ranks = [transport.rank] * len(self.peers)
-        self._plan = ledger.register(ranks, self.peers, [len(FIELDS)] * len(self.peers))
+        self._plan = ledger.register(ranks, self.peers, [len(FIELDS)] * len(self.peers), agents=([], [], []))
 
     @opaque
     def note(self, what: str, values: Tensor) -> None:
@@ -70,6 +71,7 @@ class Agreement:
         if self._channel is None:
             receives = list(zip(self.peers, self._received.unbind(0), strict=True))
             self._channel = self.transport.channel([(p, self._sent) for p in self.peers], receives, "check of batches")
+            weakref.finalize(self, self._channel.retire).atexit = False
         self._channel.start()
         self._channel.wait()
         self.ledger.book(self._plan, "check", self._sent.element_size())

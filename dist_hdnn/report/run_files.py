@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn import __version__
-from dist_hdnn.data import Dataset
+from dist_hdnn.data import Dataset, Preparation
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.loop import Epoch
 
+PREPARATION = "data.json"  # how a run prepares its data
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "safetensors", "scikit-learn", "matplotlib")
 INDENTED_UP_TO = 10_000  # agents of graph.json; indenting takes Python's slow encoder
 
@@ -75,8 +76,10 @@ def versions() -> dict[str, str]:
     return found | {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
-def write_start(directory: Path, graph: CommunicationGraph, threads: int, device: str) -> None:
-    """graph.json and environment.json."""
+def write_start(
+    directory: Path, graph: CommunicationGraph, threads: int, device: str, preparation: Preparation
+) -> None:
+    """graph.json, environment.json and data.json."""
     indented = 2 if graph.agents <= INDENTED_UP_TO else None
     _write_json(directory / "graph.json", {**graph.to_json(), "digest": graph.digest()}, indented)
     environment = {
@@ -89,6 +92,18 @@ def write_start(directory: Path, graph: CommunicationGraph, threads: int, device
         "command": sys.argv,
     }
     _write_json(directory / "environment.json", environment)
+    _write_json(directory / PREPARATION, preparation.as_json(), None)
+
+
+def read_preparation(directory: Path) -> Preparation:
+    """What stands between readings and the network of a run. ValueError, one line, where the run does not say."""
+    path = directory / PREPARATION
+    try:
+        return Preparation.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: expected how the run prepares its data, found nothing; train it again") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: expected how the run prepares its data, got a damaged file ({error})") from None
 
 
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:
