@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -69,7 +70,8 @@ def test_run_directory_holds_what_the_design_promises(run: Path) -> None:
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [line["epoch"] for line in lines] == [1, 2] == [int(row["epoch"]) for row in rows]
-    assert lines[-1]["test_accuracy"] == summary["test_accuracy"]
+    assert lines[-1]["train_accuracy"] == summary["train_accuracy"] and lines[-1]["validation_accuracy"] is None
+    assert not any("test" in name for name in lines[-1]), "test data are read once, at the end"
     for name in ("curves", "graph", "traffic", "pattern", "decision"):
         assert (run / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((run / "graph.json").read_text())["nodes"]) == 8
@@ -164,6 +166,14 @@ def test_workers_wait_while_one_draws_longer_than_they_wait_otherwise(
     config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
     first, other = run_threads(2, lambda transport: experiment.train(config, transport), timeout=8.0)
     assert first == tmp_path / "run" and other is None
+
+
+def test_workers_that_are_threads_count_the_memory_of_their_process_once(tmp_path: Path) -> None:
+    options = [*SHORT, f"--output={tmp_path / 'run'}", "--workers=3", "--transport=threads", "--plots=false"]
+    config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
+    run_threads(3, lambda transport: experiment.train(config, transport), timeout=60.0)
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["peak_memory_bytes"]
+    assert 0 < found <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def test_a_run_without_plots_draws_and_promises_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
