@@ -197,6 +197,7 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
         initial_scale=options.initial_scale,
         dtype=getattr(torch, config.dtype),
         workers=transport,
+        check_batches=False,  # a run compares all data before the first step, and draws its batches by number
         partition=config.partition.owners or config.partition.method,
         deterministic=config.deterministic,
         overlap=config.overlap,
