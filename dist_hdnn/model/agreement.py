@@ -36,8 +36,8 @@ REMEDY = {
 class Agreement:
     """What this worker compares with `peers`, the workers that have agents linked to its own.
 
-    steps: optimizer steps on parameters of this network, which `step` counts. `note` keeps the fingerprint of the latest
-    features or labels until the next comparison.
+    steps: optimizer steps on parameters of this network, which `step` counts. `note` keeps the fingerprint of the
+    latest features or labels until the next comparison.
     """
 
     def __init__(self, transport: Transport, ledger: Ledger, peers: Sequence[int]) -> None:
