@@ -17,7 +17,6 @@ import torch
 from dist_hdnn import assembly, warm_start
 from dist_hdnn.config import Config, interval
 from dist_hdnn.config.checks import validate
-from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.ending import finish, settings_of
 from dist_hdnn.failure import reported
@@ -28,6 +27,7 @@ from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versi
 from dist_hdnn.report.run_log import RunLog, logged
 from dist_hdnn.report.run_summary import agent_figures, inputs_of
 from dist_hdnn.resume import Start, begin, identity_of
+from dist_hdnn.rundir import config_of_run
 from dist_hdnn.training.checkpoint import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.keeper import Keeper, Stopped
@@ -233,7 +233,7 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
 
     Raises ValueError when the directory holds no usable run, CheckpointError when its weights are damaged.
     """
-    config = read_config(run_directory / "config.yaml")
+    config = config_of_run(run_directory)
     validate(config)
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
