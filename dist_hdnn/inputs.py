@@ -79,6 +79,10 @@ def _read_data(options: DataConfig, seed: int) -> Dataset:
         ahead=options.ahead,
         validation_fraction=options.validation_fraction,
         images=options.images,
+        ignore=options.ignore,
+        time=options.time,
+        missing=options.missing.fill,
+        indicator=options.missing.indicator,
     )
 
 
@@ -111,14 +115,12 @@ def _column_sensors(options: DataConfig, graph: CommunicationGraph, data: Datase
 
 
 def _column_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> dict[str, int]:
-    """Column -> number of the agent that sees it; with windows of a time series all its columns."""
+    """Feature -> number of the agent that sees it: all rows of a window of its column, and where that has gaps."""
     given = options.sensors or {}
     owners = {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in given.items()}
-    if options.window > 1:
-        columns = [(name, name.rsplit("[t", 1)[0]) for name in data.feature_names]
-        unknown = {name: agent for name, agent in owners.items() if name not in {base for _, base in columns}}
-        return unknown | {name: owners[base] for name, base in columns if base in owners}
-    return owners
+    columns = list(zip(data.feature_names, data.preparation.sources, strict=True))
+    unknown = {name: agent for name, agent in owners.items() if name not in data.preparation.columns}
+    return unknown | {name: owners[base] for name, base in columns if base in owners}
 
 
 def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Views:

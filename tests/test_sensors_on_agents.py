@@ -42,7 +42,7 @@ def test_a_regression_tells_r2_under_its_own_name(readout: str, tmp_path: Path, 
     summary = json.loads((run / "summary.json").read_text())
     assert summary["task"] == "regression" and "test_accuracy" not in summary and 0 < summary["test_r2"] < 1
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["test_r2"] == summary["test_r2"] and ("agent_r2" in summary) == (readout == "local")
+    assert lines[-1]["train_r2"] == summary["train_r2"] and ("agent_r2" in summary) == (readout == "local")
     assert experiment.evaluate(run)["test_r2"] == summary["test_r2"]
     assert (run / "plots" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -71,7 +71,7 @@ def test_a_regression_gives_the_numbers_of_one_process_on_four_workers(readout: 
         model = assembly.build_classifier(config, data, transport)
         training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
         history = experiment.train_model(config, model, data, training, test, transport)
-        told = [[record.loss, record.test_accuracy, record.worst_agent_accuracy or 0.0] for record in history]
+        told = [[record.loss, record.validation_accuracy, record.worst_agent_accuracy or 0.0] for record in history]
         return {"told": torch.tensor(told, dtype=torch.float64), **model.state_dict()}
 
     alone = run()
@@ -116,5 +116,5 @@ def test_an_agent_sees_the_past_of_its_own_columns(tmp_path: Path) -> None:
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     assert assembly.build_views(config, model.network.graph, data).sizes.tolist() == [4, 0, 4]
-    with pytest.raises(ValueError, match="data.split: expected last for windows of a time series, got random"):
+    with pytest.raises(ValueError, match="expected data.split=last for rows in order of time, got random"):
         assembly.build_dataset(read_config(DIABETES, [*options, "--data.split=random"]))

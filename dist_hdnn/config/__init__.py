@@ -17,6 +17,7 @@ from dist_hdnn.config.ends import (
     AugmentConfig,
     DataConfig,
     LiftConfig,
+    MissingConfig,
     ReadoutConfig,
     SensorConfig,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "GraphConfig",
     "IntegratorName",
     "LiftConfig",
+    "MissingConfig",
     "NetworkConfig",
     "PartitionConfig",
     "PatternConfig",

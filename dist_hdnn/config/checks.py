@@ -13,6 +13,7 @@ from dist_hdnn.config import (
     PUBLISHED,
     TABLES,
     Config,
+    DataConfig,
     GraphConfig,
     NetworkConfig,
     PatternConfig,
@@ -87,6 +88,7 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _at_least("train.weight_decay", train.weight_decay, 0)
     yield from _at_least("train.smoothness", train.smoothness, 0)
     yield from _at_least("train.threads", train.threads, 1)
+    yield from _at_least("train.patience", train.patience, 1)
     for name in ("shift", "rotate", "scale"):
         yield from _at_least(f"data.augment.{name}", getattr(data.augment, name), 0)
     if data.augment.scale >= 1:
@@ -167,6 +169,7 @@ def _words(config: Config) -> Iterator[str]:
         yield f"data.task: expected {wanted} with data.name={config.data.name}, got {config.data.task}; correct it"
     if (config.data.window > 1 or config.data.ahead) and config.data.name != "file":
         yield f"data.window: expected 1, and data.ahead 0, because data.name={config.data.name} is no time series"
+    yield from _table(config.data)
     if config.data.images and config.data.name != "file":
         yield f"data.images: expected false, because data.name={config.data.name} reads no arrays; leave it out"
     if config.data.sensors is not None and config.sensors:
@@ -181,6 +184,19 @@ def _words(config: Config) -> Iterator[str]:
         yield f"data.download: expected false for data.name={config.data.name}; leave it out"
     if config.data.file and config.data.name != "file":
         yield f"data.name: expected file because data.file is given, got {config.data.name}; set data.name=file"
+
+
+def _table(data: DataConfig) -> Iterator[str]:
+    """Options of tables alone, and what rows in order of time rule out."""
+    given = {"ignore": data.ignore, "time": data.time, "missing": data.missing.fill}
+    for key in [key for key, value in given.items() if value and data.name != "file"]:
+        yield f"data.{key}: expected none, because data.name={data.name} is no file of yours; leave it out"
+    ordered = "data.time" if data.time else "data.window" if data.window > 1 else "data.ahead" if data.ahead else None
+    if ordered and data.split in ("random", "alternate"):
+        yield (
+            f"data.split: expected last with {ordered}, got {data.split}, which puts neighbors in time into training "
+            "and test; set data.split=last"
+        )
 
 
 def _graph(key: str, graph: GraphConfig) -> Iterator[str]:

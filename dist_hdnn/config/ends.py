@@ -24,6 +24,17 @@ class AugmentConfig:
 
 
 @dataclass
+class MissingConfig:
+    """Gaps among the features of a file: empty cells, NaN, NA."""
+
+    fill: Literal["mean", "zero", "last"] | None = None
+    """what a gap becomes: mean of the column's training rows, zero, last: the reading before it, of a time series
+    (default: gaps are refused)"""
+    indicator: bool = True
+    """a feature that is 1 in a gap, else 0, for each column that has gaps in the training rows"""
+
+
+@dataclass
 class DataConfig:
     """Inputs and labels."""
 
@@ -55,11 +66,16 @@ class DataConfig:
     seed: int | None = None
     """seed of generated points, noise and split (default: the seed of the run)"""
     file: str | None = None
-    """.csv, .parquet or .npz file, or folder of .npy files, of name=file, relative to the current directory"""
+    """.csv, .tsv (also .gz), .parquet or .npz file, or folder of .npy files, of name=file"""
     classes: int | None = None
     """number of classes in file or idx (default: highest label + 1)"""
     target: str = "label"
     """column of a table that holds the labels or the real targets"""
+    ignore: list[str] = field(default_factory=list)
+    """columns of a table that are no features"""
+    time: str | None = None
+    """column that the rows of a table are in order of; it is no feature, and the split is last"""
+    missing: MissingConfig = field(default_factory=MissingConfig)
     task: Literal["classification", "regression"] = "classification"
     """what file asks for: classes, or real targets"""
     images: bool = False

@@ -1,11 +1,13 @@
 """Data sets, which agent observes which feature, and the order of the batches."""
 
+from dist_hdnn.data.arrays import from_arrays, from_parts
 from dist_hdnn.data.augmentation import Augmentation, augmentation
 from dist_hdnn.data.batches import batch_order
-from dist_hdnn.data.checks import from_arrays, from_parts, validated
+from dist_hdnn.data.checks import validated
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.files import read_dataset
 from dist_hdnn.data.patches import Views, column_views, even_views, patches, shape_of_grid
+from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.data.ready import PUBLISHED, TABLES, digits, idx_folder, published, shipped_table
 from dist_hdnn.data.scaling import standardised
 from dist_hdnn.data.sensors import InitialState, Sensor, SensorMap, default_sensors
@@ -20,6 +22,7 @@ __all__ = [
     "Cut",
     "Dataset",
     "InitialState",
+    "Preparation",
     "Sensor",
     "SensorMap",
     "Views",

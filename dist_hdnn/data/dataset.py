@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
+from dist_hdnn.data.preparation import Floats, Image, Preparation
+
+__all__ = ["Answers", "Dataset", "Floats", "Image", "Integers"]
+
 Integers = npt.NDArray[np.int64]
 Answers = npt.NDArray[Any]  # labels (n,) int64, or real targets (n, targets) float64
-Image = tuple[int, int, int]  # height, width, channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +26,8 @@ class Dataset:
     validation_x, validation_y: points that choose between epochs, recipes and trials; None where there are none. Test
     points choose nothing.
     image: height, width and channels where the features are pixels, row by row, the channels of a pixel together.
-    normalisation: how `standardised` has shifted and scaled the points; empty for points as they came.
     class_names: what the classes are called, where they have names.
+    preparation: what has made the points of readings, for readings to come; of points as they came it says nothing.
     """
 
     name: str
@@ -36,10 +38,10 @@ class Dataset:
     classes: int
     feature_names: tuple[str, ...]
     image: Image | None = None
-    normalisation: Mapping[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     validation_x: Floats | None = None
     validation_y: Answers | None = None
+    preparation: Preparation = Preparation()
 
     @property
     def features(self) -> int:
@@ -55,6 +57,22 @@ class Dataset:
     def outputs(self) -> int:
         """Scores of a sample: one a class, or one a target."""
         return self.train_y.shape[1] if self.regression else self.classes
+
+    @property
+    def normalisation(self) -> dict[str, Any]:
+        """How `standardised` has shifted and scaled the points; empty for points as they came."""
+        fitted = self.preparation
+        if not fitted.mean:
+            return {}
+        pixels = self.image is not None
+        found = {
+            "x": "(x - mean) / deviation",
+            "of": "all training pixels" if pixels else "each feature over the training points",
+            "mean": list(fitted.mean),
+            "deviation": list(fitted.deviation),
+        }
+        targets = {"target_mean": list(fitted.target_mean), "target_deviation": list(fitted.target_deviation)}
+        return found | (targets if self.regression else {})
 
     @property
     def parts(self) -> dict[str, tuple[Floats, Answers]]:

@@ -6,12 +6,12 @@ holds the three sizes. Pixels stay as they come (float32) until `standardised` s
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from dist_hdnn.data.checks import cut_arrays, from_parts
+from dist_hdnn.data.arrays import cut_arrays, from_parts
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.idx import PARTS, find_idx, read_idx
+from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.data.published import published_arrays
 from dist_hdnn.data.splits import UNSTATED, Cut, at_random
 
@@ -39,8 +39,8 @@ def shipped_table(name: str, cut: Cut = UNSTATED) -> Dataset:
     regression = name == "diabetes"
     classes = None if regression else len(bunch.target_names)
     names = [str(feature) for feature in bunch.feature_names]
-    data = cut_arrays(bunch.data, bunch.target, at_random(cut), classes, name, names, regression)
-    return data if regression else replace(data, class_names=tuple(map(str, bunch.target_names)))
+    blank = Preparation(class_names=None if regression else tuple(map(str, bunch.target_names)))
+    return cut_arrays(bunch.data, bunch.target, at_random(cut), classes, name, names, regression, blank=blank)
 
 
 def published(name: str, folder: Path | None = None, download: bool = False, cut: Cut = UNSTATED) -> Dataset:

@@ -1,4 +1,4 @@
-"""Shift and scale of the features, from the training points alone, and recorded in the data set.
+"""Shift and scale of the features, from the training points alone, and recorded in the data set's preparation.
 
 Images share one mean and one deviation, so that differences between pixels keep their size; other features have their
 own.
@@ -23,20 +23,10 @@ def standardised(data: Dataset) -> Dataset:
     mean = data.train_x.mean(axis=axis, dtype=np.float64)
     deviation = np.atleast_1d(data.train_x.std(axis=axis, dtype=np.float64))
     deviation[deviation < 1e-12 * (1 + np.abs(mean).max())] = 1.0
-    kind = data.train_x.dtype.type
-    shift, scale = np.atleast_1d(mean).astype(kind), (1.0 / deviation).astype(kind)
-    record = {
-        "x": "(x - mean) / deviation",
-        "of": "all training pixels" if axis is None else "each feature over the training points",
-        "mean": np.atleast_1d(mean).tolist(),
-        "deviation": deviation.tolist(),
-    }
-    found = replace(data.changed(lambda x: (x - shift) * scale), normalisation=record)
-    return _standard_targets(found) if data.regression else found
-
-
-def _standard_targets(data: Dataset) -> Dataset:
-    mean, deviation = data.train_y.mean(axis=0), data.train_y.std(axis=0)
-    deviation[deviation < 1e-12 * (1 + np.abs(mean).max())] = 1.0
-    record = {**data.normalisation, "target_mean": mean.tolist(), "target_deviation": deviation.tolist()}
-    return replace(data.changed(lambda x: x, lambda y: (y - mean) / deviation), normalisation=record)
+    fitted = replace(data.preparation, mean=tuple(np.atleast_1d(mean).tolist()), deviation=tuple(deviation.tolist()))
+    if data.regression:
+        center, spread = data.train_y.mean(axis=0), data.train_y.std(axis=0)
+        spread[spread < 1e-12 * (1 + np.abs(center).max())] = 1.0
+        fitted = replace(fitted, target_mean=tuple(center.tolist()), target_deviation=tuple(spread.tolist()))
+    found = data.changed(fitted.scaled, fitted.scaled_targets)
+    return replace(found, preparation=fitted)

@@ -104,6 +104,11 @@ class SensorMap:
                 f"sensors: expected input of shape (batch, {self.features}), got {tuple(x.shape)}; "
                 "give one column per feature"
             )
+        if constant is not None and (constant.shape != (self.neurons,) or constant.device != x.device):
+            raise ValueError(
+                f"sensors: expected a constant of shape ({self.neurons},) on {x.device}, one value per neuron, got "
+                f"{tuple(constant.shape)} on {constant.device}; give InitialState() of the same network"
+            )
         if x.device not in self._on_device:
             self._on_device[x.device] = (
                 torch.from_numpy(self.columns).to(x.device),

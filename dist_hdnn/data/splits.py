@@ -1,7 +1,7 @@
 """Which samples train, which choose, and which test.
 
-Samples that know of each other must not stand on both sides of a cut: rows of a time series are cut in time, and no
-window of rows reaches across.
+Samples that know of each other must not stand on both sides of a cut: rows of a time series are cut in time, and
+windows of rows are made inside each part.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dist_hdnn.data.batches import checked_integer, shuffled
-from dist_hdnn.data.dataset import Answers, Floats, Integers
+from dist_hdnn.data.dataset import Integers
 
 SPLITS = ("alternate", "random", "last")
 Parts = tuple[Integers, Integers, Integers]
@@ -26,56 +26,38 @@ class Cut:
     seed: int = 0
     validation_fraction: float = 0.0
 
-    def parts(self, samples: int, span: int = 1) -> Parts:
-        """`split_indices` of so many samples; span: as there."""
+    def parts(self, samples: int) -> Parts:
+        """`split_indices` of that many samples."""
         assert self.split is not None, "chosen() comes first"
-        return split_indices(samples, self.split, self.test_fraction, self.seed, self.validation_fraction, span)
+        return split_indices(samples, self.split, self.test_fraction, self.seed, self.validation_fraction)
 
 
 UNSTATED = Cut()
 
 
-def split_indices(
-    samples: int, split: str, test_fraction: float, seed: int, validation_fraction: float = 0.0, span: int = 1
-) -> Parts:
+def split_indices(samples: int, split: str, test_fraction: float, seed: int, validation_fraction: float = 0.0) -> Parts:
     """Indices of the training, the validation and the test points, ascending and disjoint.
 
     split: "alternate" (even positions train, odd positions test; test_fraction and seed play no part); "random":
     round(samples * test_fraction) points, at least one, held out under the seed; "last": the last so many, as for a
     time series. validation_fraction: the share of what is left that validates: the last of it with "last", else a
     random one under the seed; 0 for none.
-    span: rows of a time series that a sample covers, from its own row on. Rows are cut, not samples, so that every row
-    is seen in one part only; samples that reach across a cut are in no part.
-    ValueError for an unknown split, a fraction outside its range, too few samples for the parts, and rows of a time
-    series that a split would mix.
+    ValueError for an unknown split, a fraction outside its range, and too few samples for the parts.
     """
     samples = checked_integer(samples, "number of samples", 2, "training and test need at least one point each")
     if split not in SPLITS:
         raise ValueError(
             f"data split: expected one of {', '.join(SPLITS)}, got {split!r}; set data.split to one of them"
         )
-    if span > 1 and split != "last":
-        raise ValueError(
-            f"data.split: expected last for windows of a time series, got {split}, which puts rows that share a window "
-            "into training and test; set data.split=last"
-        )
-    rows = samples + span - 1
     if split == "alternate":
-        rest, test = np.arange(0, rows, 2, dtype=np.int64), np.arange(1, rows, 2, dtype=np.int64)
+        rest, test = np.arange(0, samples, 2, dtype=np.int64), np.arange(1, samples, 2, dtype=np.int64)
     elif split == "last":
-        rest, test = _ends(rows, test_fraction, "test_fraction")
+        rest, test = _ends(samples, test_fraction, "test_fraction")
     else:
-        rest, test = _drawn(rows, test_fraction, "test_fraction", seed, "held-out split")
+        rest, test = _drawn(samples, test_fraction, "test_fraction", seed, "held-out split")
     kept, chosen_by = validation_indices(len(rest), split, seed, validation_fraction)
     train, validation = rest[kept], rest[chosen_by]
-    parts = tuple(part[: max(0, len(part) - span + 1)] for part in (train, validation, test))
-    for part, which in zip(parts, ("training", "validation", "test"), strict=True):
-        if not len(part) and (which != "validation" or validation_fraction):
-            raise ValueError(
-                f"data.split={split}: expected rows for at least one window of {span} rows in the {which} part, got "
-                f"too few of {rows}; change data.test_fraction or data.validation_fraction, or shorten data.window"
-            )
-    return parts[0], parts[1], parts[2]
+    return train, validation, test
 
 
 def validation_indices(samples: int, split: str, seed: int, fraction: float) -> tuple[Integers, Integers]:
@@ -127,12 +109,3 @@ def chosen(cut: Cut, name: str) -> Cut:
 def at_random(cut: Cut) -> Cut:
     """A cut, a random one where none is stated: for samples that are known not to depend on each other."""
     return cut if cut.split is not None else replace(cut, split="random")
-
-
-def dealt(x: Floats, y: Answers, parts: Parts) -> dict[str, Floats | Answers | None]:
-    """train_x, train_y and so on of a `Dataset`; None for the validation points where there are none."""
-    found: dict[str, Floats | Answers | None] = {}
-    for which, index in zip(("train", "validation", "test"), parts, strict=True):
-        none = which == "validation" and not len(index)
-        found |= {f"{which}_x": None if none else x[index], f"{which}_y": None if none else y[index]}
-    return found

@@ -19,9 +19,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dist_hdnn.data.arrays import cut_arrays
 from dist_hdnn.data.batches import checked_integer, keyed_stream
 from dist_hdnn.data.dataset import Dataset, Floats, Integers
-from dist_hdnn.data.splits import Cut, dealt
+from dist_hdnn.data.splits import Cut
 
 PUBLISHED_PI = 3.14
 
@@ -139,5 +140,4 @@ def _finished(name: str, x: Floats, y: Integers, noise: float, cut: Cut) -> Data
     if noise > 0.0:
         generator = np.random.Generator(keyed_stream(cut.seed, f"noise of {name}"))
         x = x + noise * generator.standard_normal(x.shape)
-    parts = dealt(x, y, cut.parts(len(y)))
-    return Dataset(name, classes=2, feature_names=("x1", "x2"), **parts)  # type: ignore[arg-type]
+    return cut_arrays(x, y, cut, 2, name)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dist_hdnn.layers.opaque import opaque
 from dist_hdnn.layers.panel_products import PanelProducts
 from dist_hdnn.layers.plans import panels
 from dist_hdnn.layers.products import BlockWeights, Rows, layer_weights
@@ -58,8 +59,14 @@ class MetropolisAverage(nn.Module):
         self.register_buffer("order", torch.argsort(self.operator.row_order), persistent=False)
         self._memories: dict[tuple[object, ...], _Memory] = {}
 
+    @opaque
     def forward(self, values: Tensor) -> Tensor:
         """(batch, agents, values) -> the same after all rounds."""
+        if values.ndim != 3 or values.shape[1] != self.operator.rows:
+            raise ValueError(
+                f"gossip: expected values of shape (batch, {self.operator.rows}, values), one row per agent of this "
+                f"worker, got {tuple(values.shape)}. Give the scores of a LocalReadout."
+            )
         averaged: Tensor = _Average.apply(self, values)  # type: ignore[no-untyped-call]
         return averaged
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dist_hdnn.layers.operators import ragged_ranges
+from dist_hdnn.model.arguments import check_kind
 from dist_hdnn.model.initialization import Purpose, normal
 from dist_hdnn.model.ownership import Ownership, Shard
 from dist_hdnn.model.sharing import share_state
@@ -101,7 +102,7 @@ class LinearLift(nn.Module):
 
     def __init__(self, ownership: Ownership, features: int, starts: IntArray, columns: IntArray, seed: int = 0) -> None:
         super().__init__()
-        self.features, agents, sizes = features, ownership.agents, np.diff(starts)
+        self.ownership, self.features, agents, sizes = ownership, features, ownership.agents, np.diff(starts)
         table = np.full((len(agents), int(sizes.max())), features, dtype=np.int64)
         rows = np.repeat(np.arange(len(agents)), sizes[agents])
         inside = ragged_ranges(np.zeros_like(agents), sizes[agents])
@@ -111,7 +112,8 @@ class LinearLift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
-        check_features(x, self.features)
+        check_features(x, self.features, self.linear.weight)
+        self.ownership.note("features", x)
         state: Tensor = self.linear(self.view(x.t().contiguous()))
         return state
 
@@ -141,7 +143,7 @@ class ConvLift(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.features, self.ordered, agents = features, ownership.ordered, ownership.agents
+        self.ownership, self.features, agents = ownership, features, ownership.agents
         pixels = columns[ragged_ranges(starts[agents], np.diff(starts)[agents])].reshape(len(agents), *patch)
         windows = pooled_windows(pixels, kernel, pool, features)
         self.shape = windows.shape[1:]  # elements of a window, squares, windows of a square
@@ -158,9 +160,10 @@ class ConvLift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
-        check_features(x, self.features)
+        check_features(x, self.features, self.filters)
+        self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(2)
-        if self.ordered:
+        if self.ownership.ordered:
             found = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
         else:
             found = torch.bmm(self.filters, seen)
@@ -211,9 +214,11 @@ def contiguous(x: Tensor) -> Tensor:
     return y
 
 
-def check_features(x: Tensor, features: int) -> None:
-    """Raise ValueError unless x is (batch, features)."""
+def check_features(x: Tensor, features: int, like: Tensor) -> None:
+    """Raise ValueError unless x is (batch, features), of the dtype and on the device of the weights."""
     if x.ndim != 2 or x.shape[1] != features:
         raise ValueError(
             f"lift: expected input of shape (batch, {features}), got {tuple(x.shape)}; give one column per feature"
         )
+    if not torch.is_autocast_enabled(x.device.type):
+        check_kind(x, like, "lift", "input")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dist_hdnn.topology.graphs import CommunicationGraph
 from dist_hdnn.topology.numbering import from_networkx
-from dist_hdnn.topology.readers import FORMATS, SHARED, Damaged, Found, looks_like
+from dist_hdnn.topology.readers import FORMATS, SHARED, Damaged, Directed, Found, looks_like
 
 PLAIN_TO_SEE = ("graphml", "gexf", "gml", "json", "dot", "mtx", "pajek", "xgmml")
 MOST_BYTES = 256 * 2**20
@@ -32,6 +32,16 @@ WAYS = {
     ".zip": "unpack it and give the path of the file inside",
 }
 """Suffixes that are not read -> how to make a file that is."""
+BY_NETWORKX = "convert it with networkx: write_graphml({}(FILE).to_undirected(), 'graph.graphml')"
+UNDIRECTED = {kind: BY_NETWORKX.format(f"read_{kind}") for kind in ("graphml", "gexf", "gml", "pajek")} | {
+    "json": "convert it with networkx: graph.to_undirected()",
+    "csv": "drop the column, or write Undirected, where the direction does not matter",
+    "dot": "write graph for digraph and -- for ->, where the direction does not matter",
+    "xgmml": 'write directed="0", where the direction does not matter',
+    "matrix": "add the transpose: matrix + matrix.T",
+    "mtx": "add the transpose: scipy.io.mmwrite(FILE, matrix + matrix.T)",
+}
+"""Format -> how to make a directed graph undirected."""
 
 
 def read_graph(path: str | os.PathLike[str], format: str | None = None) -> CommunicationGraph:
@@ -60,6 +70,8 @@ def _read(kind: str, data: bytes) -> Found:
     """What the reader of this format finds; damaged files make parsers raise nearly anything."""
     try:
         return FORMATS[kind].read(data if FORMATS[kind].binary else _text(data, kind))
+    except Directed as error:
+        raise Directed(error.found, UNDIRECTED.get(kind, "list every link from both ends")) from None
     except Damaged:
         raise
     except Exception as error:

@@ -42,12 +42,15 @@ def test_validation_points_come_out_of_the_training_points_under_the_seed(split)
     assert validation.tolist() != others.tolist()
 
 
-@pytest.mark.parametrize("span", [2, 5])
-def test_no_row_of_a_time_series_is_seen_in_two_parts(span):
-    parts = split_indices(50 - span + 1, "last", 0.2, 0, validation_fraction=0.25, span=span)
-    rows = [{row + k for row in part for k in range(span)} for part in parts]
-    assert [len(seen) for seen in rows] == [30, 10, 10]
-    assert not (rows[0] & rows[1] or rows[1] & rows[2] or rows[0] & rows[2])
+@pytest.mark.parametrize(("window", "ahead"), [(1, 1), (3, 2)])
+def test_no_row_of_a_time_series_is_seen_in_two_parts(window, ahead, tmp_path):
+    rows = np.arange(50.0)
+    np.savetxt(tmp_path / "t.csv", np.c_[np.sin(rows), rows, rows], "%.9f", ",", header="s,row,next", comments="")
+    options = {"split": "last", "target": "next", "regression": True, "window": window, "ahead": ahead}
+    data = read_dataset(tmp_path / "t.csv", test_fraction=0.2, validation_fraction=0.25, **options)
+    places = [place for place, name in enumerate(data.preparation.sources) if name == "row"]
+    seen = [{*x[:, places].ravel().tolist(), *y.ravel().tolist()} for x, y in data.parts.values()]
+    assert [sorted(rows) for rows in seen] == [list(range(30)), list(range(40, 50)), list(range(30, 40))]
 
 
 def parts_of(data: Dataset) -> list[int]:

@@ -117,6 +117,7 @@ PLACED: dict[str, str] = {
     "g.net": PAJEK,
     "g.graph": REPETITA,
     "g.dot": DOT,
+    "indented.txt": SNDLIB_TEXT.replace("\n", "\n    ").replace("a ( 1.0", "a (1.0").replace("6.0 )", "6.0)"),
     "g.gml": GML,
     "g.cyjs": json.dumps(CYJS),
     "list.json": json.dumps({"elements": CYJS["elements"]["nodes"] + CYJS["elements"]["edges"]}),
@@ -348,7 +349,7 @@ def test_a_power_grid_of_pandapower_is_read_with_its_places(tmp_path: Path) -> N
     assert graph.positions is not None and graph.positions[3].tolist() == [3, 4]
 
 
-ONE_WAY = "without the way back; convert it with networkx"
+ONE_WAY = "without the way back; (list every link from both ends|convert it with networkx)"
 REFUSED: list[tuple[str, str | bytes, str]] = [
     (
         "g.csv",
@@ -411,10 +412,14 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ),
     ("g.mtx", "%%MatrixMarket matrix coordinate real general\n3 3 9\n1 2 1\n", "well-formed mtx, found damage"),
     ("g.dot", "digraph { a -> b }", "undirected links"),
-    ("g.dot", "graph { a -> b }", "an arrow after"),
+    ("g.dot", "graph { a -> b }", "an arrow after .*; write graph for digraph and -- for ->"),
+    ("g.gml", "directed 1\n" + GML, r"write_graphml\(read_gml\(FILE\).to_undirected\(\), 'graph.graphml'\)"),
+    ("g.gexf", "<gexf/>", "expected one graph, found none"),
     ("g.dot", "graph { a -- b", "ends inside"),
     ("g.g6", b"Bw\nBw\n", "2 lines, a graph each"),
     ("g.g6", b"B\n", "well-formed graph6, found damage"),
+    ("g.net", PAJEK.replace('"a"', '"a'), "quotes in pairs, found '1 \"a 1 2 0.5'"),
+    ("g.edges", 'a "b\n', "quotes in pairs"),
     ("g.sif", "a pp\n", "'a kind b' a line, found 'a pp' on line 1"),
     ("g.json", '{"nodes": [], "nodes": [{"id": 1}], "edges": []}', "every key once in an object, found 'nodes' twice"),
     ("g.json", json.dumps({**GRAPHOLOGY, "options": {"type": "directed"}}), "a directed link from 'a' to 'b'"),

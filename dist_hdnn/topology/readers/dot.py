@@ -3,7 +3,7 @@
 import re
 from itertools import pairwise, product
 
-from dist_hdnn.topology.readers.found import Damaged, Found, directed, place_of
+from dist_hdnn.topology.readers.found import Damaged, Directed, Found, place_of
 
 TOKEN = re.compile(
     r"\s+|//[^\n]*|/\*.*?\*/|^\#[^\n]*|"
@@ -20,7 +20,7 @@ def read_dot(text: str) -> Found:
     if parser.next_is("strict"):
         parser.take()
     if parser.next_is("digraph"):
-        raise directed("a directed graph")
+        raise Directed("a directed graph")
     if not parser.next_is("graph"):
         raise Damaged("graph { ... }", f"{parser.take()[1][:40]!r}")
     parser.take()
@@ -85,7 +85,7 @@ class _Parser:
         ends = [self.end(defaults)]
         while self.next_is("--", "->"):
             if self.take()[1] == "->":
-                raise directed(f"an arrow after {ends[-1][-1:]}")
+                raise Directed(f"an arrow after {ends[-1][-1:]}")
             ends.append(self.end(defaults))
         options = self.options()
         for left, right in pairwise(ends):

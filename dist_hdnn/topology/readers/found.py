@@ -31,10 +31,12 @@ class Damaged(Exception):
         super().__init__(f"expected {expected}, found {found}; {remedy}")
 
 
-def directed(found: str) -> Damaged:
-    """The error for links that have a direction."""
-    expected = "undirected links, as training sends slices both ways over a link"
-    return Damaged(expected, found, "convert it with networkx: graph.to_undirected()")
+class Directed(Damaged):
+    """Links that have a direction; `read_graph` adds what to do, which depends on the format."""
+
+    def __init__(self, found: str, remedy: str = "") -> None:
+        self.found = found
+        super().__init__("undirected links, as training sends slices both ways over a link", found, remedy)
 
 
 class Found:
@@ -73,7 +75,7 @@ class Found:
         done: set[Pair] = set()
         for one, other in counts:
             if (other, one) not in counts:
-                raise directed(f"a link from {shown(one)} to {shown(other)} without the way back")
+                raise Directed(f"a link from {shown(one)} to {shown(other)} without the way back")
             if (other, one) not in done:
                 done.add((one, other))
                 for _ in range(max(counts[one, other], counts[other, one])):
@@ -107,6 +109,10 @@ def shown(node: Hashable) -> str:
 
 def words(line: str) -> list[str]:
     """The words of a line, separated by blanks; "New York" and (0, 1) are one word each."""
+    if '"' not in line and "(" not in line:
+        return line.split()
+    if line.count('"') % 2:
+        raise Damaged("quotes in pairs", repr(line[:60]))
     return [bare or quoted for quoted, bare in WORD.findall(line)]
 
 

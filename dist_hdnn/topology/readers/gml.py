@@ -5,19 +5,20 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from dist_hdnn.topology.readers.found import Damaged, Found, directed, place_of, shown
+from dist_hdnn.topology.readers.found import Damaged, Directed, Found, place_of, shown
 
 TOKEN = re.compile(r'\s+|#[^\n]*|(?P<text>"[^"]*")|(?P<mark>[\[\]])|(?P<word>[^\s\[\]"]+)')
 
 
 def read_gml(text: str) -> Found:
     """Labels are the agents' names and identities when every node has one and all differ, else their ids are."""
-    graphs = [value for key, value in _pairs(text) if key == "graph" and isinstance(value, list)]
+    pairs = _pairs(text)
+    graphs = [value for key, value in pairs if key == "graph" and isinstance(value, list)]
     if len(graphs) != 1:
         raise Damaged("one graph", f"{len(graphs)}", "keep one")
     graph = graphs[0]
-    if _last(graph, "directed") == "1":
-        raise directed("a directed graph")
+    if "1" in (_last(graph, "directed"), _last(pairs, "directed")):
+        raise Directed("a directed graph")
     nodes = [value for key, value in graph if key == "node"]
     labels = [str(_last(node, "label") or "").strip() for node in nodes]
     named = all(labels) and len(set(labels)) == len(labels)

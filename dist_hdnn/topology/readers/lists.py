@@ -47,14 +47,13 @@ def read_edgelist(text: str) -> Found:
             raise Damaged(
                 "'a b', 'a b weight' or 'a b {...}' a line", f"{' '.join(row)[:60]!r} on line {number}", remedy
             )
-        _check_names(row[:2], number)
         links.append((number, row[:2]))
+    _check_names(links)
     if konect:
         _konect_header(text, konect.group(1), links, found)
-    for _, row in links:
-        found.graph.add_nodes_from(row)
-        if len(row) > 1 and not (konect and konect.group(1) in ("asym", "directed")):
-            found.graph.add_edge(*row)
+    if not (konect and konect.group(1) in ("asym", "directed")):
+        found.graph.add_nodes_from(row[0] for _, row in links if len(row) == 1)
+        found.graph.add_edges_from(row for _, row in links if len(row) == 2)
     return found
 
 
@@ -126,9 +125,9 @@ def read_adjlist(text: str) -> Found:
     if rows and all(colons):
         rows = [(number, [row[0][:-1], *row[1:]]) for number, row in rows]
     _refuse_counted(rows)
+    _check_names(rows)
     simple: set[tuple[str, str]] = set()  # a link may be listed from both of its ends, so a repeat here is no news
-    for number, (agent, *neighbours) in rows:
-        _check_names([agent, *neighbours], number)
+    for _, (agent, *neighbours) in rows:
         found.graph.add_node(agent)
         simple.update((min(agent, other), max(agent, other)) for other in neighbours)
     found.graph.add_edges_from(sorted(simple))
@@ -186,7 +185,7 @@ def _rows(text: str, fits: Callable[[Sequence[str]], bool]) -> Rows:
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
         if stripped and not stripped.startswith(("#", "%", "//")):
-            bare = re.split(r"\s#", stripped, maxsplit=1)[0].rstrip()
+            bare = re.split(r"\s#", stripped, maxsplit=1)[0].rstrip() if "#" in stripped else stripped
             lines.append((number, bare.partition("{")[0].rstrip() if bare.endswith("}") else bare))
     blanks = [words(line) for _, line in lines]
     if any("\t" in line for _, line in lines):
@@ -199,10 +198,11 @@ def _rows(text: str, fits: Callable[[Sequence[str]], bool]) -> Rows:
     return [(number, row) for (number, _), row in zip(lines, blanks, strict=True)]
 
 
-def _check_names(names: Sequence[str], number: int) -> None:
+def _check_names(rows: Rows) -> None:
     """Refuse words that are punctuation rather than names."""
-    for name in names:
+    for name in {name for _, row in rows for name in row}:
         comma = not name.startswith("(") and ("," in name or ";" in name)
         if comma or name.endswith(":") or not any(map(str.isalnum, name)):
-            found = f"{' '.join(names)[:60]!r} on line {number}"
+            number, row = next((number, row) for number, row in rows if name in row)
+            found = f"{' '.join(row)[:60]!r} on line {number}"
             raise Damaged("agents separated by blanks", found, f"write 'a b' a line, or {AS_TABLE}")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from dist_hdnn.topology.readers.found import Damaged, Found, directed
+from dist_hdnn.topology.readers.found import Damaged, Directed, Found
 
 Element = ElementTree.Element
 ROOTS = {"graphml": "graphml", "gexf": "gexf", "graph": "xgmml", "network": "sndlib", "scenario": "core"}
@@ -41,7 +41,7 @@ def read_graphml(data: bytes) -> Found:
     edges = _all(graph, "edge")
     by_default = graph.get("edgedefault") == "directed"
     if by_default and not (edges and all(edge.get("directed") == "false" for edge in edges)):
-        raise directed("a directed graph")
+        raise Directed("a directed graph")
     _link(found, edges, "source", "target", lambda edge: edge.get("directed") == "true")
     return found
 
@@ -69,7 +69,7 @@ def read_gexf(data: bytes) -> Found:
     if graph.get("mode") == "dynamic":
         found.notes.append("a dynamic graph; links of all times are taken")
     if kind == "directed" and not edges:
-        raise directed("a directed graph")
+        raise Directed("a directed graph")
     _link(found, edges, "source", "target", lambda edge: edge.get("type", kind) == "directed")
     return found
 
@@ -84,7 +84,7 @@ def read_xgmml(data: bytes) -> Found:
         graphics = next(iter(_all(node, "graphics")), None)
         found.agent(_id(node), node.get("label"), {} if graphics is None else dict(graphics.attrib))
     if root.get("directed") == "1":
-        raise directed("a directed graph")
+        raise Directed("a directed graph")
     _link(found, _all(root, "edge"), "source", "target", lambda edge: edge.get("directed") == "1")
     return found
 
@@ -139,7 +139,8 @@ def _only_graph(root: Element) -> Element:
     """The one graph of a file; nested ones and hyperedges, which would be lost, are refused."""
     graphs = [child for child in root.iter() if _local(child) == "graph"]
     if len(graphs) != 1:
-        raise Damaged("one graph", f"{len(graphs)}, one inside or after another", "keep one <graph> and flatten groups")
+        found = f"{len(graphs)}, one inside or after another" if graphs else "none"
+        raise Damaged("one graph", found, "keep one <graph> and flatten groups")
     if any(_local(child) == "hyperedge" for child in graphs[0]):
         raise Damaged("links between two agents", "a hyperedge", "replace it by links")
     return graphs[0]
@@ -148,7 +149,7 @@ def _only_graph(root: Element) -> Element:
 def _link(found: Found, edges: list[Element], one: str, other: str, is_directed: Callable[[Element], bool]) -> None:
     for edge in edges:
         if is_directed(edge):
-            raise directed(f"a directed link from {edge.get(one)!r} to {edge.get(other)!r}")
+            raise Directed(f"a directed link from {edge.get(one)!r} to {edge.get(other)!r}")
         found.link(edge.get(one, ""), edge.get(other, ""))
 
 

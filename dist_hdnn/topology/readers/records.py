@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dist_hdnn.topology.readers.found import Damaged, Found, directed
+from dist_hdnn.topology.readers.found import Damaged, Directed, Found
 from dist_hdnn.topology.readers.lists import ENDS
 
 DIALECTS = (
@@ -21,7 +21,7 @@ def read_json(text: str) -> Found:
         if data.get("_class") == "pandapowerNet":
             return _read_pandapower(data["_object"])
         if data.get("directed") is True:
-            raise directed("a directed graph")
+            raise Directed("a directed graph")
         if isinstance(data.get("adjacency"), list):
             return _read_adjacency(data)
         if isinstance(data.get("elements"), dict | list):
@@ -82,7 +82,7 @@ def _read_node_link(data: Mapping[str, Any], links: list[Any]) -> Found:
         if ends is None:
             raise Damaged(NODE_LINK, f"damage (a link without source or target: {', '.join(map(str, link))[:60]})")
         if link.get("directed") is True:
-            raise directed(f"a directed link from {link[ends[0]]!r} to {link[ends[1]]!r}")
+            raise Directed(f"a directed link from {link[ends[0]]!r} to {link[ends[1]]!r}")
         found.link(_name(link[ends[0]]), _name(link[ends[1]]))
     return found
 
@@ -115,7 +115,7 @@ def _read_cytoscape(data: Mapping[str, Any]) -> Found:
     for edge in elements.get("edges", []):
         ends = edge["data"]["source"], edge["data"]["target"]
         if edge["data"].get("directed") is True:
-            raise directed(f"a directed link from {ends[0]!r} to {ends[1]!r}")
+            raise Directed(f"a directed link from {ends[0]!r} to {ends[1]!r}")
         found.link(*map(_name, ends))
     return found
 
@@ -128,7 +128,7 @@ def _read_graphology(data: Mapping[str, Any]) -> Found:
         _declare(found, node["key"], node.get("attributes") or {})
     for edge in data["edges"]:
         if kind == "directed" or (kind != "undirected" and edge.get("undirected") is not True):
-            raise directed(f"a directed link from {edge['source']!r} to {edge['target']!r}")
+            raise Directed(f"a directed link from {edge['source']!r} to {edge['target']!r}")
         found.link(_name(edge["source"]), _name(edge["target"]))
     return found
 

@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Iterator
 
-from dist_hdnn.topology.readers.found import NUMBER, Damaged, Found, directed, whole, words
+from dist_hdnn.topology.readers.found import NUMBER, Damaged, Directed, Found, whole, words
 
 Line = tuple[int, str]
 
@@ -108,18 +108,18 @@ def read_repetita(text: str) -> Found:
 
 def read_sndlib_native(text: str) -> Found:
     """SNDlib's own text: NODES ( name ( x y ) ... ), LINKS ( name ( source target ) ... )."""
-    bare = re.sub(r"^[?#].*$", "", text, flags=re.MULTILINE)
+    bare = re.sub(r"^\s*[?#].*$", "", text, flags=re.MULTILINE)
     sections = dict(re.findall(r"^\s*(NODES|LINKS)\s*\(\s*?$(.*?)^\s*\)\s*$", bare, re.MULTILINE | re.DOTALL))
     if set(sections) != {"NODES", "LINKS"}:
         raise Damaged("the sections NODES ( ... ) and LINKS ( ... )", ", ".join(sections) or "neither")
     found = Found()
     for row in sections["NODES"].strip().splitlines():
-        match = re.match(r"\s*(\S+)(?:\s+\(\s*(\S+)\s+(\S+)\s*\))?\s*$", row)
+        match = re.match(r"\s*([^\s(]+)\s*(?:\(\s*(\S+)\s+([^\s)]+)\s*\))?\s*$", row)
         if match is None:
             raise Damaged("'name ( x y )' for every node", repr(row.strip()[:60]))
         found.agent(match[1], None, {"x": match[2], "y": match[3]})
     for row in sections["LINKS"].strip().splitlines():
-        match = re.match(r"\s*(\S+)\s+\(\s*(\S+)\s+(\S+)\s*\)", row)
+        match = re.match(r"\s*([^\s(]+)\s*\(\s*(\S+)\s+([^\s)]+)\s*\)", row)
         if match is None and row.strip():
             raise Damaged("'name ( source target ) ...' for every link", repr(row.strip()[:60]))
         if match is not None:
@@ -140,7 +140,7 @@ def read_brite(text: str) -> Found:
             found.agent(row[0], None, {"x": row[1], "y": row[2]})
         elif section == "Edges:":
             if row[-1] == "D":
-                raise directed(f"a directed link on line {number}")
+                raise Directed(f"a directed link on line {number}")
             found.link(row[1], row[2])
     return found
 
@@ -160,7 +160,7 @@ def read_gdf(text: str) -> Found:
         if section == "node":
             found.agent(row["name"], row.get("label"), dict(row))
         elif row.get("directed", "").lower() == "true":
-            raise directed(f"a directed link on line {number}")
+            raise Directed(f"a directed link on line {number}")
         else:
             found.link(row["node1"], row["node2"])
     return found
@@ -170,8 +170,11 @@ def read_matpower(text: str) -> Found:
     """MATPOWER: buses are agents; branches and DC lines in service are links."""
     bare = re.sub(r"%.*", "", text)
     found = Found(next(iter(re.findall(r"^\s*function\s+\w+\s*=\s*(\w+)", bare, re.MULTILINE)), ""))
-    for row in _matlab(bare, "bus"):
-        found.agent(_bus(row[0]))
+    buses = [_bus(row[0]) for row in _matlab(bare, "bus")]
+    named = re.search(r"mpc\.bus_name\s*=\s*\{(.*?)\}", text, re.DOTALL)
+    names = re.findall(r"'([^']*)'", named[1]) if named else []
+    for i, bus in enumerate(buses):
+        found.agent(bus, names[i] if len(names) == len(buses) else None)
     out = 0
     for table, status in (("branch", 10), ("dcline", 2)):
         for row in _matlab(bare, table) if table == "branch" or "mpc.dcline" in bare else []:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from dist_hdnn.topology.readers.found import NUMBER, Damaged, Found, directed
+from dist_hdnn.topology.readers.found import NUMBER, Damaged, Directed, Found
 from dist_hdnn.topology.readers.lists import ENDS
 
 YES = ("directed", "true", "yes", "1")
@@ -37,7 +37,7 @@ def read_csv(text: str) -> Found:
             raise Damaged(f"a source and {len(names)} columns in every row", shown)
         for column in ("type", "directed"):
             if column in names and cells[names.index(column)].lower() in YES:
-                raise directed(f"a directed link in row {number}")
+                raise Directed(f"a directed link in row {number}")
         found.graph.add_node(cells[source])
         if cells[target]:
             found.graph.add_edge(cells[source], cells[target])
@@ -108,7 +108,7 @@ def _of_array(array: Any, names: list[str] | None = None) -> Found:
     one_way: NDArray[np.int64] = np.setdiff1d(there, back)
     if len(one_way):
         i, j = divmod(int(one_way[0]), agents)
-        raise directed(f"an entry at ({names[i]}, {names[j]}) and none at ({names[j]}, {names[i]})")
+        raise Directed(f"an entry at ({names[i]}, {names[j]}) and none at ({names[j]}, {names[i]})")
     found = Found()
     for name in names:
         if not name:

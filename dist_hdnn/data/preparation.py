@@ -1,0 +1,196 @@
+"""From readings to the input of a network: columns, gaps, windows, scale; fitted on training points, kept with a run.
+
+A `Preparation` is all that a trained network has to know of its data. It is plain values: JSON keeps it to the last
+bit, and what `apply` makes of new readings is what training made of the old ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+Image = tuple[int, int, int]  # height, width, channels
+FILLS = ("mean", "zero", "last")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What turns readings (rows, columns) into points (samples, features), and answers back into their own units.
+
+        readings -> columns by name -> gaps filled, indicators added -> windows of rows -> (x - mean) / deviation
+
+    columns: names of the readings' columns, in order; empty for images and for points that nobody has named.
+    image: height, width, channels of readings that are images; then a reading is a row of pixels, or an image.
+    dtype: "float32" where readings came as bytes, else "float64".
+    window: rows of a time series that a sample sees, up to its own. ahead: rows from a sample to its target.
+    fill: what a gap (NaN) becomes: "mean", "zero" or "last" (the reading before it in the same rows; before the first
+    one the mean). None: gaps are refused. fills: the value for each column. indicator: whether columns get indicators.
+    indicators: columns that have gaps in the training rows; each gets a feature "<column> missing", 1 in a gap, else 0.
+    mean, deviation: of each feature, or one for all; empty for features that stay as they are.
+    target, target_mean, target_deviation: column of the answers, and the scale of real ones, of each target.
+    classes, class_names: number of classes, 0 for a regression; their names where they have some.
+    ignored, time: columns of the file that are no features; readings may have them or not.
+    """
+
+    columns: tuple[str, ...] = ()
+    image: Image | None = None
+    dtype: str = "float64"
+    window: int = 1
+    ahead: int = 0
+    fill: str | None = None
+    fills: tuple[float, ...] = ()
+    indicator: bool = True
+    indicators: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    target: str | None = None
+    target_mean: tuple[float, ...] = ()
+    target_deviation: tuple[float, ...] = ()
+    classes: int = 0
+    class_names: tuple[str, ...] | None = None
+    ignored: tuple[str, ...] = ()
+    time: str | None = None
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features, column by column, the oldest row of a window first: "speed[t-1]", "speed[t]"."""
+        names = (*self.columns, *(f"{name} missing" for name in self.indicators))
+        if self.window == 1:
+            return names
+        lags = [f"[t-{lag}]" if lag else "[t]" for lag in range(self.window - 1, -1, -1)]
+        return tuple(name + lag for name in names for lag in lags)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The column that each feature comes from."""
+        return tuple(name for name in (*self.columns, *self.indicators) for _ in range(self.window))
+
+    def apply(self, readings: npt.ArrayLike, names: Sequence[str] | None = None) -> Floats:
+        """The network's input (samples, features) for readings (rows, columns); with windows window - 1 samples fewer.
+
+        readings: numbers in the units of the file, NaN in gaps, in the order of `columns`; images (rows, height, width)
+        or (rows, height, width, channels) are flattened. names: of the readings' columns, if they may come in another
+        order, with the target, the time or ignored columns among them. ValueError, one line, for a missing or an
+        unknown column, another number of them, a gap where none is filled, infinity, and fewer rows than a window.
+        """
+        x = np.asarray(readings)
+        if self.image is not None and x.ndim > 2:
+            x = x.reshape(len(x), -1)
+        if names is not None:
+            x = self._by_name(x, list(names))
+        wanted = len(self.columns) or (int(np.prod(self.image)) if self.image else x.shape[-1])
+        if x.ndim != 2 or x.shape[1] != wanted or x.dtype.kind not in "biuf":
+            raise ValueError(
+                f"readings: expected numbers of shape (rows, {wanted}), got {x.dtype} of shape {x.shape}; give a "
+                f"column for each of {_some(self.columns) or 'the pixels'}"
+            )
+        return self.scaled(self.points(x.astype(self.dtype)))
+
+    def points(self, x: Floats) -> Floats:
+        """`apply` without the scale, for checked columns."""
+        self._check_gaps(x)
+        filled = self._filled(x)
+        if self.window == 1:
+            return filled
+        if len(x) < self.window:
+            raise ValueError(
+                f"readings: expected at least {self.window} rows for a window, got {len(x)}; give more rows"
+            )
+        seen = np.lib.stride_tricks.sliding_window_view(filled, self.window, axis=0)  # (samples, columns, window)
+        return seen.reshape(len(seen), -1)
+
+    def scaled(self, x: Floats) -> Floats:
+        """Points (samples, features) with mean and deviation taken out."""
+        if not self.mean:
+            return x
+        kind = x.dtype.type
+        shift, scale = np.array(self.mean).astype(kind), (1.0 / np.array(self.deviation)).astype(kind)
+        return np.asarray((x - shift) * scale)
+
+    def scaled_targets(self, y: Floats) -> Floats:
+        """Real targets (samples, targets) in the units that a network is trained in."""
+        return np.asarray((y - np.array(self.target_mean)) / np.array(self.target_deviation)) if self.target_mean else y
+
+    def answers(self, predictions: npt.ArrayLike) -> Floats:
+        """Real predictions (..., targets) of a network in the units of the file; the inverse of `scaled_targets`."""
+        y = np.asarray(predictions, dtype=np.float64)
+        return y * np.array(self.target_deviation) + np.array(self.target_mean) if self.target_mean else y
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Preparation:
+        """The preparation that `as_json` was called on. ValueError for values of something else."""
+        unknown = values.keys() - {field.name for field in dataclasses.fields(Preparation)}
+        if unknown:
+            raise ValueError(
+                f"preparation: expected the values of a run, got the unknown {min(unknown)!r}; train again, or use the "
+                "version that wrote it"
+            )
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return Preparation(**plain)
+
+    def _by_name(self, x: npt.NDArray[Any], names: list[str]) -> npt.NDArray[Any]:
+        missing = [name for name in self.columns if name not in names]
+        if missing:
+            near = difflib.get_close_matches(missing[0], names, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f", got {_some(names)}; add it"
+            raise ValueError(f"readings: expected a column {missing[0]!r} as in training{hint}")
+        aside = {*self.ignored, self.target, self.time}
+        unknown = [name for name in names if name not in self.columns and name not in aside]
+        if unknown:
+            raise ValueError(
+                f"readings: expected the columns {_some(self.columns)} as in training, got {unknown[0]!r}; remove it"
+            )
+        return x[:, [names.index(name) for name in self.columns]]
+
+    def _check_gaps(self, x: Floats) -> None:
+        wrong = np.argwhere(~np.isfinite(x) if self.fill is None else np.isinf(x))
+        if len(wrong):
+            row, column = wrong[0]
+            name = self.columns[column] if self.columns else str(column)
+            raise ValueError(
+                f"readings: expected finite numbers, got {x[row, column]} at row {row}, column {name!r}; complete or "
+                "remove these rows"
+            )
+
+    def _filled(self, x: Floats) -> Floats:
+        if self.fill is None:
+            return x
+        gaps = np.isnan(x)
+        marks = gaps[:, [self.columns.index(name) for name in self.indicators]].astype(x.dtype)
+        if self.fill == "last":
+            rows = np.maximum.accumulate(np.where(gaps, 0, np.arange(len(x))[:, None]), axis=0)
+            x = np.take_along_axis(x, rows, axis=0)
+        filled = np.where(np.isnan(x), np.array(self.fills, dtype=x.dtype), x)
+        return np.concatenate([filled, marks], axis=1)
+
+
+def fitted_to_gaps(blank: Preparation, train: Floats, who: str) -> Preparation:
+    """The preparation with fills and indicators of the training rows. ValueError for a column without any value."""
+    if blank.fill is None:
+        return blank
+    gaps: npt.NDArray[np.bool] = np.isnan(train)
+    empty = np.flatnonzero(gaps.all(axis=0))
+    if len(empty):
+        raise ValueError(
+            f"{who}: expected a value in column {blank.columns[empty[0]]!r} among the training rows, got gaps alone; "
+            "leave the column out (data.ignore)"
+        )
+    zero = blank.fill == "zero"
+    fills = np.zeros(train.shape[1]) if zero else np.asarray(np.nanmean(train, axis=0, dtype=np.float64))
+    marked = [name for name, any_gap in zip(blank.columns, np.asarray(gaps.any(axis=0)), strict=True) if any_gap]
+    return dataclasses.replace(blank, fills=tuple(fills.tolist()), indicators=tuple(marked) if blank.indicator else ())
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
