@@ -23,8 +23,9 @@ from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import TOYS, Dataset
-from dist_hdnn.data.readings import Rows, Wanted, points, readings
+from dist_hdnn.data.readings import Rows, Wanted, readings
 from dist_hdnn.data.scaler import Scaler
+from dist_hdnn.data.series import in_order, points
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import SumReadout
 from dist_hdnn.report.run_files import PREPARATION, read_preparation
@@ -108,7 +109,10 @@ class TrainedRun(nn.Module):
             keep=tuple(keep),
             gaps=fitted.fill is not None,
         )
-        for part in points(readings(source, wanted, evaluation_batch(self.model), who), fitted, who):
+        parts = readings(source, wanted, evaluation_batch(self.model), who)
+        if fitted.time is not None and (fitted.window > 1 or fitted.fill == "last"):
+            parts = in_order(parts, fitted.time, who)
+        for part in points(parts, fitted, who):
             yield self._answered(part)
 
     def table(self, part: Answers, probabilities: bool = False, agents: bool = False) -> dict[str, Any]:
