@@ -145,12 +145,17 @@ def _communication_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _listed(words: list[str]) -> str:
+    return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
+
+
 def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
-    agents = ", ".join(data["sensor_agents"][:8]) + (", ..." if len(data["sensor_agents"]) > 8 else "")
+    agents, named = _listed(data["sensor_agents"]), bool(data["columns"])
     return [
         ("name", f"{data['name']}, {data['train']} training and {data['test']} test points"),
         ("features, classes", f"{data['features']}, {data['classes']}"),
         ("agents with a sensor", agents),
+        *([("columns", _listed([f"{name} -> {' '.join(seen)}" for name, seen in data["columns"].items()]))] * named),
     ]
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dist_hdnn import assembly
 from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
+from dist_hdnn.inputs import column_agents
 from dist_hdnn.inspection.reach import coupling, hops_per_layer, reach_of
 from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, trained
 from dist_hdnn.inspection.stages import Stage, stages_of
@@ -56,6 +57,7 @@ def inspect(config: Config) -> dict[str, Any]:
                 "test": len(data.test_x),
                 "features": data.features,
                 "classes": data.classes,
+                "columns": column_agents(config, graph, widths, data),
                 "sensor_agents": [graph.names[agent] for agent in ends.observers],
             },
         }

@@ -78,13 +78,21 @@ def from_networkx(
 
 
 def canonical_order(names: Sequence[str]) -> list[int]:
-    """The order that sorts the names: as integers when all are, as tuples of integers when all are, else as text."""
-    keys: list[Any] = list(names)
+    """The order that sorts the names: as integers when all are, as tuples of integers when all are, else naturally.
+
+    Naturally is as text, but with the numbers in it by value: station2 before station10.
+    """
+    keys: list[Any] = [_natural(name) for name in names]
     if all(map(INTEGER.fullmatch, names)):
         keys = [int(name) for name in names]
     elif all(map(INTEGER_TUPLE.fullmatch, names)):
         keys = [tuple(int(part) for part in name[1:-1].split(",") if part.strip()) for name in names]
     return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
+
+
+def _natural(name: str) -> list[str | int]:
+    """Text and numbers in turn, so that keys compare place by place."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name))]
 
 
 def _positions(graph: nx.Graph, nodes: list[Any]) -> NDArray[np.float64] | None:

@@ -31,6 +31,7 @@ from dist_hdnn.topology import (
     torus,
     watts_strogatz,
 )
+from dist_hdnn.topology.numbering import canonical_order
 
 LINK_LISTS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30)
 
@@ -294,3 +295,10 @@ def test_a_torus_of_100_000_agents_is_made_and_measured_in_seconds() -> None:
     assert (graph.agents, len(graph.links)) == (99856, 2 * 99856)
     assert graph.diameter() == (316, False)
     assert graph.component_sizes() == [99856]
+
+
+def test_numbers_in_names_count_by_value() -> None:
+    graph = as_graph(nx.path_graph([f"station{i}" for i in (10, 2, 1, 11)]))
+    assert graph.names == ("station1", "station2", "station10", "station11")
+    assert canonical_order(["b", "a10", "a2", "a02", ""]) == [4, 3, 2, 1, 0]
+    assert canonical_order(["10", "9", "-1"]) == [2, 1, 0]  # all integers, as ever
