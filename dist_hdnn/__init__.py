@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from dist_hdnn.data import Dataset, Sensor, SensorMap, from_arrays, read_dataset
     from dist_hdnn.exporting import export
     from dist_hdnn.launcher import connect
+    from dist_hdnn.model.clipping import clip_grad_norm_
     from dist_hdnn.model.network import HDNN
+    from dist_hdnn.model.optimizer_state import load_optimizer_state_dict, optimizer_state_dict
     from dist_hdnn.model.published import from_published
     from dist_hdnn.model.readout import LocalReadout, SumReadout
     from dist_hdnn.topology import (
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         torus,
         watts_strogatz,
     )
+    from dist_hdnn.trained import load_run
     from dist_hdnn.training.checkpoint import load_checkpoint
 
 __version__ = "0.1.0"
@@ -49,10 +52,14 @@ _ELSEWHERE = {
     "SensorMap": "dist_hdnn.data",
     "from_arrays": "dist_hdnn.data",
     "read_dataset": "dist_hdnn.data",
+    "clip_grad_norm_": "dist_hdnn.model.clipping",
     "connect": "dist_hdnn.launcher",
     "export": "dist_hdnn.exporting",
     "from_published": "dist_hdnn.model.published",
+    "load_run": "dist_hdnn.trained",
     "load_checkpoint": "dist_hdnn.training.checkpoint",
+    "load_optimizer_state_dict": "dist_hdnn.model.optimizer_state",
+    "optimizer_state_dict": "dist_hdnn.model.optimizer_state",
 }
 
 __all__ = [
@@ -69,6 +76,7 @@ __all__ = [
     "balanced_tree",
     "barabasi_albert",
     "build_pattern",
+    "clip_grad_norm_",
     "complete",
     "connect",
     "erdos_renyi",
@@ -79,6 +87,9 @@ __all__ = [
     "grid",
     "hypercube",
     "load_checkpoint",
+    "load_optimizer_state_dict",
+    "load_run",
+    "optimizer_state_dict",
     "path",
     "random_regular",
     "read_dataset",

@@ -28,7 +28,8 @@ from dist_hdnn.inputs import (
 from dist_hdnn.model.arguments import agent_widths
 from dist_hdnn.model.channels import ChannelLift, of_pixels
 from dist_hdnn.model.network import HDNN
-from dist_hdnn.model.readout import make_readout
+from dist_hdnn.model.ownership import Ownership
+from dist_hdnn.model.readout import Readout, make_readout
 from dist_hdnn.topology import FAMILIES, BlockPattern, CommunicationGraph, block_diagonal, build_pattern, read_graph
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport
@@ -41,6 +42,8 @@ __all__ = [
     "build_device",
     "build_graph",
     "build_graphs",
+    "build_network",
+    "build_readout",
     "build_sensors",
     "build_views",
     "build_widths",
@@ -170,12 +173,11 @@ def build_widths(config: Config, graph: CommunicationGraph) -> NDArray[np.int64]
     return agent_widths(graph, config.network.width)
 
 
-def build_classifier(config: Config, data: Dataset, transport: Transport | None = None) -> AgentClassifier:
-    """Sensors, network and readout of a config, on its device, with their initial values: this worker's part."""
-    options, dtype, device = config.network, getattr(torch, config.dtype), build_device(config)
-    graphs = build_graphs(config)
-    network = HDNN(
-        graphs,
+def build_network(config: Config, transport: Transport | None = None) -> HDNN:
+    """The network of a config with its initial weights: this worker's part, not yet on its device."""
+    options = config.network
+    return HDNN(
+        build_graphs(config),
         width=options.width,
         layers=options.layers,
         step=options.step,
@@ -193,7 +195,7 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
         keep_dtype=None if options.keep_dtype is None else getattr(torch, options.keep_dtype),
         seed=config.seed,
         initial_scale=options.initial_scale,
-        dtype=dtype,
+        dtype=getattr(torch, config.dtype),
         workers=transport,
         partition=config.partition.owners or config.partition.method,
         deterministic=config.deterministic,
@@ -201,18 +203,23 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
         plan=config.plan,
         cuda_graphs=config.cuda_graphs,
     )
+
+
+def build_readout(config: Config, ownership: Ownership, outputs: int, regression: bool) -> Readout:
+    """The readout of a config; outputs: scores of a sample."""
+    options = config.readout
+    agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in options.agents]
+    return make_readout(options.kind, ownership, outputs, config.seed, options.rounds, agents, regression)
+
+
+def build_classifier(config: Config, data: Dataset, transport: Transport | None = None) -> AgentClassifier:
+    """Sensors, network and readout of a config, on its device, with their initial values: this worker's part."""
+    dtype, device = getattr(torch, config.dtype), build_device(config)
+    network = build_network(config, transport)
     ownership = network.ownership
-    output_agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in config.readout.agents]
     lift = build_lift(config, ownership, data).to(dtype) if config.lift.kind != "sensors" else None
-    readout = make_readout(
-        config.readout.kind,
-        of_pixels(ownership, lift.pixels) if isinstance(lift, ChannelLift) else ownership,
-        data.outputs,
-        config.seed,
-        config.readout.rounds,
-        output_agents,
-        data.regression,
-    ).to(dtype)
+    scored = of_pixels(ownership, lift.pixels) if isinstance(lift, ChannelLift) else ownership
+    readout = build_readout(config, scored, data.outputs, data.regression).to(dtype)
     if lift is not None:
         return AgentClassifier(None, network, readout, learned_lift=lift).to(device)
     sensors = build_sensors(config, network.graph, ownership.all_widths, data)

@@ -13,10 +13,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from dist_hdnn import __version__, commands
+from dist_hdnn import __version__, commands, run_commands
 from dist_hdnn.command_line import UsageError
 
 HELP = f"""\
@@ -29,13 +29,19 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   evaluate RUN                        accuracy of a trained run
   certify RUN                         what theory promises of it, measured
   study STUDY [--key=value ...]       many runs along axes of a config: a table
+  predict RUN FILE                    answers of a run about a file of readings
   export RUN [--output=DIR]           a run as files that need no dist_hdnn
   doctor                              versions, threads, transports, GPU, access
   --version
 
-CONFIG and STUDY are YAML files, as in configs/; RUN is the directory or name of a run.
+CONFIG and STUDY are YAML files, or names of those that come with the package;
+RUN is the directory or the name of a run.
 Options of a command: dist-hdnn train --help
-Example: dist-hdnn train configs/swiss_roll_ring8.yaml --seed=1"""
+Example: dist-hdnn train swiss_roll_ring8 --seed=1
+
+Exit codes: 0 done, 2 usage, config or file, 3 workers disagree, 4 checkpoint
+unusable, 5 a worker lost, 6 numbers not finite, 7 disk, 8 a broken promise,
+75 stopped with a checkpoint, 130 interrupted"""
 
 USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
 
@@ -43,6 +49,9 @@ USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. arguments: without the program's name (None: from the shell)."""
     given = list(sys.argv[1:]) if arguments is None else list(arguments)
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by who started this, as by 2>&-
+            setattr(sys, stream, open(os.devnull, "w"))
     try:
         with _plain_warnings():
             return _dispatch(given)
@@ -73,7 +82,8 @@ def _exit_code(error: Exception, given: list[str]) -> int | None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"dist-hdnn: error: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # where nothing can be written, the code alone says it
+        print(f"dist-hdnn: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code
 
 
@@ -93,10 +103,11 @@ def _dispatch(given: list[str]) -> int:
     known: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
         "inspect": commands.inspect,
-        "evaluate": commands.evaluate,
-        "certify": commands.certify,
+        "evaluate": run_commands.evaluate,
+        "certify": run_commands.certify,
         "study": commands.study,
-        "export": commands.export,
+        "export": run_commands.export,
+        "predict": run_commands.predict,
         "doctor": commands.doctor,
     }
     if not given:

@@ -16,12 +16,17 @@ from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.rundir import find_run
 
-FLAGS = ("--json", "--print_config", "--help", "-h")
-
+HELPS = ("--help", "-h", "--help-all")
+FLAGS = ("--json", "--print_config", *HELPS)
 
 CONFIG_HELP = """\
-CONFIG is a YAML file; --key=value options override it; without CONFIG: the swiss roll on a ring of 8 agents.
---print_config prints the resulting configuration and stops."""
+CONFIG is a YAML file, or the name of one that comes with the package;
+--key=value options override it. Without CONFIG: the swiss roll on a ring of 8
+agents."""
+COMMANDS = {
+    "train": "Make a run: a directory with weights, metrics and plots.",
+    "inspect": "Graph, patterns, bytes per link, memory and warnings of a run; no training.",
+}
 RUN_HELP = """\
 RUN is a run directory, or the name of a run: runs/<name> or <name> is its
 newest finished run."""
@@ -39,7 +44,7 @@ def split(command: str, given: list[str], flags: tuple[str, ...]) -> tuple[list[
         word = given[position]
         position += 1
         if word in FLAGS:
-            if word.startswith("--") and word != "--help" and word not in flags:
+            if word not in (*HELPS, *flags):
                 raise UsageError(f"{command} takes no {word}")
             continue
         if not word.startswith("-"):
@@ -51,6 +56,11 @@ def split(command: str, given: list[str], flags: tuple[str, ...]) -> tuple[list[
             options.append(given[position])
             position += 1
     return positional, options
+
+
+def asks_for_help(given: list[str]) -> bool:
+    """Whether a command line asks for the help of its command."""
+    return any(word in HELPS for word in given)
 
 
 def own_options(
@@ -86,7 +96,7 @@ def positive(key: str, text: str) -> int:
 def simple(command: str, given: list[str], usage: str, flags: tuple[str, ...], count: int) -> list[str] | None:
     """Positional arguments of a command without a config, or None when it asked for help."""
     positional, options = split(command, given, flags)
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(usage)
         return None
     if options or len(positional) != count:
@@ -118,22 +128,35 @@ def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config 
     if path is not None:
         check_document(path)
     check_overrides(options)
-    extra = "--json prints the answer as JSON.\n" if "--json" in flags else ""
-    usage = f"dist-hdnn {command} [CONFIG] [--key=value ...]{' [--json]' if extra else ''} [--print_config]"
-    parser = config_parser(f"dist-hdnn {command}", usage, f"{CONFIG_HELP} {extra}", path)
-    if "--help" in given or "-h" in given:
-        parser.print_help()
+    for word in options:
+        if word.endswith(".help"):
+            from dist_hdnn.config.option_help import help_of
+
+            print(help_of(word.removeprefix("--").removesuffix(".help")))
+            return None
+    parser = config_parser(f"dist-hdnn {command}", path)
+    if asks_for_help(given):
+        _print_help(command, flags, parse_config(parser, options), "--help-all" in given)
         return None
-    try:
-        config = parse_config(parser, options)
-    except SystemExit:  # jsonargparse has printed the help of one option, as for --sensors.help
-        return None
+    config = parse_config(parser, options)
     validate(config)
     if "--print_config" in given:
         print(to_yaml(config), end="")
         return None
     _check_graph_files(config)
     return config
+
+
+def _print_help(command: str, flags: tuple[str, ...], config: Config, everything: bool) -> None:
+    """The help of a command with a config, whose values are the defaults that it shows."""
+    from dist_hdnn.config.option_help import bundled_help, option_help
+
+    print(f"usage: dist-hdnn {command} [CONFIG] [--key=value ...]{''.join(f' [{flag}]' for flag in flags)}\n")
+    print(f"{COMMANDS[command]}\n{CONFIG_HELP}\n{bundled_help()}\n")
+    print(option_help(config, everything))
+    print("\n--print_config prints the configuration that results, and stops.")
+    if "--json" in flags:
+        print("--json prints the answer as JSON.")
 
 
 def _check_graph_files(config: Config) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dist_hdnn.command_line import RUN_HELP, UsageError, config_of, own_options, positive, run_directory, simple, split
-from dist_hdnn.config import ELSEWHERE, Config, forget_workers
+from dist_hdnn.command_line import UsageError, asks_for_help, config_of, own_options, positive, simple, split
+from dist_hdnn.config import ELSEWHERE, Config
 from dist_hdnn.config.bundled import names
-from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.rundir import newest_unfinished_run
+from dist_hdnn.rundir import newest_unfinished_run, weights_of_run
 from dist_hdnn.stopping import StopRequest, listening
+from dist_hdnn.tables import print_json
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
@@ -32,7 +32,7 @@ class StudyStopped(Exception):
 
 def train(given: list[str]) -> int:
     with listening() as stop:
-        given = _with_config_of_run(given)
+        given = _with_config_of_run(_warm_start(given))
         config = config_of("train", given, ("--print_config",))
         if config is None:
             return 0
@@ -46,14 +46,23 @@ def train(given: list[str]) -> int:
         return launcher.launch(given, config, run, stop=stop)
 
 
+def _warm_start(given: list[str]) -> list[str]:
+    """--from RUN as the option warm_start, with the place of that run where it is given by its name."""
+    words = [f"--warm_start{word[6:]}" if word.split("=")[0] == "--from" else word for word in given]
+    own, others = own_options("train", words, ("warm_start",))
+    return [*others, f"--warm_start={weights_of_run(own['warm_start'])[1]}"] if own else words
+
+
 def _with_config_of_run(given: list[str]) -> list[str]:
-    """To go on with a run, without a CONFIG: that of the run, given by --resume=RUN or CHECKPOINT or by --output.
+    """Without a CONFIG that of the run to resume, given by --resume=RUN or CHECKPOINT or by --output, or to start from.
 
     --resume=auto without them, and without any option that a run cannot change, is the newest run below runs/ that has
     not come to its end.
     """
     positional, options = split("train", given, ("--print_config",))
-    own, others = own_options("train", options, ("resume", "output"))
+    own, others = own_options("train", options, ("resume", "output", "warm_start"))
+    if "warm_start" in own and not positional and "resume" not in own:
+        return [str(weights_of_run(own["warm_start"])[0] / "config.yaml"), *given]
     if positional or "resume" not in own:
         return given
     if own == {"resume": "auto"} and all(word.lstrip("-").split("=")[0].split(".")[0] in ELSEWHERE for word in others):
@@ -90,7 +99,7 @@ def _train_as(config: Config, transport: Transport | None, stop: StopRequest) ->
     if "mean_agent_accuracy" in summary:
         mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
         print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")
-    if config.plots:
+    if config.plots and (directory / "plots").is_dir():
         print(f"plots         {directory / 'plots'}")
     print(f"run           {directory}")
     return 0
@@ -105,81 +114,10 @@ def inspect(given: list[str]) -> int:
 
     info = experiment.inspect(config)
     if "--json" in given:
-        _print_json(info)
+        print_json(info)
     else:
         show(inspection_sections(info))
     return 0
-
-
-def evaluate(given: list[str]) -> int:
-    usage = f"usage: dist-hdnn evaluate RUN [--json]\n\nAccuracy of a trained run. {RUN_HELP}"
-    positional = simple("evaluate", given, usage, ("--json",), 1)
-    if positional is None:
-        return 0
-    directory = run_directory("evaluate", positional[0])
-    from dist_hdnn import experiment
-    from dist_hdnn.tables import result_rows, show
-
-    result = experiment.evaluate(directory)
-    if "--json" in given:
-        _print_json(result)
-    else:
-        show({str(directory): result_rows(result)})
-    return 0
-
-
-CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
-CERTIFY_HELP = f"""\
-usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T] [--json]
-
-What theory promises of a trained network, measured in float64 at N points of
-its test set (default 16), and whether each promise is kept. Its directory gets
-certificate.json and plots/sensitivity.png, layers.png and momentum.png.
-{RUN_HELP} Up to 256 neurons by whole matrices, above by random probes; the
-figures do not depend on the workers. Also --partition.method, --timeout,
---device and --train.threads, as for train. Exit code 0 when no promise is
-broken, 8 when one is."""
-
-
-def certify(given: list[str]) -> int:
-    if "--help" in given or "-h" in given:
-        print(CERTIFY_HELP)
-        return 0
-    positional, options = split("certify", given, ("--json",))
-    values, _ = own_options("certify", options, ("samples", *CERTIFY_OPTIONS), strict=True)
-    if len(positional) != 1:
-        raise UsageError(f"certify: expected one run directory, got {' and '.join(positional) or 'none'}")
-    directory = run_directory("certify", positional[0])
-    samples = positive("certify: --samples", values.pop("samples", "16"))
-    from dist_hdnn import launcher
-    from dist_hdnn.config.files import read_config
-
-    config = read_config(directory / "config.yaml", [f"--{key}={value}" for key, value in values.items()])
-    forget_workers(config, values)
-    validate(config)
-    launcher.prepare_environment(config)
-
-    def run(config: Config, transport: Transport | None) -> int:
-        from dist_hdnn.tables import announce, certificate_sections, show
-
-        if transport is None or transport.rank == 0:
-            announce("measuring")
-        from dist_hdnn.certification import certify_run, complain
-
-        found = certify_run(directory, config, samples, transport)
-        if found is not None:
-            if "--json" in given:
-                _print_json(found)
-            else:
-                show(certificate_sections(found) | {"files": [("pictures", str(directory / "plots"))]})
-            sys.stdout.flush()
-        if transport is not None:
-            transport.barrier()  # nobody ends the others before worker 0 has told all
-        if found is not None:
-            complain(found)
-        return 0
-
-    return launcher.launch(given, config, run, ("-m", "dist_hdnn", "certify"))
 
 
 STUDY_USAGE = """\
@@ -202,7 +140,7 @@ study that was stopped.
 def study(given: list[str]) -> int:
     retry = "--retry-failed" in given
     positional, options = split("study", [word for word in given if word != "--retry-failed"], ())
-    if "--help" in given or "-h" in given:
+    if asks_for_help(given):
         print(STUDY_USAGE.format(studies=", ".join(names("study"))))
         return 0
     if len(positional) != 1:
@@ -231,39 +169,6 @@ def study(given: list[str]) -> int:
     return 0
 
 
-EXPORT_USAGE = f"""\
-usage: dist-hdnn export RUN [--output=DIR] [--agents=all|none|3,7]
-
-A trained run as files that need no dist_hdnn: network.pt2 for
-torch.export.load, model.safetensors, config.json, and for every agent its
-weights, its neighbours and the rounds of messages that it takes part in.
-{RUN_HELP}
-  --output=DIR      a new or empty directory (default: RUN/export)
-  --agents=LIST     agents that get files, by number or name (default: all; of
-                    more than 1000 agents none)"""
-
-
-def export(given: list[str]) -> int:
-    positional, options = split("export", given, ())
-    if "--help" in given or "-h" in given:
-        print(EXPORT_USAGE)
-        return 0
-    own, _ = own_options("export", options, ("output", "agents"), strict=True)
-    if len(positional) != 1:
-        raise UsageError(f"export: expected one run directory, got {' and '.join(positional) or 'none'}")
-    run = run_directory("export", positional[0])
-    which = own.get("agents", "").split(",")
-    from dist_hdnn.tables import announce
-
-    announce("exporting")
-    from dist_hdnn.exporting import export_run
-
-    chosen = {"": None, "all": "all", "none": []}.get(which[0], [word.strip() for word in which])
-    output = export_run(run, Path(own.get("output") or run / "export"), chosen)
-    print(f"exported      {output}")
-    return 0
-
-
 def doctor(given: list[str]) -> int:
     usage = "usage: dist-hdnn doctor [--json]\n\nVersions, threads, transports, GPU and write access of this machine."
     if simple("doctor", given, usage, ("--json",), 0) is None:
@@ -273,7 +178,7 @@ def doctor(given: list[str]) -> int:
 
     findings = examine()
     if "--json" in given:
-        _print_json(to_json(findings))
+        print_json(to_json(findings))
     else:
         show(
             {
@@ -282,7 +187,3 @@ def doctor(given: list[str]) -> int:
             }
         )
     return 0
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False, default=str))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -11,32 +12,27 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from dist_hdnn import assembly
+from dist_hdnn import assembly, warm_start
 from dist_hdnn.config import Config, interval
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
-from dist_hdnn.failure import reported, write_report
+from dist_hdnn.ending import finish, settings_of
+from dist_hdnn.failure import reported
 from dist_hdnn.handshake import shake_hands
-from dist_hdnn.inspection import exchanged, inspect, per_prediction
-from dist_hdnn.model.readout import summed
-from dist_hdnn.report.drawing import pictures
+from dist_hdnn.inspection import inspect, per_prediction
 from dist_hdnn.report.progress import TrainingProgress
-from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versions, write_start, write_summary
+from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versions, write_start
 from dist_hdnn.report.run_log import RunLog, logged
-from dist_hdnn.report.run_summary import agent_figures, figures_of_run, inputs_of, link_figures
+from dist_hdnn.report.run_summary import agent_figures, inputs_of
 from dist_hdnn.resume import Start, begin, identity_of
-from dist_hdnn.tables import announce
-from dist_hdnn.training.checkpoint import FINAL, load_weights, save_weights
+from dist_hdnn.training.checkpoint import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.keeper import Keeper, Stopped
 from dist_hdnn.training.loop import Epoch, Split, TrainingState
 from dist_hdnn.training.manifest import Manifest
-from dist_hdnn.training.metrics import Evaluation
 from dist_hdnn.training.metrics import evaluate as evaluate_classifier
 from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.training.saver import Saver
@@ -62,10 +58,19 @@ def train(
     """
     data, model = _prepared(config, transport)
     identity = identity_of(config, model.network.graphs, data)
+    warm = config.warm_start is not None
+    kept = warm_start.start_from(config, model) if warm and config.resume is None else None
     start = begin(config, identity, transport)
     directory = start.directory if model.network.ownership.rank == 0 else None
     with start.lock:
-        return directory if start.done else _train(config, data, model, start, identity, transport, stop)
+        if start.done:
+            return directory
+        if warm and kept is None and start.checkpoint is None:
+            kept = warm_start.start_from(config, model)
+        if kept is not None and directory is not None:
+            warm_start.write(directory, kept)
+            print(f"dist-hdnn: {warm_start.in_words(kept)}", file=sys.stderr, flush=True)
+        return _train(config, data, model, start, identity, transport, stop)
 
 
 def _train(
@@ -101,8 +106,8 @@ def _train(
     waiting = waiting_figures(transport, waited, seconds) if transport else {}
     result = evaluate_classifier(model, *test)
     resumed = {"resumed_after_step": start.checkpoint[1].step} if start.checkpoint else {}
-    settings = _settings(config, data, transport, seconds) | inputs_of(data) | resumed | waiting
-    _finish(config, data, model, log, history, result, settings, directory)
+    settings = settings_of(config, data, identity, transport, seconds) | inputs_of(data) | resumed | waiting
+    finish(config, data, model, log, history, result, settings, directory)
     if transport is not None:
         with patient(transport):  # worker 0 writes and draws
             transport.barrier()
@@ -136,48 +141,6 @@ def _log(config: Config, data: Dataset, model: AgentClassifier, start: Start, di
         log.metrics = MetricsFiles(directory, measure)
         log.metrics.begin(resumed.history if resumed else [])  # what they say of later epochs is forgotten
     return log
-
-
-def _finish(
-    config: Config,
-    data: Dataset,
-    model: AgentClassifier,
-    log: RunLog,
-    history: list[Epoch],
-    result: Evaluation,
-    settings: dict[str, Any],
-    directory: Path | None,
-) -> None:
-    """Gather weights and figures of a trained run, and write them where there is a run directory. Collective."""
-    network, weights = model.network, model.state_dict()
-    figures = figures_of_run(model, history, result, log.traffic)
-    over_links: NDArray[np.int64] | None = None
-    if log.over_links is not None:
-        over_links = summed(torch.from_numpy(log.over_links), network.ownership).numpy()
-    if directory is None:
-        return
-    save_weights(weights, directory / FINAL, network.architecture.name)
-    figures = measured(figures, measure_of(data)) | link_figures(network.graph, over_links)
-    write_report(directory, {"status": "done", "exit_code": 0})
-    write_summary(directory, figures | settings)
-    if not config.plots:
-        return
-
-    def whole() -> AgentClassifier:
-        if network.ownership.alone:
-            return model
-        everything = assembly.build_classifier(config, data)
-        load_weights(everything, directory / FINAL)
-        return everything
-
-    announce("drawing the plots")
-    sensors = None
-    if model.sensors is not None:
-        sensors = assembly.build_sensors(config, network.graph, network.ownership.all_widths, data)
-    with pictures(directory / "plots") as album:
-        from dist_hdnn.report.run_plots import plot_run  # matplotlib, half a second that only this worker takes
-
-        plot_run(album, data, model, whole, sensors, history, result, over_links)
 
 
 def _batches(config: Config, data: Dataset) -> int:
@@ -287,16 +250,3 @@ def split_tensors(config: Config, data: Dataset, which: str) -> Split:
     dtype = getattr(torch, config.dtype)
     answers = torch.from_numpy(labels).to(config.device, dtype if data.regression else torch.int64)
     return torch.from_numpy(points).to(config.device, dtype), answers
-
-
-def _settings(config: Config, data: Dataset, transport: Transport | None, seconds: float) -> dict[str, Any]:
-    return {
-        "workers": 1 if transport is None else transport.size,
-        "transport": "local" if transport is None else transport.name,
-        "seconds": seconds,
-        "seed": config.seed,
-        "dtype": config.dtype,
-        "device": config.device,
-        "versions": versions(),
-        **exchanged(config, data),
-    }

@@ -1,6 +1,7 @@
 """Trained networks as files for other programs: `dist_hdnn.export`, and `dist-hdnn export`.
 
-network.pt2           input -> output in plain tensor operations, for torch.export.load: no dist_hdnn needed
+network.pt2           input -> output in plain tensor operations, for torch.export.load: no dist_hdnn needed; of a run
+                      raw readings -> scores or targets in their own units, the scaling inside
 model.safetensors     the weights, as in `state_dict`
 config.json           what they are, and the shapes of input and output
 agents/3.json, 3.npz  what agent 3 alone needs: its weights, its neighbours, its rounds of messages; numpy reads both
@@ -11,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dist_hdnn import assembly
-from dist_hdnn.config import forget_workers
-from dist_hdnn.config.checks import validate
-from dist_hdnn.config.files import read_config
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.experiment import FINAL, inputs_of, split_tensors
 from dist_hdnn.inputs import agent_number
 from dist_hdnn.model.agentwise import AgentParts
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.plain import check_alone, plain_copy
 from dist_hdnn.report.run_files import versions
-from dist_hdnn.training.agent_edges import lift_of, readout_of
-from dist_hdnn.training.checkpoint import load_weights
+from dist_hdnn.trained import TrainedRun, load_run
+from dist_hdnn.training.agent_edges import in_own_units, lift_of, readings_of, readout_of
 from dist_hdnn.training.classifier import AgentClassifier
 
 FILED_AGENTS = 1000  # networks of more agents get files of those agents alone that are asked for
@@ -48,8 +43,9 @@ def export(
 ) -> Path:
     """Write network.pt2, model.safetensors, config.json and files of agents into a new or empty directory.
 
-    model: an HDNN, or any module around one, such as lift, network and readout in a row; in one process.
-    example: an input (at least 2 samples, ...) from which the trace is made; the batch stays free. An HDNN needs none.
+    model: an HDNN, any module around one, such as lift, network and readout in a row, or a run from `load_run`, which
+    takes its scaling along; in one process.
+    example: an input (at least 2 samples, ...) from which the trace is made; the batch stays free. HDNN, run: none.
     agents: numbers or names, or "all"; None for all, of networks of more than 1000 agents none.
     about: goes into config.json.
     Raises ValueError for several workers, other modules, unknown agents, or a directory that holds files.
@@ -57,18 +53,15 @@ def export(
     net = _network_of(model)
     check_alone(net)
     if example is None:
-        if model is not net:
-            raise ValueError(
-                "export: expected an example input, because the model is more than a network; give a batch"
-            )
-        example = torch.zeros(2, net.neurons, dtype=next(net.parameters()).dtype)
+        example = _example(model, net)
     if len(example) < 2:
         raise ValueError(f"export: expected an example of 2 or more samples, got {len(example)}; give a larger batch")
     everyone = agents == "all" or (agents is None and net.graph.agents <= FILED_AGENTS)
     given = range(net.graph.agents) if everyone else agents or ()
     numbers = sorted({agent_number(net.graph, agent, "export.agents") for agent in given})
-    if numbers and isinstance(model, AgentClassifier):
-        lift_of(model, numbers[0])  # complains while there is no directory
+    classifier = model.model if isinstance(model, TrainedRun) else model
+    if numbers and isinstance(classifier, AgentClassifier):
+        lift_of(classifier, numbers[0])  # complains while there is no directory
     folder = user_path(directory, "export: output")
     _check_new(folder)
     network = plain_copy(model).cpu()
@@ -76,8 +69,10 @@ def export(
     program = _traced(network, example)
     part = _part_of(folder)
     torch.export.save(program, part / "network.pt2")
-    _save(model.state_dict(), part / "model.safetensors")
+    _save(classifier.state_dict(), part / "model.safetensors")
     description = _description(net, example, network(example), numbers) | dict(about or {})
+    if isinstance(model, TrainedRun):
+        description |= _readings(model)
     _write(part / "config.json", description)
     if numbers:
         export_agents(model, part / "agents", numbers)
@@ -86,35 +81,55 @@ def export(
 
 
 def export_agents(model: nn.Module, folder: Path, agents: Sequence[int]) -> None:
-    """The files of these agents; of an `AgentClassifier` with their lift and readout. Raises ValueError."""
-    parts = AgentParts(_network_of(model))
+    """The files of these agents; of a run or an `AgentClassifier` with their lift and readout. Raises ValueError.
+
+    Of a run an agent has the scale of what it senses, and answers in the units of the targets.
+    """
+    parts, run = AgentParts(_network_of(model)), model if isinstance(model, TrainedRun) else None
+    classifier = run.model if run else model
     folder.mkdir(parents=True, exist_ok=True)
     for agent in agents:
         about, tensors = parts.description(agent), parts.tensors(agent)
-        if isinstance(model, AgentClassifier):
+        if isinstance(classifier, AgentClassifier):
             for name, part in (("lift", lift_of), ("readout", readout_of)):
-                about[name], more = part(model, agent)
+                about[name], more = part(classifier, agent)
                 tensors |= more
+        if run:
+            about["readings"], more = readings_of(about["lift"], tensors, run.scaler, run.features)
+            tensors |= more | in_own_units(about["readout"], tensors, run.scaler, agent)
+            about |= {"classes": list(run.classes), "targets": list(run.targets)}
         _write(folder / f"{agent}.json", about)
         arrays: dict[str, Any] = {name: _plain(tensor) for name, tensor in tensors.items()}
         np.savez(folder / f"{agent}.npz", **arrays)
 
 
 def export_run(run: Path, directory: Path, agents: Sequence[int | str] | str | None = None) -> Path:
-    """Export a trained run: features, scaled as config.json says, -> scores. agents: as in `export`.
+    """Export a trained run: raw readings -> scores, or targets in their own units. agents: as in `export`.
 
     Raises ValueError when the directory holds no usable run, CheckpointError when its weights are damaged.
     """
-    config = read_config(run / "config.yaml")
-    forget_workers(config, {})
-    config = replace(config, deterministic=False, device="cpu")
-    validate(config)
-    data = assembly.build_dataset(config)
-    model = assembly.build_classifier(config, data)
-    load_weights(model, run / FINAL)
-    example = split_tensors(config, data, "train")[0][:2]
-    features = {"run": str(run), "features": list(data.feature_names), **inputs_of(data)}
-    return export(model, directory, example, agents, features)
+    return export(load_run(run, deterministic=False), directory, agents=agents)
+
+
+def _example(model: nn.Module, net: HDNN) -> Tensor:
+    """An input of a model that needs none to be given."""
+    if isinstance(model, TrainedRun):
+        return torch.zeros(2, len(model.features), dtype=model.scaler.readings)
+    if model is not net:
+        raise ValueError("export: expected an example input, because the model is more than a network; give a batch")
+    return torch.zeros(2, net.neurons, dtype=next(net.parameters()).dtype)
+
+
+def _readings(run: TrainedRun) -> dict[str, Any]:
+    """What the program of a run takes and answers, by name."""
+    return {
+        "run": str(run.directory),
+        "takes": "raw readings of features; the program scales them",
+        "features": list(run.features),
+        "task": "regression" if run.regression else "classification",
+        **({"targets": list(run.targets)} if run.regression else {"classes": list(run.classes)}),
+        "answering_agents": list(run.agents),
+    }
 
 
 def _network_of(model: nn.Module) -> HDNN:
@@ -145,10 +160,12 @@ def _part_of(folder: Path) -> Path:
 
 
 def _description(net: HDNN, example: Tensor, output: Tensor, agents: list[int]) -> dict[str, Any]:
-    dtype = str(example.dtype).removeprefix("torch.")
+    shapes = {
+        name: {"shape": ["batch", *tensor.shape[1:]], "dtype": str(tensor.dtype).removeprefix("torch.")}
+        for name, tensor in (("input", example), ("output", output))
+    }
     return {
-        "input": {"shape": ["batch", *example.shape[1:]], "dtype": dtype},
-        "output": {"shape": ["batch", *output.shape[1:]], "dtype": dtype},
+        **shapes,
         "architecture": net.architecture.name,
         "equation": net.architecture.equation,
         "integrator": net.architecture.integrator.name,

@@ -6,16 +6,14 @@ Nothing here imports torch before this process is known to be a worker, so a lau
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dist_hdnn.config import Config
+from dist_hdnn.mpiexec import become_mpiexec
 from dist_hdnn.rundir import new_run_directory
 from dist_hdnn.stopping import StopRequest
 from dist_hdnn.supervisor import WORKER, cores, run_workers
@@ -34,14 +32,6 @@ RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")  # one of t
 OURS = "dist-hdnn"  # the launcher's name in messages when it is this one
 START_UP = 60.0  # seconds that workers may need at least to import torch and to meet, however small the timeout is
 FIXED_KERNELS = ("MKL_CBWR", "AVX2,STRICT")
-# What Open MPI needs; others ignore it. Where workers outnumber cores, and there alone, they are told to give up their
-# core when they wait.
-OPEN_MPI = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_hwloc_default_binding_policy": "none",  # else each worker has one core for all its threads
-}
-OVERSUBSCRIBED = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 
 
 def prepare_environment(config: Config) -> None:
@@ -62,7 +52,8 @@ def prepare_environment(config: Config) -> None:
 
 def environment_of_runs(threads: int) -> dict[str, str]:
     """Environment for runs that are processes of their own: no worker of ours or of a launcher, so many CPU threads."""
-    inherited = {name: value for name, value in os.environ.items() if name not in (*RANKS, WORKER)}
+    inherited = _without_launchers(os.environ)
+    inherited.pop(WORKER, None)
     return {"OMP_NUM_THREADS": str(max(1, threads)), **inherited}
 
 
@@ -129,10 +120,7 @@ def _place() -> tuple[Launch | None, str]:
     if own is not None:
         rank, size, address = own.split(maxsplit=2)
         return Launch(OURS, int(rank), int(size), int(rank), int(size)), address
-    found = launched()
-    if found is not None and found.launcher == "srun" and found.size == 1:  # a shell or a script inside a Slurm job
-        return None, ""
-    return found, ""
+    return launched(), ""
 
 
 def _alone(place: Launch | None, transport: str | None) -> bool:
@@ -236,20 +224,22 @@ def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str
 
         _share_cores(config, workers)
         return max(code or 0 for code in run_threads(workers, lambda transport: run(config, transport), config.timeout))
-    environment = dict(os.environ)
+    environment = _without_launchers(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(config.train.threads or max(1, cores() // workers)))
     if config.transport == "mpi":
-        command = [_mpiexec(), "-n", str(workers), sys.executable, "-m", "mpi4py", *program, *arguments]
-        sys.stdout.flush()
-        sys.stderr.flush()
-        needed = OPEN_MPI | (OVERSUBSCRIBED if workers > cores() else {})
-        os.execve(command[0], command, needed | environment)
-    for name in (*RANKS, "GLOO_SOCKET_IFNAME"):  # of a launcher further out, and of a network that is not needed
-        environment.pop(name, None)
+        become_mpiexec(workers, [*program, *arguments], environment, workers > cores())
+    environment.pop("GLOO_SOCKET_IFNAME", None)  # of a network that is not needed
     command = [sys.executable, *program, *arguments]
     if config.restarts:
         return _restarted(command, config, workers, environment, stop)
     return run_workers(command, workers, config.timeout, environment, stop)
+
+
+def _without_launchers(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what a launcher further out has told this process, which its workers would take for their own."""
+    theirs = (*RANKS, "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    prefixes = ("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "TORCHELASTIC_")
+    return {name: value for name, value in environment.items() if name not in theirs and not name.startswith(prefixes)}
 
 
 def _restarted(
@@ -269,17 +259,3 @@ def _restarted(
         command[-1] = "--resume=auto"
         print(f"dist-hdnn: restart {attempt + 1} of {config.restarts} in {directory}", file=sys.stderr, flush=True)
     raise AssertionError("the last attempt returns")
-
-
-def _mpiexec() -> str:
-    """The program beside this interpreter, which fits its mpi4py, or else the one on the path."""
-    if importlib.util.find_spec("mpi4py") is None:
-        raise ValueError("transport: mpi needs mpi4py, which is not installed; pip install -e '.[mpi]' in the checkout")
-    beside = Path(sys.executable).with_name("mpiexec")
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
-    if found is None:
-        raise ValueError(
-            f"transport: mpi needs mpiexec, but there is none in {beside.parent} or on the path; "
-            "pip install -e '.[mpi]' in the checkout"
-        )
-    return found

@@ -25,9 +25,18 @@ from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import Dataset
 from dist_hdnn.failure import forget_report
 from dist_hdnn.run_lock import RunLock, holder, take
-from dist_hdnn.rundir import is_done, prepare_run_directory, run_in_output, unfinished_runs
+from dist_hdnn.rundir import (
+    difference,
+    find_run,
+    finished,
+    is_done,
+    prepare_run_directory,
+    run_in_output,
+    unfinished_runs,
+)
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.manifest import (
+    NAME,
     CheckpointError,
     Manifest,
     candidates,
@@ -97,6 +106,10 @@ def _started(
     told = _tell(transport, {"directory": str(directory), "nonce": secrets.token_hex(4)})
     directory, nonce = Path(told["directory"]), told["nonce"]
     if is_done(directory) and config.resume is not None:
+        _check_finished(directory, config, identity)
+        if first:
+            ended = f"resume: {directory} has ended, nothing is trained; for more epochs use --from={directory}"
+            warnings.warn(ended, UserWarning, stacklevel=2)
         return Start(directory, nonce, True, None, lock, done=True)
     seen = not any(_ask(transport, "" if (directory / "config.yaml").is_file() else "not seen"))
     tries: Iterator[Path] = iter(found)
@@ -112,6 +125,18 @@ def _started(
         if first:
             warnings.warn(f"resume: skipped: {problem}", UserWarning, stacklevel=2)
     return Start(directory, nonce, seen, None, lock)
+
+
+def _check_finished(directory: Path, config: Config, identity: dict[str, Any]) -> None:
+    """Raise CheckpointError unless what a finished run has trained is what this config, graph and data describe."""
+    there = finished(directory).get("digests", {})  # none of runs of earlier versions
+    others = [name for name in there if there[name] != identity[name]]
+    different = difference(directory, config) or (f"one with another {' and another '.join(others)}" if others else "")
+    if different:
+        raise CheckpointError(
+            f"resume: expected a run of this config in {directory}, got {different}, and it has ended. Start a new run "
+            f"from its weights with --from={directory}."
+        )
 
 
 def _held_run(config: Config) -> tuple[Path, list[Path], RunLock]:
@@ -157,18 +182,34 @@ def _named_run(config: Config) -> tuple[Path, list[Path]]:
     if config.resume in (None, "auto"):
         directory = run_in_output(config) if config.resume and config.output is not None else None
         return (prepare_run_directory(config), []) if directory is None else (directory, _checkpoints(directory))
-    path = user_path(config.resume or "", "resume").resolve()
-    if (path / "config.yaml").is_file():
-        run, folders = path, _checkpoints(path)[:1]
-    else:
-        read_manifest(path)  # complains before a directory is made
-        run, folders = path.parents[1], [path]
-    if not folders and not is_done(run):
-        raise CheckpointError(
-            f"resume: expected a run with a checkpoint, got none in {run}/checkpoints. Start it anew."
-        )
+    run, folders = _given(config.resume or "")
     same = config.output is None or user_path(config.output, "output").resolve() == run
+    if not folders and not (is_done(run) and same):
+        ended = is_done(run)
+        remedy = f"It has ended: start from its weights with --from={run}" if ended else "Start it anew"
+        raise CheckpointError(f"resume: expected a run with a checkpoint, got none in {run}/checkpoints. {remedy}.")
     return (run if same else prepare_run_directory(config)), folders
+
+
+def _given(resume: str) -> tuple[Path, list[Path]]:
+    """The run that --resume names, and the checkpoint that it names there, or the run's newest. Raises CheckpointError.
+
+    resume: a run or its name as in `find_run`, or a checkpoint.
+    """
+    path = user_path(resume, "resume").resolve()
+    if path.is_file():
+        raise CheckpointError(
+            f"resume: expected a run or a checkpoint, both of which are folders, got the file {path}. Weights alone do "
+            f"not resume a run: start from them with --from={path}."
+        )
+    if (path / NAME).is_file() or path.parent.name == "checkpoints":
+        read_manifest(path)  # complains before a directory is made
+        return path.parents[1], [path]
+    try:
+        run = find_run(resume).resolve()
+    except ValueError as error:
+        raise CheckpointError(f"resume: {error}") from error
+    return run, _checkpoints(run)[:1]
 
 
 def _checked(folder: Path, identity: dict[str, Any], transport: Transport | None) -> tuple[Manifest | None, str]:

@@ -82,7 +82,10 @@ def run_in_output(config: Config) -> Path | None:
         return None
     different = difference(directory, config)
     if different:
-        raise ValueError(f"resume: expected a run of this config in {directory}, got {different}; choose another")
+        raise ValueError(
+            f"resume: expected a run of this config in {directory}, got {different}; choose another, or start a new "
+            f"run from its weights with --from={directory}"
+        )
     return directory.resolve()
 
 
@@ -128,6 +131,25 @@ def find_run(given: str) -> Path:
     raise ValueError(f"expected a run directory, got {what}: {given}; {remedy}")
 
 
+def weights_of_run(given: str) -> tuple[Path, Path]:
+    """Return a run's directory, and what holds its weights: the run itself, or the checkpoint or file that is given.
+
+    Raises ValueError, one line, when there is no run.
+    """
+    path = user_path(given, "warm_start").resolve()
+    inside = path.is_file() or path.parent.name == "checkpoints"
+    if not inside:
+        try:
+            run = find_run(given).resolve()
+        except ValueError as error:
+            raise ValueError(f"warm_start: {error}") from error
+        return run, run
+    if path.exists() and (path.parents[1] / "config.yaml").is_file():
+        return path.parents[1], path
+    what = "one outside a run" if path.exists() else "none"
+    raise ValueError(f"warm_start: expected a run, or a checkpoint or weights inside one, got {what}: {path}")
+
+
 def _started(run: Path) -> tuple[str, float]:
     """When a run started, as far as its name says so, else when it was made; sorts with others."""
     config = (run / "config.yaml").stat().st_mtime
@@ -137,11 +159,16 @@ def _started(run: Path) -> tuple[str, float]:
 
 def is_done(directory: Path) -> bool:
     """Whether a run has come to its end."""
+    return bool(finished(directory))
+
+
+def finished(directory: Path) -> dict[str, Any]:
+    """The summary of a run that has come to its end; empty before that."""
     try:
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(summary, dict) and summary.get("status") == "done"
+        return {}
+    return summary if isinstance(summary, dict) and summary.get("status") == "done" else {}
 
 
 def difference(directory: Path, config: Config) -> str:

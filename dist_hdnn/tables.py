@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -31,6 +32,11 @@ def show(sections: Sections) -> None:
         for label, text in rows:
             table.add_row(f"  {label}", Text(text))
         console.print(table)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print the answer of a command as JSON on stdout."""
+    print(json.dumps(value, indent=2, allow_nan=False, default=str))
 
 
 def announce(what: str) -> None:
@@ -225,7 +231,7 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         elif isinstance(value, dict) and value:  # of agents by name; --json has them all
             worst = sorted(value, key=lambda name: value[name])[:WORST]
             text = ", ".join(f"{name} {_figure(value[name], share)}" for name in worst)
-            text += f", then {len(value) - WORST} better ones" if len(value) > WORST else ""
+            text += f"; {len(value) - WORST} more are no worse" if len(value) > WORST else ""
         elif key.startswith("bytes"):
             text = size(value)
         else:

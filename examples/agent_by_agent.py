@@ -1,7 +1,10 @@
 """Runs exported agents one by one, each with nothing but its own two files, and lets them exchange slices.
 
     dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported
-    python examples/agent_by_agent.py exported/agents
+    python examples/agent_by_agent.py exported/agents readings.csv
+
+readings.csv has a column for every feature, as measured; each agent reads its own, scales them and answers. Without it,
+the agents move random states.
 
 Agents are coroutines that meet in a mailbox, a dict: an agent posts its slices of a round and pauses until those of its
 neighbours are there. Needs numpy, and neither PyTorch nor dist_hdnn: a starting point for agents that run on devices of
@@ -10,6 +13,7 @@ their own.
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Callable, Generator, Iterable
@@ -45,8 +49,8 @@ class Agent:
         self.sigma = ACTIVATIONS[self.about["activation"]]
 
     def answer(self, features: Array) -> Run:
-        """Features (batch, all features), of which it reads its own -> scores (batch, classes); none: (batch, 0)."""
-        state = yield from self.run(self.lift(features))
+        """Readings (batch, all features), of which it reads its own -> scores (batch, classes); none: (batch, 0)."""
+        state = yield from self.run(self.lift(self.sense(features)))
         about = self.about["readout"]
         if about["kind"] == "none":
             return state[:, :0]
@@ -57,6 +61,14 @@ class Agent:
             got = yield from self.post(("gossip", number), others, others, lambda _, last=last: last)
             scores = average[self.number] * last + sum(average[j] * got[j] for j in others)
         return scores
+
+    def sense(self, readings: Array) -> Array:
+        """Raw readings (batch, all features) -> features as trained on; those of others stay zero."""
+        if "readings" not in self.about:  # not of a run: features as they are
+            return readings
+        features, seen = np.zeros(readings.shape), self.about["readings"]["features"]
+        features[:, seen] = (readings[:, seen] - self.weights["readings.shift"]) * self.weights["readings.scale"]
+        return features
 
     def lift(self, features: Array) -> Array:
         """Features (batch, all features) -> first state (batch, own neurons)."""
@@ -172,10 +184,37 @@ def load_agents(folder: Path) -> dict[int, Agent]:
     return {agent.number: agent for agent in sorted(agents, key=lambda agent: agent.number)}
 
 
+def read(file: Path, agents: dict[int, Agent]) -> Array:
+    """Raw readings (rows, all features) of a .csv file, columns by the names that the agents know."""
+    names = {}
+    for agent in agents.values():
+        names |= dict(zip(agent.about["readings"]["features"], agent.about["readings"]["names"], strict=True))
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return np.array([[float(row[names[feature]]) for feature in sorted(names)] for row in rows])
+
+
+def told(scores: Array, about: dict[str, Any]) -> str:
+    """Scores (rows, classes) as names of classes, targets as they are."""
+    if about["targets"]:
+        return np.array2string(scores.squeeze(1) if scores.shape[1] == 1 else scores, precision=4)
+    return ", ".join(str(about["classes"][best]) for best in scores.argmax(axis=1))
+
+
 def main() -> None:
     agents = load_agents(Path(sys.argv[1] if len(sys.argv) > 1 else "exported/agents"))
     if not agents:
         sys.exit("expected the folder agents/ that dist-hdnn export has made, as in the first lines of this file")
+    if len(sys.argv) > 2:
+        readings = read(Path(sys.argv[2]), agents)
+        answers = run_together({i: agent.answer(readings) for i, agent in agents.items()})
+        if agents[min(agents)].about["readout"]["kind"] == "sum":
+            print(f"all agents: {told(sum(answers.values()), agents[min(agents)].about)}")
+            return
+        for i, scores in answers.items():
+            if scores.shape[1]:
+                print(f"agent {i} ({agents[i].about['name']}): {told(scores, agents[i].about)}")
+        return
     columns = max(agent.about["state_columns"][1] for agent in agents.values())
     y = np.random.default_rng(0).standard_normal((3, columns))
     last = run_together({i: agent.run(y[:, slice(*agent.about["state_columns"])]) for i, agent in agents.items()})

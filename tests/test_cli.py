@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -18,8 +20,9 @@ import pytest
 import dist_hdnn
 from dist_hdnn import cli, doctor, experiment
 from dist_hdnn.cli import main
-from dist_hdnn.config import ArchitectureName
+from dist_hdnn.config import FAMILY_OPTIONS, ArchitectureName, Config
 from dist_hdnn.config.files import read_config, self_contained
+from dist_hdnn.config.schema import children_of
 from dist_hdnn.rundir import prepare_run_directory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -88,13 +91,68 @@ def test_the_module_is_the_command() -> None:
     assert wrong.stderr == "dist-hdnn: error: unknown key grahp.agents; did you mean graph.agents?\n"
 
 
-def test_help_shows_the_documentation_of_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--help"]) == 0
-    text = " ".join(capsys.readouterr().out.split())
-    for words in ("--network.step", "step size h of the integrator", "--print_config", "swiss roll on a ring of 8"):
+RUNS = ("evaluate", "certify", "export", "predict")  # commands
+
+
+def keys_of(kind: Any, prefix: str = "") -> list[str]:
+    """Every option of a config, by its dotted key."""
+    keys: list[str] = []
+    for name, child in children_of(kind).items():
+        keys += keys_of(child, f"{prefix}{name}.") if dataclasses.is_dataclass(child) else [f"{prefix}{name}"]
+    return keys
+
+
+def test_help_all_shows_every_option_once_with_its_text_and_its_choices_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", "--help-all"]) == 0
+    printed = capsys.readouterr().out
+    shown = re.findall(r"^  --([\w.]+)=", printed, flags=re.MULTILINE)
+    assert sorted(shown) == sorted(keys_of(Config)) and len(shown) > 90
+    family = printed[printed.index("--graph.family") : printed.index("--graph.agents")]
+    assert all(len(re.findall(rf"\b{name}\b", family)) == 1 for name in FAMILY_OPTIONS)
+    text = " ".join(printed.split())
+    for words in ("step size h of the integrator", "swiss roll on a ring of 8", "(default: 0.5)", "agent, half, slot"):
         assert words in text
-    assert main(["train", "--sensors.help"]) == 0
-    assert "position in that half" in capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_help_is_short_and_says_how_to_see_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-h"]) == 0
+    printed = capsys.readouterr().out
+    shown = re.findall(r"^  --([\w.]+)=", printed, flags=re.MULTILINE)
+    assert 20 <= len(shown) <= 30 and {"graph.file", "network.layers", "data.file", "workers"} <= set(shown)
+    assert f"These are {len(shown)} of {len(keys_of(Config))} options; --help-all shows them all" in printed
+    assert printed.count("\n") < 110 and "swiss_roll_ring8" in printed
+
+
+def test_help_shows_the_values_of_the_config_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "digits_grid16", "--network.layers=3", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: grid)" in text and "number of integrator steps (default: 3)" in text and "--json" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("sensors", "position in that half"), ("graph", "--graph.agents=N"), ("network.step", "step size h")],
+)
+def test_a_part_of_the_options_has_a_help_of_its_own(
+    given: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", f"--{given}.help"]) == 0
+    assert shown in capsys.readouterr().out
+    assert main(["train", "--senors.help"]) == 2
+    assert capsys.readouterr().err == "dist-hdnn: error: unknown key senors; did you mean sensors?\n"
+
+
+@pytest.mark.parametrize("command", ["train", "inspect", *RUNS, "study", "doctor"])
+@pytest.mark.parametrize("flag", ["--help", "-h", "--help-all"])
+def test_every_command_has_help_of_one_form(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, flag]) == 0
+    printed = capsys.readouterr().out
+    usage, _, rest = printed.partition("\n\n")
+    assert usage.startswith(f"usage: dist-hdnn {command}") and rest[0].isupper()
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_print_config_gives_a_file_that_reads_back_equal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -345,7 +403,7 @@ def test_doctor_reports_and_never_fails(capsys: pytest.CaptureFixture[str]) -> N
     assert "ok  python" in capsys.readouterr().out
 
 
-def test_doctor_says_which_extra_of_the_checkout_brings_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_what_to_install_for_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     asked = doctor.importlib.metadata.version
 
@@ -358,8 +416,22 @@ def test_doctor_says_which_extra_of_the_checkout_brings_what_is_missing(monkeypa
     found = {finding.name: finding for finding in doctor.examine()["software"]}
     assert doctor.OPTIONAL.keys() <= found.keys()
     for package, extra in doctor.OPTIONAL.items():
-        assert not found[package].ok and f'pip install -e ".[{extra}]" in the checkout' in found[package].detail
-        assert any(requirement.startswith(package) for requirement in project["optional-dependencies"][extra])
+        remedy = found[package].detail
+        assert not found[package].ok
+        assert (
+            re.search(rf"pip install .*{package}", remedy) or f'pip install -e ".[{extra}]" in the checkout' in remedy
+        )
+        listed = project["optional-dependencies"][extra] if extra else project["dependencies"]
+        assert any(requirement.startswith(package) for requirement in listed)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stream_that_is_closed_ends_no_command(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, stream, None)
+    short = ["--network.layers=2", "--data.samples=40", "--train.epochs=1", "--plots=false"]
+    assert main(["train", *short, "--output=run"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["status"] == "done"
+    assert main(["train", "--nonsense=1"]) == 2
 
 
 def test_a_warning_is_one_line_without_a_source_path(

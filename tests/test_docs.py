@@ -24,8 +24,8 @@ from dist_hdnn.study.plan import read_plan
 DOCS = ROOT / "docs"
 SHORT = ["--train.epochs=1", "--data.samples=500"]  # instead of minutes of training
 A_RUN = "runs/swiss_roll_ring8/a-run"  # what stands for the <run> of documents
-PLACES = {"<run>": Path(A_RUN).name, "CONFIG": "configs/swiss_roll_ring8.yaml", "DIR": A_RUN}
-RUN = ("inspect", "evaluate", "certify", "doctor")  # of dist-hdnn: run as they stand
+PLACES = {"<run>": Path(A_RUN).name, "FILE": "readings.csv", "CONFIG": "configs/swiss_roll_ring8.yaml", "DIR": A_RUN}
+RUN = ("inspect", "evaluate", "certify", "predict", "doctor")  # of dist-hdnn: run as they stand
 NOT_RUN = {
     ". .venv/bin/activate": "activates what make demo has made",
     "MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 python my_training.py": "a program of the reader",
@@ -33,6 +33,7 @@ NOT_RUN = {
     "docker compose -f docker/compose.yaml up": "needs Docker",
     "dist-hdnn export runs/swiss_roll_ring8/<run>": "takes long; test_exporting.py exports runs",
     "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",
+    "dist-hdnn export swiss_roll_ring8 --output=exported": "the fixture does it",
 }
 FRAGMENTS = {
     "docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs",
@@ -80,6 +81,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     config = ROOT / "configs" / "swiss_roll_ring8.yaml"
     assert cli.main(["train", str(config), *SHORT, f"--output={folder / A_RUN}"]) == 0
+    assert cli.main(["export", str(folder / A_RUN), f"--output={folder / 'exported'}", "--agents=none"]) == 0
+    (folder / "readings.csv").write_text("x1,x2\n0.5,0.5\n")
+    (folder / "points.csv").write_text("station,x1,x2\nnorth,0.5,0.5\n")
     return folder
 
 
@@ -103,9 +107,7 @@ def test_the_quickstart_goes_from_a_graph_file_to_a_certificate_and_four_workers
     monkeypatch.setenv("COLUMNS", "120")
     for command in commands(QUICKSTART):
         words = command.words
-        if words[0] == "cat":
-            subprocess.run(["bash", "-c", command.text], check=True)
-        elif words[:2] == ["dist-hdnn", "train"] and "--workers=4" in words:
+        if words[:2] == ["dist-hdnn", "train"] and "--workers=4" in words:
             started = [sys.executable, "-m", "dist_hdnn", *words[1:], *SHORT]
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             subprocess.run(started, check=True, timeout=110, env=environment, stdout=subprocess.DEVNULL)
@@ -121,7 +123,9 @@ def check(command: Command, page: Path, capsys: pytest.CaptureFixture[str]) -> N
     """Run a command in the current folder, or parse it; fails for one that is neither and not in NOT_RUN."""
     if " ".join(command.words) in NOT_RUN:
         return
-    words = [re.sub(r"<run>|\bCONFIG\b|\bDIR\b", lambda found: PLACES[found[0]], word) for word in command.words]
+    words = [
+        re.sub(r"<run>|\bFILE\b|\bCONFIG\b|\bDIR\b", lambda found: PLACES[found[0]], word) for word in command.words
+    ]
     given = arguments(words)
     script = next((word for word in words if word.startswith("launch/")), None)
     if script is not None:
@@ -129,6 +133,8 @@ def check(command: Command, page: Path, capsys: pytest.CaptureFixture[str]) -> N
         subprocess.run(["bash", "-n", script], check=True)
     if given is not None:
         answer(command, given, page, capsys)
+    elif words[0] == "cat":
+        subprocess.run(["bash", "-c", command.text], check=True)
     elif words[0] == "make":
         subprocess.run(["make", "--dry-run", "-C", str(ROOT), words[1]], check=True, stdout=subprocess.DEVNULL)
     elif words[:2] == ["python", "docs/pictures/make_concepts.py"]:
@@ -166,6 +172,7 @@ def answer(command: Command, given: list[str], page: Path, capsys: pytest.Captur
         )
     else:
         assert given[0] == "train", f"{command}: neither run, parsed nor listed"
+        given = [word for word in given if word != "--from=RUN"]  # which is read as the words are
         assert cli.main([*given, "--print_config"]) == 0, f"{command}: {capsys.readouterr().err}"
 
 

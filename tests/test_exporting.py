@@ -195,9 +195,9 @@ def test_the_command_exports_a_run(run: Path, tmp_path: Path, capsys: pytest.Cap
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     load_weights(model, run / "checkpoints" / "final.safetensors")
-    points = torch.from_numpy(data.test_x[:9]).float()
+    points = torch.from_numpy(data.test_x[:9])
     program = torch.export.load(output / "network.pt2").module()
-    assert torch.allclose(program(points), model(points), atol=1e-5)
+    assert torch.allclose(program(points), model(points.float()), atol=1e-5)
     about = json.loads((output / "config.json").read_text())
     assert about["features"] == list(data.feature_names) and about["agent_files"] == 2
 

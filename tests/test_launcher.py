@@ -23,6 +23,8 @@ import pytest
 
 from dist_hdnn import launcher
 from dist_hdnn.config import Config, TrainConfig
+from dist_hdnn.mpiexec import OPEN_MPI as OPEN_MPI_NEEDS
+from dist_hdnn.mpiexec import OVERSUBSCRIBED
 from dist_hdnn.supervisor import run_workers
 from dist_hdnn.transport import PeerLostError, TransportTimeoutError
 
@@ -33,6 +35,11 @@ TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE
 MPICH = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
 OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
 SRUN = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "1"}
+# Of an interactive shell of Slurm with pmi2 in which somebody has prepared a run by hand.
+SHELL = {"PMI_RANK": "0", "PMI_SIZE": "1", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_JOB_ID": "5"}
+SHELL |= {"RANK": "0", "WORLD_SIZE": "1", "PMIX_RANK": "0", "PMI_FD": "9"}
+# Of a batch script: mpiexec would ask srun, which is not there, to reach machines that are not there.
+SLURM_JOB = {"SLURM_JOB_ID": "5", "SLURM_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "4(x2)", "SLURM_NNODES": "2"}
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 MPI_MISSING = [] if importlib.util.find_spec("mpi4py") else ["mpi4py"]
 MPI_MISSING += [] if MPIEXEC.exists() else ["mpiexec"]
@@ -323,6 +330,16 @@ def test_a_launcher_that_does_not_fit_the_config_is_an_error_that_names_both(
     assert all(part in message for part in both), message
 
 
+def test_a_shell_inside_a_job_starts_workers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SHELL.items():
+        monkeypatch.setenv(name, value)
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(launcher, "run_workers", lambda *arguments: given.append(arguments[3]) or 0)
+    assert launcher.launch([], Config(workers=2), lambda *_: pytest.fail("ran here")) == 0
+    told = {"RANK", "WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMI_FD", "PMIX_RANK", "SLURM_PROCID"}
+    assert not told & given[0].keys() and given[0]["SLURM_JOB_ID"] == "5"
+
+
 def test_mpi_without_mpi_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "mpi4py, which is not installed; pip install -e '.[mpi]' in the checkout" in refused(
@@ -336,7 +353,7 @@ def test_mpi_without_mpi_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.mark.parametrize(
     "environment",
-    [{}, {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"}],
+    [{}, {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"}, SHELL],
 )
 def test_a_worker_that_is_alone_has_no_transport(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment.items():
@@ -392,11 +409,24 @@ def memory_maps() -> Iterator[str]:
 def test_mpi_workers_meet_whoever_calls_mpiexec(started_by: str, start: Start) -> None:
     mpiexec = (MPIEXEC, "-n", 3, sys.executable, "-m", "mpi4py", PROGRAM)
     if started_by == "mpiexec":
-        job = start("works", "default", 0, 60, before=mpiexec, **launcher.OPEN_MPI | launcher.OVERSUBSCRIBED)
+        job = start("works", "default", 0, 60, before=mpiexec, **OPEN_MPI_NEEDS | OVERSUBSCRIBED)
     else:
         job = start("works", "mpi", 3, 60)
     assert job.end() == 0, job.errors
     assert job.met["ranks"] == [0, 1, 2] and job.met["sum"] == 6 and job.met["transport"] == "mpi"
+
+
+@pytest.mark.mpi
+@needs_mpi
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
+def test_mpi_workers_start_on_this_machine_inside_a_job_of_slurm(start: Start) -> None:
+    job = start("waits", "mpi", 2, 60, **(SLURM_JOB | SHELL))
+    pids = job.wait_until_met()["pids"]
+    assert job.met["ranks"] == [0, 1], job.errors
+    inherited = listeners([job.process.pid])  # mpiexec's own, which has no option to listen on loopback alone
+    assert listeners(pids) - inherited <= {"0100007F"}
+    os.kill(job.process.pid, signal.SIGTERM)
+    assert job.end(10) != 0
 
 
 @pytest.mark.mpi

@@ -121,7 +121,7 @@ WRONG = {
     ("train", "digits_density"): "expected a config, got the name of a study; give it to dist-hdnn study",
     ("study", "digits_grid16"): "expected a study, got the name of a config; give it to dist-hdnn train",
     ("study", "qqqq"): r"qqqq: no such study file, and no bundled study of that name; examples lie in .*studies",
-    ("inspect", "~nosuchuser/x.yaml"): "~nosuchuser/x.yaml: no such config file",
+    ("inspect", "~nosuchuser/x.yaml"): "config: expected a path, got '~nosuchuser/x.yaml' and no home",
     ("train", "."): r"\.: expected a YAML config file, got a directory",
 }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from contextlib import suppress
 from pathlib import Path
+
+from dist_hdnn.config.paths import user_path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -26,9 +27,7 @@ def located(given: str, what: str = "config") -> str:
     given: a path, NAME, configs/NAME.yaml or studies/NAME. A file wins over a name; a folder of that name does not.
     Raises ValueError, one line with the nearest names, when there is neither.
     """
-    path = Path(given)
-    with suppress(RuntimeError):  # of a user that there is not, as in ~nosuchuser
-        path = path.expanduser()
+    path = user_path(given, what)
     name = given.removeprefix("configs/").removeprefix("studies/").removesuffix(".yaml")
     if path.exists() and not (path.is_dir() and name in names(what)):
         return str(path)

@@ -102,6 +102,14 @@ def _checkpoints(config: Config) -> Iterator[str]:
     if config.resume is not None and not config.resume.strip():
         yield "resume: expected auto or the path of a run or a checkpoint, got an empty text; leave it out"
 
+    if config.warm_start is not None and not config.warm_start.strip():
+        yield "warm_start: expected the path or the name of a run, got an empty text; leave it out"
+    if config.warm_start is not None and config.train.levels:
+        yield (
+            f"train.levels: expected none with warm_start, whose weights are of the whole depth, got "
+            f"{config.train.levels}; leave one of the two out"
+        )
+
 
 def _widths(width: int | dict[str, int]) -> Iterator[str]:
     named = {f"network.width.{agent}": n for agent, n in width.items()} if isinstance(width, dict) else {}

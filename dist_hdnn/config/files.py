@@ -27,12 +27,10 @@ from dist_hdnn.config.schema import Mismatch, built, check, children_of, describ
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
-def config_parser(prog: str, usage: str, description: str, config_file: str | None = None) -> ArgumentParser:
+def config_parser(prog: str, config_file: str | None = None) -> ArgumentParser:
     """Parser whose options are the fields of Config; values in config_file (checked before) become the defaults."""
     parser = ArgumentParser(
         prog=prog,
-        usage=usage,
-        description=description,
         exit_on_error=False,
         default_config_files=[glob.escape(config_file)] if config_file else [],
     )
@@ -50,7 +48,7 @@ def read_config(config_file: str | Path | None = None, overrides: Sequence[str] 
     if path is not None:
         check_document(path)
     check_overrides(overrides)
-    parser = config_parser("dist-hdnn", "", "", path)
+    parser = config_parser("dist-hdnn", path)
     return parse_config(parser, overrides)
 
 
@@ -95,6 +93,8 @@ def self_contained(config: Config) -> Config:
     for key, part in (parts | {"network.K": copied.network.K, "network.X": copied.network.X}).items():
         if part.file:
             part.file = str(user_path(part.file, f"{key}.file").resolve())
+    if copied.warm_start and (run := user_path(copied.warm_start, "warm_start")).exists():  # else the name of a run
+        copied.warm_start = str(run.resolve())
     if copied.data.folder:
         copied.data.folder = str(user_path(copied.data.folder, "data.folder").resolve())
     return copied

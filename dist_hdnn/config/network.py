@@ -34,6 +34,34 @@ Family = Literal[
 ]
 
 
+GraphFormat = Literal[
+    "graphml",
+    "gexf",
+    "gml",
+    "json",
+    "edgelist",
+    "csv",
+    "adjlist",
+    "matrix",
+    "mtx",
+    "dot",
+    "pajek",
+    "metis",
+    "repetita",
+    "graph6",
+    "sparse6",
+    "xgmml",
+    "sif",
+    "sndlib",
+    "sndlib-native",
+    "core",
+    "matpower",
+    "lgl",
+    "gdf",
+    "brite",
+]
+
+
 @dataclass
 class GraphConfig:
     """The communication graph: a file, or a family of graphs and its size."""
@@ -63,8 +91,9 @@ class GraphConfig:
     seed: int | None = None
     """seed of the random families (default: the seed of the run)"""
     file: str | None = None
-    """graph file (.graphml .gml .edges .edgelist .txt .csv .adj .adjlist .json), relative to the current directory"""
-    format: Literal["graphml", "gml", "edgelist", "adjlist", "json"] | None = None
+    """graph file (.graphml .gml .gexf .edges .csv .tsv .json .net .dot .mtx and more, .gz: docs/graphs.md), relative
+    to the current directory"""
+    format: GraphFormat | None = None
     """format of file, when its name does not tell"""
 
 

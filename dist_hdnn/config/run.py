@@ -87,6 +87,9 @@ class Config:
     resume: str | None = None
     """go on with a run: its directory, one of its checkpoints, or auto: the newest usable checkpoint in output, or in
     the newest unfinished run of this config, or else from the start"""
+    warm_start: str | None = None
+    """start a new run from the weights of another, on the command line also --from: its directory, its name, or one of
+    its checkpoints; agents and links that both have, by name, keep their weights, all others are drawn"""
     restarts: int = 0
     """how often to start the workers of this machine again, from the newest checkpoint, when one has failed"""
     workers: int | None = None

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from dist_hdnn.data.batches import checked_integer
-from dist_hdnn.model.ownership import Ownership, Shard, share_state
+from dist_hdnn.model.ownership import Ownership, Shard
+from dist_hdnn.model.sharing import share_state
 
 HALVES = ("p", "q")
 
@@ -102,6 +103,11 @@ class SensorMap:
             raise ValueError(
                 f"sensors: expected input of shape (batch, {self.features}), got {tuple(x.shape)}; "
                 "give one column per feature"
+            )
+        if constant is not None and (constant.shape != (self.neurons,) or constant.device != x.device):
+            raise ValueError(
+                f"sensors: expected a constant of shape ({self.neurons},) on {x.device}, one value per neuron, got "
+                f"{tuple(constant.shape)} on {constant.device}; give InitialState() of the same network"
             )
         if x.device not in self._on_device:
             self._on_device[x.device] = (

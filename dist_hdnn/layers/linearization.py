@@ -27,6 +27,7 @@ class Linearization:
     @torch.no_grad()
     def __init__(self, sweep: Sweep, y: Tensor, weights: Weights) -> None:
         self.layers, self._sweep = sweep.layers, sweep
+        self._kind = tuple(y.shape), y.dtype, y.device
         self._trace = sweep.lease_stored(y)
         self._open = True
         self._trace.run(y, weights)
@@ -40,13 +41,13 @@ class Linearization:
     @torch.no_grad()
     def pull(self, cotangent: Tensor, last: int, first: int) -> Tensor:
         """Jᵀ of the layers between two positions, first <= last: (batch, neurons) at `last` -> at `first`."""
-        self._check(first, last)
+        self._check(first, last, cotangent)
         return self._trace.pull(cotangent, last, first)
 
     @torch.no_grad()
     def push(self, tangent: Tensor, first: int, last: int) -> Tensor:
         """J of the layers between two positions, first <= last: (batch, neurons) at `first` -> at `last`."""
-        self._check(first, last)
+        self._check(first, last, tangent)
         return self._trace.push(tangent, first, last)
 
     def close(self) -> None:
@@ -64,11 +65,17 @@ class Linearization:
     ) -> None:
         self.close()
 
-    def _check(self, first: int, last: int) -> None:
+    def _check(self, first: int, last: int, vector: Tensor | None = None) -> None:
         if not self._open:
             raise ValueError("linearization: expected to be open, got one that was closed. Make a new one.")
         if not 0 <= first <= last <= self.layers:
             raise ValueError(
                 f"linearization: expected positions 0 <= first <= last <= {self.layers}, got {first} and {last}. "
                 "Position j is the state before layer j + 1."
+            )
+        if vector is not None and (tuple(vector.shape), vector.dtype, vector.device) != self._kind:
+            shape, dtype, device = self._kind
+            raise ValueError(
+                f"linearization: expected a vector of shape {shape}, {dtype} on {device}, as its state, got "
+                f"{tuple(vector.shape)}, {vector.dtype} on {vector.device}. Give one row per sample."
             )

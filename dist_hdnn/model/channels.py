@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from dist_hdnn.layers.operators import ragged_ranges
 from dist_hdnn.model.initialization import Purpose, normal
 from dist_hdnn.model.lift import Gather, check_features, contiguous, pooled_windows
-from dist_hdnn.model.ownership import Ownership, share_state
+from dist_hdnn.model.ownership import Ownership
+from dist_hdnn.model.sharing import share_state
 
 
 class ChannelLift(nn.Module):
@@ -47,7 +48,7 @@ class ChannelLift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(samples, features) -> (pixels x samples, neurons)."""
-        check_features(x, self.features)
+        check_features(x, self.features, self.filters)
         seen = self.view(x.t().contiguous()).flatten(1)
         if self.widths is None:
             return torch.addmm(self.bias[:, None], self.filters, seen).t()
@@ -57,6 +58,11 @@ class ChannelLift(nn.Module):
 
     def join(self, state: Tensor) -> Tensor:
         """(pixels x samples, neurons) -> (samples, neurons x pixels), neuron by neuron."""
+        if state.ndim != 2 or state.shape[0] % self.pixels:
+            raise ValueError(
+                f"lift: expected a state of shape ({self.pixels} pixels x samples, neurons), got {tuple(state.shape)}. "
+                "Give the last state of the network, net(lift(x))."
+            )
         samples = state.shape[0] // self.pixels
         return state.t().reshape(state.shape[1] * self.pixels, samples).t()
 

@@ -60,6 +60,11 @@ class MetropolisAverage(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(batch, agents, values) -> the same after all rounds."""
+        if values.ndim != 3 or values.shape[1] != self.operator.rows:
+            raise ValueError(
+                f"gossip: expected values of shape (batch, {self.operator.rows}, values), one row per agent of this "
+                f"worker, got {tuple(values.shape)}. Give the scores of a LocalReadout."
+            )
         averaged: Tensor = _Average.apply(self, values)  # type: ignore[no-untyped-call]
         return averaged
 

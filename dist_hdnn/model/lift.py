@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dist_hdnn.layers.operators import ragged_ranges
+from dist_hdnn.model.arguments import check_kind
 from dist_hdnn.model.initialization import Purpose, normal
-from dist_hdnn.model.ownership import Ownership, Shard, share_state
+from dist_hdnn.model.ownership import Ownership, Shard
+from dist_hdnn.model.sharing import share_state
 
 IntArray = NDArray[np.int64]
 
@@ -110,7 +112,7 @@ class LinearLift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
-        check_features(x, self.features)
+        check_features(x, self.features, self.linear.weight)
         state: Tensor = self.linear(self.view(x.t().contiguous()))
         return state
 
@@ -157,7 +159,7 @@ class ConvLift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
-        check_features(x, self.features)
+        check_features(x, self.features, self.filters)
         seen = self.view(x.t().contiguous()).flatten(2)
         if self.ordered:
             found = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
@@ -210,9 +212,11 @@ def contiguous(x: Tensor) -> Tensor:
     return y
 
 
-def check_features(x: Tensor, features: int) -> None:
-    """Raise ValueError unless x is (batch, features)."""
+def check_features(x: Tensor, features: int, like: Tensor) -> None:
+    """Raise ValueError unless x is (batch, features), of the dtype and on the device of the weights."""
     if x.ndim != 2 or x.shape[1] != features:
         raise ValueError(
             f"lift: expected input of shape (batch, {features}), got {tuple(x.shape)}; give one column per feature"
         )
+    if not torch.is_autocast_enabled(x.device.type):
+        check_kind(x, like, "lift", "input")

@@ -29,8 +29,8 @@ from dist_hdnn.layers.workspace import Model
 from dist_hdnn.model.arguments import check_columns, check_depth, check_kind, list_of_graphs, pattern_name
 from dist_hdnn.model.drawing import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.model.layout import Layout
-from dist_hdnn.model.ownership import share_state
 from dist_hdnn.model.regularization import add_smoothness_gradient, smoothness
+from dist_hdnn.model.sharing import share_state
 from dist_hdnn.model.time_course import TimeCourse
 from dist_hdnn.topology import Partition
 from dist_hdnn.transport import Transport

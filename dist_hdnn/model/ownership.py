@@ -1,7 +1,6 @@
 """Who owns which agents, seen by one worker: the only place where a network learns that there are several.
 
-Everything a worker holds is a part of something global that exists nowhere: `Shard` says which part, and
-`share_state` lets `state_dict` speak in global tensors, the same whatever the number of workers.
+Everything a worker holds is a part of something global that exists nowhere: `Shard` says which part; see `sharing`.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from dist_hdnn.layers.exchange import Exchange, HaloExchange, SimulatedExchange
 from dist_hdnn.layers.operators import BlockOperator, offsets, ragged_ranges
@@ -146,13 +144,13 @@ class Ownership:
             )
         return operator, exchange, column_agents
 
-    def all_reduce(self, values: Tensor, phase: str) -> None:
-        """Sum `values` over all workers in place and book it; phase: "readout" or "metrics"."""
+    def all_reduce(self, values: Tensor, phase: str, op: str = "sum") -> None:
+        """Replace `values` by their sum or maximum over all workers and book it; phase: "readout", "metrics", ..."""
         assert self.transport is not None, "several workers have a transport"
         key = values.numel()
         if key not in self._collectives:
             self._collectives[key] = self.ledger.register_collective(self.rank, self.workers, key)
-        self.transport.all_reduce(values)
+        self.transport.all_reduce(values, op)
         self.ledger.book(self._collectives[key], phase, values.element_size())
 
     def shard_of_pattern(
@@ -203,34 +201,15 @@ class Ownership:
     def __deepcopy__(self, memo: dict[int, object]) -> Ownership:
         return self  # a copied network has the same workers
 
+    def __copy__(self) -> Ownership:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
 
-def share_state(module: nn.Module, ownership: Ownership, shards: dict[str, Shard]) -> None:
-    """Make `state_dict` and `load_state_dict` of a module speak of global tensors; all workers call them together.
-
-    shards: for each parameter of which this worker holds a part, which part.
-    """
-    if ownership.alone:
-        return
-    transport = ownership.transport
-    assert transport is not None, "several workers have a transport"
-
-    def export(_: nn.Module, state: dict[str, Tensor], prefix: str, __: object) -> None:
-        for name, shard in shards.items():
-            part = state[prefix + name]
-            shape = list(part.shape)
-            shape[shard.dimension] = shard.length
-            whole = part.new_zeros(shape)
-            whole.index_copy_(shard.dimension, torch.from_numpy(shard.index).to(part.device), part)
-            transport.all_reduce(whole)
-            state[prefix + name] = whole
-
-    def slice_up(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
-        for name, shard in shards.items():
-            whole = state.get(prefix + name)
-            if whole is not None and whole.shape[shard.dimension] == shard.length:
-                state[prefix + name] = whole.index_select(
-                    shard.dimension, torch.from_numpy(shard.index).to(whole.device)
-                )
-
-    module.register_state_dict_post_hook(export)
-    module.register_load_state_dict_pre_hook(slice_up)
+    def __getstate__(self) -> dict[str, Any]:
+        if not self.alone:
+            raise ValueError(
+                f"pickle: expected a network of one process, got worker {self.rank}'s part of one on {self.workers}. "
+                "Save state_dict(), which all workers call together; it loads on any number of workers."
+            )
+        return self.__dict__

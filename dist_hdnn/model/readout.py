@@ -25,9 +25,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from dist_hdnn.layers.operators import offsets, ragged_ranges
+from dist_hdnn.model.arguments import check_columns, check_kind, check_scores, checked_targets
 from dist_hdnn.model.gossip import MetropolisAverage
 from dist_hdnn.model.initialization import Purpose, normal
-from dist_hdnn.model.ownership import Ownership, Shard, share_state
+from dist_hdnn.model.ownership import Ownership, Shard
+from dist_hdnn.model.sharing import share_state
 
 IntArray = NDArray[np.int64]
 
@@ -42,7 +44,6 @@ class SumReadout(nn.Module):
     def __init__(self, ownership: Ownership, classes: int, seed: int = 0, regression: bool = False) -> None:
         super().__init__()
         self.ownership, self.classes, self.regression = ownership, classes, regression
-        self.losses = squared_error if regression else cross_entropy
         scale = 1.0 / math.sqrt(ownership.all_widths.sum())
         self.weight = nn.Parameter(_initial(ownership, ownership.agents, classes, seed) * scale)
         owns_bias = 0 in ownership.agents
@@ -54,6 +55,7 @@ class SumReadout(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """(batch, neurons) -> scores (batch, classes), the same on all workers."""
+        _check_state(state, self.ownership, self.weight)
         if self.ownership.ordered:
             return self._in_order(state)
         rows = state.t()  # contiguous, as a sweep gives it, and so is its gradient then
@@ -70,8 +72,12 @@ class SumReadout(nn.Module):
         return everyone.sum(dim=1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy or squared error, (1,), the same on all workers."""
-        return self.losses(scores, labels).reshape(1)
+        """Mean cross entropy or squared error, (1,), the same on all workers.
+
+        labels: classes (batch,), or targets (batch, targets). Raises ValueError for another shape or an unknown class.
+        """
+        check_scores(scores, (self.classes,))
+        return _losses(scores, checked_targets(labels, scores, self.regression), self.regression, "mean").reshape(1)
 
     def reported_loss(self, loss: Tensor) -> float:
         """The loss of the whole network from what `loss` gave here."""
@@ -79,6 +85,7 @@ class SumReadout(nn.Module):
 
     def predict(self, scores: Tensor) -> Tensor:
         """(batch, classes) -> class (batch,), or the targets as they are."""
+        check_scores(scores, (self.classes,))
         return scores if self.regression else scores.argmax(dim=-1)
 
 
@@ -99,7 +106,6 @@ class LocalReadout(nn.Module):
     ) -> None:
         super().__init__()
         self.ownership, self.classes, self.regression = ownership, classes, regression
-        self.losses = squared_error if regression else cross_entropy
         everyone = np.arange(ownership.graph.agents)
         self.output_agents = everyone if output_agents is None else np.unique(np.asarray(output_agents, np.int64))
         self.agents = np.intersect1d(ownership.agents, self.output_agents)
@@ -120,6 +126,7 @@ class LocalReadout(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """(batch, neurons) -> scores of this worker's output agents (batch, agents, classes)."""
+        _check_state(state, self.ownership, self.weight)
         scores = torch.einsum("baw,caw->bac", self.blocks(state), self.weight_blocks(self.weight))
         if not self.ownership.ordered:
             return scores + self.bias
@@ -129,14 +136,18 @@ class LocalReadout(nn.Module):
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Share of each agent in the mean loss over agents and samples, (agents,); they sum to the loss.
 
-        On several workers the agents are this worker's.
+        On several workers the agents are this worker's. labels: as in `SumReadout.loss`.
         """
+        check_scores(scores, (len(self.agents), self.classes))
+        labels = checked_targets(labels, scores, self.regression)
         share = 1.0 / max(len(labels) * len(self.output_agents), 1)
         if self.ownership.ordered:  # one agent at a time, so that no bit depends on which agents are here
-            each = [self.losses(scores[:, i].contiguous(), labels, reduction="sum") for i in range(scores.shape[1])]
+            parts = (scores[:, i].contiguous() for i in range(scores.shape[1]))
+            each = [_losses(part, labels, self.regression, "sum") for part in parts]
             return share * torch.stack(each) if each else scores.sum().reshape(1)[:0]
         target = labels.repeat_interleave(scores.shape[1], dim=0)
-        return share * self.losses(scores.flatten(0, 1), target, reduction="none").view(scores.shape[:2]).sum(dim=0)
+        each_sample = _losses(scores.flatten(0, 1), target, self.regression, "none")
+        return share * each_sample.view(scores.shape[:2]).sum(dim=0)
 
     def reported_loss(self, loss: Tensor) -> float:
         """The loss of the whole network, summed over all agents in order; booked as metrics."""
@@ -149,6 +160,7 @@ class LocalReadout(nn.Module):
 
         With regression their mean, (batch, targets).
         """
+        check_scores(scores, (len(self.agents), self.classes))
         if self.regression:
             return summed(scores.double().sum(dim=1) / len(self.output_agents), self.ownership)
         votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
@@ -240,10 +252,24 @@ def _initial(ownership: Ownership, agents: IntArray, classes: int, seed: int) ->
     return torch.from_numpy(np.stack(rows)).to(torch.get_default_dtype())
 
 
-def squared_error(scores: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-    """Squared error, mean over a sample's targets: (batch, targets) -> (batch,), or its mean or sum over the batch."""
-    each = (scores - targets).square().mean(dim=-1)
-    return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each
+def _check_state(state: Tensor, ownership: Ownership, like: Tensor) -> None:
+    remedy = "Give the last state of the network, net(y)."
+    check_columns(state, int(ownership.widths.sum()), ownership.all_widths, "readout", remedy)
+    if not torch.is_autocast_enabled(state.device.type):  # which converts by itself
+        check_kind(state, like, "readout")
+
+
+def _losses(scores: Tensor, targets: Tensor, regression: bool, reduction: str) -> Tensor:
+    """Cross entropy, or squared error as a mean over a sample's targets, of all samples (batch,), or mean or sum."""
+    if regression:
+        each = (scores - targets).square().mean(dim=-1)
+        return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each
+    try:
+        return cross_entropy(scores, targets, reduction=reduction)
+    except IndexError as error:
+        raise ValueError(
+            f"readout: expected classes from 0 to {scores.shape[-1] - 1}, got another: {error} Number them from 0."
+        ) from None
 
 
 Readout = SumReadout | LocalReadout

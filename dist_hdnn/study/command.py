@@ -38,7 +38,7 @@ def run_study(
     parallel = plan.parallel or max(1, cores() // (plan.base["workers"] or 1))
     checked = False
 
-    with LiveTable(plan.name) as table:
+    with LiveTable(plan.name, plan.objectives) as table:
 
         def on_change(progress: Progress, result: dict[str, Any] | None) -> None:
             nonlocal checked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dist_hdnn.study.axes import Trial, label_of
+from dist_hdnn.study.figures import figure, quantity, spoken
 from dist_hdnn.study.runner import Progress
 from dist_hdnn.study.trials import FAILED
 
@@ -24,8 +26,9 @@ REFRESH = 0.5  # seconds
 class LiveTable:
     """Shows the progress of a study; a context manager. `changed` is the listener of a `Runner`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, objectives: Iterable[str]) -> None:
         self.name, self.started, self.drawn = name, time.monotonic(), 0.0
+        self.shown = list(dict.fromkeys([*objectives, "parameters"]))
         self.live: Live | None = None
         if sys.stderr.isatty():
             self.live = Live(console=Console(stderr=True), auto_refresh=False)
@@ -45,31 +48,42 @@ class LiveTable:
         """After a trial has ended, and while time passes."""
         if self.live is None:
             if result is not None and progress.last and result is progress.last[-1]:
-                print(f"{self.name}: {_line(progress, result)}", file=sys.stderr, flush=True)
+                print(f"{self.name}: {self._line(progress, result)}", file=sys.stderr, flush=True)
         elif result is not None or time.monotonic() - self.drawn > REFRESH:
             self.drawn = time.monotonic()
             self.live.update(self.table(progress), refresh=True)
 
     def table(self, progress: Progress) -> Group:
         """What the terminal shows."""
-        failed = sum(result["status"] == FAILED for result in progress.results.values())
-        done = len(progress.results)
+        done = progress.done
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
-        counts = f"{self.name}  {done} of {progress.total} trials, {failed} failed  {minutes}:{seconds:02d}"
+        counts = f"{self.name}  {done} of {progress.total} trials, {progress.failed} failed  {minutes}:{seconds:02d}"
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("trial", "state", "test", "agents", "bytes/step", "parameters"):
+        for column in ("trial", "state", *(quantity(name).heading for name in self.shown)):
             table.add_column(column, justify="left" if column in ("trial", "state") else "right", no_wrap=True)
         for result in progress.last[-SHOWN:]:
             state = Text(result["status"], style="red" if result["status"] == FAILED else "green")
-            table.add_row(Text(words(result)), state, *_figures(result))
+            table.add_row(Text(words(result)), state, *self._figures(result))
         for job in progress.running:
             state = Text(f"epoch {job.folder.epochs()}/{job.epochs}", style="cyan")
-            table.add_row(Text(in_words(job.trial)), state, "", "", "", "")
+            table.add_row(Text(in_words(job.trial)), state)
         for trial, _ in progress.elsewhere.values():
-            table.add_row(Text(in_words(trial)), Text("another process", style="dim"), "", "", "", "")
+            table.add_row(Text(in_words(trial)), Text("another process", style="dim"))
         bar = Table.grid()  # a bar alone does not end its line
         bar.add_row(ProgressBar(progress.total, done, width=40))
         return Group(Text(counts, style="bold"), bar, table)
+
+    def _figures(self, result: dict[str, Any]) -> list[str]:
+        """What the study compares, of a trial that has ended."""
+        numbers = {name: result.get("summary", {}).get(name) for name in self.shown}
+        return ["" if number is None else figure(name, number) for name, number in numbers.items()]
+
+    def _line(self, progress: Progress, result: dict[str, Any]) -> str:
+        place = f"trial {progress.done}/{progress.total}  {words(result)}"
+        if result["status"] == FAILED:
+            return f"{place}  failed: {result['error']}"
+        numbers = {name: result["summary"].get(name) for name in self.shown}
+        return "  ".join([place, *(spoken(name, number) for name, number in numbers.items() if number is not None)])
 
 
 def words(result: dict[str, Any]) -> str:
@@ -85,24 +99,3 @@ def in_words(trial: Trial) -> str:
 def _words(baseline: str, values: Any) -> str:
     options = [f"{name.split('.')[-1]} {label_of(value)}" for name, value in values.items()]
     return ", ".join([baseline] * bool(baseline) + options)
-
-
-def _figures(result: dict[str, Any]) -> tuple[str, str, str, str]:
-    summary = result.get("summary", {})
-    shares = [summary.get(key) for key in ("test_accuracy", "mean_agent_accuracy")]
-    fits = [summary.get(key) for key in ("test_r2", "mean_agent_r2")]
-    numbers = [summary.get(key) for key in ("bytes_per_step", "parameters")]
-    test, agents = (
-        f"{100 * share:.2f} %" if share is not None else "" if fit is None else f"R² {fit:.4f}"
-        for share, fit in zip(shares, fits, strict=True)
-    )
-    sent, parameters = ("" if number is None else f"{number:,}" for number in numbers)
-    return test, agents, sent, parameters
-
-
-def _line(progress: Progress, result: dict[str, Any]) -> str:
-    place = f"trial {len(progress.results)}/{progress.total}  {words(result)}"
-    if result["status"] == FAILED:
-        return f"{place}  failed: {result['error']}"
-    test, _, sent, parameters = _figures(result)
-    return f"{place}  test {test}  {sent} bytes/step  {parameters} parameters"

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dist_hdnn.config.paths import user_path
 from dist_hdnn.study.axes import Choice, Range, Trial, trial_of
 from dist_hdnn.study.plan import Plan
+from dist_hdnn.study.search import Tally
+from dist_hdnn.study.storage import masked, open_storage
 from dist_hdnn.study.trials import DONE
 
 try:
     import optuna
-    from optuna.storages.journal import JournalFileBackend
 except ImportError:  # an extra
     optuna = None  # type: ignore[assignment]
 
@@ -28,7 +30,7 @@ FOLDER = "folder"  # attribute of an Optuna trial: the study folder that runs it
 class OptunaSearch:
     """Trials that Optuna's multi-objective TPE sampler asks for.
 
-    Raises ValueError when Optuna is not installed or its storage cannot be used.
+    Raises ValueError when Optuna is not installed or its storage cannot be used, now or later.
     """
 
     def __init__(self, plan: Plan, output: Path) -> None:
@@ -36,63 +38,76 @@ class OptunaSearch:
             raise ValueError(
                 "search: optuna is not installed; pip install -e '.[study]' in the checkout, or use search: random"
             )
-        self.plan, self.folder = plan, str(output.resolve())
-        self.total = plan.trials or 0
+        self.plan, self.output, self.folder = plan, output, str(output.resolve())
+        self.total, self.tally = plan.trials or 0, Tally()
         self.numbers: dict[str, list[int]] = defaultdict(list)  # of one config Optuna may ask twice
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions: list[Any] = list(plan.objectives.values())
-        try:
-            storage = _storage(plan.storage, output)
+        with self._storage_errors():
+            storage = open_storage(plan.storage, output)
             self.study = optuna.create_study(
                 study_name=plan.name, storage=storage, directions=[*directions], load_if_exists=True
             )
-        except Exception as error:  # each database has errors of its own
-            raise ValueError(f"storage: cannot use {plan.storage or output}: {error}") from error
         if [direction.name.lower() for direction in self.study.directions] != directions:
             raise ValueError(f"storage: holds study {plan.name} with other objectives; give this one another name")
-        known = self.study.get_trials(deepcopy=False)
+        known = self._asked()
         self.study.sampler = optuna.samplers.TPESampler(seed=plan.seed + len(known))  # else it would repeat itself
+        states = [trial.state for trial in known]
+        failed = states.count(optuna.trial.TrialState.FAIL)
+        self.tally = Tally(states.count(optuna.trial.TrialState.COMPLETE) + failed, failed)
         self.stopped = [
-            trial
-            for trial in known
-            if trial.state == optuna.trial.TrialState.RUNNING and trial.user_attrs.get(FOLDER) == self.folder
+            trial for trial in known if trial.state == optuna.trial.TrialState.RUNNING and self._is_own(trial)
         ]
 
     def next(self) -> Trial | None:
         """A stopped trial, else a new one while the budget lasts."""
-        while self.stopped:
+        if self.stopped:
             left = self.stopped.pop(0)
-            if len(left.params) == len(self.plan.axes):
-                return self._noted(left.params, left.number)
-            self.study.tell(left.number, state=optuna.trial.TrialState.FAIL)
-        if len(self.study.get_trials(deepcopy=False)) >= self.total:
+            return self._noted(left.params, left.number)
+        if len(self._asked()) >= self.total:
             return None
-        asked = self.study.ask({axis.name: _distribution(axis) for axis in self.plan.axes})
-        asked.set_user_attr(FOLDER, self.folder)
-        return self._noted(asked.params, asked.number)
+        with self._storage_errors():
+            asked = self.study.ask({axis.name: _distribution(axis) for axis in self.plan.axes})
+            asked.set_user_attr(FOLDER, self.folder)
+            return self._noted(asked.params, asked.number)
 
     def ended(self, trial: Trial, result: dict[str, Any]) -> None:
         """Tell Optuna the objectives of a trial that it asked for."""
-        for number in self.numbers.pop(trial.id, []):
+        numbers = self.numbers.pop(trial.id, [])
+        self.tally.note(result, len(numbers))
+        for number in numbers:
             values = [result.get("summary", {}).get(name) for name in self.plan.objectives]
             good = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-            if result["status"] == DONE and good:
-                self.study.tell(number, values)
-            else:
-                self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+            with self._storage_errors():
+                if result["status"] == DONE and good:
+                    self.study.tell(number, values)
+                else:
+                    self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+    def _asked(self) -> list[Any]:
+        """Optuna's trials with all their options; a crash may have left one with fewer, which is no trial."""
+        with self._storage_errors():
+            return [
+                trial for trial in self.study.get_trials(deepcopy=False) if len(trial.params) == len(self.plan.axes)
+            ]
+
+    def _is_own(self, trial: Any) -> bool:
+        """Whether this study's folder runs the trial; a journal of its own has no others."""
+        return self.plan.storage is None or trial.user_attrs.get(FOLDER) == self.folder
 
     def _noted(self, params: dict[str, Any], number: int) -> Trial:
         trial = trial_of(self.plan.axes, params)
         self.numbers[trial.id].append(number)
         return trial
 
-
-def _storage(given: str | None, output: Path) -> Any:
-    if given is not None and "://" in given:
-        return optuna.storages.RDBStorage(given)
-    path = output / "optuna.journal" if given is None else user_path(given, "storage")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    @contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        """Make one line of whatever a storage raises, without its password: each database has errors of its own."""
+        try:
+            yield
+        except Exception as error:
+            text = f"storage: cannot use {self.plan.storage or self.output}: {' '.join(str(error).split())}"
+            raise ValueError(masked(text, self.plan.storage)) from None
 
 
 def _distribution(axis: Choice | Range) -> Any:

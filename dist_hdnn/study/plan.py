@@ -6,7 +6,7 @@
     axes:            what varies, see below
     baselines:       name -> settings (a value may be a list), run with every seed of the axes and drawn for comparison
     search:          grid (default), random or optuna;   trials: N for the last two;   seed: of the search
-    objectives:      result -> maximize or minimize; of the Pareto front and of Optuna
+    objectives:      result -> maximize or minimize; of the Pareto front and of Optuna (default: accuracy and bytes)
     parallel:        trials at once (default: as many as there are cores);   storage: Optuna's, sqlite:///FILE or FILE
     colour:          axis whose options are told apart by colour
 
@@ -17,31 +17,31 @@ that set several keys together: {small ring: {graph.family: ring, graph.agents: 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import itertools
 import math
 import re
+import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from dist_hdnn.config import Config
 from dist_hdnn.config.bundled import folder, located, names
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.documents import read_yaml
-from dist_hdnn.config.files import check_overrides, check_value, config_from, read_config, self_contained
-from dist_hdnn.study.axes import SEED, Axis, Choice, Range, Settings, Trial, applied, drawn, grid, label_of
+from dist_hdnn.config.files import check_overrides, config_from, read_config, self_contained, to_yaml
+from dist_hdnn.study.axes import Axis, Choice, Range, Trial, applied, drawn, grid, label_of
+from dist_hdnn.study.figures import OF_TEST_DATA
+from dist_hdnn.study.parts import axes_of, baselines_of, check_known, mapping, settings_of, whole_number
 
 KEYS = (
     *("name", "base", "config", "axes", "baselines", "search", "trials", "seed", "objectives", "parallel", "storage"),
     "colour",
 )
 SEARCHES = ("grid", "random", "optuna")
-OBJECTIVES = {"test_accuracy": "maximize", "bytes_per_step": "minimize"}
 MOST_TRIALS = 100_000
+VALIDATION = 0.2  # of the training points, by which Optuna chooses unless the config says otherwise
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,13 @@ class Plan:
     seed: int
     objectives: Mapping[str, str]
     parallel: int | None
-    storage: str | None
+    storage: str | None = field(repr=False)  # may hold a password
     colour: str | None
+
+    @property
+    def by_test(self) -> bool:
+        """Whether trials are compared by their results on test data."""
+        return any(name in OF_TEST_DATA for name in self.objectives)
 
     def listed(self) -> list[Trial]:
         """All trials that are known beforehand: of Optuna's search only the baselines."""
@@ -101,40 +106,33 @@ def _document(path: str) -> dict[str, Any]:
         got = f"keys {', '.join(map(str, document))}" if isinstance(document, dict) else type(document).__name__
         raise ValueError(f"{path}: expected a study file with the key axes, got {got}; see {folder()}/studies")
     for key in document:
-        _known("key", key, KEYS, str(path))
+        check_known("key", key, KEYS, str(path))
     return document
-
-
-def _known(what: str, name: Any, known: Sequence[str], where: str = "") -> None:
-    """Raise ValueError, with the nearest known name, unless name is known."""
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, 1, 0.6)
-        remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise ValueError(f"{where}{': ' if where else ''}unknown {what} {name!r}; {remedy}")
 
 
 def _plan(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> Plan:
     base = _base(document, path, overrides)
-    axes = _axes(document["axes"])
+    axes = axes_of(document["axes"])
     search = document.get("search", "grid")
-    _known("search", search, SEARCHES)
-    objectives = _mapping("objectives", document.get("objectives", OBJECTIVES))
-    for name, direction in objectives.items():
-        if direction not in ("maximize", "minimize"):
-            raise ValueError(f"objectives.{name}: expected maximize or minimize, got {direction!r}")
+    check_known("search", search, SEARCHES)
+    if search == "optuna":
+        base = _with_validation(base)
+    objectives = _objectives(document, base, search)
     for axis in axes:
         if isinstance(axis, Range) and search == "grid":
             raise ValueError(f"axis {axis.name}: a range needs search random or optuna; for a grid, list the values")
-        for option in overrides:
-            key = option.partition("=")[0].lstrip("-")
+        for key in [word[2:].partition("=")[0].removesuffix("+") for word in overrides if word.startswith("--")]:
             if key in axis.keys:
                 raise ValueError(f"--{key}: expected an option that the study does not vary; axis {axis.name} sets it")
-    whole = {key: _whole(key, document.get(key), least) for key, least in (("trials", 1), ("parallel", 1), ("seed", 0))}
+    least = {"trials": 1, "parallel": 1, "seed": 0}
+    whole = {key: whole_number(key, document.get(key), bound) for key, bound in least.items()}
     colour, storage = document.get("colour"), document.get("storage")
     if colour is not None:
-        _known("axis in colour", colour, [axis.name for axis in axes])
-    if storage is not None and not isinstance(storage, str):
-        raise ValueError(f"storage: expected sqlite:///FILE or the path of a journal file, got {storage!r}")
+        check_known("axis in colour", colour, [axis.name for axis in axes])
+    if storage is not None and not isinstance(storage, str):  # which may hold a password
+        raise ValueError(
+            f"storage: expected sqlite:///FILE or the path of a journal file, got a {type(storage).__name__}"
+        )
     if search != "grid" and whole["trials"] is None:
         raise ValueError(f"trials: expected the number of trials of search {search}, got nothing; add trials: 20")
     if search == "grid" and whole["trials"] is not None:
@@ -146,7 +144,7 @@ def _plan(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> 
         name=name,
         base=dataclasses.asdict(base),
         axes=axes,
-        baselines=_baselines(document.get("baselines", {}), axes),
+        baselines=baselines_of(document.get("baselines", {}), axes),
         search=search,
         trials=whole["trials"],
         seed=whole["seed"] or 0,
@@ -155,6 +153,38 @@ def _plan(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> 
         storage=storage,
         colour=colour,
     )
+
+
+def _with_validation(base: Config) -> Config:
+    """The base config with validation data, which Optuna chooses by: a fifth of the training points by default."""
+    if base.data.validation_fraction:
+        return base
+    warnings.warn(
+        f"search optuna chooses trials by validation data: takes {VALIDATION:.0%} of the training points for it; set "
+        "data.validation_fraction for another share",
+        UserWarning,
+        stacklevel=4,
+    )
+    return dataclasses.replace(base, data=dataclasses.replace(base.data, validation_fraction=VALIDATION))
+
+
+def _objectives(document: Mapping[str, Any], base: Config, search: str) -> dict[str, str]:
+    """What the trials are compared by; a search that chooses the next trial by it never looks at test data."""
+    part = "validation" if base.data.validation_fraction else "test"
+    measure = "r2" if base.data.task == "regression" else "accuracy"
+    default = {f"{part}_{measure}": "maximize", "bytes_per_step": "minimize"}
+    objectives = mapping("objectives", document.get("objectives", default))
+    if not objectives:
+        raise ValueError(f"objectives: expected at least one, such as {part}_{measure}: maximize, got none; add it")
+    for name, direction in objectives.items():
+        if direction not in ("maximize", "minimize"):
+            raise ValueError(f"objectives.{name}: expected maximize or minimize, got {direction!r}")
+        if search == "optuna" and name in OF_TEST_DATA:
+            raise ValueError(
+                f"objectives.{name}: expected a result of validation data with search optuna, which chooses trials by "
+                f"it, got one of test data; use validation_{measure}"
+            )
+    return objectives
 
 
 def _base(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> Config:
@@ -166,10 +196,9 @@ def _base(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> 
     if place is not None and not place.exists() and file in names():
         place = Path(located(file))
     base = read_config(place)
-    config = config_from(_merged(dataclasses.asdict(base), _mapping("config", document.get("config", {}))))
+    config = config_from(_merged(dataclasses.asdict(base), mapping("config", document.get("config", {}))))
     if overrides:
-        given = _overridden(overrides)
-        config = config_from(applied(dataclasses.asdict(config), given))
+        config = _overridden(config, overrides)
     if config.output is not None:
         raise ValueError("output: expected a base config without output, as every trial has its own; remove it")
     return self_contained(config)
@@ -180,7 +209,7 @@ def _merged(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, An
     merged = dict(base)
     for name, item in options.items():
         if "." in name:
-            merged = applied(merged, _settings("config", {name: item}))
+            merged = applied(merged, settings_of("config", {name: item}))
         elif isinstance(item, dict) and isinstance(base.get(name), dict):
             merged[name] = _merged(base[name], item)
         else:
@@ -188,99 +217,12 @@ def _merged(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _overridden(overrides: Sequence[str]) -> Settings:
-    """--key=value and --key value as settings."""
-    words = [part for word in overrides for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    return {key[2:]: yaml.safe_load(text) for key, text in zip(words[::2], words[1::2], strict=True)}
-
-
-def _whole(key: str, value: Any, least: int) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-        raise ValueError(f"{key}: expected an integer >= {least}, got {value!r}; change {key}")
-    return value
-
-
-def _mapping(where: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected a mapping, got {value!r}")
-    return {str(key): item for key, item in value.items()}
-
-
-def _settings(where: str, value: Any) -> Settings:
-    """Dotted keys with their values, each checked."""
-    settings: Settings = {}
-    for key, item in _mapping(where, value).items():
-        try:
-            check_value(key, item)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-        settings[key] = item
-    return settings
-
-
-def _axes(value: Any) -> list[Axis]:
-    axes = [_axis(name, options) for name, options in _mapping("axes", value).items()]
-    if not axes:
-        raise ValueError("axes: expected at least one axis, got none, so there are zero trials; add seed: [0, 1, 2]")
-    setters: dict[str, str] = {}
-    for axis in axes:
-        for key in sorted(axis.keys):
-            if key in setters:
-                raise ValueError(f"axis {axis.name}: {key} is set by axis {setters[key]} too; let one of them set it")
-            setters[key] = axis.name
-    return axes
-
-
-def _axis(name: str, value: Any) -> Axis:
-    if isinstance(value, dict) and {"low", "high"} & value.keys():
-        return _range(name, value)
-    if isinstance(value, dict):
-        if not value:
-            raise ValueError(f"axis {name}: expected options, got none, so there are zero trials; add options")
-        options = {str(label): _settings(f"axis {name}, {label}", settings) for label, settings in value.items()}
-        return Choice(name, options, {label: label for label in options})
-    if not isinstance(value, list):
-        raise ValueError(f"axis {name}: expected a list of values, a range or named settings, got {value!r}")
-    if not value:
-        raise ValueError(f"axis {name}: expected values, got an empty list, so there are zero trials; add values")
-    settings = [_settings(f"axis {name}", {name: item}) for item in value]
-    labels = [label_of(item) for item in value]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise ValueError(f"axis {name}: expected different values, got {label} {labels.count(label)} times")
-    shown = [item if isinstance(item, bool | int | float | str) else label_of(item) for item in value]
-    return Choice(name, dict(zip(labels, settings, strict=True)), dict(zip(labels, shown, strict=True)))
-
-
-def _range(name: str, value: Mapping[str, Any]) -> Range:
-    for key in value:
-        _known("key", key, ("low", "high", "log"), f"axis {name}")
-    low, high, log = value.get("low"), value.get("high"), value.get("log", False)
-    for bound in (low, high):
-        _settings(f"axis {name}", {name: bound})
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-            raise ValueError(f"axis {name}: expected numbers low and high, got {low!r} and {high!r}")
-    assert isinstance(low, int | float) and isinstance(high, int | float)
-    if not low < high or (log and low <= 0):
-        raise ValueError(f"axis {name}: expected low < high{' and low > 0' if log else ''}, got {low} and {high}")
-    return Range(name, low, high, bool(log))
-
-
-def _baselines(value: Any, axes: Sequence[Axis]) -> list[Trial]:
-    """A baseline's settings, in all combinations where they are lists, with every seed that the study has."""
-    seeds = next((axis for axis in axes if axis.name == SEED and isinstance(axis, Choice)), None)
-    replicates = [(seeds.shown[label], seeds.options[label]) for label in seeds.options] if seeds else []
-    trials = []
-    for name, settings in _mapping("baselines", value).items():
-        lists = {
-            key: item if isinstance(item, list) else [item]
-            for key, item in _mapping(f"baselines.{name}", settings).items()
-        }
-        for combination in itertools.product(*lists.values()):
-            own = _settings(f"baselines.{name}", dict(zip(lists, combination, strict=True)))
-            for seed, more in replicates or [(None, {})]:
-                trials.append(Trial({} if seed is None else {SEED: seed}, {**own, **more}, name))
-    return trials
+def _overridden(config: Config, overrides: Sequence[str]) -> Config:
+    """The config with --key=value options over it, which are read as `train` reads them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "base.yaml")
+        path.write_text(to_yaml(config), encoding="utf-8")
+        return read_config(path, overrides)
 
 
 def _check_trials(plan: Plan) -> None:

@@ -1,43 +1,33 @@
 """Pictures of a study: the first objective against bytes per step, density and parameters; means, spread over seeds.
 
-Trials of the axes are coloured by one of them; baselines are drawn in ink, the Pareto front of the study is ringed.
+Trials of the axes are told apart by color and marker, see `marks`; baselines are drawn in ink, the Pareto front of the
+study is ringed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dist_hdnn.report.drawing import Pictures, plain
-from dist_hdnn.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
-from dist_hdnn.study.axes import SEED, Choice, label_of
+from dist_hdnn.report.figures import GREY, INK, new_figure, quiet, save
+from dist_hdnn.study.figures import in_bytes, quantity
+from dist_hdnn.study.marks import COLORS, MARKERS, Marks, joined, legend_entry, marks_of
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.results import Group, in_bytes, pareto_front
+from dist_hdnn.study.results import Group, pareto_front
 
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
-MARKERS = "osD^vPX"
 BASELINE_MARKERS = "*PXh"
 PICTURES = ("bytes_per_step", "density", "parameters")  # horizontal axes
-IN_WORDS: Mapping[str, tuple[str, float]] = {
-    "test_accuracy": ("test accuracy (%)", 100),
-    "mean_agent_accuracy": ("test accuracy, mean agent (%)", 100),
-    "worst_agent_accuracy": ("test accuracy, worst agent (%)", 100),
-    "test_r2": ("test R²", 1),
-    "mean_agent_r2": ("test R², mean agent", 1),
-    "bytes_per_step": ("bytes per training step, all agents", 1),
-    "density": ("pairs of agents that exchange (%)", 100),
-    "parameters": ("trained parameters", 1),
-    "seconds_per_step": ("seconds per training step", 1),
-    "peak_memory_bytes": ("peak memory (bytes)", 1),
-    "messages_per_step": ("messages per training step", 1),
-    "loss": ("training loss (nats)", 1),
-}
-"""result -> axis label with unit, factor"""
+Handles = dict[str, Any]  # entry of the legend -> what stands before it
 
 
 def plot_study(plan: Plan, groups: Sequence[Group], album: Pictures) -> None:
@@ -55,79 +45,95 @@ def _picture(plan: Plan, groups: Sequence[Group], front: Sequence[Group], name: 
     axes = figure.subplots()
     own = [group for group in groups if not group.baseline]
     _scale(axes, [group.mean[name] for group in groups], name)
-    for number, (label, members) in enumerate(series_of(plan, own).items()):
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-        _draw(axes, members, name, vertical, plain(label), style, "-" if _one_line(plan) else "")
-    names = dict.fromkeys(group.baseline for group in groups if group.baseline)
-    for number, baseline in enumerate(names):
-        members = [group for group in groups if group.baseline == baseline]
-        marker = BASELINE_MARKERS[number % len(BASELINE_MARKERS)]
-        _draw(axes, members, name, vertical, plain(baseline), {"color": INK, "marker": marker, "markersize": 8}, ":")
-        if len(members) == 1:
-            axes.axhline(_scaled(members[0].mean, vertical), color=INK, linewidth=0.8, linestyle=":", zorder=1)
+    marks = marks_of(plan, own)
+    handles = _draw_own(axes, own, marks, name, vertical)
+    handles |= _draw_baselines(axes, [group for group in groups if group.baseline], name, vertical)
     ringed = [group for group in own if any(group is member for member in front)]
     if len(plan.objectives) > 1 and name in plan.objectives and ringed:
         x, y = ([_scaled(group.mean, key) for group in ringed] for key in (name, vertical))
-        axes.scatter(x, y, s=130, facecolors="none", edgecolors=INK, linewidths=1.0, label="Pareto front", zorder=4)
-    axes.set_xlabel(_words(name))
-    axes.set_ylabel(_words(vertical))
+        ring = axes.scatter(x, y, s=130, facecolors="none", edgecolors=INK, linewidths=1.0, zorder=4)
+        handles["Pareto front"] = ring
+    axes.set_xlabel(quantity(name).label)
+    axes.set_ylabel(quantity(vertical).label)
     quiet(axes)
     _spread_note(axes, groups)
-    shown = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == "Pareto front")
-    figure.legend(*zip(*shown, strict=True), fontsize=8.5, frameon=False, loc="outside upper center", ncols=3)
+    if handles:
+        words = [plain(entry) for entry in handles]
+        figure.legend(handles.values(), words, fontsize=8.5, frameon=False, loc="outside upper center", ncols=3)
     return save(figure, path)
 
 
-def series_of(plan: Plan, groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """Groups by the option of the colour axis; a single series, named after the study, when there is no such axis."""
-    axis = colour_axis(plan)
-    series: dict[str, list[Group]] = {}
+def _draw_own(axes: Axes, groups: Sequence[Group], marks: Marks, name: str, vertical: str) -> Handles:
+    """The trials of the study's axes, and what their legend says."""
+    color_of = _color_scale(axes, marks) if marks.scale else marks.color_of
+    for line in marks.lines(groups):
+        _join(axes, line, name, vertical, color_of(line[0].values[str(marks.color)]), "-")
     for group in groups:
-        series.setdefault(plan.name if axis is None else label_of(group.values[axis]), []).append(group)
-    return series
+        color = color_of(group.values[marks.color] if marks.color is not None else None)
+        _point(axes, group, name, vertical, {"color": color, "marker": marks.marker_of(group)})
+    handles: Handles = {}
+    if marks.color is not None and not marks.scale:
+        for number, value in enumerate(marks.colors):
+            shape = MARKERS[0] if marks.marker is not None else MARKERS[number % len(MARKERS)]
+            handles[legend_entry(marks.color, value)] = _handle(marks.color_of(value), shape)
+    if marks.marker is not None:
+        for shape, value in zip(MARKERS, marks.markers, strict=False):
+            handles[legend_entry(marks.marker, value)] = _handle("none" if marks.color else COLORS[0], shape)
+    return handles
 
 
-def colour_axis(plan: Plan) -> str | None:
-    """The axis that the study file names, else the first one of words."""
-    if plan.colour is not None:
-        return plan.colour
-    for axis in plan.axes:
-        words = isinstance(axis, Choice) and all(isinstance(value, str) for value in axis.shown.values())
-        if axis.name != SEED and words and isinstance(axis, Choice) and len(axis.options) <= len(COLOURS):
-            return axis.name
-    return None
+def _draw_baselines(axes: Axes, groups: Sequence[Group], name: str, vertical: str) -> Handles:
+    """The baselines, each with a marker of its own; a dotted level for one that is a single point."""
+    handles: Handles = {}
+    for number, baseline in enumerate(dict.fromkeys(group.baseline for group in groups)):
+        members = [group for group in groups if group.baseline == baseline]
+        marker = BASELINE_MARKERS[number % len(BASELINE_MARKERS)]
+        for group in members:
+            _point(axes, group, name, vertical, {"color": INK, "marker": marker, "markersize": 8})
+        if len(members) == 1:
+            axes.axhline(_scaled(members[0].mean, vertical), color=INK, linewidth=0.8, linestyle=":", zorder=1)
+        elif joined(members):
+            order = sorted(members, key=lambda group: next(iter(group.values.values())))
+            _join(axes, order, name, vertical, INK, ":")
+        handles[baseline] = _handle(INK, marker)
+    return handles
 
 
-def _one_line(plan: Plan) -> bool:
-    """Whether a series varies along one axis only, so that a line through its points says something."""
-    others = [axis for axis in plan.axes if axis.name not in (SEED, colour_axis(plan))]
-    return len(others) == 1
+def _color_scale(axes: Axes, marks: Marks) -> Callable[[Any], Any]:
+    """Number -> color, with a bar that tells which; logarithmic where the numbers span much."""
+    low, high = min(marks.colors), max(marks.colors)
+    scale = ScalarMappable(LogNorm(low, high) if low > 0 and high > 20 * low else Normalize(low, high), "viridis")
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.colorbar(scale, ax=axes, aspect=28).set_label(plain(marks.color), fontsize=9)
+    return lambda value: colormaps["viridis"](scale.norm(value))
 
 
-def _draw(
-    axes: Axes, groups: Sequence[Group], name: str, vertical: str, label: str, style: dict[str, Any], line: str
-) -> None:
-    order = sorted(groups, key=lambda group: group.mean[name])
-    factor = IN_WORDS.get(vertical, ("", 1.0))[1]
+def _handle(color: str, marker: str) -> Line2D:
+    """A legend's sign: without a color of its own an outline."""
+    edge = GREY if color == "none" else color
+    return Line2D([], [], linestyle="", marker=marker, markersize=6, markerfacecolor=color, markeredgecolor=edge)
+
+
+def _point(axes: Axes, group: Group, name: str, vertical: str, style: Mapping[str, Any]) -> None:
     axes.errorbar(
-        [_scaled(group.mean, name) for group in order],
-        [_scaled(group.mean, vertical) for group in order],
-        yerr=[factor * group.spread[vertical] for group in order],
-        label=label,
-        linestyle=line,
-        linewidth=1.4,
+        [_scaled(group.mean, name)],
+        [_scaled(group.mean, vertical)],
+        yerr=[quantity(vertical).factor * group.spread[vertical]],
+        linestyle="",
         capsize=3,
         elinewidth=1.0,
         **{"markersize": 5, **style},
     )
 
 
+def _join(axes: Axes, groups: Sequence[Group], name: str, vertical: str, color: str, line: str) -> None:
+    x, y = ([_scaled(group.mean, key) for group in groups] for key in (name, vertical))
+    axes.plot(x, y, linestyle=line, linewidth=1.4, color=color, zorder=1.5)
+
+
 def _scaled(values: Mapping[str, float], name: str) -> float:
-    return IN_WORDS.get(name, ("", 1.0))[1] * values[name]
-
-
-def _words(name: str) -> str:
-    return IN_WORDS.get(name, (name.replace("_", " "), 1.0))[0]
+    return quantity(name).factor * values[name]
 
 
 def _scale(axes: Axes, values: Sequence[float], name: str) -> None:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.study.axes import SEED, Axis, label_of
+from dist_hdnn.study.figures import FITS
 from dist_hdnn.study.trials import DONE
 
 Row = dict[str, Any]
 
 FIRST = ("trial", "status", "baseline")
 METRICS = (
-    *("test_accuracy", "mean_agent_accuracy", "worst_agent_accuracy", "train_accuracy", "loss"),
-    *("test_r2", "mean_agent_r2", "worst_agent_r2", "train_r2"),
+    *(*FITS, "train_accuracy", "train_r2", "loss"),
     *("parameters", "agents", "links", "links_used", "density", "reach", "diameter", "components"),
     *(
         "messages_per_step",
@@ -166,12 +166,3 @@ def check_objectives(result: Mapping[str, Any], objectives: Mapping[str, str]) -
             near = difflib.get_close_matches(name, numbers, 1, 0.5)
             remedy = f"did you mean {near[0]}?" if near else f"results: {', '.join(numbers)}"
             raise ValueError(f"objectives: no result is named {name}; {remedy}")
-
-
-def in_bytes(value: float) -> str:
-    """A number of bytes with a decimal prefix, as in 12 kB."""
-    for prefix in ("", "k", "M", "G"):
-        if abs(value) < 1000:
-            return f"{value:.3g} {prefix}B"
-        value /= 1000
-    return f"{value:.3g} TB"

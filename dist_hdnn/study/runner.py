@@ -45,7 +45,7 @@ class Running:
 class Progress:
     """Where a study is; what the live table shows."""
 
-    total: int
+    search: Search
     running: list[Running] = field(default_factory=list)
     elsewhere: dict[str, tuple[Trial, float]] = field(default_factory=dict)
     """trials that another process runs, and when to look again"""
@@ -53,6 +53,21 @@ class Progress:
     """by the trial's name, of this session and earlier ones"""
     last: list[dict[str, Any]] = field(default_factory=list)
     """results of this session, the newest last"""
+
+    @property
+    def total(self) -> int:
+        """Trials of the whole study."""
+        return self.search.total
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended, in this session or an earlier one, well or not."""
+        return self.search.tally.done
+
+    @property
+    def failed(self) -> int:
+        """How many of them failed."""
+        return self.search.tally.failed
 
 
 Listener = Callable[[Progress, dict[str, Any] | None], None]
@@ -81,7 +96,7 @@ class Runner:
 
     def run(self) -> Progress:
         """Run until no trial is left; call it from the main thread. All trials end with it, whatever ends it."""
-        self.progress = Progress(self.search.total)
+        self.progress = Progress(self.search)
         try:
             with ending(self.children):
                 while self._fill() or self.progress.running or self.progress.elsewhere:

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dist_hdnn.study.axes import Trial
+from dist_hdnn.study.trials import FAILED
+
+
+@dataclass
+class Tally:
+    """Trials of a study that have ended, in this session or an earlier one, and how many of them failed."""
+
+    done: int = 0
+    failed: int = 0
+
+    def note(self, result: dict[str, Any], times: int = 1) -> None:
+        """A trial ended; times: how often the search had asked for it."""
+        self.done += times
+        self.failed += times * (result["status"] == FAILED)
 
 
 class Search(Protocol):
@@ -22,20 +37,28 @@ class Search(Protocol):
     def total(self) -> int:
         """Trials of the whole study."""
 
+    @property
+    def tally(self) -> Tally:
+        """Those of them that have ended."""
+
 
 class Listed:
     """Trials that are known beforehand, in this order."""
 
     def __init__(self, trials: Iterable[Trial]) -> None:
         self.left = deque({trial.id: trial for trial in trials}.values())
-        self.total = len(self.left)
+        self.own = {trial.id for trial in self.left}
+        self.total, self.tally = len(self.left), Tally()
 
     def next(self) -> Trial | None:
         """The next of the list."""
         return self.left.popleft() if self.left else None
 
     def ended(self, trial: Trial, result: dict[str, Any]) -> None:
-        """Nothing follows from it."""
+        """Count it once."""
+        if trial.id in self.own:
+            self.own.remove(trial.id)
+            self.tally.note(result)
 
 
 class Both:
@@ -60,3 +83,9 @@ class Both:
     def total(self) -> int:
         """Trials of both."""
         return sum(part.total for part in self.parts)
+
+    @property
+    def tally(self) -> Tally:
+        """Of both."""
+        tallies = [part.tally for part in self.parts]
+        return Tally(sum(tally.done for tally in tallies), sum(tally.failed for tally in tallies))

@@ -8,32 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.study.axes import Choice, label_of
+from dist_hdnn.study.figures import OF_TEST_DATA, QUANTITIES, SPREAD, figure, quantity
 from dist_hdnn.study.live import words
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.results import Group, in_bytes, pareto_front
+from dist_hdnn.study.results import Group, pareto_front
 from dist_hdnn.study.trials import DONE
-
-COLUMNS: Mapping[str, str] = {
-    "test_accuracy": "test accuracy (%)",
-    "mean_agent_accuracy": "mean agent (%)",
-    "worst_agent_accuracy": "worst agent (%)",
-    "test_r2": "test R²",
-    "mean_agent_r2": "mean agent R²",
-    "worst_agent_r2": "worst agent R²",
-    "parameters": "parameters",
-    "links": "links",
-    "links_used": "pairs that exchange",
-    "density": "density (%)",
-    "messages_per_step": "messages/step",
-    "bytes_per_step": "bytes/step",
-    "non_neighbour_messages": "past a neighbour",
-    "seconds_per_step": "ms/step",
-    "peak_memory_bytes": "memory",
-    "reach": "reach",
-    "diameter": "diameter",
-    "components": "parts",
-}
-SPREAD = (*(name for name in COLUMNS if name.endswith(("accuracy", "r2"))), "seconds_per_step")
 
 
 def write_report(
@@ -83,9 +62,10 @@ def _asked(plan: Plan, results: Sequence[Mapping[str, Any]], command: str) -> li
 
 def _table(plan: Plan, groups: Sequence[Group]) -> list[str]:
     axes = [axis.name for axis in plan.axes if any(axis.name in group.values for group in groups if not group.baseline)]
-    columns = [name for name in COLUMNS if any(name in group.mean for group in groups)]
+    hidden = () if plan.by_test else OF_TEST_DATA  # of which the report tells those of the chosen
+    columns = [name for name in QUANTITIES if name not in hidden and any(name in group.mean for group in groups)]
     front = pareto_front([group for group in groups if not group.baseline], plan.objectives)
-    rows = [[*axes, *(COLUMNS[name] for name in columns), "n", "Pareto"]]
+    rows = [[*axes, *(quantity(name).heading for name in columns), "n", "Pareto"]]
     for group in groups:
         options = [label_of(group.values.get(axis, "")) for axis in axes]
         if group.baseline:
@@ -99,17 +79,8 @@ def _table(plan: Plan, groups: Sequence[Group]) -> list[str]:
 def _figure(group: Group, name: str) -> str:
     if name not in group.mean:
         return ""
-    factor, digits = 1, 0
-    if name == "density" or "accuracy" in name:
-        factor, digits = 100, 2
-    elif name == "seconds_per_step":
-        factor, digits = 1000, 2
-    elif name.endswith("r2"):
-        digits = 4
-    if name == "peak_memory_bytes":
-        return in_bytes(group.mean[name])
-    text = f"{factor * group.mean[name]:,.{digits}f}"
-    return f"{text} ± {factor * group.spread[name]:.{digits}f}" if name in SPREAD and group.count > 1 else text
+    text = figure(name, group.mean[name])
+    return f"{text} ± {figure(name, group.spread[name])}" if name in SPREAD and group.count > 1 else text
 
 
 def _parted(groups: Iterable[Group]) -> list[str]:
@@ -125,15 +96,22 @@ def _parted(groups: Iterable[Group]) -> list[str]:
     ]
 
 
-def _front(plan: Plan, groups: Iterable[Group]) -> list[str]:
-    """The front in words: what each step to a cheaper network costs."""
+def _front(plan: Plan, groups: Sequence[Group]) -> list[str]:
+    """The front in words: what each step to a cheaper network costs; of test data, where validation data chose."""
     first, *others = plan.objectives
     front = pareto_front([group for group in groups if not group.baseline], plan.objectives)
-    best = plan.objectives[first] == "maximize"
-    front.sort(key=lambda group: group.mean[first], reverse=best)
+    front.sort(key=lambda group: group.mean[first], reverse=plan.objectives[first] == "maximize")
     aims = " and ".join(f"{direction} {name}" for name, direction in plan.objectives.items())
-    lines = ["## Pareto front", "", f"To {aims}; no other mean is at least as good in each and better in one.", ""]
-    for group in front:
-        figures = [f"{COLUMNS.get(name, name)} {_figure(group, name) or group.mean[name]}" for name in (first, *others)]
-        lines.append(f"- {group.label}: {', '.join(figures)}")
+    lines = ["## Pareto front", "", f"To {aims}; no other mean is at least as good in each and better in one."]
+    if plan.by_test:
+        lines.append(
+            "It compares test figures, so it describes these networks; the test figure of one that is chosen from it "
+            "is too good. To choose, set `data.validation_fraction`."
+        )
+    lines.append("")
+    named = [first, *others, *([] if plan.by_test else OF_TEST_DATA)]
+    for group in [*front, *(() if plan.by_test else (group for group in groups if group.baseline))]:
+        shown = [name for name in dict.fromkeys(named) if name in group.mean]
+        figures = [f"{quantity(name).heading} {_figure(group, name)}" for name in shown]
+        lines.append(f"- {'baseline ' if group.baseline else ''}{group.label}: {', '.join(figures)}")
     return lines

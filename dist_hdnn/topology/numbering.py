@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
+from dist_hdnn.topology.readers.found import place_of
 
 INTEGER_TUPLE = re.compile(r"\(\s*-?[0-9]{1,18}\s*(,\s*-?[0-9]{1,18}\s*)*,?\s*\)")
-COORDINATES = (("Longitude", "Latitude"), ("longitude", "latitude"), ("x", "y"))
 
 
 def as_graph(graph: CommunicationGraph | nx.Graph) -> CommunicationGraph:
@@ -36,11 +36,13 @@ def from_networkx(
     name: str,
     labels: Mapping[Any, str] | None = None,
     positions: Mapping[Any, Sequence[float]] | None = None,
+    notes: Sequence[str] = (),
 ) -> CommunicationGraph:
     """Number the nodes canonically, merge repeated links, drop self-loops; one UserWarning line for each thing done.
 
     labels: node -> display name instead of the node as text (the numbering stays with the nodes).
-    positions: node -> (x, y); default: attributes Longitude and Latitude, x and y, or pos, when every node has them.
+    positions: node -> (x, y); default: attributes Longitude and Latitude, lon and lat, x and y, or pos, when every node
+    has them. notes: what was said of the graph before, to be warned of as well.
     """
     if graph.is_directed():
         raise ValueError(
@@ -59,7 +61,7 @@ def from_networkx(
     ends = np.sort(ends.reshape(-1, 2), axis=1)
     proper = ends[ends[:, 0] != ends[:, 1]]
     links = np.column_stack(np.divmod(np.unique(proper[:, 0] * len(nodes) + proper[:, 1]), max(len(nodes), 1)))
-    notes = []
+    notes = [f"{name}: {note}" for note in notes]
     if loops := len(ends) - len(proper):
         notes.append(f"{name}: dropped {_count(loops, 'self-loop')} (an agent always hears itself)")
     if repeats := len(proper) - len(links):
@@ -97,15 +99,8 @@ def _natural(name: str) -> list[str | int]:
 
 def _positions(graph: nx.Graph, nodes: list[Any]) -> NDArray[np.float64] | None:
     """(nodes, 2) from node attributes, or None when a node lacks them."""
-    pairs = [[(data.get(x), data.get(y)) for data in map(graph.nodes.get, nodes)] for x, y in COORDINATES]
-    for pair in [*pairs, [graph.nodes[node].get("pos") for node in nodes]]:
-        try:
-            places = np.array(pair, dtype=np.float64)  # None becomes NaN
-        except (TypeError, ValueError):
-            continue
-        if places.shape == (len(nodes), 2) and np.all(np.isfinite(places)):
-            return places
-    return None
+    places = [place_of(graph.nodes[node]) for node in nodes]
+    return None if None in places else np.array(places, dtype=np.float64).reshape(-1, 2)
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,15 +1,18 @@
 """What one agent has of lift and readout, as plain values and tensors: how features enter and answers leave.
 
-Both functions give (a description for JSON, tensors by name), for a model of one process.
+All give (a description for JSON, tensors by name), for a model of one process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from dist_hdnn.data.scaler import Scaler
 from dist_hdnn.layers.operators import offsets
 from dist_hdnn.model.channels import ChannelLift
 from dist_hdnn.model.lift import AgentwiseLinear, ConvLift
@@ -43,6 +46,34 @@ def lift_of(model: AgentClassifier, agent: int) -> Part:
         return {"kind": "conv", "features": lift.features}, {**linear, **own, "lift.windows": table.view(lift.shape)}
     seen = table[: linear["lift.weight"].shape[1]].tolist()
     return {"kind": "linear", "features": [None if f == lift.features else f for f in seen]}, linear
+
+
+def readings_of(lift: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler, names: Sequence[str]) -> Part:
+    """What an agent senses, by number and name: feature features[k] is (reading - shift[k]) * scale[k].
+
+    lift, tensors: its own, from `lift_of`.
+    """
+    if lift["kind"] == "conv":
+        seen = torch.unique(tensors["lift.windows"]).tolist()
+        seen = [feature for feature in seen if feature < lift["features"]]
+    else:
+        seen = sorted({feature for feature in lift["features"] if feature is not None})
+    shift, scale = (values.expand(len(names))[seen] for values in (scaler.shift, scaler.scale))
+    about = {"features": seen, "names": [names[feature] for feature in seen]}
+    return about, {"readings.shift": shift, "readings.scale": scale}
+
+
+def in_own_units(readout: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler, agent: int) -> dict[str, Tensor]:
+    """An agent's readout whose answers are targets in their own units; {} of classes.
+
+    Gossip's shares sum to one, so averages keep their units; of a sum agent 0 has the mean.
+    """
+    if not scaler.targets or readout["kind"] == "none":
+        return {}
+    weight, bias = tensors["readout.weight"].double(), tensors["readout.bias"].double()
+    mean = scaler.target_mean if readout["kind"] != "sum" or agent == 0 else torch.zeros_like(scaler.target_mean)
+    deviation = scaler.target_deviation
+    return {"readout.weight": deviation[:, None] * weight, "readout.bias": deviation * bias + mean}
 
 
 def _linear_of(linear: AgentwiseLinear, agent: int) -> dict[str, Tensor]:

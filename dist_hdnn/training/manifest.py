@@ -117,8 +117,10 @@ def check_identity(folder: Path, manifest: Manifest, identity: Mapping[str, Any]
     if different:
         key = different[0]
         more = f" and {len(different) - 1} more" if len(different) > 1 else ""
-        raise _unusable(
-            folder, f"it is of another run: {key} is {there.get(key)!r} there and {here.get(key)!r} here{more}"
+        raise CheckpointError(
+            f"checkpoint {folder}: it is of another run: {key} is {there.get(key)!r} there and {here.get(key)!r} "
+            f"here{more}. Resume with the options, graph and data of that run, or start a new run from its weights "
+            f"with --from={folder}."
         )
 
 

@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from dist_hdnn.layers.operators import ragged_ranges
 from dist_hdnn.model.ownership import Shard
 from dist_hdnn.model.readout import LocalReadout
+from dist_hdnn.model.sharing import shards_of
 from dist_hdnn.training.loop import Epoch, TrainingState
 from dist_hdnn.training.manifest import CheckpointError, Manifest
 
@@ -67,15 +68,6 @@ def pieces(state: TrainingState) -> dict[str, Piece]:
     loss = state.loss if state.loss.ndim else state.loss.expand(1 if terms is None else len(terms.index))
     found["epoch/loss"] = Piece(loss, terms)
     return found
-
-
-def shards_of(model: nn.Module) -> dict[str, Shard]:
-    """Of every parameter that is split over the workers, which part this one has."""
-    return {
-        f"{prefix}.{name}" if prefix else name: shard
-        for prefix, module in model.named_modules()
-        for name, shard in getattr(module, "shards", {}).items()
-    }
 
 
 def copied(state: TrainingState) -> dict[str, Tensor]:

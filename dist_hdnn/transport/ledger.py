@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 Rounds = dict[tuple[int, str, int], int]
 """Rounds of a plan in a phase with so many bytes a neuron."""
-PHASES = ("forward", "backward", "readout", "metrics", "setup")
+PHASES = ("forward", "backward", "readout", "metrics", "setup", "optimizer", "check")
 
 
 @dataclass(frozen=True, eq=False)

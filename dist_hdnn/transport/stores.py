@@ -33,16 +33,7 @@ def serve_store(timeout: float = 120.0) -> tuple[Store, str]:
 
     For a launcher: the port is a free one, and the store lasts as long as the returned object.
     """
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    store = TCPStore(
-        "127.0.0.1",
-        port,
-        is_master=True,
-        wait_for_workers=False,
-        timeout=timedelta(seconds=timeout),
-        master_listen_fd=listener.detach(),
-    )
+    store, port = _served("127.0.0.1", 0, timeout)
     return store, f"tcp://127.0.0.1:{port}"
 
 
@@ -78,14 +69,52 @@ def environment_store(timeout: float) -> tuple[Store, int, int]:
             f"gloo: expected {', '.join(missing)} in the environment of a process {by}; "
             "use torchrun, or give rank, size and store address"
         )
+    host, port = os.environ["MASTER_ADDR"], _port(os.environ["MASTER_PORT"])
+    place = f"{host}:{port} (MASTER_ADDR and MASTER_PORT)"
+    found = launched()
     try:
-        store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+        if found is None or not _is_loopback(host) or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+        else:  # no other machine has to reach it
+            address, rank, size = "127.0.0.1" if host == "localhost" else host.strip("[]"), found.rank, found.size
+            limit = timedelta(seconds=timeout)
+            store = (
+                TCPStore(address, port, is_master=False, timeout=limit) if rank else _served(address, port, timeout)[0]
+            )
+    except OSError as error:
+        raise ValueError(
+            f"gloo: worker 0 cannot listen at {place}: {error.strerror}; export a free port in MASTER_PORT"
+        ) from None
     except RuntimeError as error:
-        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise PeerLostError(f"no store answers at {place}: {first_line(error)}; does worker 0 still run?") from None
     one_node = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if one_node else "0"
     return PrefixStore(f"dist_hdnn attempt {attempt}", store), rank, size
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValueError(
+            f"gloo: expected a port from 1 to 65535 in the environment variable MASTER_PORT, got {text!r}; export a "
+            "number (Kubernetes sets this name for a service called master)"
+        )
+    return int(text)
+
+
+def _served(host: str, port: int, timeout: float) -> tuple[Store, int]:
+    """A store in this process, reachable at this address only, and its port; PyTorch alone would listen at all."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
+    port = listener.getsockname()[1]
+    store = TCPStore(
+        host,
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=timedelta(seconds=timeout),
+        master_listen_fd=listener.detach(),
+    )
+    return store, port
 
 
 def on_one_machine() -> bool:

@@ -29,6 +29,7 @@ from dist_hdnn import cli
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
 from dist_hdnn.topology import CommunicationGraph, read_graph
+from dist_hdnn.topology.readers import FORMATS
 from dist_hdnn.training.manifest import NAME, CheckpointError, Manifest, read_manifest, verify
 
 published = importlib.import_module("dist_hdnn.data.published")  # its name in the package is that of a function
@@ -113,14 +114,23 @@ def test_F17_a_bad_graph_file_is_refused_at_once(tmp_path: Path, outcome: Outcom
     outcome.check()
 
 
-SUFFIXES = (".graphml", ".gml", ".edges", ".csv", ".adj", ".json")
+SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 
 
 @pytest.mark.filterwarnings("ignore")
 @EXAMPLES
 @given(
     start=st.sampled_from(
-        [GRAPHML, GML, JSON, "a b\nb c 1.5\n", "source,target\na,b\n", "", "graph [", "{", "<graphml>"]
+        [
+            *(GRAPHML, GML, JSON, "a b\nb c 1.5\n", "source,target\na,b\n", "", "graph [", "{", "<graphml>"),
+            *("graph { a -- b }", "*Vertices 2\n*Edges\n1 2\n", "2 1\n2\n1\n", "0,1\n1,0\n", "A_", ":An", "# a\nb\n"),
+            *(
+                "<gexf><graph/></gexf>",
+                "%%MatrixMarket matrix coordinate pattern symmetric\n2 2 1\n2 1\n",
+                "% sym\n1 2\n",
+            ),
+            *("function mpc = a\nmpc.bus = [1;2];\nmpc.branch = [1 2];", "nodedef>name\na\nedgedef>node1,node2\na,a\n"),
+        ]
     ),
     more=st.text(max_size=60),
     place=st.floats(0, 1),

@@ -15,7 +15,7 @@ from faults.conftest import Outcome
 from faults.faulty import PHASES, WORKERS, Ended, a_fault, forked, started
 from faults.small import repetitions
 
-from dist_hdnn.launcher import OPEN_MPI, OVERSUBSCRIBED
+from dist_hdnn.mpiexec import OPEN_MPI, OVERSUBSCRIBED
 from dist_hdnn.training.checkpoint import FINAL
 
 MPIEXEC = Path(sys.executable).with_name("mpiexec")

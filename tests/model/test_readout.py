@@ -6,7 +6,7 @@ import torch
 
 import dist_hdnn
 from dist_hdnn.model.ownership import Ownership
-from dist_hdnn.model.readout import LocalReadout, SumReadout
+from dist_hdnn.model.readout import LocalReadout, SumReadout, make_readout
 
 WIDTHS = {"equal": np.array([4, 4, 4]), "unequal": np.array([2, 6, 4])}
 
@@ -51,3 +51,11 @@ def test_majority_counts_votes_and_breaks_ties_by_confidence() -> None:
     sure, slight = [9.0, 0.0, 0.0], [0.0, 0.1, 0.0]
     scores = torch.tensor([[sure, slight, slight, slight], [sure, sure, slight, slight]])
     assert readout.predict(scores).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("kind", ["sum", "local"])
+def test_the_loss_of_a_regression_is_the_mean_over_samples_and_targets(kind: str) -> None:
+    readout = make_readout(kind, alone(np.array([2, 2])), classes=2, regression=True)
+    scores, targets = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 4.0]])
+    given = scores if kind == "sum" else scores[:, None].expand(2, 2, 2)
+    assert float(readout.loss(given, targets).sum()) == (0 + 4 + 9 + 0) / 4

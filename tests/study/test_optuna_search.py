@@ -53,7 +53,7 @@ def test_optuna_hears_the_objectives_of_every_trial_and_the_budget_is_kept(tmp_p
     rows = {(int(row["network.layers"]), int(row["network.width"])): row for row in table(tmp_path)}
     for trial in trials:
         row = rows[trial.params["network.layers"], int(trial.params["network.width"])]
-        assert trial.values == [float(row["test_accuracy"]), float(row["bytes_per_step"])]
+        assert trial.values == [float(row["validation_accuracy"]), float(row["bytes_per_step"])]
     assert list(noted(tmp_path).values()) == [1] * 7
 
 
@@ -96,8 +96,76 @@ def test_an_unusable_storage_and_a_missing_optuna_are_one_line(
 ) -> None:
     path = write(tmp_path, trials=2, storage="nosuchdatabase://here")
     assert main(["study", path, f"--output={tmp_path / 'out'}"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "storage: cannot use nosuchdatabase://here" in error
+    warned, error = capsys.readouterr().err.splitlines()
+    assert "takes 20% of the training points" in warned and "storage: cannot use nosuchdatabase://here" in error
     monkeypatch.setattr(optuna_search, "optuna", None)
     assert main(["study", path, f"--output={tmp_path / 'out'}"]) == 2
     assert "pip install -e '.[study]' in the checkout" in capsys.readouterr().err
+
+
+def test_a_study_whose_journal_was_cut_by_a_crash_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["study", write(tmp_path), f"--output={tmp_path / 'out'}", "--trials"]
+    assert main([*words, "2"]) == 0
+    journal = tmp_path / "out" / "optuna.journal"
+    journal.write_bytes(journal.read_bytes()[:-15])
+    capsys.readouterr()
+    assert main([*words, "4"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: storage: dropped line" in said and "which a crash had cut" in said
+    assert [trial.state.name for trial in stored(tmp_path).trials] == ["COMPLETE"] * 4
+    assert list(noted(tmp_path).values()) == [1] * 4 and len(table(tmp_path)) == 4
+
+
+def test_a_trial_that_a_crash_left_half_asked_for_takes_none_of_the_budget(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    OptunaSearch(read_plan(write(tmp_path, trials=3)), out).study.ask()  # no option is chosen yet
+    search = OptunaSearch(read_plan(write(tmp_path, trials=3)), out)
+    given = [search.next() for _ in range(4)]
+    assert given[3] is None and None not in given[:3]
+
+
+def test_a_resumed_search_counts_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["study", write(tmp_path), f"--output={tmp_path / 'out'}", "--trials"]
+    assert main([*words, "2"]) == 0
+    assert main([*words, "4"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "tiny: trial " in line]
+    assert [line.split()[2] for line in lines] == ["1/2", "2/2", "3/4", "4/4"]
+    assert all("validation accuracy " in line and "test" not in line for line in lines)
+
+
+def test_options_that_optuna_asks_for_twice_count_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, axes={"network.layers": [2, 4]}, trials=5)
+    assert main(["study", path, f"--output={tmp_path / 'out'}"]) == 0
+    search = OptunaSearch(read_plan(path), tmp_path / "out")
+    assert (search.tally.done, search.tally.failed, search.next()) == (5, 0, None)
+
+
+@pytest.mark.parametrize("name", ["test_accuracy", "mean_agent_accuracy", "worst_agent_r2"])
+def test_optuna_never_chooses_by_test_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    path = write(tmp_path, trials=2, objectives={name: "maximize"})
+    assert main(["study", path, f"--output={tmp_path / 'out'}"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"objectives.{name}: expected a result of validation data" in error and "use validation_accuracy" in error
+
+
+def test_optuna_takes_validation_data_from_the_training_points_or_as_many_as_the_config_says(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="takes 20% of the training points"):
+        plan = read_plan(write(tmp_path, trials=2))
+    assert plan.base["data"]["validation_fraction"] == 0.2
+    assert dict(plan.objectives) == {"validation_accuracy": "maximize", "bytes_per_step": "minimize"}
+    plan = read_plan(write(tmp_path, trials=2, config={"data.validation_fraction": 0.3}))
+    assert plan.base["data"]["validation_fraction"] == 0.3 and not plan.by_test
+
+
+def test_a_password_in_the_storage_is_printed_nowhere_and_written_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, trials=2, storage="postgresql://u:swordfish@localhost/x")
+    assert main(["study", path, f"--output={tmp_path / 'out'}"]) == 2
+    said = capsys.readouterr()
+    assert "storage: cannot use postgresql://u:***@localhost/x" in said.err and "swordfish" not in said.err + said.out
+    assert "Traceback" not in said.err
+    assert "swordfish" not in repr(read_plan(path))
+    for file in (tmp_path / "out").rglob("*"):
+        assert not file.is_file() or b"swordfish" not in file.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 
 from dist_hdnn.cli import main
 from dist_hdnn.config.checks import validate
+from dist_hdnn.config.files import read_config
 from dist_hdnn.study.plan import Plan, read_plan
 
 SMALL: dict[str, Any] = {"axes": {"seed": [0, 1]}, "config": {"train.epochs": 1}}
@@ -64,6 +66,33 @@ def test_a_key_given_twice_in_a_study_file_is_refused_with_both_lines(tmp_path: 
         read_plan(str(path), ())
 
 
+def test_options_of_the_command_line_are_read_as_train_reads_them(tmp_path: Path) -> None:
+    words = ["--data.target=on", "--name", "no", "--readout.agents=[1, 3]", "--readout.kind=agents", "--data.seed=7"]
+    words += ["--network.width={'1': 2}"]
+    plan, config = plan_of(tmp_path, *words), read_config(overrides=words)
+    assert plan.base["data"]["target"] == "on" == config.data.target and plan.base["name"] == "no"
+    expected = dataclasses.asdict(config)
+    assert all(plan.base[key] == expected[key] for key in ("data", "readout", "network", "name"))
+    assert plan_of(tmp_path, "--data.target", "seed").base["data"]["target"] == "seed", "a value is no axis"
+
+
+@pytest.mark.parametrize(
+    ("config", "objective"),
+    [
+        ({}, "test_accuracy"),
+        ({"data.validation_fraction": 0.2}, "validation_accuracy"),
+        ({"data.name": "diabetes", "data.task": "regression"}, "test_r2"),
+        ({"data.name": "diabetes", "data.task": "regression", "data.validation_fraction": 0.2}, "validation_r2"),
+    ],
+)
+def test_trials_are_compared_by_validation_data_where_there_are_any(
+    tmp_path: Path, config: dict[str, Any], objective: str
+) -> None:
+    plan = plan_of(tmp_path, config=config)
+    assert dict(plan.objectives) == {objective: "maximize", "bytes_per_step": "minimize"}
+    assert plan.by_test == objective.startswith("test")
+
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"axes": {"netwrk.layers": [1, 2]}}, "unknown key netwrk.layers; did you mean network.layers?"),
     ({"axes": {"layers": [1, 2]}}, "unknown key layers; did you mean network.layers?"),
@@ -88,6 +117,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"axes": {"seed": [0], "both": {"a": {"seed": 1}}}}, "seed is set by axis seed too"),
     ({"axes": [1, 2]}, "axes: expected a mapping"),
     ({"objectives": {"test_accuracy": "up"}}, "expected maximize or minimize, got 'up'"),
+    ({"objectives": {}}, "objectives: expected at least one, such as test_accuracy: maximize, got none"),
+    ({"search": "random", "trials": 2, "storage": {"password": "swordfish"}}, "path of a journal file, got a dict"),
     ({"config": {"train.epohs": 3}}, "unknown key train.epohs; did you mean train.epochs?"),
     ({"base": "missing.yaml"}, "no such config file"),
     ({"config": {"output": "somewhere"}}, "expected a base config without output"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import statistics
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from dist_hdnn.report.drawing import Pictures
 from dist_hdnn.study.axes import Choice, Trial
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.plots import plot_study
-from dist_hdnn.study.results import Group, groups_of, in_bytes, pareto_front, rows_of, write_tables
+from dist_hdnn.study.results import Group, groups_of, pareto_front, rows_of, write_tables
 from dist_hdnn.study.summary import write_report
 
 AIMS = {"test_accuracy": "maximize", "bytes_per_step": "minimize"}
@@ -139,8 +140,28 @@ def test_pictures_and_report_show_what_there_is(tmp_path: Path) -> None:
     assert len(table) == 2 + len(groups) and len({line.count("|") for line in table}) == 1
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0, "0 B"), (999, "999 B"), (96_000, "96 kB"), (1.5e9, "1.5 GB"), (2e15, "2e+03 TB")]
-)
-def test_bytes_in_words(value: float, text: str) -> None:
-    assert in_bytes(value) == text
+def test_where_validation_data_choose_the_report_tells_test_figures_of_the_chosen_and_the_baselines_only(
+    tmp_path: Path,
+) -> None:
+    found = results()
+    for n, one in enumerate(found):
+        one["summary"] |= {"validation_accuracy": 0.8 - 0.01 * n} if one["summary"] else {}
+    by_validation = dataclasses.replace(
+        plan(), objectives={"validation_accuracy": "maximize", "bytes_per_step": "minimize"}
+    )
+
+    def report(of: Plan) -> tuple[list[str], list[str]]:
+        text = write_report(
+            of, found, groups_of(found), [], tmp_path / "report.md", "dist-hdnn study x.yaml"
+        ).read_text()
+        front = text.partition("## Pareto front")[2].partition("## ")[0].splitlines()
+        return [line for line in text.splitlines() if line.startswith("|")], front
+
+    table, front = report(by_validation)
+    assert "validation accuracy (%)" in table[0] and "test accuracy" not in table[0]
+    chosen = [line for line in front if line.startswith("- ")]
+    assert [line.partition(":")[0] for line in chosen] == ["- ring, none", "- baseline dense, narrow"]
+    assert "validation accuracy (%) 79.50 ± 0.71, bytes/step 0, test accuracy (%) 50.50 ± 0.71" in chosen[0]
+    assert not any("compares test figures" in line for line in front)
+    table, front = report(plan())
+    assert "test accuracy (%)" in table[0] and any("compares test figures" in line for line in front)

@@ -190,7 +190,12 @@ DIRECTED = GRAPHML.replace("undirected", "directed")
         ("g.edges", JSON, "expected edgelist, found what looks like json"),
         ("g.graphml", "0 1\n", "expected graphml, found text that starts with '0 1'"),
         ("g.graphml", "<html><body/></html>", "expected complete, well-formed graphml, found damage"),
-        ("g.gexf", GRAPHML, r"expected one of the suffixes \.graphml .*, found the suffix '.gexf'; .*give format"),
+        ("g.gexf", GRAPHML, "expected gexf, found what looks like graphml; rename it or give format='graphml'"),
+        (
+            "g.gpickle",
+            "x",
+            r"one of the suffixes \.graphml .*, found the suffix '.gpickle'; .*give format.*write_graphml",
+        ),
         ("graph", GRAPHML, "expected one of the suffixes .* found none"),
         ("g.graphml", DIRECTED, r"expected undirected links.* found a directed graph; .*to_undirected\(\)"),
         ("g.graphml", GRAPHML.replace("<edge ", '<edge directed="true" '), "expected undirected links"),

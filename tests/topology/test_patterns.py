@@ -176,6 +176,15 @@ def test_local_computability_is_the_papers_inequality(graph: CommunicationGraph)
     assert is_locally_computable(candidates[0], candidates[1], hops(graph, 2))
 
 
+def test_local_computability_asks_who_shares_a_column_not_a_row() -> None:
+    """Of a pattern R that is not symmetric, RᵀR and R Rᵀ differ; the ends of a path of three are not linked."""
+    graph, T = path(3), block_diagonal(3)
+    both_ends_read_the_middle = from_matrix(graph, [[0, 1, 0], [0, 1, 0], [0, 1, 0]])
+    the_middle_reads_both_ends = from_matrix(graph, [[0, 0, 0], [1, 0, 1], [0, 0, 0]])
+    assert is_locally_computable(T, both_ends_read_the_middle, graph)
+    assert not is_locally_computable(T, the_middle_reads_both_ends, graph)
+
+
 def test_every_spelling_of_a_spec_gives_its_pattern(tmp_path: Path) -> None:
     graph = ring(6)
     matrix = neighbours(graph).to_scipy().toarray().astype(int)

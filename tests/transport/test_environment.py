@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from typing import Any
 
@@ -25,6 +26,7 @@ OPEN_MPI = {
     "PMIX_RANK": "1",
 }
 MPICH = {"PMI_RANK": "2", "PMI_SIZE": "5", "MPI_LOCALRANKID": "2", "MPI_LOCALNRANKS": "5"}
+PMI_SHELL = {"PMI_RANK": "0", "PMI_SIZE": "1", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_JOB_ID": "5"}
 SLURM = {"SLURM_PROCID": "6", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "2"}
 
 
@@ -40,15 +42,60 @@ SLURM = {"SLURM_PROCID": "6", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "2"}
         (MPICH, Launch("mpiexec of MPICH or Intel MPI", 2, 5, 2, 5)),
         (SLURM, Launch("srun", 6, 8, 2, None)),
         ({"RANK": "0", "WORLD_SIZE": "2"}, Launch("the variables RANK and WORLD_SIZE", 0, 2)),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, None),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        (PMI_SHELL, None),
+        (PMI_SHELL | {"RANK": "1", "WORLD_SIZE": "2"}, Launch("the variables RANK and WORLD_SIZE", 1, 2)),
+        (MPICH | {"RANK": "0", "WORLD_SIZE": "1"}, Launch("mpiexec of MPICH or Intel MPI", 2, 5, 2, 5)),
+        (MPICH | {"RANK": "2", "WORLD_SIZE": "5"}, Launch("mpiexec of MPICH or Intel MPI", 2, 5, 2, 5)),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, Launch("mpiexec of MPICH or Intel MPI", 0, 1)),
     ],
 )
 def test_a_launcher_is_known_by_its_variables(environment: dict[str, str], expected: Launch | None) -> None:
     assert launched(environment) == expected
 
 
-def test_a_variable_that_is_no_number_is_named() -> None:
-    with pytest.raises(ValueError, match="expected a whole number in PMI_SIZE, got 'two'"):
-        launched({"PMI_RANK": "0", "PMI_SIZE": "two"})
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({"PMI_RANK": "0", "PMI_SIZE": "two"}, "in PMI_SIZE, 1 or more, got 'two'"),
+        ({"RANK": "0", "WORLD_SIZE": ""}, "in WORLD_SIZE, 1 or more, got ''"),
+        ({"RANK": "5", "WORLD_SIZE": "2"}, "in RANK, 0 or more, less than WORLD_SIZE=2, got '5'"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "in RANK, 0 or more, less than WORLD_SIZE=2, got '-1'"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "in WORLD_SIZE, 1 or more, got '0'"),
+        (TORCHRUN | {"LOCAL_RANK": "2"}, "in LOCAL_RANK, 0 or more, less than LOCAL_WORLD_SIZE=2, got '2'"),
+        (SLURM | {"SLURM_LOCALID": "x"}, "in SLURM_LOCALID, 0 or more, got 'x'"),
+    ],
+)
+def test_a_variable_that_cannot_be_right_is_named_with_its_value(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^environment: expected a whole number {message}; correct or unset it$"):
+        launched(environment)
+
+
+def test_variables_of_two_jobs_are_refused() -> None:
+    both = "mpiexec of Open MPI made this worker 1 of 3, but RANK=0 and WORLD_SIZE=2 say another; unset .* left over"
+    with pytest.raises(ValueError, match=both):
+        launched(OPEN_MPI | {"RANK": "0", "WORLD_SIZE": "2"})
+
+
+@pytest.mark.parametrize("port", ["tcp://10.0.0.1:80", "0", "65536", "-1", "http"])
+def test_a_port_that_is_none_is_refused_at_once(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in meeting.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"expected a port .* in the environment variable MASTER_PORT, got '{port}'"):
+        join(timeout=30)
+
+
+def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        meeting = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        for name, value in (meeting | {"MASTER_PORT": str(taken.getsockname()[1])}).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(
+            ValueError, match="worker 0 cannot listen at 127.0.0.1:.* Address already in use.*; export a free port"
+        ):
+            join(timeout=30)
 
 
 def test_gloo_says_what_it_misses(monkeypatch: pytest.MonkeyPatch) -> None:

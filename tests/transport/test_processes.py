@@ -16,7 +16,7 @@ from transport.processes import FAILURES, SCRIPT, run
 
 from dist_hdnn.transport import PeerLostError
 from dist_hdnn.transport.process_group import join
-from dist_hdnn.transport.stores import serve_store
+from dist_hdnn.transport.stores import environment_store, serve_store
 
 pytestmark = pytest.mark.processes
 
@@ -95,6 +95,22 @@ def test_nothing_but_loopback_is_listened_on() -> None:
     assert len(opened) >= 2  # the store and gloo
     assert {place for place, _ in opened} == {"0100007F"}  # 127.0.0.1, no IPv6
     del store
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp6").exists(), reason="reads the sockets from /proc")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_worker_0_of_one_machine_serves_its_store_on_loopback_only(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": host, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, value)
+    before = listening()
+    store, rank, size = environment_store(5)
+    assert (rank, size) == (0, 2) and {place for place, _ in listening() - before} == {"0100007F"}
+    monkeypatch.setenv("RANK", "1")
+    other, rank, _ = environment_store(5)
+    store.set("from", "0")
+    assert rank == 1 and other.get("from") == b"0"
 
 
 def listening() -> set[tuple[str, str]]:

@@ -1,0 +1,152 @@
+"""The help of `train` and `inspect`: the options most people use, or all of them, in groups and each once.
+
+Types, choices, defaults and texts are those of the config dataclasses, the text being the string under each field.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import typing
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from dist_hdnn.config.bundled import names
+from dist_hdnn.config.run import Config
+from dist_hdnn.config.schema import children_of, members_of, type_at
+
+WIDTH, COLUMN = 80, 30
+SHORT = {
+    "run": ("output", "seed", "device", "plots", "resume"),
+    "graph": ("graph.family", "graph.agents", "graph.file"),
+    "network": ("network.architecture", "network.width", "network.layers", "network.step", "network.K.kind"),
+    "data": ("data.name", "data.file", "data.target", "data.task", "data.split", "data.validation_fraction"),
+    "readout": ("readout.kind",),
+    "training": ("train.epochs", "train.batch_size", "train.learning_rate"),
+    "workers": ("workers", "transport", "deterministic"),
+}
+"""group -> keys of the short help"""
+FAMILIES_OF_CONFIGS = ("_swiss_roll", "_double_circles", "_double_moons")  # an architecture each
+
+
+def option_help(config: Config | None = None, everything: bool = False) -> str:
+    """Groups of options with types, texts and defaults; config: whose values are the defaults (None: those of Config).
+
+    everything: all options, by the part of the config that they belong to, and not only those that most people use.
+    """
+    entries = {key: (kind, text, value) for key, kind, text, value in _options(Config, config or Config())}
+    groups = _all_groups(entries) if everything else SHORT
+    lines = []
+    for title, keys in groups.items():
+        lines.append(f"{title}:")
+        for key in keys:
+            lines += _option(f"--{key}", *entries[key])
+        lines.append("")
+    if not everything:
+        count = sum(map(len, groups.values()))
+        lines.append(f"These are {count} of {len(entries)} options; --help-all shows them all.")
+    return "\n".join(lines).rstrip()
+
+
+def bundled_help() -> str:
+    """The names of the bundled configs, those of the architectures in one line."""
+    own = [name for name in names() if not name.endswith(FAMILIES_OF_CONFIGS)]
+    text = f"Bundled configs: {', '.join(own)}; and ARCHITECTURE{', ARCHITECTURE'.join(FAMILIES_OF_CONFIGS)}."
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _options(kind: Any, value: Any, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
+    """(dotted key, type, text, value) of every option below a config dataclass."""
+    for name, child in children_of(kind).items():
+        own = getattr(value, name)
+        if dataclasses.is_dataclass(child):
+            yield from _options(child, own, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", child, texts(kind)[name], own
+
+
+@cache
+def texts(kind: type) -> dict[str, str]:
+    """Field -> the string under it, of a config dataclass; empty where there is none."""
+    (body,) = (node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef))
+    found = dict.fromkeys(children_of(kind), "")
+    for before, node in zip(body, body[1:], strict=False):
+        text = node.value.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) else None
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name) and isinstance(text, str):
+            found[before.target.id] = " ".join(text.split())
+    return found
+
+
+def _all_groups(entries: dict[str, Any]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for key in entries:
+        groups.setdefault(key.rpartition(".")[0] or "run", []).append(key)
+    return groups
+
+
+def help_of(key: str) -> str:
+    """The help of one option, of the options below a part of the config, or of the keys of a list's items.
+
+    Raises ValueError, one line, for an unknown key.
+    """
+    kind = type_at(key)
+    item: Any = typing.get_args(kind)[0] if typing.get_origin(kind) is list else kind
+    if not dataclasses.is_dataclass(item):
+        prefix, _, name = key.rpartition(".")
+        parent = type_at(prefix) if prefix else Config
+        return "\n".join(_option(f"--{key}", kind, texts(parent)[name], _default(parent, name)))
+    head = "--" if item is kind else ""
+    prefix = f"{key}." if item is kind else ""
+    lines = [f"{key}: keys of an item" if item is not kind else f"{key}:"]
+    for name, child in children_of(item).items():
+        if not dataclasses.is_dataclass(child):
+            lines += _option(f"{head}{prefix}{name}", child, texts(typing.cast(type, item))[name], _default(item, name))
+    return "\n".join(lines)
+
+
+def _default(kind: Any, name: str) -> Any:
+    (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _option(head: str, kind: Any, text: str, value: Any) -> list[str]:
+    """--key=TYPE beside its text, choices and default; below it, what the items of a list of mappings have."""
+    text, _, default = text.partition(" (default:")
+    if not default and value is not None and value != []:
+        default = f" {str(value).lower() if isinstance(value, bool) else value})"
+    words = [text, _choices(kind, text), default and f"(default:{default}"]
+    item = typing.get_args(kind)[0] if typing.get_origin(kind) is list else None
+    if item is not None and dataclasses.is_dataclass(item):
+        words.insert(1, f"; keys of an item: {', '.join(children_of(item))}")
+    filled = textwrap.wrap(" ".join(filter(None, words)).replace(" ;", ";"), WIDTH - COLUMN, break_on_hyphens=False)
+    head = f"  {head}={_metavar(kind)}"
+    lines, first = ([], head) if len(head) < COLUMN - 1 else ([head], "")
+    return lines + [f"{(first if number == 0 else ''):{COLUMN}}{line}" for number, line in enumerate(filled)]
+
+
+def _metavar(kind: Any) -> str:
+    """A type as it stands behind the =."""
+    members = [member for member in members_of(kind) if member is not type(None)]
+    if any(typing.get_origin(member) is typing.Literal for member in members):
+        return "WORD" if len(members) == 1 else "WORD|N"
+    first = members[0]
+    if bool in members:
+        return "true|false"
+    if typing.get_origin(first) is list:
+        return "[...]"
+    more = "|{...}" if any(typing.get_origin(member) is dict for member in members[1:]) else ""
+    return ("{...}" if typing.get_origin(first) is dict else {int: "N", float: "X"}.get(first, "TEXT")) + more
+
+
+def _choices(kind: Any, text: str) -> str:
+    """The words that an option may be, unless the text has them all."""
+    words = [
+        word
+        for member in members_of(kind)
+        if typing.get_origin(member) is typing.Literal
+        for word in typing.get_args(member)
+    ]
+    return "" if all(word in text for word in words) else f"[{', '.join(words)}]"

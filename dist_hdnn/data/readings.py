@@ -1,0 +1,262 @@
+"""What a trained network is asked about: rows of a file, a data frame or an array, in batches that bound the memory.
+
+    for part in readings(source, Wanted(columns=("flow", "heat"))): ...
+
+Columns of tables are found by their names, in whatever order; the target column may be there and is not read. Other
+columns have to be asked for (`keep`), so that none is taken for a feature, or left out, in silence.
+Every complaint is one line that names the file, the line or row and the column.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SUFFIXES = (".csv", ".parquet", ".npz", ".npy")
+INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls an index without a name
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which columns are features, in order; skip: columns that may be there and are not read; keep: passed through."""
+
+    columns: tuple[str, ...]
+    skip: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    gaps: bool = False
+    """whether a reading may be missing (NaN)"""
+
+
+class Rows(NamedTuple):
+    """Rows of a source: the number of the first, readings (n, columns) and the columns that are passed through."""
+
+    first: int
+    x: NDArray[Any]
+    kept: Mapping[str, Sequence[Any]]
+
+
+@dataclass
+class _Table:
+    """Where the columns of a table stand that are wanted."""
+
+    columns: list[int]
+    kept: dict[str, int] = field(default_factory=dict)
+
+
+def readings(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
+    """Read the rows of a path, a data frame (anything with `columns` and `iloc`) or an array, at most `batch` at once.
+
+    who: starts every message. Raises ValueError for what cannot be read, and for no row at all.
+    """
+    parts = _parts(source, wanted, batch, who)
+    first = next(parts, None)
+    if first is None:
+        raise ValueError(f"{who}: expected rows of readings, got none; add at least one")
+    yield first
+    yield from parts
+
+
+def windows(parts: Iterable[Rows], length: int, who: str) -> Iterator[Rows]:
+    """Windows of a time series: each row sees `length` rows up to its own, column by column, oldest first.
+
+    The first rows, which see fewer, are left out. Raises ValueError where that leaves none.
+    """
+    tail, seen = None, 0
+    for part in parts:
+        x = part.x if tail is None else np.concatenate([tail, part.x])
+        tail, seen, rows = x[len(x) - min(length - 1, len(x)) :], seen + len(part.x), len(x) - length + 1
+        if rows > 0:
+            view = np.lib.stride_tricks.sliding_window_view(x, length, axis=0).reshape(rows, -1)
+            kept = {name: cells[len(cells) - rows :] for name, cells in part.kept.items()}
+            yield Rows(part.first + len(part.x) - rows, view, kept)
+    if seen < length:
+        raise ValueError(f"{who}: expected at least {length} rows for a window of as many, got {seen}; add some")
+
+
+def _parts(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
+    if isinstance(source, str | Path):
+        yield from _of_file(Path(source), wanted, batch, who)
+    elif hasattr(source, "columns"):
+        table = _places([str(name) for name in source.columns], wanted, who)
+        for first in range(0, len(source), batch):
+            part = source.iloc[first : first + batch]
+            kept = {name: part.iloc[:, place].tolist() for name, place in table.kept.items()}
+            arrays = [part.iloc[:, place].to_numpy() for place in table.columns]
+            yield Rows(first, _stacked(arrays, wanted, who, first), kept)
+    else:
+        yield from _of_array(source, wanted, who, batch)
+
+
+def _of_file(path: Path, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise ValueError(f"{who}: expected a file of readings ({', '.join(SUFFIXES)}), found {found}; correct the path")
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{who}: expected one of the suffixes {', '.join(SUFFIXES)}, got {suffix!r}; convert the file")
+    if suffix == ".csv":
+        yield from _of_csv(path, wanted, who, batch)
+    elif suffix == ".parquet":
+        yield from _of_parquet(path, wanted, who, batch)
+    else:
+        if wanted.keep:
+            raise ValueError(f"{who}: expected a table for --keep, got arrays; leave it out")
+        yield from _of_array(_loaded(path, who), wanted, who, batch)
+
+
+def _of_csv(path: Path, wanted: Wanted, who: str, batch: int) -> Iterator[Rows]:
+    first = 0
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream)
+            header = [cell.strip() for cell in next(reader, [])]
+            table = _places(header, wanted, who)
+            lines: list[tuple[int, list[str]]] = []
+            for cells in reader:
+                if cells:
+                    lines.append((reader.line_num, cells))
+                if len(lines) == batch:
+                    yield _parsed(lines, header, table, wanted, who, first)
+                    first, lines = first + batch, []
+            if lines:
+                yield _parsed(lines, header, table, wanted, who, first)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{who}: expected comma-separated UTF-8 text, got {error}; save it as UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"{who}: expected a readable file, got {error.strerror}; check its rights") from None
+
+
+def _parsed(
+    lines: list[tuple[int, list[str]]], header: list[str], table: _Table, wanted: Wanted, who: str, first: int
+) -> Rows:
+    x = np.empty((len(lines), len(table.columns)))
+    for row, (line, cells) in enumerate(lines):
+        if len(cells) != len(header):
+            raise ValueError(
+                f"{who}: expected {len(header)} cells as in the header, got {len(cells)} in line {line}; complete it"
+            )
+        for place, column in enumerate(table.columns):
+            x[row, place] = _number(cells[column].strip(), wanted, who, line, header[column])
+    return Rows(first, x, {name: [cells[at] for _, cells in lines] for name, at in table.kept.items()})
+
+
+def _number(cell: str, wanted: Wanted, who: str, line: int, column: str) -> float:
+    try:
+        value = float("nan" if not cell and wanted.gaps else cell)
+        if "_" not in cell and (np.isfinite(value) or (wanted.gaps and value != value)):
+            return value
+    except ValueError:
+        pass
+    raise ValueError(f"{who}: expected a number, got {cell!r} in line {line}, column {column!r}; write a number there")
+
+
+def _of_parquet(path: Path, wanted: Wanted, who: str, batch: int) -> Iterator[Rows]:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError(f"{who}: expected pyarrow to read .parquet, got none; pip install pyarrow") from None
+    try:
+        file = parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{who}: expected a parquet file, got {reason}; write it again") from None
+    about = json.loads((file.schema_arrow.metadata or {}).get(b"pandas", b"{}"))
+    index = tuple(name for name in about.get("index_columns", []) if isinstance(name, str))
+    table = _places(list(file.schema_arrow.names), wanted, who, index)
+    first = 0
+    for part in file.iter_batches(batch):
+        columns = [part.column(at).to_numpy(zero_copy_only=False) for at in table.columns]
+        kept = {name: part.column(at).to_pylist() for name, at in table.kept.items()}
+        yield Rows(first, _stacked(columns, wanted, who, first), kept)
+        first += len(part)
+
+
+def _loaded(path: Path, who: str) -> NDArray[Any]:
+    """The array of an .npy file, or the one named x, or the only one, of an .npz file."""
+    try:
+        found = np.load(path, mmap_mode="r" if path.suffix.lower() == ".npy" else None, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            names = list(found.files)
+            name = "x" if "x" in names else names[0] if len(names) == 1 else None
+            if name is not None:
+                return np.asarray(found[name])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{who}: expected plain arrays of numbers, got {reason}; write it with numpy.save") from None
+    raise ValueError(f"{who}: expected an array x, got {', '.join(names) or 'none'}; name it x")
+
+
+def _of_array(values: Any, wanted: Wanted, who: str, batch: int) -> Iterator[Rows]:
+    values = values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    width = len(wanted.columns)
+    if values.ndim < 2 or np.prod(values.shape[1:]) != width:
+        raise ValueError(
+            f"{who}: expected {width} readings a row ({_some(wanted.columns)}), got an array of shape {values.shape}; "
+            "give one row per sample"
+        )
+    for first in range(0, len(values), batch):
+        part = np.asarray(values[first : first + batch]).reshape(-1, width)
+        yield Rows(first, _checked(part, wanted, who, first), {})
+
+
+def _stacked(columns: list[NDArray[Any]], wanted: Wanted, who: str, first: int) -> NDArray[Any]:
+    for name, column in zip(wanted.columns, columns, strict=True):
+        if column.dtype.kind not in "biuf":
+            raise ValueError(f"{who}: expected numbers in column {name!r}, got {column.dtype}; convert the column")
+    stacked = np.stack([column.astype(np.float64) for column in columns], axis=1)
+    return _checked(stacked, wanted, who, first)
+
+
+def _checked(values: NDArray[Any], wanted: Wanted, who: str, first: int) -> NDArray[Any]:
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{who}: expected real numbers, got an array of {values.dtype}; convert it to float64")
+    wrong = np.isinf(values) if wanted.gaps else ~np.isfinite(values)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"{who}: expected finite numbers, got {values[row, column]} in row {first + row}, column "
+            f"{wanted.columns[column]!r}; remove that row or fill it in"
+        )
+    return values
+
+
+def _places(header: list[str], wanted: Wanted, who: str, index: tuple[str, ...] = ()) -> _Table:
+    """Where the wanted columns stand under these names. Raises ValueError for one that lacks, repeats or is unknown."""
+    if not header:
+        raise ValueError(f"{who}: expected a header line naming the columns {_some(wanted.columns)}, got an empty file")
+    known = {*wanted.columns, *wanted.skip, *wanted.keep}
+    index = tuple(name for name in header if name in index or (name in INDEX and name not in known))
+    for name in (*wanted.columns, *wanted.keep):
+        if header.count(name) != 1:
+            others = {other.casefold(): other for other in header if other not in known}
+            near = [others[word] for word in difflib.get_close_matches(name.casefold(), others, 1)]
+            got = f"{name!r} twice" if name in header else f"no {name!r}"
+            remedy = f"is it {near[0]!r}?" if near else f"the columns are {_some(header)}"
+            if not {*header} & known:
+                remedy = f"the first line is {_some(header)} and has to name the columns"
+            raise ValueError(
+                f"{who}: expected the columns {_some((*wanted.columns, *wanted.keep))}, got {got}; {remedy}"
+            )
+    unknown = [name for name in header if name not in known and name not in index]
+    if unknown:
+        raise ValueError(
+            f"{who}: expected the columns {_some(wanted.columns)}, got {_some([repr(name) for name in unknown])} too; "
+            f"give --keep={','.join(unknown)} to pass columns through, or remove them"
+        )
+    kept = {name or "index": header.index(name) for name in (*index, *wanted.keep)}
+    return _Table([header.index(name) for name in wanted.columns], kept)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f", ... ({len(names)})" if len(names) > 8 else "")

@@ -1,0 +1,96 @@
+"""Predictions as a table: .csv as they come, .parquet, or .npz with an array a column.
+
+    row  [columns passed through]  prediction | targets  [probability_<class>]  [agent_<name>]
+
+A file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+SUFFIXES = (".csv", ".parquet", ".npz")
+Columns = Mapping[str, Sequence[Any]]
+
+
+def check_output(path: Path) -> None:
+    """Raise ValueError for a file of predictions that could not be written, before anything is predicted."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"output: expected one of the suffixes {', '.join(SUFFIXES)}, got {path.name!r}; rename it")
+    if path.exists():
+        raise ValueError(f"output: expected a new file, got {path}, which exists; delete it, or choose another name")
+    if not path.parent.is_dir():
+        raise ValueError(f"output: expected a folder that exists, got {path.parent}; make it, or choose another")
+    if path.suffix.lower() == ".parquet":
+        _pyarrow()
+
+
+def write_predictions(parts: Iterable[Columns], path: Path | None) -> int:
+    """Write tables of the same columns one below the other, on stdout without a path; returns the number of rows."""
+    if path is None:
+        return _write_csv(parts, sys.stdout)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        if path.suffix.lower() == ".csv":
+            with part.open("w", encoding="utf-8", newline="") as file:
+                rows = _write_csv(parts, file)
+        elif path.suffix.lower() == ".parquet":
+            rows = _write_parquet(parts, part)
+        else:
+            rows = _write_npz(parts, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return rows
+
+
+def _write_csv(parts: Iterable[Columns], file: IO[str]) -> int:
+    writer, rows = csv.writer(file, lineterminator="\n"), 0
+    for columns in parts:
+        if not rows:
+            writer.writerow(columns)
+        lists = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
+        writer.writerows(zip(*lists, strict=True))
+        rows += len(lists[0])
+    file.flush()
+    return rows
+
+
+def _write_parquet(parts: Iterable[Columns], path: Path) -> int:
+    pyarrow, parquet = _pyarrow()
+    writer, rows = None, 0
+    try:
+        for columns in parts:
+            table = pyarrow.table(dict(columns))
+            if writer is None:
+                writer = parquet.ParquetWriter(path, table.schema)
+            writer.write_table(table.cast(writer.schema))
+            rows += table.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows
+
+
+def _write_npz(parts: Iterable[Columns], path: Path) -> int:
+    tables = list(parts)
+    arrays: dict[str, Any] = {name: np.concatenate([np.asarray(part[name]) for part in tables]) for name in tables[0]}
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+    return len(arrays["row"])
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError("output: expected pyarrow to write .parquet, got none; pip install pyarrow, or .csv") from None
+    return pyarrow, pyarrow.parquet

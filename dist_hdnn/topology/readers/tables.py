@@ -1,0 +1,153 @@
+"""Tables: a link a row (.csv, .tsv), and adjacency matrices as text, NumPy arrays, sparse arrays and Matrix Market."""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from dist_hdnn.topology.readers.found import NUMBER, Damaged, Directed, Found
+from dist_hdnn.topology.readers.lists import ENDS
+
+YES = ("directed", "true", "yes", "1")
+
+
+def read_csv(text: str) -> Found:
+    """A link a row, in two columns that the first line names; without a target and anything else, an isolated agent."""
+    rows = _cells(text)
+    names = [name.lower() for name in rows[0][1]] if rows else []
+    ends = next((ends for ends in ENDS if set(ends) <= set(names)), None)
+    if ends is None:
+        found_ = repr(",".join(rows[0][1] if rows else [])[:60])
+        remedy = "add it (for an adjacency matrix, give as many rows as columns)"
+        raise Damaged("a first line that names the columns source and target", found_, remedy)
+    twice = next((end for end in ends if names.count(end) > 1), None)
+    if twice is not None:
+        raise Damaged(f"one column {twice}", f"{names.count(twice)}", "rename the others")
+    source, target = (names.index(end) for end in ends)
+    found = Found()
+    for number, row in rows[1:]:
+        cells = row[: len(names)] if not any(row[len(names) :]) else row
+        if not any(cells):
+            continue
+        shown = f"{','.join(row)[:60]!r} in row {number}"
+        if len(cells) != len(names) or not cells[source]:
+            raise Damaged(f"a source and {len(names)} columns in every row", shown)
+        for column in ("type", "directed"):
+            if column in names and cells[names.index(column)].lower() in YES:
+                raise Directed(f"a directed link in row {number}")
+        found.graph.add_node(cells[source])
+        if cells[target]:
+            found.graph.add_edge(cells[source], cells[target])
+        elif any(cell for i, cell in enumerate(cells) if i != source):
+            remedy = "fill it in; a row of a source alone is an isolated agent"
+            raise Damaged("a target", shown, remedy)
+    return found
+
+
+def read_matrix(data: bytes) -> Found:
+    """An adjacency matrix: entries other than 0 are links. Names stand in the first row, column, both or not at all."""
+    if data.startswith(b"\x93NUMPY"):
+        return _of_array(np.load(io.BytesIO(data), allow_pickle=False))
+    if data.startswith(b"PK"):
+        return _of_array(sparse.load_npz(io.BytesIO(data)))
+    names, body = _parts([row for _, row in _cells(data.decode())])
+    for i, row in enumerate(body, start=1):
+        for j, cell in enumerate(row, start=1):
+            if not NUMBER.fullmatch(cell):
+                raise Damaged("a number in every cell", f"{cell[:20]!r} in row {i}, column {j} of the matrix")
+    return _of_array(np.array(body, dtype=np.float64), names)
+
+
+def looks_like_matrix(text: str, as_links: bool) -> bool:
+    """Whether text is a square of numbers, with names or not, that is no list; as_links: nor links with weights."""
+    first, lines = text.lstrip().partition("\n")[0], text.count("\n")
+    if (
+        not lines - 3 <= max(map(first.count, ",;\t|")) <= lines + 1
+        and not lines - 3 <= len(first.split()) <= lines + 2
+    ):
+        return False
+    try:
+        names, body = _parts([row for _, row in _cells(text)])
+    except (Damaged, csv.Error):
+        return False
+    if len(body) < (3 if names is None else 2) or not all(NUMBER.fullmatch(cell) for row in body for cell in row):
+        return False
+    values = np.array(body, dtype=np.float64)
+    if np.isin(values, (0, 1)).all() or (as_links and len(body) > 3):
+        return True
+    return not np.diag(values).any() and np.array_equal(values, values.T)
+
+
+def read_mtx(data: bytes) -> Found:
+    """Matrix Market: entries other than 0 are links."""
+    from scipy.io import mmread  # takes time to import, and few files need it
+
+    matrix = mmread(io.BytesIO(data))
+    return _of_array(matrix, [str(i + 1) for i in range(matrix.shape[0])])
+
+
+def _of_array(array: Any, names: list[str] | None = None) -> Found:
+    """Agents and links of a square matrix, dense or sparse."""
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        remedy = "give a row and a column for each agent; list other links in a .csv"
+        raise Damaged("a square adjacency matrix", f"the shape {array.shape}", remedy)
+    matrix: Any = sparse.coo_array(array)
+    if matrix.dtype.kind not in "biufc" or not np.isfinite(matrix.data).all():
+        raise Damaged(
+            "finite numbers", f"NaN, infinity or {matrix.dtype} among the entries", "write 0 where there is no link"
+        )
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    agents = matrix.shape[0]
+    names = [str(i) for i in range(agents)] if names is None else names
+    rows, columns = matrix.row.astype(np.int64), matrix.col.astype(np.int64)
+    there, back = rows * agents + columns, columns * agents + rows
+    one_way: NDArray[np.int64] = np.setdiff1d(there, back)
+    if len(one_way):
+        i, j = divmod(int(one_way[0]), agents)
+        raise Directed(f"an entry at ({names[i]}, {names[j]}) and none at ({names[j]}, {names[i]})")
+    found = Found()
+    for name in names:
+        if not name:
+            raise Damaged("a name for every agent", "an empty one", "fill it in")
+        found.agent(name)
+    upper = rows <= columns
+    found.graph.add_edges_from((names[i], names[j]) for i, j in zip(rows[upper], columns[upper], strict=True))
+    return found
+
+
+def _parts(rows: list[list[str]]) -> tuple[list[str] | None, list[list[str]]]:
+    """Names of the agents, in the first row, the first column or both, and the square of cells."""
+    count, widths = len(rows), sorted({len(row) for row in rows[1:]})
+    first = rows[0] if rows else []
+    width = widths[0] if len(widths) == 1 else len(first) if count == 1 else -1
+    corner = bool(first) and len(first) == width and NUMBER.fullmatch(first[0]) is None
+    if width == count and (corner or len(first) == count - 1):
+        across, down = first[-(count - 1) :], [row[0] for row in rows[1:]]
+        if sorted(across) != sorted(down) or len(set(down)) < len(down):
+            raise Damaged("the same names across and down", f"{across[:3]} and {down[:3]}", "give both alike")
+        return down, [[row[1 + across.index(name)] for name in down] for row in rows[1:]]
+    if width == count == len(first):
+        return None, rows
+    if width == len(first) == count - 1 and len(set(first)) == len(first):
+        return first, rows[1:]
+    if width == len(first) == count + 1 and not any(NUMBER.fullmatch(row[0]) for row in rows):
+        return [row[0] for row in rows], [row[1:] for row in rows]
+    shape = f"{count} rows of {' or '.join(map(str, widths[:3] or [len(first)]))} cells"
+    raise Damaged("as many rows as columns", shape, "give a row and a column for each agent")
+
+
+def _cells(text: str) -> list[tuple[int, list[str]]]:
+    """(row number, cells) of every row that is not blank, by the commonest separator of the first one."""
+    lines = text.splitlines(keepends=True)
+    start = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith(("#", "%"))), 0)
+    first = lines[start] if lines else ""
+    delimiter = max(",;\t|", key=first.strip().count)
+    if delimiter not in first.strip():
+        return [(number, line.split()) for number, line in enumerate(lines[start:], start + 1) if line.strip()]
+    read = csv.reader(io.StringIO("".join(lines[start:]), newline=""), delimiter=delimiter, strict=True)
+    rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(read, start + 1)]
+    return [(number, row) for number, row in rows if any(row)]

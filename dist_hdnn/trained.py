@@ -1,0 +1,181 @@
+"""A trained run as a model from reading to answer: `dist_hdnn.load_run`, and what `dist-hdnn predict` writes.
+
+run = dist_hdnn.load_run("plant")       a run directory, or the name of a run
+run.predict("today.csv")                names of classes, or targets in their own units
+run(readings)                           raw readings (batch, features) -> scores: an nn.Module
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dist_hdnn import assembly
+from dist_hdnn.config import Config, forget_workers
+from dist_hdnn.config.checks import validate
+from dist_hdnn.config.files import read_config
+from dist_hdnn.config.paths import user_path
+from dist_hdnn.data import Dataset
+from dist_hdnn.data.readings import Rows, Wanted, readings, windows
+from dist_hdnn.data.scaler import Scaler
+from dist_hdnn.model.network import HDNN
+from dist_hdnn.model.readout import SumReadout
+from dist_hdnn.rundir import find_run
+from dist_hdnn.training.checkpoint import load_weights
+from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.metrics import evaluation_batch
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers about consecutive rows: `rows` (n,) their numbers from 0, `kept` their columns that are passed through.
+
+    prediction: (n,) names or numbers of classes, or real targets (n, targets) in their own units.
+    probabilities: (n, classes), the mean over the agents where these answer; None for real targets.
+    by_agent: (n, agents), or (n, agents, targets), what each agent answers by itself, where it does.
+    """
+
+    rows: NDArray[np.int64]
+    kept: Mapping[str, Sequence[Any]]
+    prediction: NDArray[Any]
+    probabilities: NDArray[Any] | None
+    by_agent: NDArray[Any] | None
+
+
+class TrainedRun(nn.Module):
+    """Scaling, lift, network and readout of a run, in one process: (batch, features) raw readings -> scores.
+
+    features: names of what forward takes; columns: names of what a file has, of a time series without lags.
+    classes: names of the classes, or their numbers; () of a regression, whose targets are named by `targets`.
+    agents: names of the agents that answer by themselves; () with a `sum` readout. net: the HDNN.
+    """
+
+    def __init__(self, directory: Path, config: Config, data: Dataset, model: AgentClassifier) -> None:
+        super().__init__()
+        self.directory, self.config, self.model = directory, config, model
+        raw = torch.from_numpy(data.train_x[:0]).dtype
+        self.scaler = Scaler(data.normalisation, raw, getattr(torch, config.dtype))
+        self.features, self.window, self.regression = data.feature_names, config.data.window, data.regression
+        self.columns = self.features
+        if self.window > 1:
+            self.columns = tuple(dict.fromkeys(name.rsplit("[t", 1)[0] for name in self.features))
+        self.classes: tuple[Any, ...] = () if data.regression else data.class_names or tuple(range(data.classes))
+        target = config.data.target if config.data.name == "file" else "target"
+        names = (target,) if data.outputs == 1 else tuple(f"{target}_{i + 1}" for i in range(data.outputs))
+        self.targets = names if data.regression else ()
+        readout, names = model.readout, model.network.graph.names
+        answering = () if isinstance(readout, SumReadout) else readout.output_agents
+        self.agents: tuple[str, ...] = tuple(names[agent] for agent in answering)
+        self.eval().requires_grad_(False)
+
+    @property
+    def net(self) -> HDNN:
+        """The network."""
+        return self.model.network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw readings (batch, features) -> scores (batch, [agents,] classes), or targets in their own units."""
+        scores: Tensor = self.model(self.scaler(x))
+        return self.scaler.answers(scores)
+
+    def predict(self, source: Any, keep: Sequence[str] = ()) -> NDArray[Any]:
+        """Answer about the rows of a file, a data frame or an array, in order: (n,), of several targets (n, targets).
+
+        source: a path of .csv, .parquet, .npz or .npy; a frame, whose columns are found by name; or (n, columns).
+        keep: columns of a table that are no readings; any other is refused.
+        Classes are answered by name where they have names. Of a time series the first rows, before a window is full,
+        have no answer. Raises ValueError, one line.
+        """
+        found: NDArray[Any] = np.concatenate([part.prediction for part in self.answers(source, keep)])
+        return found.reshape(-1) if len(self.targets) == 1 else found
+
+    def answers(self, source: Any, keep: Sequence[str] = ()) -> Iterator[Answers]:
+        """The same batch by batch, with all that there is to say; keep: columns of a table to pass through."""
+        who = "predict"
+        if isinstance(source, str | Path):
+            source, who = user_path(source, who), f"{who}: {source}"
+        skip = {self.config.data.target} - {*self.columns, *keep}
+        wanted = Wanted(self.columns, tuple(skip), tuple(keep))
+        for part in windows(readings(source, wanted, evaluation_batch(self.model), who), self.window, who):
+            yield self._answered(part)
+
+    def table(self, part: Answers, probabilities: bool = False, agents: bool = False) -> dict[str, Any]:
+        """Return answers as columns by name: row, what is passed through, prediction or targets, and what is asked for.
+
+        Raises ValueError for answers of agents that have none, probabilities of targets, and names that clash.
+        """
+        columns: list[tuple[str, Any]] = [("row", part.rows), *part.kept.items()]
+        if self.regression:
+            columns += [(name, part.prediction[:, i]) for i, name in enumerate(self.targets)]
+        else:
+            columns.append(("prediction", part.prediction))
+        if probabilities:
+            if part.probabilities is None:
+                raise ValueError("predict: expected classes for --probabilities, got a regression; leave it out")
+            shares = part.probabilities.T
+            columns += [(f"probability_{name}", share) for name, share in zip(self.classes, shares, strict=True)]
+        if agents:
+            columns += self._of_agents(part.by_agent)
+        names = [name for name, _ in columns]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"predict: expected columns of different names, got {repeated[0]!r} twice; rename yours")
+        return dict(columns)
+
+    def _of_agents(self, by_agent: NDArray[Any] | None) -> list[tuple[str, Any]]:
+        if by_agent is None:
+            kind = self.config.readout.kind
+            raise ValueError(
+                f"predict: expected agents that answer by themselves, got readout.kind={kind}; leave it out"
+            )
+        if not self.regression or len(self.targets) == 1:
+            each = by_agent.reshape(len(by_agent), -1)
+            return [(f"agent_{name}", each[:, i]) for i, name in enumerate(self.agents)]
+        return [
+            (f"agent_{name}_{target}", by_agent[:, i, k])
+            for i, name in enumerate(self.agents)
+            for k, target in enumerate(self.targets)
+        ]
+
+    def _answered(self, part: Rows) -> Answers:
+        readout, device = self.model.readout, self.scaler.shift.device
+        scores = self.model(self.scaler(torch.from_numpy(part.x.astype(np.float64)).to(device)))
+        prediction, rows = self._named(readout.predict(scores)), part.first + np.arange(len(part.x))
+        if self.regression:
+            return Answers(rows, part.kept, prediction, None, self._named(scores) if self.agents else None)
+        shares, by_agent = scores.double().softmax(dim=-1), None
+        if self.agents:
+            shares, by_agent = shares.mean(dim=1), self._named(scores.argmax(dim=-1))
+        return Answers(rows, part.kept, prediction, shares.cpu().numpy(), by_agent)
+
+    def _named(self, found: Tensor) -> NDArray[Any]:
+        """Numbers of classes as their names; targets in their own units."""
+        if self.regression:
+            return np.asarray(self.scaler.answers(found).cpu().numpy())
+        names: NDArray[Any] = np.array(self.classes)[found.cpu().numpy()]
+        return names
+
+
+def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = None) -> TrainedRun:
+    """Load a trained run from its directory or by its name, whatever workers have trained it.
+
+    deterministic: None for what the run was trained with.
+    Raises ValueError where there is no such run, CheckpointError when its weights are missing or damaged.
+    """
+    directory = find_run(str(run))
+    config = read_config(directory / "config.yaml")
+    forget_workers(config, {})
+    config = replace(config, device=device)
+    if deterministic is not None:
+        config = replace(config, deterministic=deterministic)
+    validate(config)
+    data = assembly.build_dataset(config)
+    model = assembly.build_classifier(config, data)
+    load_weights(model, directory)
+    return TrainedRun(directory, config, data, model).to(device)
