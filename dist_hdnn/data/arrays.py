@@ -143,6 +143,7 @@ def _prepared(
                 "change data.test_fraction or data.validation_fraction"
             )
         arrays |= {f"{which}_x": fitted.points(x)[: len(x) - first], f"{which}_y": y[first:]}
+    _say_what_is_degenerate(arrays, fitted, who)
     features = names if image is not None else fitted.features
     return Dataset(
         name,
@@ -153,6 +154,19 @@ def _prepared(
         preparation=fitted,
         **arrays,
     )
+
+
+def _say_what_is_degenerate(arrays: Mapping[str, Any], fitted: Preparation, who: str) -> None:
+    """One warning for each part whose answers are all equal: whatever is measured on it says little."""
+    for which, word in WORDS.items():
+        y = arrays.get(f"{which}_y")
+        if y is not None and len(np.unique(y, axis=0)) == 1:
+            kind = (
+                "targets of the {} part are equal, so its R² is undefined"
+                if fitted.classes == 0
+                else ("samples of the {} part are of one class, so its accuracy says little")
+            )
+            warnings.warn(f"{who}: all {kind.format(word)}", UserWarning, stacklevel=4)
 
 
 def _check_blank(blank: Preparation, cut: Cut, images: bool, source: str) -> None:
