@@ -158,8 +158,9 @@ def _listed(words: list[str]) -> str:
 
 def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     agents, named = _listed(data["sensor_agents"]), bool(data["columns"])
+    chosen = f", {data['validation']} validation" if data["validation"] else ""
     return [
-        ("name", f"{data['name']}, {data['train']} training and {data['test']} test points"),
+        ("name", f"{data['name']}, {data['train']} training{chosen} and {data['test']} test points"),
         ("features, classes", f"{data['features']}, {data['classes']}"),
         ("agents with a sensor", agents),
         *([("columns", _listed([f"{name} -> {' '.join(seen)}" for name, seen in data["columns"].items()]))] * named),

@@ -175,3 +175,26 @@ def test_all_features_of_a_column_go_to_one_agent(tmp_path: Path) -> None:
         config = read_config(None, [*own, "--data.split=last", "--lift.kind=linear", *more])
         seen = inspect(config)["data"]["columns"]
         assert list(seen) == ["wind", "rain", "heat"] and all(len(agents) == 1 for agents in seen.values()), more
+
+
+def test_columns_by_name_with_gaps_give_the_same_numbers_on_any_number_of_workers(tmp_path: Path) -> None:
+    own = station_table(tmp_path, [*STATIONS])
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    lines[2::5] = ["," + line.split(",", 1)[1] for line in lines[2::5]]  # gaps of station1
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    more = ["--data.split=random", "--data.missing.fill=mean", "--data.validation_fraction=0.2", "--lift.kind=linear"]
+    config = read_config(None, [*own, *more, "--network.layers=2", "--train.epochs=2", "--dtype=float64"])
+    data = assembly.build_dataset(config)
+    assert data.feature_names == (*STATIONS, "station1 missing") and len(data.validation_x) == 4
+
+    def run(transport=None):
+        torch.set_num_threads(1)
+        model = assembly.build_classifier(config, data, transport)
+        training, test = (experiment.split_tensors(config, data, which) for which in ("train", "validation"))
+        experiment.train_model(config, model, data, training, test, transport)
+        return model.state_dict()
+
+    alone = run()
+    for workers in (2, 3):
+        for result in run_threads(workers, run, timeout=100):
+            assert max(float((result[name] - alone[name]).abs().max()) for name in alone) <= 1e-11

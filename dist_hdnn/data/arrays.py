@@ -157,16 +157,23 @@ def _prepared(
 
 
 def _say_what_is_degenerate(arrays: Mapping[str, Any], fitted: Preparation, who: str) -> None:
-    """One warning for each part whose answers are all equal: whatever is measured on it says little."""
+    """One warning for each part whose answers are all equal, or of classes that training never sees."""
+    notes, trained = [], np.unique(arrays["train_y"], axis=0)
     for which, word in WORDS.items():
         y = arrays.get(f"{which}_y")
-        if y is not None and len(np.unique(y, axis=0)) == 1:
-            kind = (
-                "targets of the {} part are equal, so its R² is undefined"
-                if fitted.classes == 0
-                else ("samples of the {} part are of one class, so its accuracy says little")
-            )
-            warnings.warn(f"{who}: all {kind.format(word)}", UserWarning, stacklevel=4)
+        if y is None:
+            continue
+        found = np.unique(y, axis=0)
+        if len(found) == 1 and fitted.classes == 0:
+            notes.append(f"all targets of the {word} part are equal, so its R² is undefined")
+        elif len(found) == 1:
+            notes.append(f"all samples of the {word} part are of one class, so its accuracy says little")
+        unseen = np.setdiff1d(found, trained)
+        if fitted.classes and len(unseen):
+            name = repr(fitted.class_names[unseen[0]]) if fitted.class_names else unseen[0]
+            notes.append(f"the {word} part has samples of class {name}, the training part has none; look at data.split")
+    for note in notes:
+        warnings.warn(f"{who}: {note}", UserWarning, stacklevel=4)
 
 
 def _check_blank(blank: Preparation, cut: Cut, images: bool, source: str) -> None:

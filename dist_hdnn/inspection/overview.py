@@ -55,6 +55,7 @@ def inspect(config: Config) -> dict[str, Any]:
                 "name": data.name,
                 "train": len(data.train_x),
                 "test": len(data.test_x),
+                "validation": 0 if data.validation_x is None else len(data.validation_x),
                 "features": data.features,
                 "classes": data.classes,
                 "columns": column_agents(config, graph, widths, data),

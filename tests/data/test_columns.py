@@ -86,6 +86,7 @@ REFUSED = {
     ),
     "two delimiters": (",", ";", {}, "got 'a;b;label', separated by ';'; save it with commas"),
     "tabs in .csv": (",", "\t", {}, "separated by tabs; name it .tsv"),
+    "a time of two rows": ("5,", "3,", {"time": "a", "window": 2}, "one row for each time .* got 3.0 again in line 4"),
     "time at random": ("", "", {"time": "a", "split": "random"}, "expected data.split=last .* got random"),
 }
 
@@ -155,6 +156,17 @@ def test_gaps_of_a_table_are_refused_with_the_remedy_or_filled(read) -> None:
     data = read(text, missing="mean", test_fraction=0.25)
     assert data.feature_names == ("a", "b", "a missing", "b missing")
     assert rows_of(data) == [[1, 2, 0, 0], [3, 4, 1, 0], [5, 3, 0, 1], [7, 8, 0, 0]]
+
+
+def test_a_path_that_cannot_be_one_is_a_one_line_error() -> None:
+    with pytest.raises(ValueError, match="expected a path, got .*; correct data.file"):
+        read_dataset("x" * 300 + ".csv", split="last")
+
+
+def test_a_class_that_training_never_sees_is_named(read) -> None:
+    text = "x,label\n1,a\n2,b\n3,a\n4,b\n5,a\n6,c\n"
+    with pytest.warns(UserWarning, match="the test part has samples of class 'c', the training part has none; look at"):
+        read(text, test_fraction=0.3)
 
 
 def test_an_array_that_nobody_looks_at_is_refused(tmp_path) -> None:
