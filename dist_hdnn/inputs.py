@@ -186,7 +186,7 @@ def image_of(config: Config, data: Dataset) -> Image:
     if data.image is None:
         raise ValueError(
             f"lift.kind={config.lift.kind}: expected images, got the data set {data.name} without rows and columns of "
-            "pixels; use lift.kind=linear, or give x as (samples, height, width)"
+            "pixels; use lift.kind=linear, or give images, (samples, height, width), with data.images=true"
         )
     return data.image
 

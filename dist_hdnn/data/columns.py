@@ -59,7 +59,8 @@ class Columns:
             if _number(str(cell)) is None:
                 raise ValueError(
                     f"data file {self.path}: expected a number, got {str(cell)!r} in {self.where(row)}, column "
-                    f"{name!r}; write a number there (1234.5), remove that line, or name the column in data.ignore"
+                    f"{name!r}; write a number there (1234.5), remove that line, or name the column in data.ignore "
+                    "(in data.time if rows are in its order)"
                 )
         return np.array([_number(str(cell)) for cell in values.tolist()], dtype=np.float64)
 

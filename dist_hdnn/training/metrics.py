@@ -87,5 +87,6 @@ def _of_regression(model: AgentClassifier, x: Tensor, targets: Tensor) -> Evalua
             agents[readout.places] += (scores - target[:, None]).double().square().sum(dim=(0, 2))
     spread = float((targets - targets.mean(dim=0)).double().square().sum())
     errors = [float(value) for value in (missed, *summed(agents, readout.ownership))]
-    explained = [1.0 - error / spread if spread > 0.0 else math.nan for error in errors]
+    equal = bool((targets == targets[0]).all())  # their mean is rounded, so the spread need not be 0
+    explained = [math.nan if equal else 1.0 - error / spread for error in errors]
     return Evaluation(readout.reported_loss(loss / len(x)), explained[0], explained[1:] if local else None)

@@ -28,7 +28,7 @@ def strict(text: str) -> dict:
 @pytest.mark.parametrize("readout", ["sum", "local"])
 def test_a_regression_of_constant_targets_finishes_and_says_that_r2_is_undefined(readout, tmp_path, capsys) -> None:
     x = np.random.default_rng(0).normal(size=(30, 2))
-    np.savez(tmp_path / "c.npz", x=x, y=np.full(30, 3.5))
+    np.savez(tmp_path / "c.npz", x=x, y=np.full(30, 0.1))
     file = ["--data.name=file", f"--data.file={tmp_path / 'c.npz'}", "--data.split=random", "--data.task=regression"]
     run = tmp_path / "run"
     assert main(["train", *SMALL, *file, f"--readout.kind={readout}", f"--output={run}"]) == 0
@@ -49,7 +49,8 @@ def test_r2_of_constant_targets_is_undefined_and_of_others_as_it_was() -> None:
     model = assembly.build_classifier(config, data)
     x, y = experiment.split_tensors(config, data, "test")
     constant, usual = evaluate(model, x, torch.zeros_like(y)), evaluate(model, x, y)
-    assert math.isnan(constant.accuracy) and math.isfinite(constant.loss)
+    rounded = evaluate(model, x, torch.full_like(y, 0.1))
+    assert math.isnan(rounded.accuracy) and math.isnan(constant.accuracy) and math.isfinite(constant.loss)
     assert all(map(math.isnan, constant.per_agent)) and math.isnan(constant.mean_agent)
     assert usual.accuracy < 1 and all(map(math.isfinite, usual.per_agent))
 
