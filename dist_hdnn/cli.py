@@ -13,11 +13,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from dist_hdnn import __version__, commands, run_commands
 from dist_hdnn.command_line import UsageError
+from dist_hdnn.streams import open_standard_streams, outlasting_readers
 
 HELP = f"""\
 usage: dist-hdnn COMMAND ...
@@ -49,11 +50,9 @@ USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. arguments: without the program's name (None: from the shell)."""
     given = list(sys.argv[1:]) if arguments is None else list(arguments)
-    for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by who started this, as by 2>&-
-            setattr(sys, stream, open(os.devnull, "w"))
+    open_standard_streams()
     try:
-        with _plain_warnings():
+        with _plain_warnings(), outlasting_readers() if given[:1] in (["train"], ["study"]) else nullcontext():
             return _dispatch(given)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -89,10 +88,14 @@ def _fail(message: str, code: int) -> int:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Show a warning as one line, without the place in the source."""
+    """Show a warning as one line, without the place in the source, and the same one once."""
+    said: set[str] = set()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+        text = " ".join(str(message).split())
+        if text not in said:
+            print(f"warning: {text}", file=sys.stderr)
+        said.add(text)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -47,7 +47,10 @@ def listening() -> Iterator[StopRequest]:
             raise SystemExit(128 + number)
         if request.reason is None:
             away = "\n" if os.isatty(2) else ""  # from a progress bar
-            os.write(2, f"{away}dist-hdnn: {name}: stops soon, with a checkpoint; a second one ends at once\n".encode())
+            with suppress(OSError):  # nobody reads it any more
+                os.write(
+                    2, f"{away}dist-hdnn: {name}: stops soon, with a checkpoint; a second one ends at once\n".encode()
+                )
         request.ask(name)
 
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
 
 GO_ON = "dist-hdnn: go on with: "  # how the line with the command begins that goes on with a failed run
-BUG, USAGE, LOST, DISK, STOPPED, INTERRUPTED = 1, 2, 5, 7, 75, 130  # exit codes
+BUG, USAGE, LOST, DISK, STOPPED, INTERRUPTED, READER_GONE = 1, 2, 5, 7, 75, 130, 141  # exit codes
 
 
 def work(transport: Transport, config: Config, run: Callable[[Config, Transport | None], int | None]) -> int:
@@ -53,6 +53,8 @@ def verdict(error: BaseException) -> tuple[int, str]:
     own = getattr(error, "exit_code", None)
     if isinstance(own, int):
         return own, text
+    if isinstance(error, BrokenPipeError):
+        return READER_GONE, "nobody reads what it says"
     if isinstance(error, ValueError | OSError):
         return USAGE if isinstance(error, ValueError) else DISK, text
     return BUG, f"{type(error).__name__}: {text}"

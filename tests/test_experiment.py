@@ -36,6 +36,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return short_run(tmp_path_factory.mktemp("runs") / "local", "--readout.kind=local")
 
 
+def test_the_figures_of_a_step_do_not_depend_on_the_workers(tmp_path: Path) -> None:
+    """The sum over all agents of the readout is no message between neighbours: it is on the wire alone."""
+    options = ["--network.layers=1", "--data.samples=100", "--train.epochs=1", "--plots=false"]
+    found = []
+    for workers in (1, 2, 3):
+        config = read_config(CONFIGS / "swiss_roll_ring8.yaml", [*options, f"--output={tmp_path / str(workers)}"])
+        run_threads(workers, lambda transport, config=config: experiment.train(config, transport))
+        found.append(json.loads((tmp_path / str(workers) / "summary.json").read_text()))
+    names = ("messages_per_step", "bytes_per_step", "link_traffic", "bytes_per_link", "non_neighbour_messages")
+    assert all([other[name] for name in names] == [found[0][name] for name in names] for other in found[1:])
+    assert found[0]["messages_per_step"] == 2 * 4 * 16
+    assert found[0]["wire_messages_per_step"] == found[0]["wire_bytes_per_step"] == 0
+    assert 0 < found[1]["wire_bytes_per_step"] < found[2]["wire_bytes_per_step"]
+
+
 def test_run_directory_holds_what_the_design_promises(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert set(PROMISED) <= summary.keys()

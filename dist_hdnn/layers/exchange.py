@@ -191,8 +191,7 @@ class HaloExchange:
 
     def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         if self.idle:
-            if meanwhile is not None:
-                meanwhile()
+            self._stay(self.gathering, slices, phase, meanwhile)
             return
         channel, packing, row_bytes = self._gatherings.get(id(slices)) or self._bind_gathering(slices)
         for rows, packed in packing:
@@ -207,8 +206,7 @@ class HaloExchange:
         self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
     ) -> None:
         if self.idle:
-            if meanwhile is not None:
-                meanwhile()
+            self._stay(self.scattering, slices, phase, meanwhile)
             return
         channel, adding, row_bytes = self._scatterings.get(id(slices)) or self._bind_scattering(slices)
         channel.start()
@@ -224,6 +222,13 @@ class HaloExchange:
 
     def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
         raise RuntimeError("this exchange sums before it sends, see scatter_add")
+
+    def _stay(self, plan: int, slices: Tensor, phase: str, meanwhile: Work | None) -> None:
+        """A round between agents of this worker alone: nothing moves, but it is booked."""
+        if meanwhile is not None:
+            meanwhile()
+        if self.linked:
+            self.ledger.book(plan, phase, _row_bytes(slices))
 
     def __deepcopy__(self, memo: dict[int, object]) -> HaloExchange:
         return self  # a copied network has the same workers
@@ -269,12 +274,13 @@ class HaloExchange:
         return deal(landing, self.sends)
 
     def _register(self, halo: Halo, pattern: BlockPattern, owners: IntArray, slice_neurons: IntArray) -> None:
-        """Tell the ledger what this worker sends in a round, between workers and between agents."""
+        """Tell the ledger what a round sends: this worker to others, and its agents to others, here or elsewhere."""
         rows, columns = pattern.rows(), pattern.columns
-        crossing = owners[rows] != owners[columns]
-        rows, columns = rows[crossing], columns[crossing]
+        between = rows != columns
+        rows, columns = rows[between], columns[between]
         me = halo.worker
         own_slice, own_row = owners[columns] == me, owners[rows] == me
+        self.linked = bool((own_slice | own_row).any())
 
         def register(messages: list[tuple[int, int]], sender: IntArray, receiver: IntArray, slices: IntArray) -> int:
             peers, neurons = zip(*messages, strict=True) if messages else ((), ())

@@ -81,7 +81,7 @@ class OrderedExchange:
         self._owned = int(sizes[owned].sum())
         self._buffers: dict[tuple[object, ...], _Buffers] = {}
         weakref.finalize(self, _retire, self._buffers).atexit = False
-        self._plan = self._registered(rank, row, column, leaving, sizes)
+        self._plan = self._registered(rank, row, column, sizes)
 
     def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
         self.inner.gather(slices, phase, meanwhile)
@@ -124,14 +124,12 @@ class OrderedExchange:
             buffers = self._buffers[key] = _Buffers(sent, received, channel)
         return buffers
 
-    def _registered(
-        self, rank: int, row: IntArray, column: IntArray, leaving: NDArray[np.bool_], sizes: IntArray
-    ) -> int | None:
-        """What a round sends: alone, every contribution to another agent; else those to other workers."""
+    def _registered(self, rank: int, row: IntArray, column: IntArray, sizes: IntArray) -> int | None:
+        """What a round sends: every contribution to another agent and, on several workers, what leaves this one."""
+        sent = row != column
+        agents = row[sent], column[sent], sizes[column[sent]]
         if self.transport is None:
-            sent = row != column
-            return self.ledger.register(row[sent], column[sent], sizes[column[sent]]) if sent.any() else None
-        agents = row[leaving], column[leaving], sizes[column[leaving]]
+            return self.ledger.register(*agents) if sent.any() else None
         peers, neurons = zip(*self._sends, strict=True) if self._sends else ((), ())
         return self.ledger.register([rank] * len(peers), peers, neurons, agents)
 

@@ -289,14 +289,15 @@ class HDNN(nn.Module):
     def traffic(self) -> dict[str, int]:
         """What this worker has sent since `reset_traffic`: rounds, messages, bytes, and messages to non-neighbours.
 
-        In one process: what its agents would have sent, each on its own.
+        In one process: what its agents would have sent, each on its own. agent_messages, agent_bytes: slices that the
+        agents of this worker have sent to other agents, here or elsewhere; their sum is the same on any workers.
         """
         return self.ownership.traffic(self.graphs)
 
     def link_traffic(self) -> NDArray[np.int64]:
         """Messages and bytes over each link since `reset_traffic`, both directions together: (links, 2).
 
-        Slices between agents; on several workers those that this worker sent for its agents to others' agents.
+        Slices between agents; on several workers those that this worker's agents sent, here or elsewhere.
         """
         return self.ownership.link_traffic()
 

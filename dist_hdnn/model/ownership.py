@@ -179,11 +179,13 @@ class Ownership:
         return minimum_neurons_per_round(pattern, self.partition, self.all_halves) * batch * element_size
 
     def traffic(self, graphs: Sequence[CommunicationGraph]) -> dict[str, int]:
-        """Rounds, messages, bytes, and messages between agents that none of the graphs links, since the last reset."""
+        """What was sent since the last reset: see `HDNN.traffic`."""
         total = self.ledger.totals()["all"]
+        slices, slice_bytes = self.ledger.between_agents()
         linked = sum(graph.adjacency().astype(np.int64) for graph in graphs)
         strays = self.ledger.non_neighbour_messages(linked, None if self.alone else self.partition.owners)
-        return {name: total[name] for name in ("rounds", "messages", "bytes")} | {"non_neighbour_messages": strays}
+        counts = {name: total[name] for name in ("rounds", "messages", "bytes")}
+        return counts | {"non_neighbour_messages": strays, "agent_messages": slices, "agent_bytes": slice_bytes}
 
     def link_traffic(self) -> NDArray[np.int64]:
         """Messages and bytes over each link since the last reset, both directions together: (links, 2)."""

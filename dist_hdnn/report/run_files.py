@@ -24,6 +24,7 @@ from dist_hdnn.data import Dataset, Preparation
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.loop import Epoch
 
+PREPARATION = "data.json"  # how a run prepares its data
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "safetensors", "scikit-learn", "matplotlib")
 INDENTED_UP_TO = 10_000  # agents of graph.json; indenting takes Python's slow encoder
 
@@ -101,12 +102,12 @@ def write_start(
         "command": sys.argv,
     }
     _write_json(directory / "environment.json", environment)
-    _write_json(directory / "data.json", preparation.as_json(), None)
+    _write_json(directory / PREPARATION, preparation.as_json(), None)
 
 
 def read_preparation(directory: Path) -> Preparation:
     """What stands between readings and the network of a run. ValueError, one line, where the run does not say."""
-    path = directory / "data.json"
+    path = directory / PREPARATION
     try:
         return Preparation.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

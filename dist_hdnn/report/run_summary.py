@@ -27,7 +27,8 @@ def figures_of_run(
 ) -> dict[str, Any]:
     """Accuracies, sizes and times. Collective. traffic: of this worker in the first training step; empty: unknown.
 
-    In one process it is what the agents would send, each on its own; else what the workers sent.
+    messages_per_step, bytes_per_step: slices between agents, equal on any workers. wire_...: what the workers sent each
+    other instead, a slice once for all agents of a worker, with the sums of readouts, metrics and checks.
     """
     network, last = model.network, history[-1]
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -49,8 +50,10 @@ def figures_of_run(
         "steps": last.step,
         "seconds_per_step": seconds,
         "peak_memory_bytes": total["memory"],
-        "messages_per_step": total.get("messages"),  # None: the run went on from after its last step
-        "bytes_per_step": total.get("bytes"),
+        "messages_per_step": total.get("agent_messages"),  # None: the run went on from after its last step
+        "bytes_per_step": total.get("agent_bytes"),
+        "wire_messages_per_step": 0 if network.ownership.alone else total.get("messages"),
+        "wire_bytes_per_step": 0 if network.ownership.alone else total.get("bytes"),
         "non_neighbour_messages": total.get("non_neighbour_messages", 0),
         **_reconstruction(network),
     }

@@ -23,10 +23,12 @@ from torch import Tensor
 from dist_hdnn.transport.base import Channel, DisagreementError
 from dist_hdnn.transport.messages import Buffers, bytes_of
 
-HEADER = 64
+HEADER = 128
 SMALLEST = 512
 CALL = struct.Struct("<16s16sqq")  # what is called, dtype, elements, how manieth collective
-VERDICT = struct.Struct("<qq")  # agreed (1) or not (0), the first worker that differs; its CALL follows
+VERDICT = struct.Struct(
+    "<qq"
+)  # agreed (1) or not (0), the first worker that differs; if one does, its CALL and worker 0's
 PATIENCE = 2.0  # seconds that others wait longer than worker 0, which knows who is missing
 
 Bytes = NDArray[np.uint8]
@@ -168,13 +170,13 @@ class Star:
         agreed, worker = VERDICT.unpack_from(reply)
         if agreed:
             return
-        other, label = reply[VERDICT.size : VERDICT.size + CALL.size], _describe(header)
+        theirs, first = (reply[start : start + CALL.size] for start in (VERDICT.size, VERDICT.size + CALL.size))
         raise DisagreementError(
-            f"worker {self._transport.rank} is in {label}, but worker {worker} in {_describe(other)}, not in the call "
-            "of worker 0; all workers must call the same collectives in the same order",
+            f"worker 0 is in {_describe(first)}, but worker {worker} in {_describe(theirs)}; all workers must call the "
+            "same collectives in the same order",
             self._transport.rank,
             worker,
-            label,
+            _describe(header),
         )
 
     def _lane(self, direction: str, length: int) -> Lane:
@@ -218,7 +220,7 @@ def _compare(header: bytes, rows: Bytes) -> bytes:
     for worker, row in enumerate(rows, start=1):
         theirs: bytes = row[: CALL.size].tobytes()
         if theirs != header:
-            return VERDICT.pack(0, worker) + theirs
+            return VERDICT.pack(0, worker) + theirs + header
     return VERDICT.pack(1, 0)
 
 

@@ -63,8 +63,8 @@ class Ledger:
     ) -> int:
         """The messages of one round of an exchange, one per entry; returns the number to book rounds with.
 
-        agents: (from, to, neurons) of the slices in them, one entry per slice and agent that it is for; for all
-        agents of a simulation in one process, too. Raises ValueError for arrays of different length.
+        agents: (from, to, neurons) of the slices, one entry per slice and agent that it is for, also those between
+        agents of one worker. Raises ValueError for arrays of different length.
         """
         by_agent = None if agents is None else _messages("agents", *agents)
         self._plans.append(_Plan(_messages("workers", from_worker, to_worker, neurons), by_agent, False))
@@ -121,6 +121,21 @@ class Ledger:
                 for name, value in zip(names, booked, strict=True):
                     totals[key][name] += value
         return totals
+
+    def between_agents(self) -> tuple[int, int]:
+        """Messages and bytes of the slices that agents send to other agents, on their own worker or on another.
+
+        Summed over the workers the same on any number of them; collectives are no part of it. An exchange that did not
+        tell its agents is that of one agent a worker.
+        """
+        messages = amount = 0
+        for (number, _, row_bytes), rounds in self._rounds.items():
+            plan = self._plans[number]
+            if not plan.collective:
+                slices = plan.between_workers if plan.between_agents is None else plan.between_agents
+                messages += rounds * len(slices.sender)
+                amount += rounds * row_bytes * int(slices.neurons.sum())
+        return messages, amount
 
     def per_link(self, phase: str | None = None, agents: bool = False) -> Traffic:
         """Traffic between workers (or agents, where exchanges told them), in one phase or in all."""

@@ -139,6 +139,29 @@ def test_one_agent_a_worker_sends_what_the_simulation_counts() -> None:
         assert sum(part[name] for part in parts) == simulated[name]
 
 
+@pytest.mark.parametrize("options", [{}, {"X": "neighbours"}, {"deterministic": True}, {"memory": "reversible"}])
+@pytest.mark.parametrize("name", ["ring", "disconnected", "hubs"])
+def test_slices_between_agents_are_counted_alike_on_any_workers(name: str, options: dict[str, Any]) -> None:
+    graph = quiet_graph(name)
+    whole = network(graph, layers=2, **options)
+    whole(torch.zeros(BATCH, whole.neurons, dtype=torch.float64)).sum().backward()
+    alone, links = whole.traffic(), whole.link_traffic()
+    assert (alone["agent_messages"], alone["agent_bytes"]) == (alone["messages"], alone["bytes"])
+
+    def work(transport: Transport) -> tuple[dict[str, int], Any]:
+        owners = random_owners(graph.agents, transport.size)
+        net = network(graph, layers=2, workers=transport, partition=owners, **options)
+        net(torch.zeros(BATCH, net.neurons, dtype=torch.float64)).sum().backward()
+        net.ownership.all_reduce(torch.zeros(5), "readout")  # a global sum is no slice
+        return net.traffic(), net.link_traffic()
+
+    for workers in (2, 3):
+        parts = run_threads(workers, work, timeout=60)
+        for key in ("agent_messages", "agent_bytes", "non_neighbour_messages"):
+            assert sum(part[key] for part, _ in parts) == alone[key]
+        assert (sum(part for _, part in parts) == links).all()
+
+
 def test_a_local_readout_needs_no_global_message_in_a_step() -> None:
     def work(transport: Transport) -> dict[str, dict[str, int]]:
         net = network(quiet_graph("ring"), layers=2, workers=transport)

@@ -144,7 +144,11 @@ def disagreement_is_noticed(transport: Transport) -> None:
             (theirs if transport.rank == last else ours)()
         except DisagreementError as error:
             assert error.peer == last and error.exit_code == 3, error
-            assert f"worker {last}" in str(error)
+            first, other = str(error).split(", but ")
+            assert first.startswith("worker 0 is in ") and other.startswith(f"worker {last} in "), error
+            assert first.removeprefix("worker 0 is in ") != other.split("; ")[0].removeprefix(f"worker {last} in "), (
+                error
+            )
         else:
             raise AssertionError(f"worker {transport.rank} noticed nothing")
     transport.barrier()

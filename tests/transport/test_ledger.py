@@ -164,7 +164,7 @@ def test_wrong_calls_are_refused() -> None:
     with pytest.raises(ValueError, match=r"workers from, to and neurons of one length, got \[2, 1, 1\]"):
         ledger.register([0, 1], [1], [1])
     plan = ledger.register([0], [5], [1])
-    with pytest.raises(ValueError, match="expected phase forward, backward, readout, metrics, setup, got 'sweep'"):
+    with pytest.raises(ValueError, match=f"expected phase {', '.join(PHASES)}, got 'sweep'"):
         ledger.book(plan, "sweep", 8)
     ledger.book(plan, "forward", 8)
     with pytest.raises(ValueError, match="messages of more than the 3 in the graph"):

@@ -1,0 +1,65 @@
+"""Standard streams that outlast their readers: a training does not end because nobody looks any more."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+
+def open_standard_streams() -> None:
+    """Open what this process was started without (`2>&-`), so that no file of ours takes the place of a stream."""
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest free number is this one
+            os.set_inheritable(number, True)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+@contextmanager
+def outlasting_readers() -> Iterator[None]:
+    """Inside, drop what is written to stdout and stderr once their reader is gone, as after `| head`, and go on."""
+    before = sys.stdout, sys.stderr
+    lasting = Lasting(sys.stdout), Lasting(sys.stderr)
+    sys.stdout, sys.stderr = lasting  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for stream in lasting:
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+class Lasting:
+    """A text stream that drops what nobody reads; else as the one that it is made from."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let the stream write to nowhere, what it still holds, too."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
