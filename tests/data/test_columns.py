@@ -202,6 +202,8 @@ ARRAYS = {
     "every second row of more": lambda x: np.repeat(x, 2, axis=0)[::2],
     "a tensor with gradients": lambda x: torch.tensor(x, requires_grad=True),
     "a tensor of bfloat16": lambda x: torch.tensor(x).bfloat16(),
+    "a sparse tensor": lambda x: torch.tensor(x).to_sparse(),
+    "a masked array without a mask": np.ma.array,
     "a pandas table": lambda x: pytest.importorskip("pandas").DataFrame(x, columns=["a", "b"]),
     "a pandas table of kinds": lambda x: pytest.importorskip("pandas").DataFrame(
         {"a": x[:, 0].astype(int), "b": x[:, 1]}
@@ -217,6 +219,13 @@ def test_arrays_of_any_kind_are_the_numbers_they_hold(kind: str) -> None:
     assert rows_of(data) == x.tolist() and data.train_x.dtype == np.float64
     if "pandas" in kind:
         assert data.feature_names == ("a", "b")
+
+
+def test_a_masked_reading_is_a_gap() -> None:
+    x = np.ma.array(np.arange(8).reshape(4, 2), mask=[[0, 0], [0, 1], [0, 0], [0, 0]])
+    with pytest.raises(ValueError, match="got nan at row 1, column 'x2'"):
+        from_arrays(x, [0, 1, 0, 1], split="last")
+    assert rows_of(from_arrays(x, [0, 1, 0, 1], split="last", missing="zero"))[1] == [2, 0, 1]
 
 
 def test_columns_of_pandas_may_be_answers_and_gaps() -> None:
