@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from dist_hdnn import assembly
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
-from dist_hdnn.config.files import read_config
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import TOYS, Dataset
 from dist_hdnn.data.readings import Rows, Wanted, points, readings
@@ -29,7 +28,7 @@ from dist_hdnn.data.scaler import Scaler
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import SumReadout
 from dist_hdnn.report.run_files import PREPARATION, read_preparation
-from dist_hdnn.rundir import find_run
+from dist_hdnn.rundir import config_of_run, find_run
 from dist_hdnn.training.checkpoint import load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.metrics import evaluation_batch
@@ -176,7 +175,7 @@ def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = 
     Raises ValueError where there is no such run, CheckpointError when its weights are missing or damaged.
     """
     directory = find_run(str(run))
-    config = read_config(directory / "config.yaml")
+    config = config_of_run(directory)
     forget_workers(config, {})
     config = replace(config, device=device)
     if deterministic is not None:

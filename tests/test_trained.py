@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -264,13 +265,35 @@ def test_a_run_answers_when_the_file_that_it_was_trained_on_is_gone(
     assert dist_hdnn.load_run(directory).classes == ("off", "on")
 
 
-def test_a_data_frame_is_read_by_the_names_of_its_columns(folder: Path) -> None:
+def test_damaged_weights_end_a_prediction_with_exit_4_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained(folder, "gaps"), run)
+    weights = run / experiment.FINAL
+    weights.write_bytes(weights.read_bytes()[:-10])
+    capsys.readouterr()
+    assert main(["predict", str(run), str(folder / "gaps.csv")]) == 4
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_a_data_frame_is_read_by_the_names_of_its_columns_and_its_index_passes_through(
+    folder: Path, tmp_path: Path
+) -> None:
     pandas = pytest.importorskip("pandas")
     directory = trained(folder, "table")
     run = dist_hdnn.load_run(str(directory))
     x, _ = raw_test_rows(directory)
     frame = pandas.DataFrame(dict(zip(run.columns[::-1], x.T[::-1], strict=True)))
     assert run.predict(frame).tolist() == run.predict(x).tolist()
+    frame.index = [f"s{i}" for i in range(len(frame))]
+    for name, write in (("a.csv", frame.to_csv), ("a.parquet", frame.to_parquet)):
+        write(tmp_path / name)
+        answers = next(run.answers(tmp_path / name))
+        assert (
+            answers.kept["index"][:2] == ["s0", "s1"] and answers.prediction[:9].tolist() == run.predict(x)[:9].tolist()
+        )
     with pytest.raises(ValueError, match="expected the columns .*, got no 'worst area'"):
         run.predict(frame.drop(columns="worst area"))
 

@@ -274,7 +274,7 @@ def _places(header: list[str], wanted: Wanted, who: str, index: tuple[str, ...] 
             f"{who}: expected the columns {_some(wanted.columns)}, got {_some([repr(name) for name in unknown])} too; "
             f"give --keep={','.join(unknown)} to pass columns through, or remove them"
         )
-    kept = {name or "index": header.index(name) for name in (*index, *wanted.keep)}
+    kept = {"index" if name in INDEX else name: header.index(name) for name in (*index, *wanted.keep)}
     return _Table([header.index(name) for name in wanted.columns], kept)
 
 

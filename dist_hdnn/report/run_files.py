@@ -43,22 +43,22 @@ class MetricsFiles:
         """Hold these epochs and no others: those before the checkpoint that a run goes on from."""
         for path in (self.jsonl, self.csv):
             path.unlink(missing_ok=True)
-        for record in records:
-            self._append(record)
+        if records:
+            self._append(*records)
 
     def write(self, record: Epoch) -> None:
         """Append one epoch."""
         self._append(asdict(record))
 
-    def _append(self, record: dict[str, Any]) -> None:
-        values = measured(record, self.measure)
+    def _append(self, *records: dict[str, Any]) -> None:
+        rows = [measured(record, self.measure) for record in records]
         with self.jsonl.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.writelines(json.dumps(row) + "\n" for row in rows)
         with self.csv.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(values))
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             if file.tell() == 0:
                 writer.writeheader()
-            writer.writerow(values)
+            writer.writerows(rows)
 
 
 def measure_of(data: Dataset) -> str:

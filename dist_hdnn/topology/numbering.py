@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
 from dist_hdnn.topology.readers.found import place_of
 
+DIGITS = re.compile(r"([0-9]{1,18})")
 INTEGER_TUPLE = re.compile(r"\(\s*-?[0-9]{1,18}\s*(,\s*-?[0-9]{1,18}\s*)*,?\s*\)")
 
 
@@ -80,21 +81,17 @@ def from_networkx(
 
 
 def canonical_order(names: Sequence[str]) -> list[int]:
-    """The order that sorts the names: as integers when all are, as tuples of integers when all are, else naturally.
+    """The order that sorts the names: as integers when all are, as tuples of integers when all are, else as text.
 
-    Naturally is as text, but with the numbers in it by value: station2 before station10.
+    Digits after a letter count as numbers, so that station2 comes before station10.
     """
-    keys: list[Any] = [_natural(name) for name in names]
+    parts = [DIGITS.split(name) if name[:1].isalpha() else [name] for name in names]
+    keys: list[Any] = [[int(part) if i % 2 else part for i, part in enumerate(each)] for each in parts]
     if all(map(INTEGER.fullmatch, names)):
         keys = [int(name) for name in names]
     elif all(map(INTEGER_TUPLE.fullmatch, names)):
         keys = [tuple(int(part) for part in name[1:-1].split(",") if part.strip()) for name in names]
     return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
-
-
-def _natural(name: str) -> list[str | int]:
-    """Text and numbers in turn, so that keys compare place by place."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name))]
 
 
 def _positions(graph: nx.Graph, nodes: list[Any]) -> NDArray[np.float64] | None:
