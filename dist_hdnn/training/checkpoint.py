@@ -5,7 +5,6 @@ What a run needs to go on, of which the weights are a part, is written by `saver
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,7 +87,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 def load_weights(model: AgentClassifier, path: Path) -> None:
     """Read what `load_checkpoint` does into a model. Raises CheckpointError when it is not of this network."""
-    _check_graph(model, path)
     tensors, saved = _found(path)
     architecture = model.network.architecture.name
     if saved not in (None, architecture):
@@ -107,16 +105,3 @@ def load_weights(model: AgentClassifier, path: Path) -> None:
     if any(not torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointError(f"{path}: expected finite weights, got NaN or infinity. Use an earlier checkpoint.")
     model.load_state_dict(tensors)
-
-
-def _check_graph(model: AgentClassifier, run: Path) -> None:
-    """Refuse weights of a run whose graph has other agents or links now: they would go to other agents unnoticed."""
-    try:
-        kept = json.loads((run / "graph.json").read_text(encoding="utf-8"))["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # no run directory, or one whose graph nobody knows
-    if kept != model.network.graph.digest():
-        raise CheckpointError(
-            f"{run}: expected the graph that the run was trained on, got other agents, links or numbers of agents. "
-            "Restore its graph file (graph.json of the run holds the graph), or train again."
-        )
