@@ -68,7 +68,7 @@ class HDNN(nn.Module):
     plan: how products are computed: "tiles" (kernels made by llvmlite; on the CPU, not with
         deterministic), "torch", or "auto": tiles where they can be had.
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
-        the weights and of their gradients.
+        the weights and of their gradients. Not yet measured.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
         seed also draws a thinned pattern whose mapping gives none.
 
@@ -102,7 +102,7 @@ class HDNN(nn.Module):
         memory: Mode = "store",
         keep_every: int | None = None,
         keep_dtype: torch.dtype | None = None,
-        cuda_graphs: bool = True,
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__()
         check_depth(layers, step)
