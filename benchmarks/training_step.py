@@ -246,10 +246,10 @@ def measured(name: str, steps: int) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         model = assembly.build_classifier(config, data)
-    training, test = (split_tensors(config, data, which) for which in ("train", "test"))
+    training = split_tensors(config, data, "train")
     turns = Turns(model)
     with turns.on:
-        train_model(config, model, data, training, test, on_step=turns.on_step)
+        train_model(config, model, data, training, on_step=turns.on_step)
     return {
         "batch": config.train.batch_size,
         "step_cpu_seconds": turns.cpu_seconds,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dist_hdnn.model.optimizer_state import load_optimizer_state_dict, optimizer_state_dict
     from dist_hdnn.model.published import from_published
     from dist_hdnn.model.readout import LocalReadout, SumReadout
+    from dist_hdnn.model.scaler import GradScaler
     from dist_hdnn.topology import (
         BlockPattern,
         CommunicationGraph,
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 _ELSEWHERE = {
     "HDNN": "dist_hdnn.model.network",
     "SumReadout": "dist_hdnn.model.readout",
+    "GradScaler": "dist_hdnn.model.scaler",
     "LocalReadout": "dist_hdnn.model.readout",
     "Dataset": "dist_hdnn.data",
     "Sensor": "dist_hdnn.data",
@@ -67,6 +69,7 @@ __all__ = [
     "BlockPattern",
     "CommunicationGraph",
     "Dataset",
+    "GradScaler",
     "LocalReadout",
     "Sensor",
     "SensorMap",

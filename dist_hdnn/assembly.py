@@ -62,6 +62,12 @@ def build_graphs(config: Config) -> list[CommunicationGraph]:
                 f"more_graphs[{i}]: expected {graphs[0].agents} agents as in graph, got {graph.agents}; "
                 "all layers live on the same agents"
             )
+        if options.file is not None and config.graph.file is not None and graph.names != graphs[0].names:
+            here = next(name for name, other in zip(graph.names, graphs[0].names, strict=True) if name != other)
+            raise ValueError(
+                f"more_graphs[{i}]: expected the agents of graph, which have the same names in every file, got "
+                f"{here!r}; rename the agents of one of the files"
+            )
         graphs.append(graph)
     return graphs
 
@@ -197,6 +203,7 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
         initial_scale=options.initial_scale,
         dtype=getattr(torch, config.dtype),
         workers=transport,
+        check_batches=False,  # a run compares all data before the first step, and draws its batches by number
         partition=config.partition.owners or config.partition.method,
         deterministic=config.deterministic,
         overlap=config.overlap,

@@ -88,10 +88,14 @@ def _fail(message: str, code: int) -> int:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Show a warning as one line, without the place in the source."""
+    """Show a warning as one line, without the place in the source, and the same one once."""
+    said: set[str] = set()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+        text = " ".join(str(message).split())
+        if text not in said:
+            print(f"warning: {text}", file=sys.stderr)
+        said.add(text)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

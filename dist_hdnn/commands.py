@@ -96,6 +96,8 @@ def _train_as(config: Config, transport: Transport | None, stop: StopRequest) ->
         print(f"test R²       {summary['test_r2']:.4f}")
     else:
         print(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
+    if "best_epoch" in summary:
+        print(f"weights       of epoch {summary['best_epoch']} of {summary['epochs']}, the best on validation data")
     if "mean_agent_accuracy" in summary:
         mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
         print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")

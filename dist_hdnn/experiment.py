@@ -17,7 +17,6 @@ import torch
 from dist_hdnn import assembly, warm_start
 from dist_hdnn.config import Config, interval
 from dist_hdnn.config.checks import validate
-from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
 from dist_hdnn.ending import finish, settings_of
 from dist_hdnn.failure import reported
@@ -28,6 +27,7 @@ from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versi
 from dist_hdnn.report.run_log import RunLog, logged
 from dist_hdnn.report.run_summary import agent_figures, inputs_of
 from dist_hdnn.resume import Start, begin, identity_of
+from dist_hdnn.rundir import config_of_run
 from dist_hdnn.training.checkpoint import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.keeper import Keeper, Stopped
@@ -88,7 +88,8 @@ def _train(
     one = 1 if config.deterministic else None  # how sums are split over threads changes their bits
     torch.set_num_threads(one or config.train.threads or useful_threads(model, config.train.batch_size))
     started = time.perf_counter()
-    training, test = (split_tensors(config, data, which) for which in ("train", "test"))
+    training = split_tensors(config, data, "train")
+    validation = split_tensors(config, data, "validation") if "validation" in data.parts else None
     command = resume_command(start.directory, ownership.workers)
     keeper = _keeper(config, start, identity, model, _batches(config, data), stop)
     waited = list(transport.record.waited) if transport else []
@@ -96,7 +97,7 @@ def _train(
     with logged(log, directory, config.seed), reported(start.directory, transport, command, lambda: log.now):
         callbacks = {"on_step": log.step, "on_epoch": log.epoch, "keep": keeper}
         try:
-            history = train_model(config, model, data, training, test, transport, start.checkpoint, **callbacks)
+            history = train_model(config, model, data, training, validation, transport, start.checkpoint, **callbacks)
         except Stopped as stopped:
             stopped.command = command
             raise
@@ -104,7 +105,7 @@ def _train(
             keeper.saver.finish()
     seconds = time.perf_counter() - started
     waiting = waiting_figures(transport, waited, seconds) if transport else {}
-    result = evaluate_classifier(model, *test)
+    result = evaluate_classifier(model, *split_tensors(config, data, "test"))  # read once, here
     resumed = {"resumed_after_step": start.checkpoint[1].step} if start.checkpoint else {}
     settings = settings_of(config, data, identity, transport, seconds) | inputs_of(data) | resumed | waiting
     finish(config, data, model, log, history, result, settings, directory)
@@ -121,6 +122,11 @@ def _prepared(config: Config, transport: Transport | None) -> tuple[Dataset, Age
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data, transport)
     assembly.build_augmentation(config, data)
+    if options.patience is not None and "validation" not in data.parts:
+        raise ValueError(
+            f"train.patience: expected validation data to stop by, got none in {data.name}; set "
+            "data.validation_fraction=0.2, or leave patience out"
+        )
     if not model.network.ownership.alone:
         assert transport is not None, "several workers have a transport"
         shake_hands(transport, config, model.network, data)
@@ -193,13 +199,14 @@ def train_model(
     model: AgentClassifier,
     data: Dataset,
     training: Split,
-    test: Split,
+    validation: Split | None = None,
     transport: Transport | None = None,
     checkpoint: tuple[Path, Manifest] | None = None,
     **callbacks: Any,
 ) -> list[Epoch]:
     """Train the model of a config in place by its recipe, level by level where it has levels; its records.
 
+    validation: what chooses the epoch whose weights the model gets, see `training.loop.train`.
     checkpoint: a verified one to go on from. callbacks: on_step, on_epoch and keep of `training.loop.train`.
     """
     options = config.train
@@ -217,7 +224,8 @@ def train_model(
             restore(state, *checkpoint)
 
         recipe |= {"resumed": checkpoint[1].layers, "restore": put_back}
-    return train_levels(levels, model, build, training, test, seed=config.seed, augment=augment, **recipe, **callbacks)
+    recipe |= {"seed": config.seed, "augment": augment, **callbacks}
+    return train_levels(levels, model, build, training, validation, **recipe)
 
 
 def evaluate(run_directory: Path) -> dict[str, Any]:
@@ -225,13 +233,13 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
 
     Raises ValueError when the directory holds no usable run, CheckpointError when its weights are damaged.
     """
-    config = read_config(run_directory / "config.yaml")
+    config = config_of_run(run_directory)
     validate(config)
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
     load_weights(model, run_directory)
     result: dict[str, Any] = {}
-    for which in ("test", "train"):
+    for which in ("test", "train", *(["validation"] if "validation" in data.parts else [])):
         found = evaluate_classifier(model, *split_tensors(config, data, which))
         result |= {f"{which}_accuracy": found.accuracy, f"{which}_loss": found.loss}
         result |= agent_figures(model, found, f"{which}_")

@@ -95,7 +95,7 @@ def export_agents(model: nn.Module, folder: Path, agents: Sequence[int]) -> None
                 about[name], more = part(classifier, agent)
                 tensors |= more
         if run:
-            about["readings"], more = readings_of(about["lift"], tensors, run.scaler, run.features)
+            about["readings"], more = readings_of(about["lift"], tensors, run.scaler)
             tensors |= more | in_own_units(about["readout"], tensors, run.scaler, agent)
             about |= {"classes": list(run.classes), "targets": list(run.targets)}
         _write(folder / f"{agent}.json", about)
@@ -114,7 +114,7 @@ def export_run(run: Path, directory: Path, agents: Sequence[int | str] | str | N
 def _example(model: nn.Module, net: HDNN) -> Tensor:
     """An input of a model that needs none to be given."""
     if isinstance(model, TrainedRun):
-        return torch.zeros(2, len(model.features), dtype=model.scaler.readings)
+        return torch.zeros(2, len(model.features), dtype=model.scaler.raw)
     if model is not net:
         raise ValueError("export: expected an example input, because the model is more than a network; give a batch")
     return torch.zeros(2, net.neurons, dtype=next(net.parameters()).dtype)
@@ -124,7 +124,7 @@ def _readings(run: TrainedRun) -> dict[str, Any]:
     """What the program of a run takes and answers, by name."""
     return {
         "run": str(run.directory),
-        "takes": "raw readings of features; the program scales them",
+        "takes": "raw readings, NaN in gaps that are filled; the program scales them",
         "features": list(run.features),
         "task": "regression" if run.regression else "classification",
         **({"targets": list(run.targets)} if run.regression else {"classes": list(run.classes)}),

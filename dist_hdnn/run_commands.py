@@ -72,9 +72,9 @@ def certify(given: list[str]) -> int:
     directory = run_directory("certify", positional[0])
     samples = positive("certify: --samples", values.pop("samples", "16"))
     from dist_hdnn import launcher
-    from dist_hdnn.config.files import read_config
+    from dist_hdnn.rundir import config_of_run
 
-    config = read_config(directory / "config.yaml", [f"--{key}={value}" for key, value in values.items()])
+    config = config_of_run(directory, [f"--{key}={value}" for key, value in values.items()])
     forget_workers(config, values)
     validate(config)
     launcher.prepare_environment(config)

@@ -9,7 +9,7 @@ import difflib
 import errno
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,18 @@ def prepare_run_directory(config: Config) -> Path:
             f"{error.strerror}; choose another --output"
         ) from error
     return directory
+
+
+def config_of_run(directory: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a trained run, with the graph that it was trained on instead of the file that this was read from.
+
+    The file may have moved or changed since, and weights belong to the numbers that the agents had.
+    """
+    config = read_config(directory / "config.yaml", overrides)
+    saved = directory / "graph.json"
+    if config.graph.file is not None and saved.is_file():
+        config.graph.file, config.graph.format = str(saved.resolve()), None
+    return config
 
 
 def _claimed(directory: Path) -> Path:

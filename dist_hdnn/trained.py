@@ -7,6 +7,7 @@ run(readings)                           raw readings (batch, features) -> scores
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +21,14 @@ from torch import Tensor, nn
 from dist_hdnn import assembly
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
-from dist_hdnn.config.files import read_config
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.data import Dataset
-from dist_hdnn.data.readings import Rows, Wanted, readings, windows
+from dist_hdnn.data import TOYS, Dataset
+from dist_hdnn.data.readings import Rows, Wanted, points, readings
 from dist_hdnn.data.scaler import Scaler
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import SumReadout
-from dist_hdnn.rundir import find_run
+from dist_hdnn.report.run_files import PREPARATION, read_preparation
+from dist_hdnn.rundir import config_of_run, find_run
 from dist_hdnn.training.checkpoint import load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.metrics import evaluation_batch
@@ -50,24 +51,22 @@ class Answers:
 
 
 class TrainedRun(nn.Module):
-    """Scaling, lift, network and readout of a run, in one process: (batch, features) raw readings -> scores.
+    """Gaps, scale, lift, network and readout of a run, in one process: raw readings (batch, readings) -> scores.
 
-    features: names of what forward takes; columns: names of what a file has, of a time series without lags.
+    features: names of the readings that forward takes, of a time series column by column, the oldest first; NaN in gaps
+    where the run fills them (with its last reading: filled and marked). columns: names of what a file has.
     classes: names of the classes, or their numbers; () of a regression, whose targets are named by `targets`.
     agents: names of the agents that answer by themselves; () with a `sum` readout. net: the HDNN.
     """
 
     def __init__(self, directory: Path, config: Config, data: Dataset, model: AgentClassifier) -> None:
         super().__init__()
-        self.directory, self.config, self.model = directory, config, model
-        raw = torch.from_numpy(data.train_x[:0]).dtype
-        self.scaler = Scaler(data.normalisation, raw, getattr(torch, config.dtype))
-        self.features, self.window, self.regression = data.feature_names, config.data.window, data.regression
-        self.columns = self.features
-        if self.window > 1:
-            self.columns = tuple(dict.fromkeys(name.rsplit("[t", 1)[0] for name in self.features))
+        self.directory, self.config, self.model, fitted = directory, config, model, data.preparation
+        self.scaler = Scaler(fitted, data.feature_names, getattr(torch, config.dtype))
+        self.preparation, self.regression = fitted, data.regression
+        self.features, self.columns = self.scaler.names, fitted.columns or data.feature_names
         self.classes: tuple[Any, ...] = () if data.regression else data.class_names or tuple(range(data.classes))
-        target = config.data.target if config.data.name == "file" else "target"
+        target = fitted.target or "target"
         names = (target,) if data.outputs == 1 else tuple(f"{target}_{i + 1}" for i in range(data.outputs))
         self.targets = names if data.regression else ()
         readout, names = model.readout, model.network.graph.names
@@ -101,9 +100,15 @@ class TrainedRun(nn.Module):
         who = "predict"
         if isinstance(source, str | Path):
             source, who = user_path(source, who), f"{who}: {source}"
-        skip = {self.config.data.target} - {*self.columns, *keep}
-        wanted = Wanted(self.columns, tuple(skip), tuple(keep))
-        for part in windows(readings(source, wanted, evaluation_batch(self.model), who), self.window, who):
+        fitted, aside = self.preparation, {*self.columns, *keep}
+        wanted = Wanted(
+            self.columns,
+            skip=tuple({fitted.target or "", *fitted.ignored} - aside - {""}),
+            passed=tuple({fitted.time or ""} - aside - {""}),
+            keep=tuple(keep),
+            gaps=fitted.fill is not None,
+        )
+        for part in points(readings(source, wanted, evaluation_batch(self.model), who), fitted, who):
             yield self._answered(part)
 
     def table(self, part: Answers, probabilities: bool = False, agents: bool = False) -> dict[str, Any]:
@@ -145,7 +150,8 @@ class TrainedRun(nn.Module):
 
     def _answered(self, part: Rows) -> Answers:
         readout, device = self.model.readout, self.scaler.shift.device
-        scores = self.model(self.scaler(torch.from_numpy(part.x.astype(np.float64)).to(device)))
+        x = torch.from_numpy(part.x.astype(self.preparation.dtype))
+        scores = self.model(self.scaler.scaled(x.to(device)))
         prediction, rows = self._named(readout.predict(scores)), part.first + np.arange(len(part.x))
         if self.regression:
             return Answers(rows, part.kept, prediction, None, self._named(scores) if self.agents else None)
@@ -169,13 +175,36 @@ def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = 
     Raises ValueError where there is no such run, CheckpointError when its weights are missing or damaged.
     """
     directory = find_run(str(run))
-    config = read_config(directory / "config.yaml")
+    config = config_of_run(directory)
     forget_workers(config, {})
     config = replace(config, device=device)
     if deterministic is not None:
         config = replace(config, deterministic=deterministic)
     validate(config)
-    data = assembly.build_dataset(config)
+    data = _shell(directory, config)
     model = assembly.build_classifier(config, data)
     load_weights(model, directory)
     return TrainedRun(directory, config, data, model).to(device)
+
+
+def _shell(directory: Path, config: Config) -> Dataset:
+    """The data set of a run without its samples, which may be gone; of generated points and of old runs with them."""
+    if config.data.name in TOYS or not (directory / PREPARATION).is_file():
+        return assembly.build_dataset(config)
+    fitted = read_preparation(directory)
+    targets = len(fitted.target_mean) or (1 if fitted.target else 0)
+    if not fitted.classes and not targets:
+        return assembly.build_dataset(config)
+    names = tuple(f"x{i + 1}" for i in range(math.prod(fitted.image))) if fitted.image else fitted.features
+    x = np.zeros((0, len(names)), dtype=fitted.dtype)
+    y = np.zeros(0, dtype=np.int64) if fitted.classes else np.zeros((0, targets))
+    arrays: dict[str, Any] = {"train_x": x, "train_y": y, "test_x": x, "test_y": y}
+    return Dataset(
+        config.data.name,
+        classes=fitted.classes,
+        feature_names=names,
+        image=fitted.image,
+        class_names=fitted.class_names,
+        preparation=fitted,
+        **arrays,
+    )

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from dist_hdnn import assembly
 from dist_hdnn.config import Config, forget_workers
-from dist_hdnn.config.files import read_config
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import Readout, SumReadout
-from dist_hdnn.rundir import weights_of_run
+from dist_hdnn.rundir import config_of_run, weights_of_run
 from dist_hdnn.training.checkpoint import CheckpointError, load_checkpoint
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.transplant import (
@@ -47,7 +46,7 @@ def start_from(config: Config, model: AgentClassifier) -> dict[str, Any]:
     Raises ValueError, one line, for a run whose network is of another kind, CheckpointError for unusable weights.
     """
     run, weights = weights_of_run(config.warm_start or "")
-    there = read_config(run / "config.yaml")
+    there = config_of_run(run)
     forget_workers(there, ())
     there.device, there.deterministic, there.overlap, there.plan = "cpu", False, False, "auto"
     tensors = load_checkpoint(weights)

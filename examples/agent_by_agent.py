@@ -35,6 +35,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "softplus": lambda u: np.logaddexp(u, 0),
     "silu": lambda u: u / (1 + np.exp(-u)),
 }
+PREPARING = ("mark", "fill", "shift", "scale")
 
 
 class Agent:
@@ -63,11 +64,15 @@ class Agent:
         return scores
 
     def sense(self, readings: Array) -> Array:
-        """Raw readings (batch, all features) -> features as trained on; those of others stay zero."""
+        """Raw readings (batch, all readings), NaN in gaps -> features as trained on; those of others stay zero."""
         if "readings" not in self.about:  # not of a run: features as they are
             return readings
-        features, seen = np.zeros(readings.shape), self.about["readings"]["features"]
-        features[:, seen] = (readings[:, seen] - self.weights["readings.shift"]) * self.weights["readings.scale"]
+        about, of = self.about["readings"], {name: self.weights[f"readings.{name}"] for name in PREPARING}
+        seen = readings[:, about["sources"]]
+        gaps = np.isnan(seen)
+        values = np.where(of["mark"], gaps, np.where(gaps, of["fill"], seen))
+        features = np.zeros((len(readings), about["count"]))
+        features[:, about["features"]] = (values - of["shift"]) * of["scale"]
         return features
 
     def lift(self, features: Array) -> Array:
@@ -186,12 +191,10 @@ def load_agents(folder: Path) -> dict[int, Agent]:
 
 def read(file: Path, agents: dict[int, Agent]) -> Array:
     """Raw readings (rows, all features) of a .csv file, columns by the names that the agents know."""
-    names = {}
-    for agent in agents.values():
-        names |= dict(zip(agent.about["readings"]["features"], agent.about["readings"]["names"], strict=True))
+    names = {int(i): name for agent in agents.values() for i, name in agent.about["readings"]["names"].items()}
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    return np.array([[float(row[names[feature]]) for feature in sorted(names)] for row in rows])
+    return np.array([[float(row[names[i]] or "nan") for i in sorted(names)] for row in rows])
 
 
 def told(scores: Array, about: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ SHELL = ("", "sh", "bash", "shell", "console")
 SPAN = re.compile(
     r"`((?:dist-hdnn [a-z]|python [a-z-]|make [a-z]|launch/\S+\.sh|torchrun |mpiexec |docker |pip install )[^`]*)`"
 )
+INCLUDE = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)  # of pymdownx.snippets, as zensical.toml has it
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,12 @@ def commands(page: Path) -> list[Command]:
 
 
 def python_blocks(page: Path) -> list[str]:
-    """Every fenced Python block of a page."""
-    return [text for language, text, _ in blocks(page) if language == "python"]
+    """Every fenced Python block of a page, the files that the site includes in place of their names."""
+    return [
+        INCLUDE.sub(lambda found: (ROOT / found[1]).read_text(encoding="utf-8"), text)
+        for language, text, _ in blocks(page)
+        if language == "python"
+    ]
 
 
 def arguments(words: list[str]) -> list[str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -61,12 +60,10 @@ Habit = Callable[[Loop], dict[str, Tensor]]
 
 def loop_on(transport: Transport | None, readout: str = "local", **options: object) -> Loop:
     """A ring of 6 agents whose classes have little to do with their states; the same numbers on any workers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        net = dist_hdnn.HDNN(
-            dist_hdnn.ring(6),
-            **{"width": 4, "layers": 3, "dtype": torch.float64, "workers": transport} | options,  # type: ignore[arg-type]
-        )
+    net = dist_hdnn.HDNN(
+        dist_hdnn.ring(6),
+        **{"width": 4, "layers": 3, "dtype": torch.float64, "workers": transport} | options,  # type: ignore[arg-type]
+    )
     made = make_readout(readout, net.ownership, CLASSES).double()
     generator = torch.Generator().manual_seed(4)
     states = torch.randn(BATCH, 24, generator=generator, dtype=torch.float64)

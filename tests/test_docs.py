@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from documents import PAGES, ROOT, Command, arguments, commands, python_blocks, shown_after
+from documents import INCLUDE, PAGES, ROOT, Command, arguments, commands, python_blocks, shown_after
 
 import dist_hdnn
 from dist_hdnn import cli
@@ -37,10 +37,7 @@ NOT_RUN = {
     "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",
     "dist-hdnn export swiss_roll_ring8 --output=exported": "the fixture does it",
 }
-FRAGMENTS = {
-    "docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs",
-    "docs/examples.md": "the examples themselves, which the site includes",
-}
+FRAGMENTS = {"docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs"}
 QUICKSTART = DOCS / "quickstart.md"
 pytestmark = pytest.mark.timeout(300)
 
@@ -187,6 +184,13 @@ def test_python_of_a_document_runs(page: Path, workplace: Path, monkeypatch: pyt
     for number, block in enumerate(python_blocks(page)):
         block = re.sub(r"runs/[^/]+/\d{8}T\w+-s0", A_RUN, block)
         exec(compile(block, f"{page.name}, block {number}", "exec"), {"__name__": "__document__"})
+
+
+def test_the_page_of_examples_includes_every_program_once() -> None:
+    page = DOCS / "examples.md"
+    included = INCLUDE.findall(page.read_text(encoding="utf-8"))
+    assert sorted(included) == sorted(f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py"))
+    assert len(python_blocks(page)) == len(included) and all("def main(" in text for text in python_blocks(page))
 
 
 def test_what_is_not_run_still_stands_somewhere() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from dist_hdnn import assembly, experiment
+from dist_hdnn import assembly, experiment, load_run
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.report import run_plots
@@ -69,7 +70,8 @@ def test_run_directory_holds_what_the_design_promises(run: Path) -> None:
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [line["epoch"] for line in lines] == [1, 2] == [int(row["epoch"]) for row in rows]
-    assert lines[-1]["test_accuracy"] == summary["test_accuracy"]
+    assert lines[-1]["train_accuracy"] == summary["train_accuracy"] and lines[-1]["validation_accuracy"] is None
+    assert not any("test" in name for name in lines[-1]), "test data are read once, at the end"
     for name in ("curves", "graph", "traffic", "pattern", "decision"):
         assert (run / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((run / "graph.json").read_text())["nodes"]) == 8
@@ -166,6 +168,14 @@ def test_workers_wait_while_one_draws_longer_than_they_wait_otherwise(
     assert first == tmp_path / "run" and other is None
 
 
+def test_workers_that_are_threads_count_the_memory_of_their_process_once(tmp_path: Path) -> None:
+    options = [*SHORT, f"--output={tmp_path / 'run'}", "--workers=3", "--transport=threads", "--plots=false"]
+    config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
+    run_threads(3, lambda transport: experiment.train(config, transport), timeout=60.0)
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["peak_memory_bytes"]
+    assert 0 < found <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def test_a_run_without_plots_draws_and_promises_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, output = str(CONFIGS / "swiss_roll_ring8.yaml"), tmp_path / "run"
     assert main(["train", config, *SHORT, f"--output={output}", "--plots=false"]) == 0
@@ -212,3 +222,36 @@ def test_ring_of_8_reaches_99_9_percent_and_a_tiny_change_of_the_start_does_not_
         torch.set_num_threads(threads)
     assert min(accuracies) >= 0.999, accuracies
     assert np.ptp(accuracies) <= 0.001, accuracies
+
+
+def test_a_run_keeps_the_graph_that_it_was_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file may move, change or be read in another order by another version."""
+    file, run = tmp_path / "g.edges", tmp_path / "run"
+    file.write_text("s2 s10\ns10 s1\ns1 s3\n")
+    options = ["--train.epochs=1", "--data.samples=40", "--network.layers=2", "--plots=false"]
+    assert main(["train", f"--graph.file={file}", f"--output={run}", "--readout.kind=local", *options]) == 0
+    answers = []
+    for change in ("", "s1 s2\ns2 s3\ns3 s10\n", None):
+        if change:
+            file.write_text(change)
+        elif change is None:
+            file.unlink()
+        capsys.readouterr()
+        assert main(["evaluate", str(run), "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1] == answers[2]
+    saved = json.loads((run / "graph.json").read_text())
+    names = [node["label"] for node in saved["nodes"]]
+    assert names == ["s1", "s2", "s3", "s10"]
+    for node, name in zip(saved["nodes"], sorted(names), strict=True):  # as an earlier version would have numbered them
+        node["label"] = name
+    (run / "graph.json").write_text(json.dumps(saved))
+    assert load_run(run).net.graph.names == ("s1", "s10", "s2", "s3")
+
+
+def test_graph_files_of_one_network_have_the_same_agents(tmp_path: Path) -> None:
+    (tmp_path / "a.edges").write_text("a b\nb c\n")
+    (tmp_path / "b.edges").write_text("a b\nb d\n")
+    config = read_config(None, [f"--graph.file={tmp_path}/a.edges", f"--more_graphs=[{{file: {tmp_path}/b.edges}}]"])
+    with pytest.raises(ValueError, match=r"more_graphs\[0\]: expected the agents of graph, .* got 'd'; rename"):
+        assembly.build_graphs(config)

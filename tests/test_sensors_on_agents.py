@@ -71,7 +71,7 @@ def test_a_regression_gives_the_numbers_of_one_process_on_four_workers(readout: 
         model = assembly.build_classifier(config, data, transport)
         training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
         history = experiment.train_model(config, model, data, training, test, transport)
-        told = [[record.loss, record.test_accuracy, record.worst_agent_accuracy or 0.0] for record in history]
+        told = [[record.loss, record.validation_accuracy, record.worst_agent_accuracy or 0.0] for record in history]
         return {"told": torch.tensor(told, dtype=torch.float64), **model.state_dict()}
 
     alone = run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,16 @@ RUNS: dict[str, tuple[str, list[str]]] = {
         ["--data.name=file", "--data.target=state", "--data.split=last", "--data.window=3", "--data.ahead=1"]
         + ["--data.sensors={a: 0, b: 1}", "--readout.kind=local"],
     ),
+    "gaps": (
+        "breast_cancer_sensors",
+        ["--data.name=file", "--data.target=state", "--data.split=last", "--data.missing.fill=mean"]
+        + ["--data.ignore=[id,time]", "--data.test_fraction=0.5", "--data.sensors={a: 0, b: 1}"],
+    ),
+    "gaps in time": (
+        "breast_cancer_sensors",
+        ["--data.name=file", "--data.target=state", "--data.time=time", "--data.missing.fill=last", "--data.window=3"]
+        + ["--data.ignore=[id]", "--data.split=last", "--data.test_fraction=0.5", "--data.sensors={a: 0, b: 1}"],
+    ),
     "channels": ("mnist_channels", ["--data.name=digits", "--data.folder=null"]),
 }
 
@@ -39,12 +50,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def series(path: Path, rows: int = 120) -> Path:
-    """A time series on disk: an index, a time, two columns and a class that depends on the column three rows before."""
+    """A time series on disk: a time, an id, two columns with gaps, and a class that depends on three rows before."""
     a, b = np.random.default_rng(0).standard_normal((2, rows)).round(3)
+    gaps = np.random.default_rng(1).random((2, rows)) < 0.2 if "gaps" in path.name else np.zeros((2, rows), bool)
+    cells = [
+        ["" if gap else value for gap, value in zip(*both, strict=True)] for both in zip(gaps, (a, b), strict=True)
+    ]
+    states = np.where(np.roll(a, 3) > 0, "on", "off")
+    if "gaps" not in path.name:
+        return written(path, ["a", "b", "state"], *cells, states)
+    days = [f"2026-01-01 {i // 60:02}:{i % 60:02}" for i in range(rows)]
+    return written(path, ["time", "id", "a", "b", "state"], days, range(7, 7 + rows), *cells, states)
+
+
+def written(path: Path, names: list[str], *columns: object) -> Path:
+    """A table on disk."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["a", "b", "state"])
-        writer.writerows(zip(a, b, np.where(np.roll(a, 3) > 0, "on", "off"), strict=True))
+        writer.writerow(names)
+        writer.writerows(zip(*columns, strict=True))
     return path
 
 
@@ -52,8 +76,8 @@ def trained(folder: Path, case: str) -> Path:
     """The run of a case, trained when it is first asked for."""
     config, options = RUNS[case]
     output = folder / case.replace(" ", "_")
-    if case == "windows":
-        options = [*options, f"--data.file={series(folder / 'series.csv')}"]
+    if "--data.name=file" in options:
+        options = [*options, f"--data.file={series(folder / ('gaps.csv' if 'gaps' in case else 'series.csv'))}"]
     if not output.exists():
         experiment.train(read_config(CONFIGS / f"{config}.yaml", [*SHORT, *options, f"--output={output}"]))
     return output
@@ -66,7 +90,7 @@ def raw_test_rows(run: Path) -> tuple[np.ndarray, np.ndarray]:
     return data.test_x, data.test_y
 
 
-@pytest.mark.parametrize("case", [case for case in RUNS if case != "windows"])
+@pytest.mark.parametrize("case", [case for case in RUNS if case not in ("windows", "gaps", "gaps in time")])
 def test_a_loaded_run_repeats_the_test_figure_from_raw_readings(case: str, folder: Path) -> None:
     directory = trained(folder, case)
     summary = json.loads((directory / "summary.json").read_text())
@@ -85,15 +109,6 @@ def test_a_loaded_run_repeats_the_test_figure_from_raw_readings(case: str, folde
     assert scores.shape[-1] == max(len(run.classes), len(run.targets)) and torch.isfinite(scores).all()
 
 
-def written(path: Path, names: list[str], *columns: object) -> Path:
-    """A table on disk."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(zip(*columns, strict=True))
-    return path
-
-
 def asked(capsys: pytest.CaptureFixture[str], *words: object) -> list[dict[str, str]]:
     """The rows that predict prints."""
     capsys.readouterr()
@@ -106,10 +121,10 @@ def test_predict_finds_columns_by_name_and_answers_by_name(
 ) -> None:
     directory = trained(folder, "table")
     run = dist_hdnn.load_run(directory)
-    x, y = raw_test_rows(directory)
-    names = ["station", "label", *run.columns[::-1]]
+    x, _ = raw_test_rows(directory)
+    names = ["station", *run.columns[::-1]]
     stations = [f"s{i}" for i in range(len(x))]
-    file = written(tmp_path / "new.csv", names, stations, y, *x.T[::-1].tolist())
+    file = written(tmp_path / "new.csv", names, stations, *x.T[::-1].tolist())
     rows = asked(capsys, directory, file, "--keep=station", "--probabilities", "--agents")
     assert [row["prediction"] for row in rows] == run.predict(x).tolist()
     assert [row["station"] for row in rows] == stations and [int(row["row"]) for row in rows] == list(range(len(x)))
@@ -200,20 +215,85 @@ def test_an_agent_has_the_scale_of_what_it_senses_and_no_more(folder: Path, tmp_
     run = dist_hdnn.load_run(trained(folder, "windows"))
     exported = dist_hdnn.export(run, tmp_path / "exported")
     about = json.loads((exported / "agents" / "0.json").read_text())
-    assert about["readings"] == {"features": [0, 1, 2], "names": ["a[t-2]", "a[t-1]", "a[t]"]}
+    assert about["readings"]["names"] == {"0": "a[t-2]", "1": "a[t-1]", "2": "a[t]"}
+    assert about["readings"]["sources"] == about["readings"]["features"] == [0, 1, 2]
     assert about["classes"] == ["off", "on"]
     with np.load(exported / "agents" / "0.npz") as tensors, np.load(exported / "agents" / "5.npz") as blind:
         assert tensors["readings.shift"].tolist() == run.scaler.shift[:3].tolist()
         assert blind["readings.scale"].shape == (0,)
 
 
-def test_a_data_frame_is_read_by_the_names_of_its_columns(folder: Path) -> None:
+@pytest.mark.parametrize("case", ["gaps", "gaps in time"])
+def test_gaps_are_filled_as_in_training_on_whatever_the_batches(
+    case: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = trained(folder, case)
+    lines = (folder / "gaps.csv").read_text().splitlines()
+    new = tmp_path / "new.csv"
+    new.write_text("\n".join([lines[0], *lines[61:]]) + "\n")  # the test rows, which training has filled by themselves
+    rows = asked(capsys, directory, new, "--keep=state")
+    summary = json.loads((directory / "summary.json").read_text())
+    right = [row["prediction"] == row["state"] for row in rows]
+    assert len(rows) == (58 if "time" in case else 60) and np.mean(right) == summary["test_accuracy"]
+    if "time" in case:
+        assert [row["time"] for row in rows] == [line.split(",")[0] for line in lines[63:]]
+    for batch in (1, 2, 7):
+        monkeypatch.setattr("dist_hdnn.trained.evaluation_batch", lambda _, batch=batch: batch)
+        assert [row["prediction"] for row in asked(capsys, directory, new)] == [row["prediction"] for row in rows]
+
+
+def test_an_exported_run_fills_gaps_and_marks_them(folder: Path, tmp_path: Path) -> None:
+    run = dist_hdnn.load_run(trained(folder, "gaps"))
+    x = np.array([[0.5, np.nan], [np.nan, -1.0], [0.1, 0.2]])
+    expected = run(torch.from_numpy(x)).softmax(dim=-1).numpy()
+    told = np.concatenate([part.probabilities for part in run.answers(x) if part.probabilities is not None])
+    assert run.features == ("a", "b") and np.abs(told - expected).max() < 1e-6
+    exported = dist_hdnn.export(run, tmp_path / "exported")
+    program = torch.export.load(exported / "network.pt2").module()
+    assert np.abs(program(torch.from_numpy(x)).softmax(dim=-1).numpy() - expected).max() < 1e-6
+    alone = interpreter()
+    agents = alone.load_agents(exported / "agents")
+    found = sum(alone.run_together({i: agent.answer(x) for i, agent in agents.items()}).values())
+    assert np.abs(torch.from_numpy(found).softmax(dim=-1).numpy() - expected).max() < 1e-5
+
+
+def test_a_run_answers_when_the_file_that_it_was_trained_on_is_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = trained(folder, "gaps in time")
+    monkeypatch.setattr("dist_hdnn.assembly.build_dataset", lambda _: pytest.fail("the data were read"))
+    assert dist_hdnn.load_run(directory).classes == ("off", "on")
+
+
+def test_damaged_weights_end_a_prediction_with_exit_4_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained(folder, "gaps"), run)
+    weights = run / experiment.FINAL
+    weights.write_bytes(weights.read_bytes()[:-10])
+    capsys.readouterr()
+    assert main(["predict", str(run), str(folder / "gaps.csv")]) == 4
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_a_data_frame_is_read_by_the_names_of_its_columns_and_its_index_passes_through(
+    folder: Path, tmp_path: Path
+) -> None:
     pandas = pytest.importorskip("pandas")
     directory = trained(folder, "table")
     run = dist_hdnn.load_run(str(directory))
     x, _ = raw_test_rows(directory)
     frame = pandas.DataFrame(dict(zip(run.columns[::-1], x.T[::-1], strict=True)))
     assert run.predict(frame).tolist() == run.predict(x).tolist()
+    frame.index = [f"s{i}" for i in range(len(frame))]
+    for name, write in (("a.csv", frame.to_csv), ("a.parquet", frame.to_parquet)):
+        write(tmp_path / name)
+        answers = next(run.answers(tmp_path / name))
+        assert (
+            answers.kept["index"][:2] == ["s0", "s1"] and answers.prediction[:9].tolist() == run.predict(x)[:9].tolist()
+        )
     with pytest.raises(ValueError, match="expected the columns .*, got no 'worst area'"):
         run.predict(frame.drop(columns="worst area"))
 
@@ -221,7 +301,7 @@ def test_a_data_frame_is_read_by_the_names_of_its_columns(folder: Path) -> None:
 FILES: dict[str, tuple[str, str]] = {
     "missing column": ("a\n1\n", "expected the columns a, b, got no 'b'; the columns are a"),
     "misspelt column": ("a,B\n1,2\n", "got no 'b'; is it 'B'?"),
-    "column twice": ("a,b,b\n1,2,3\n", "got 'b' twice"),
+    "column twice": ("a,b,b\n1,2,3\n", "got the column 'b' twice"),
     "unknown column": ("a,b,c,d\n1,2,3,4\n", "got 'c', 'd' too; give --keep=c,d to pass columns through"),
     "no header": ("1,2\n3,4\n", "the first line is 1, 2 and has to name the columns"),
     "text": ("a,b\n1,2\n1,low\n", "expected a number, got 'low' in line 3, column 'b'"),
@@ -254,7 +334,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no file": (["RUN"], "expected RUN and FILE, got"),
     "unknown option": (["RUN", "x.csv", "--ouput=a.csv"], "unknown option --ouput=a.csv; did you mean --output?"),
     "no such file": (["RUN", "none.csv"], "none.csv: expected a file of readings"),
-    "a suffix": (["RUN", "config.txt"], "expected one of the suffixes .csv, .parquet, .npz, .npy, got '.txt'"),
+    "a suffix": (["RUN", "config.txt"], "expected one of the suffixes .csv, .tsv"),
     "a suffix of the output": (["RUN", "x.npy", "--output=a.xls"], "expected one of the suffixes .csv, .parquet, .npz"),
     "an output that exists": (["RUN", "x.npy", "--output=out.csv"], "which exists; delete it"),
     "an output nowhere": (["RUN", "x.npy", "--output=no/a.csv"], "expected a folder that exists"),

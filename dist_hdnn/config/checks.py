@@ -88,6 +88,7 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _at_least("train.weight_decay", train.weight_decay, 0)
     yield from _at_least("train.smoothness", train.smoothness, 0)
     yield from _at_least("train.threads", train.threads, 1)
+    yield from _at_least("train.patience", train.patience, 1)
     for name in ("shift", "rotate", "scale"):
         yield from _at_least(f"data.augment.{name}", getattr(data.augment, name), 0)
     if data.augment.scale >= 1:

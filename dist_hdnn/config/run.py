@@ -32,6 +32,9 @@ class TrainConfig:
     levels: list[int] = field(default_factory=list)
     """multilevel training: numbers of layers that train in turn over the same time, each from the weights of the one
     before and a multiple of it, the last network.layers; the epochs are split evenly (default: no levels)"""
+    patience: int | None = None
+    """epochs without a higher accuracy on validation data after which training stops (default: all epochs); needs
+    data.validation_fraction"""
     threads: int | None = None
     """CPU threads (default: one for small networks, else as PyTorch chooses)"""
 
@@ -44,7 +47,7 @@ class CheckpointConfig:
     """how often to save all that the run needs to go on: a number of steps, epochs, seconds or minutes, or never (a
     signal to stop saves all the same)"""
     keep: int = 3
-    """checkpoints that are kept, besides the one with the best test accuracy"""
+    """checkpoints that are kept, besides the one with the best validation accuracy"""
 
 
 @dataclass

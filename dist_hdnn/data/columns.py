@@ -56,12 +56,12 @@ class Columns:
         if values.dtype.kind in "biuf":
             return values.astype(np.float64)
         for row, cell in enumerate(values.tolist()):
-            if _number(str(cell)) is None:
+            if number(str(cell)) is None:
                 raise ValueError(
                     f"data file {self.path}: expected a number, got {str(cell)!r} in {self.where(row)}, column "
                     f"{name!r}; write a number there (1234.5), remove that line, or name the column in data.ignore"
                 )
-        return np.array([_number(str(cell)) for cell in values.tolist()], dtype=np.float64)
+        return np.array([number(str(cell)) for cell in values.tolist()], dtype=np.float64)
 
     def labels(self, name: str) -> npt.NDArray[Any]:
         """A column of answers: float64, or text where no cell is a number. ValueError for gaps and for a mixture."""
@@ -76,7 +76,7 @@ class Columns:
             )
         if cells is None:
             return values.astype(np.float64)
-        numbers = [_number(cell) is not None and cell.lower() not in WORDS for cell in cells]
+        numbers = [number(cell) is not None and cell.lower() not in WORDS for cell in cells]
         if any(numbers) and not all(numbers):
             few = sum(numbers) * 2 <= len(numbers)  # blame what is rarer
             row = numbers.index(few)
@@ -104,10 +104,10 @@ def read_columns(path: Path) -> Columns:
 def _read_text(path: Path, delimiter: str) -> Columns:
     lines: list[int] = []
     try:
-        with _opened(path) as stream:
+        with opened(path) as stream:
             reader = csv.reader(stream, delimiter=delimiter)
             header = [cell.strip() for cell in next(reader, [])]
-            _check_header(path, header, delimiter)
+            check_header(path, header, delimiter)
             parts = [
                 [_typed(cells) for cells in zip(*rows, strict=True)] for rows in _chunks(path, reader, header, lines)
             ]
@@ -125,13 +125,13 @@ def _read_text(path: Path, delimiter: str) -> Columns:
     return Columns(path, {name: _joined(list(part)) for name, part in zip(header, columns, strict=True)}, lines)
 
 
-def _opened(path: Path) -> io.TextIOBase | Any:
+def opened(path: Path) -> io.TextIOBase | Any:
     if path.suffix.lower() == ".gz":
         return gzip.open(path, "rt", newline="", encoding="utf-8-sig")
     return path.open(newline="", encoding="utf-8-sig")
 
 
-def _check_header(path: Path, header: list[str], delimiter: str) -> None:
+def check_header(path: Path, header: list[str], delimiter: str) -> None:
     who = f"data file {path}: expected a header line that names the columns"
     if not any(header):
         raise ValueError(f"{who}, got an empty line first; name the columns in the first line")
@@ -173,7 +173,7 @@ def _chunks(path: Path, reader: Any, header: list[str], lines: list[int]) -> Ite
         yield rows
 
 
-def _number(cell: str) -> float | None:
+def number(cell: str) -> float | None:
     """A cell as a number, NaN for a gap; None for anything else."""
     text = cell.strip().lower()
     if text in GAPS:
@@ -188,7 +188,7 @@ def _number(cell: str) -> float | None:
 
 def _typed(cells: Sequence[str]) -> npt.NDArray[Any]:
     """Cells as float64 where all are numbers or gaps, none of them true or false; else as text."""
-    found = [_number(cell) for cell in cells]
+    found = [number(cell) for cell in cells]
     if None in found or any(cell.strip().lower() in WORDS for cell in cells):
         return np.array(cells, dtype=object)
     return np.array(found, dtype=np.float64)
@@ -212,7 +212,7 @@ def _read_parquet(path: Path) -> Columns:
     except (OSError, ValueError) as error:  # pyarrow's own errors are among them
         raise ValueError(f"data file {path}: expected a parquet file, got {_reason(error)}; write it again") from None
     names = list(table.column_names)
-    _check_header(path, names, ",")
+    check_header(path, names, ",")
     written = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
     index = tuple(name for name in written.get("index_columns", []) if isinstance(name, str))
     values = {name: table.column(place).to_numpy() for place, name in enumerate(names)}

@@ -13,6 +13,7 @@ import csv
 import difflib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,19 +22,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SUFFIXES = (".csv", ".parquet", ".npz", ".npy")
+from dist_hdnn.data.columns import TEXT, check_header, number, opened, suffix_of
+from dist_hdnn.data.preparation import Preparation
+
+SUFFIXES = (*TEXT, ".parquet", ".npz", ".npy")
 INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls an index without a name
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which columns are features, in order; skip: columns that may be there and are not read; keep: passed through."""
+    """Which columns are readings, in order; images have rows of so many pixels.
+
+    skip: columns that may be there and are not read. passed: columns that are passed through where they are. keep:
+    that have to be there, too. gaps: whether a reading may be missing (NaN).
+    """
 
     columns: tuple[str, ...]
     skip: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     gaps: bool = False
-    """whether a reading may be missing (NaN)"""
 
 
 class Rows(NamedTuple):
@@ -65,21 +73,34 @@ def readings(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows
     yield from parts
 
 
-def windows(parts: Iterable[Rows], length: int, who: str) -> Iterator[Rows]:
-    """Windows of a time series: each row sees `length` rows up to its own, column by column, oldest first.
+def points(parts: Iterable[Rows], preparation: Preparation, who: str) -> Iterator[Rows]:
+    """What `Preparation.points` makes of all rows together, part by part: gaps filled, windows that reach back.
 
-    The first rows, which see fewer, are left out. Raises ValueError where that leaves none.
+    `first` of a part is the row that its first point is about; rows before a window is full are left out. Raises
+    ValueError where that leaves none.
     """
-    tail, seen = None, 0
+    window, seen = preparation.window, 0
+    before: NDArray[Any] | None = None  # the last reading of each column in rows that have left the window
+    held: NDArray[Any] | None = None
     for part in parts:
-        x = part.x if tail is None else np.concatenate([tail, part.x])
-        tail, seen, rows = x[len(x) - min(length - 1, len(x)) :], seen + len(part.x), len(x) - length + 1
+        block = part.x if held is None else np.concatenate([held, part.x])
+        rows = len(block) - window + 1
+        seen += len(part.x)
         if rows > 0:
-            view = np.lib.stride_tricks.sliding_window_view(x, length, axis=0).reshape(rows, -1)
+            whole = block if before is None else np.concatenate([before, block])
             kept = {name: cells[len(cells) - rows :] for name, cells in part.kept.items()}
-            yield Rows(part.first + len(part.x) - rows, view, kept)
-    if seen < length:
-        raise ValueError(f"{who}: expected at least {length} rows for a window of as many, got {seen}; add some")
+            yield Rows(part.first + len(part.x) - rows, preparation.points(whole)[-rows:], kept)
+        leaving, held = block[: max(rows, 0)], block[max(rows, 0) :]
+        if preparation.fill == "last" and len(leaving):
+            before = _last(leaving if before is None else np.concatenate([before, leaving]))
+    if seen < window:
+        raise ValueError(f"{who}: expected at least {window} rows for a window of as many, got {seen}; add some")
+
+
+def _last(rows: NDArray[Any]) -> NDArray[Any]:
+    """The last reading of every column, (1, columns); NaN where there is none."""
+    numbers = np.where(np.isnan(rows), -1, np.arange(len(rows))[:, None]).max(axis=0)
+    return np.where(numbers < 0, np.nan, rows[numbers, np.arange(rows.shape[1])])[None]
 
 
 def _parts(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
@@ -97,14 +118,14 @@ def _parts(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
 
 
 def _of_file(path: Path, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
         raise ValueError(f"{who}: expected a file of readings ({', '.join(SUFFIXES)}), found {found}; correct the path")
     if suffix not in SUFFIXES:
         raise ValueError(f"{who}: expected one of the suffixes {', '.join(SUFFIXES)}, got {suffix!r}; convert the file")
-    if suffix == ".csv":
-        yield from _of_csv(path, wanted, who, batch)
+    if suffix in TEXT:
+        yield from _of_text(path, wanted, who, batch)
     elif suffix == ".parquet":
         yield from _of_parquet(path, wanted, who, batch)
     else:
@@ -113,12 +134,14 @@ def _of_file(path: Path, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]
         yield from _of_array(_loaded(path, who), wanted, who, batch)
 
 
-def _of_csv(path: Path, wanted: Wanted, who: str, batch: int) -> Iterator[Rows]:
-    first = 0
+def _of_text(path: Path, wanted: Wanted, who: str, batch: int) -> Iterator[Rows]:
+    first, delimiter = 0, TEXT[suffix_of(path)]
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
+        with opened(path) as stream:
+            reader = csv.reader(stream, delimiter=delimiter)
             header = [cell.strip() for cell in next(reader, [])]
+            if header:
+                check_header(path, header, delimiter)
             table = _places(header, wanted, who)
             lines: list[tuple[int, list[str]]] = []
             for cells in reader:
@@ -130,9 +153,10 @@ def _of_csv(path: Path, wanted: Wanted, who: str, batch: int) -> Iterator[Rows]:
             if lines:
                 yield _parsed(lines, header, table, wanted, who, first)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{who}: expected comma-separated UTF-8 text, got {error}; save it as UTF-8") from None
-    except OSError as error:
-        raise ValueError(f"{who}: expected a readable file, got {error.strerror}; check its rights") from None
+        raise ValueError(f"{who}: expected a table as UTF-8 text, got {error}; save it as UTF-8") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"{who}: expected a readable file, got {reason}; write it again") from None
 
 
 def _parsed(
@@ -145,18 +169,14 @@ def _parsed(
                 f"{who}: expected {len(header)} cells as in the header, got {len(cells)} in line {line}; complete it"
             )
         for place, column in enumerate(table.columns):
-            x[row, place] = _number(cells[column].strip(), wanted, who, line, header[column])
+            value = number(cells[column])
+            if value is None or np.isinf(value) or (np.isnan(value) and not wanted.gaps):
+                raise ValueError(
+                    f"{who}: expected a number, got {cells[column]!r} in line {line}, column {header[column]!r}; "
+                    "write a number there"
+                )
+            x[row, place] = value
     return Rows(first, x, {name: [cells[at] for _, cells in lines] for name, at in table.kept.items()})
-
-
-def _number(cell: str, wanted: Wanted, who: str, line: int, column: str) -> float:
-    try:
-        value = float("nan" if not cell and wanted.gaps else cell)
-        if "_" not in cell and (np.isfinite(value) or (wanted.gaps and value != value)):
-            return value
-    except ValueError:
-        pass
-    raise ValueError(f"{who}: expected a number, got {cell!r} in line {line}, column {column!r}; write a number there")
 
 
 def _of_parquet(path: Path, wanted: Wanted, who: str, batch: int) -> Iterator[Rows]:
@@ -236,7 +256,7 @@ def _places(header: list[str], wanted: Wanted, who: str, index: tuple[str, ...] 
     if not header:
         raise ValueError(f"{who}: expected a header line naming the columns {_some(wanted.columns)}, got an empty file")
     known = {*wanted.columns, *wanted.skip, *wanted.keep}
-    index = tuple(name for name in header if name in index or (name in INDEX and name not in known))
+    index = tuple(name for name in header if name in {*index, *INDEX, *wanted.passed} and name not in known)
     for name in (*wanted.columns, *wanted.keep):
         if header.count(name) != 1:
             others = {other.casefold(): other for other in header if other not in known}
@@ -254,7 +274,7 @@ def _places(header: list[str], wanted: Wanted, who: str, index: tuple[str, ...] 
             f"{who}: expected the columns {_some(wanted.columns)}, got {_some([repr(name) for name in unknown])} too; "
             f"give --keep={','.join(unknown)} to pass columns through, or remove them"
         )
-    kept = {name or "index": header.index(name) for name in (*index, *wanted.keep)}
+    kept = {"index" if name in INDEX else name: header.index(name) for name in (*index, *wanted.keep)}
     return _Table([header.index(name) for name in wanted.columns], kept)
 
 

@@ -1,45 +1,75 @@
-"""The scaling of a data set as a module: raw readings -> what the network was trained on, and scores -> real targets.
+"""A `Preparation` as a module: raw readings -> what the network was trained on, and scores -> real targets.
 
-It does to one batch what `standardised` has done to all samples, in the same precision, so the bits are the same.
+It does to a batch what `Preparation` does to arrays, in the same precision, so the bits are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dist_hdnn.data.preparation import Preparation
+
 
 class Scaler(nn.Module):
-    """(x - mean) / deviation of readings (batch, features), in the dtype of the readings as trained on, then as dtype.
+    """Gaps filled and marked, then (x - mean) / deviation: readings (batch, readings) -> features (batch, features).
 
-    normalisation: as in `Dataset`; without any, x as it is. `answers` takes real targets back to their own units.
+    A reading is a column, with windows a column at a lag, oldest first; NaN in gaps that are filled with the mean or
+    zero. Filling with the last reading needs rows that are no longer there: then readings are the features themselves,
+    filled and marked.
+    source: (features,) the reading of each feature; mark: whether the feature says that it is missing; fill: what a gap
+    becomes. names: of the readings. raw: their dtype. answers: see `Preparation.answers`.
     """
 
+    source: Tensor
+    mark: Tensor
+    fill: Tensor
     shift: Tensor
     scale: Tensor
     target_mean: Tensor
     target_deviation: Tensor
 
-    def __init__(self, normalisation: Mapping[str, Any], readings: torch.dtype, dtype: torch.dtype) -> None:
+    def __init__(self, preparation: Preparation, features: tuple[str, ...], dtype: torch.dtype) -> None:
         super().__init__()
-        self.readings, self.dtype, self.scales = readings, dtype, bool(normalisation)
-        deviation = torch.tensor(normalisation.get("deviation", [1.0]), dtype=torch.float64)
-        mean = torch.tensor(normalisation.get("mean", [0.0]), dtype=torch.float64)
-        self.register_buffer("shift", mean.to(readings), persistent=False)
-        self.register_buffer("scale", (1.0 / deviation).to(readings), persistent=False)
-        self.targets = "target_mean" in normalisation
-        for name in ("target_mean", "target_deviation"):
-            values = torch.tensor(normalisation.get(name, [0.0]), dtype=torch.float64)
-            self.register_buffer(name, values, persistent=False)
+        self.raw, self.dtype = getattr(torch, preparation.dtype), dtype
+        self.fills, self.scales = preparation.fill in ("mean", "zero"), bool(preparation.mean)
+        columns, window = np.arange(len(features)), preparation.window
+        marked = len(preparation.indicators) * window if self.fills else 0
+        plain = len(features) - marked
+        if marked:
+            numbers = [preparation.columns.index(name) for name in preparation.indicators]
+            columns[plain:] = (np.array(numbers)[:, None] * window + np.arange(window)).ravel()
+        self.names = features[:plain]
+        fills = np.repeat(preparation.fills, window) if self.fills else np.zeros(plain)
+        self._keep("source", columns)
+        self._keep("mark", np.arange(len(features)) >= plain)
+        self._keep("fill", fills[columns])
+        self._keep("shift", np.array(preparation.mean or [0.0]))
+        self._keep("scale", 1.0 / np.array(preparation.deviation or [1.0]))
+        for name in ("fill", "shift", "scale"):
+            setattr(self, name, self.get_buffer(name).to(self.raw))
+        self.targets = bool(preparation.target_mean)
+        self._keep("target_mean", np.array(preparation.target_mean or [0.0]))
+        self._keep("target_deviation", np.array(preparation.target_deviation or [1.0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw readings (batch, features) -> features of the network."""
-        x = x.to(self.readings)
+        """Raw readings (batch, readings) -> features of the network."""
+        x = x.to(self.raw)
+        if self.fills:
+            seen = x[:, self.source]
+            gaps = torch.isnan(seen)
+            x = torch.where(self.mark, gaps.to(self.raw), torch.where(gaps, self.fill, seen))
+        return self.scaled(x)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Points (batch, features), filled and marked, -> features of the network."""
+        x = x.to(self.raw)
         return ((x - self.shift) * self.scale if self.scales else x).to(self.dtype)
 
     def answers(self, scores: Tensor) -> Tensor:
         """Scores of a regression (..., targets) -> targets in their own units, float64; of classes as they are."""
         return scores.double() * self.target_deviation + self.target_mean if self.targets else scores
+
+    def _keep(self, name: str, values: np.ndarray) -> None:
+        self.register_buffer(name, torch.from_numpy(values), persistent=False)

@@ -11,6 +11,7 @@ Shapes: y (batch, neurons) at the edge, columns agent by agent, p before q; insi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -243,7 +244,10 @@ class _SweepFunction(torch.autograd.Function):
             if trace.ticket - 1 != ctx.ticket or trace is not ctx.trace or not trace.again:
                 trace.run(y, weights)
             ctx.trace, ctx.ticket = trace, trace.ticket
-        dy0, gradients = trace.run_back(y, dy, weights)
+        with (
+            torch.autocast(y.device.type, enabled=False) if torch.is_autocast_enabled(y.device.type) else nullcontext()
+        ):
+            dy0, gradients = trace.run_back(y, dy, weights)
         trace.settle()
         sweep.pool.give_back(trace)
         ctx.leased = False

@@ -31,6 +31,7 @@ class ChannelLift(nn.Module):
 
     def __init__(self, ownership: Ownership, image: tuple[int, int, int], kernel: int = 3, seed: int = 0) -> None:
         super().__init__()
+        self.ownership = ownership
         self.features, self.pixels = image[0] * image[1] * image[2], image[0] * image[1]
         self.widths = ownership.widths.tolist() if ownership.ordered else None
         windows = pooled_windows(np.arange(self.features).reshape(1, *image), kernel, 1, self.features)
@@ -49,6 +50,7 @@ class ChannelLift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(samples, features) -> (pixels x samples, neurons)."""
         check_features(x, self.features, self.filters)
+        self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(1)
         if self.widths is None:
             return torch.addmm(self.bias[:, None], self.filters, seen).t()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dist_hdnn.layers.opaque import opaque
 from dist_hdnn.layers.panel_products import PanelProducts
 from dist_hdnn.layers.plans import panels
 from dist_hdnn.layers.products import BlockWeights, Rows, layer_weights
@@ -58,6 +59,7 @@ class MetropolisAverage(nn.Module):
         self.register_buffer("order", torch.argsort(self.operator.row_order), persistent=False)
         self._memories: dict[tuple[object, ...], _Memory] = {}
 
+    @opaque
     def forward(self, values: Tensor) -> Tensor:
         """(batch, agents, values) -> the same after all rounds."""
         if values.ndim != 3 or values.shape[1] != self.operator.rows:

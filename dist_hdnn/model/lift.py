@@ -102,7 +102,7 @@ class LinearLift(nn.Module):
 
     def __init__(self, ownership: Ownership, features: int, starts: IntArray, columns: IntArray, seed: int = 0) -> None:
         super().__init__()
-        self.features, agents, sizes = features, ownership.agents, np.diff(starts)
+        self.ownership, self.features, agents, sizes = ownership, features, ownership.agents, np.diff(starts)
         table = np.full((len(agents), int(sizes.max())), features, dtype=np.int64)
         rows = np.repeat(np.arange(len(agents)), sizes[agents])
         inside = ragged_ranges(np.zeros_like(agents), sizes[agents])
@@ -113,6 +113,7 @@ class LinearLift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
         check_features(x, self.features, self.linear.weight)
+        self.ownership.note("features", x)
         state: Tensor = self.linear(self.view(x.t().contiguous()))
         return state
 
@@ -142,7 +143,7 @@ class ConvLift(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.features, self.ordered, agents = features, ownership.ordered, ownership.agents
+        self.ownership, self.features, agents = ownership, features, ownership.agents
         pixels = columns[ragged_ranges(starts[agents], np.diff(starts)[agents])].reshape(len(agents), *patch)
         windows = pooled_windows(pixels, kernel, pool, features)
         self.shape = windows.shape[1:]  # elements of a window, squares, windows of a square
@@ -160,8 +161,9 @@ class ConvLift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
         check_features(x, self.features, self.filters)
+        self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(2)
-        if self.ordered:
+        if self.ownership.ordered:
             found = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
         else:
             found = torch.bmm(self.filters, seen)

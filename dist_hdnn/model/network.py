@@ -22,6 +22,7 @@ from dist_hdnn.layers.architectures import architecture as named_architecture
 from dist_hdnn.layers.architectures import check_options
 from dist_hdnn.layers.linearization import Linearization
 from dist_hdnn.layers.memory_plan import Mode, check_keep_dtype
+from dist_hdnn.layers.opaque import opaque
 from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
@@ -29,8 +30,10 @@ from dist_hdnn.layers.workspace import Model
 from dist_hdnn.model.arguments import check_columns, check_depth, check_kind, list_of_graphs, pattern_name
 from dist_hdnn.model.drawing import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.model.layout import Layout
+from dist_hdnn.model.optimizer_checks import watch_optimizers
 from dist_hdnn.model.regularization import add_smoothness_gradient, smoothness
 from dist_hdnn.model.sharing import share_state
+from dist_hdnn.model.surroundings import check_surroundings
 from dist_hdnn.model.time_course import TimeCourse
 from dist_hdnn.topology import Partition
 from dist_hdnn.transport import Transport
@@ -69,6 +72,8 @@ class HDNN(nn.Module):
         deterministic), "torch", or "auto": tiles where they can be had.
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
         the weights and of their gradients. Not yet measured.
+    check_batches: workers with a link compare size, features (of a lift or `local`) and labels (of a readout) of every
+        batch, 64 bytes a step each way; DisagreementError where they differ.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
         seed also draws a thinned pattern whose mapping gives none.
 
@@ -103,6 +108,7 @@ class HDNN(nn.Module):
         keep_every: int | None = None,
         keep_dtype: torch.dtype | None = None,
         cuda_graphs: bool = False,
+        check_batches: bool = True,
     ) -> None:
         super().__init__()
         check_depth(layers, step)
@@ -117,6 +123,10 @@ class HDNN(nn.Module):
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
         self.widths, self.halves = self.ownership.widths, self.ownership.halves
         self.neurons = int(self.widths.sum())
+        if not self.ownership.alone:
+            watch_optimizers()
+            if check_batches:
+                self.ownership.compare_batches(self.graphs)
         self._course = TimeCourse(time, layers, len(self.graphs))
         sigma = named_activation(activation, in_blocks=deterministic)
         model = Model(self.architecture, self.layout.stages, sigma, layers, self.step, gamma)
@@ -141,10 +151,25 @@ class HDNN(nn.Module):
         weight = next(self.parameters())
         return chosen_plan(self.ownership.plan, self.ownership.ordered, weight.dtype, weight.device)
 
+    @opaque
     def forward(self, y: Tensor) -> Tensor:
-        """y0 (batch, neurons) -> yN (batch, neurons), in memory neuron by neuron (strides (1, batch))."""
+        """y0 (batch, neurons) -> yN (batch, neurons), in memory neuron by neuron (strides (1, batch)).
+
+        Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `surroundings`.
+        """
+        check_surroundings(self, self.ownership.alone, self.shards)
+        if torch.is_autocast_enabled(y.device.type):
+            with torch.autocast(y.device.type, enabled=False):
+                converted = y.to(next(self.parameters()).dtype) if y.is_floating_point() else y
+                return self.forward(converted)  # type: ignore[no-any-return]
         self._check_input(y)
-        return self.sweep(y, self.weights())  # type: ignore[no-any-return]
+        agreement = self.ownership.agreement
+        if agreement is not None:
+            agreement.before_forward(len(y))
+        output: Tensor = self.sweep(y, self.weights())
+        if agreement is not None and output.requires_grad:
+            output.register_hook(agreement.before_backward)
+        return output
 
     def states(self, y: Tensor) -> Tensor:
         """The state after every layer, without gradients: (layers + 1, batch, neurons); the first is y itself."""
@@ -181,6 +206,7 @@ class HDNN(nn.Module):
             )
         if self.ownership.alone:
             return state
+        self.ownership.note("features", state)
         index = self.ownership.shard_of_agents(self.ownership.all_widths, dimension=1).index
         return state[:, torch.from_numpy(index).to(state.device)]
 

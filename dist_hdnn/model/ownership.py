@@ -17,6 +17,7 @@ from dist_hdnn.layers.exchange import Exchange, HaloExchange, SimulatedExchange
 from dist_hdnn.layers.operators import BlockOperator, offsets, ragged_ranges
 from dist_hdnn.layers.ordered import OrderedExchange
 from dist_hdnn.layers.plans import check_plan, panels
+from dist_hdnn.model.agreement import Agreement
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -48,7 +49,7 @@ class Ownership:
     overlap: products that need no ghost are computed while slices travel (see `layers.overlap`).
     plan: which products (see `layers.plans`).
     agents: owned agents, ascending. widths, halves: neurons of the owned agents and half of them; all_widths,
-    all_halves: of every agent. ledger: what this worker has sent.
+    all_halves: of every agent. ledger: what this worker has sent. agreement: compares batches, if anything does.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Ownership:
         self.ordered, self.overlap, self.plan = ordered, overlap, plan
         self.graph, self.transport, self.ledger = graph, transport, Ledger()
         self._collectives: dict[int, int] = {}
+        self.agreement: Agreement | None = None
         self.rank, self.workers = (0, 1) if transport is None else (transport.rank, transport.size)
         if isinstance(partition, str):
             partition = make_partition(graph, self.workers, partition, all_widths, pattern)
@@ -144,6 +146,19 @@ class Ownership:
             )
         return operator, exchange, column_agents
 
+    def compare_batches(self, graphs: Sequence[CommunicationGraph]) -> None:
+        """From now on compare batches with the workers that these graphs link to this one."""
+        owners = np.asarray(self.partition.owners)
+        pairs = np.concatenate([owners[graph.links] for graph in graphs])
+        peers = np.unique(pairs[(pairs == self.rank).any(axis=1)])
+        assert self.transport is not None, "several workers have a transport"
+        self.agreement = Agreement(self.transport, self.ledger, [int(peer) for peer in peers if peer != self.rank])
+
+    def note(self, what: str, values: Tensor) -> None:
+        """This worker has seen a batch's "features" or "labels", which the others have to see as well."""
+        if self.agreement is not None:
+            self.agreement.note(what, values)
+
     def all_reduce(self, values: Tensor, phase: str, op: str = "sum") -> None:
         """Replace `values` by their sum or maximum over all workers and book it; phase: "readout", "metrics", ..."""
         assert self.transport is not None, "several workers have a transport"
@@ -179,8 +194,9 @@ class Ownership:
         return minimum_neurons_per_round(pattern, self.partition, self.all_halves) * batch * element_size
 
     def traffic(self, graphs: Sequence[CommunicationGraph]) -> dict[str, int]:
-        """What was sent since the last reset: see `HDNN.traffic`."""
-        total = self.ledger.totals()["all"]
+        """What was sent since the last reset: see `HDNN.traffic`; without what compares batches, see `Agreement`."""
+        totals = self.ledger.totals()
+        total = {name: number - totals["check"][name] for name, number in totals["all"].items()}
         slices, slice_bytes = self.ledger.between_agents()
         linked = sum(graph.adjacency().astype(np.int64) for graph in graphs)
         strays = self.ledger.non_neighbour_messages(linked, None if self.alone else self.partition.owners)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from dist_hdnn.layers.opaque import opaque
 from dist_hdnn.layers.operators import offsets, ragged_ranges
 from dist_hdnn.model.arguments import check_columns, check_kind, check_scores, checked_targets
 from dist_hdnn.model.gossip import MetropolisAverage
@@ -77,6 +78,7 @@ class SumReadout(nn.Module):
         labels: classes (batch,), or targets (batch, targets). Raises ValueError for another shape or an unknown class.
         """
         check_scores(scores, (self.classes,))
+        _note(self.ownership, scores, labels)
         return _losses(scores, checked_targets(labels, scores, self.regression), self.regression, "mean").reshape(1)
 
     def reported_loss(self, loss: Tensor) -> float:
@@ -139,6 +141,7 @@ class LocalReadout(nn.Module):
         On several workers the agents are this worker's. labels: as in `SumReadout.loss`.
         """
         check_scores(scores, (len(self.agents), self.classes))
+        _note(self.ownership, scores, labels)
         labels = checked_targets(labels, scores, self.regression)
         share = 1.0 / max(len(labels) * len(self.output_agents), 1)
         if self.ownership.ordered:  # one agent at a time, so that no bit depends on which agents are here
@@ -228,6 +231,7 @@ class _AllReduce(torch.autograd.Function):
         return gradient, None
 
 
+@opaque
 def all_reduced(values: Tensor, ownership: Ownership) -> Tensor:
     """The sum over all workers, differentiable; one global sum, booked as readout."""
     if ownership.alone:
@@ -257,6 +261,11 @@ def _check_state(state: Tensor, ownership: Ownership, like: Tensor) -> None:
     check_columns(state, int(ownership.widths.sum()), ownership.all_widths, "readout", remedy)
     if not torch.is_autocast_enabled(state.device.type):  # which converts by itself
         check_kind(state, like, "readout")
+
+
+def _note(ownership: Ownership, scores: Tensor, labels: Tensor) -> None:
+    if scores.requires_grad:  # others may look at a loss of their own
+        ownership.note("labels", labels)
 
 
 def _losses(scores: Tensor, targets: Tensor, regression: bool, reduction: str) -> Tensor:

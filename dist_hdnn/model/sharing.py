@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dist_hdnn.layers.opaque import opaque
 from dist_hdnn.model.ownership import Ownership, Shard
 
 
@@ -98,6 +99,7 @@ def _slice_up(shards: dict[str, Shard], _: nn.Module, state: dict[str, Tensor], 
             state[prefix + name] = own_part(everything, shard)
 
 
+@opaque
 def _run(ownership: Ownership, module: nn.Module, _: object) -> None:
     if module not in _holders:
         with _lock:

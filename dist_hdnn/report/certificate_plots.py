@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from dist_hdnn.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
 
 Numbers = Sequence[float]
+LEAST_DRIFT = 1e-17  # what is drawn of no change at all
 SMALLEST, LOWEST = 1e-300, 1e-20  # what a logarithmic axis can show, and what ours shows
 LINES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
@@ -140,6 +141,7 @@ def _eigenvalues(axes: Axes, values: npt.NDArray[np.complex128]) -> None:
     assert figure is not None, "the axes were made by a figure"
     bar = figure.colorbar(ScalarMappable(scale, "viridis"), ax=axes, shrink=0.85, aspect=26)
     bar.set_label("layer", fontsize=9)
+    bar.locator = MaxNLocator(integer=True, min_n_ticks=1)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(title="Eigenvalues of a layer's Jacobian (one sample)", xlabel="real part", ylabel="imaginary part")
     quiet(axes)
@@ -148,18 +150,24 @@ def _eigenvalues(axes: Axes, values: npt.NDArray[np.complex128]) -> None:
 def plot_momentum(
     hamiltonian: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], time: str | int, path: str | Path, title: str
 ) -> Path:
-    """p·f along the layers, sample by sample, and the range of |p|; (layers + 1, samples) each; the path written.
+    """How far p·f moves along the layers, and |p|: medians and ranges of the samples; the path written.
 
+    hamiltonian, norms: (layers + 1, samples).
     time: how weights depend on time; p·f is constant, up to the integrator's error, only where they are "shared".
     """
     figure = new_figure(9.6, 3.9)
     left, right = figure.subplots(1, 2)
     layers = np.arange(len(hamiltonian))
-    scale = np.maximum(np.abs(hamiltonian).max(axis=0), 1e-300)
-    left.plot(layers, hamiltonian / scale, color=BLUE, linewidth=1.0, alpha=0.6)
-    words = "conserved: weights are shared in time" if time == "shared" else "weights vary in time"
+    drift = np.abs(hamiltonian - hamiltonian[:1]) / np.maximum(np.abs(hamiltonian).max(axis=0), SMALLEST)
+    shown = np.maximum(drift[1:], LEAST_DRIFT)
+    left.fill_between(layers[1:], shown.min(axis=1), shown.max(axis=1), color=SKY, alpha=0.5, linewidth=0)
+    left.plot(layers[1:], np.median(shown, axis=1), color=BLUE, linewidth=1.6, label="median")
+    left.set_yscale("log")
+    left.set_ylim(0.3 * float(shown.min()), 5.0)
+    words = "weights shared in time: conserved up to the scheme's error" if time == "shared" else "weights vary in time"
     left.set(title=f"Hamiltonian p·f of the loss gradient\n({words})", xlabel="layer")
-    left.set_ylabel("p·f, largest of a sample = 1")
+    left.set_ylabel("change since layer 0, of its largest value")
+    left.legend(fontsize=9, frameon=False)
     right.fill_between(layers, norms.min(axis=1), norms.max(axis=1), color=SKY, alpha=0.5, linewidth=0)
     right.plot(layers, np.median(norms, axis=1), color=BLUE, linewidth=1.6, label="median")
     right.set_yscale("log")
@@ -168,6 +176,7 @@ def plot_momentum(
         xlabel="layer",
         ylabel="|p$_j$| = |∂L/∂y$_j$| of a sample",
     )
+    _plain_numbers(right)
     right.legend(fontsize=9, frameon=False)
     for axes in (left, right):
         _whole_numbers(axes)
@@ -183,9 +192,10 @@ def _whole_numbers(axes: Axes) -> None:
 def _plain_numbers(axes: Axes) -> None:
     """2 and 0.5 instead of powers of ten on a logarithmic axis of less than two decades."""
     low, high = axes.get_ylim()
+    digits = "123456789" if high < 5 * low else "1235"
     if high < 100 * low:
         for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else ""))
+            formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else ""))
 
 
 def _empty(axes: Axes, words: str) -> None:

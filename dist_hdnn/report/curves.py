@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from dist_hdnn.report.figures import BLUE, INK, VERMILION, new_figure, quiet, save
+from dist_hdnn.report.figures import BLUE, GREEN, INK, VERMILION, new_figure, quiet, save
 
 History = Sequence[Mapping[str, float | int | None]]
 
@@ -20,7 +20,7 @@ MARKERS_UP_TO = 25  # epochs; more markers than that hide the line
 def plot_curves(history: History, path: str | Path, measure: str = "accuracy") -> Path:
     """Training loss (left, logarithmic) and accuracies (right, percent) over the epochs; the path written.
 
-    history: one mapping per epoch with the keys epoch, loss, train_accuracy, test_accuracy; accuracies are fractions
+    history: one mapping per epoch with the keys epoch, loss, and train_, validation_ and test_accuracy, as fractions
     in [0, 1]. A key that is missing, None or not finite leaves a gap. measure: "accuracy", or "r2" when the accuracies
     are R² of a regression. ValueError for an empty history.
     """
@@ -37,6 +37,7 @@ def plot_curves(history: History, path: str | Path, measure: str = "accuracy") -
     scale, unit = (100.0, " %") if measure == "accuracy" else (1.0, "")
     for key, name, colour, style in (
         ("train_accuracy", "training points", BLUE, "-"),
+        ("validation_accuracy", "validation points", GREEN, "-."),
         ("test_accuracy", "test points", VERMILION, "--"),
     ):
         epochs, values = _series(history, key)
@@ -45,7 +46,11 @@ def plot_curves(history: History, path: str | Path, measure: str = "accuracy") -
         _draw(right, (epochs, shown), name, colour, style, last)
     titles = ("Accuracy", "correctly classified points (%)") if unit else ("R²", "explained share of the variance")
     right.set(title=titles[0], xlabel="epoch", ylabel=titles[1])
-    values = [scale * v for key in ("train_accuracy", "test_accuracy") for v in _series(history, key)[1]]
+    values = [
+        scale * v
+        for key in ("train_accuracy", "validation_accuracy", "test_accuracy")
+        for v in _series(history, key)[1]
+    ]
     bottom = min([*values, 0.99 * scale])
     right.set_ylim(bottom - 0.06 * (scale - bottom), scale + 0.06 * (scale - bottom))
     for axes in (left, right):

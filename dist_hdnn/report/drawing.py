@@ -46,8 +46,12 @@ class Pictures:
                     path.unlink(missing_ok=True)
         for warning in said:
             text = _in_a_line(warning.message)
-            no_font = "no installed font has some characters of the names, which are drawn as boxes"
-            self.remarks[no_font if MISSING_GLYPH.search(text) else text] = None
+            if MISSING_GLYPH.search(text):
+                self.remarks["no installed font has some characters of the names, which are drawn as boxes"] = None
+            elif {"report", "matplotlib"} & {
+                *Path(warning.filename).parts
+            }:  # others were said before: of data and graph
+                self.remarks[text] = None
 
 
 @contextmanager

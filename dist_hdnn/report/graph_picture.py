@@ -2,29 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
+from matplotlib.ticker import EngFormatter
 from scipy.spatial import cKDTree
 
 from dist_hdnn.data.sensors import Sensor, SensorMap
 from dist_hdnn.report.drawing import plain
-from dist_hdnn.report.figures import GREY, INK, SKY, VERMILION, new_figure, save
+from dist_hdnn.report.figures import BLUE, GREY, INK, SKY, VERMILION, new_figure, save
+from dist_hdnn.report.labels import short, write_labels
 from dist_hdnn.report.layout import Points, drawing_positions
 from dist_hdnn.topology.graphs import CommunicationGraph
 
-LABELS_UP_TO = 60  # agents
-SENSOR_LABELS_UP_TO = 24
-NAME_UP_TO = 18  # characters
+LEAST_RANGE = 5.0  # percentage points that the colours of accuracies span
 DRAWN_INCHES = 6.0  # about the width that the agents take up
 
 
@@ -51,26 +50,40 @@ def plot_graph(
         )
     points = drawing_positions(graph.links, graph.agents, graph.positions)
     traffic = None if link_bytes is None else np.asarray(link_bytes, dtype=np.float64)
-    figure, axes = _canvas(points, accuracy is not None or traffic is not None)
+    figure, axes = _canvas(points, _varies(accuracy) or _varies(traffic))
     size = _node_size(points)
     _draw_links(figure, axes, points, graph.links, traffic)
     shades = _draw_agents(figure, axes, points, accuracy, size)
     observed = _observed(sensors, feature_names)
     _draw_sensor_rings(figure, axes, points, sorted(observed), size)
-    axes.set_title(_title(graph, accuracy), fontsize=11, color=INK)
+    axes.set_title(_title(graph, accuracy, traffic), fontsize=11, color=INK)
     figure.draw_without_rendering()  # fixes the transforms that the placing of labels needs
-    _write_labels(figure, axes, points, graph, shades, size, observed)
+    write_labels(figure, axes, points, graph, shades, size, observed)
     return save(figure, path)
 
 
-def _title(graph: CommunicationGraph, accuracy: npt.NDArray[np.float64] | None) -> str:
+def _title(
+    graph: CommunicationGraph, accuracy: npt.NDArray[np.float64] | None, traffic: npt.NDArray[np.float64] | None
+) -> str:
     links = len(graph.links)
     words = f"{plain(graph.name)}: {graph.agents} agent{'s' * (graph.agents != 1)}, {links} link{'s' * (links != 1)}"
+    if traffic is not None and len(traffic) and not _varies(traffic):
+        words += f"\n{EngFormatter('B')(traffic[0])} over every link in a training step, both directions"
     if accuracy is not None and np.isfinite(accuracy).any():
-        worst = int(np.nanargmin(accuracy))
-        words += f"\naccuracy: mean {100 * np.nanmean(accuracy):.1f} %, "
-        words += f"worst {100 * accuracy[worst]:.1f} % (agent {plain(graph.names[worst])})"
+        worst, mean = int(np.nanargmin(accuracy)), f"{100 * np.nanmean(accuracy):.1f} %"
+        if not _varies(accuracy):
+            words += f"\naccuracy: {mean}" + (" of every agent" if np.isfinite(accuracy).sum() > 1 else "")
+        else:
+            words += f"\naccuracy: mean {mean}, worst {100 * accuracy[worst]:.1f} % (agent {short(graph.names[worst])})"
     return words
+
+
+def _varies(values: npt.NDArray[np.float64] | None) -> bool:
+    """Whether there are different finite values, which colours can then tell apart."""
+    if values is None:
+        return False
+    seen = values[np.isfinite(values)]
+    return bool(len(seen) and seen.min() < seen.max())
 
 
 def _canvas(points: Points, colour_bar: bool) -> tuple[Figure, Axes]:
@@ -80,7 +93,7 @@ def _canvas(points: Points, colour_bar: bool) -> tuple[Figure, Axes]:
     ratio = float(np.clip(extent[1] / extent[0], 0.5, 1.15))
     figure = new_figure(8.2 + 0.8 * colour_bar, 7.4 * ratio + 1.0)
     axes = figure.subplots()
-    middle, half = (low + high) / 2, np.array([0.62, 0.58]) * extent
+    middle, half = (low + high) / 2, 0.5 * extent + 0.1 * float(extent.max())
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
     axes.set_aspect("equal", adjustable="box")
@@ -111,15 +124,15 @@ def _draw_links(
     drawn = list(points[links])
     for number in _hidden(points, links):
         drawn[number] = _bowed(points[links[number, 0]], points[links[number, 1]], points.mean(axis=0))
-    if traffic is None or not len(traffic):
-        collection = LineCollection(drawn, colors=GREY, linewidths=width, alpha=opacity, zorder=1)
+    if traffic is None or not _varies(traffic):
+        colour = GREY if traffic is None else BLUE
+        collection = LineCollection(drawn, colors=colour, linewidths=width, alpha=opacity, zorder=1)
     else:
-        most = max(float(traffic.max()), 1.0)
-        scale, widths = Normalize(0.0, most), width * (0.6 + 1.6 * traffic / most)
+        scale, widths = Normalize(traffic.min(), traffic.max()), width * (0.6 + 1.6 * traffic / traffic.max())
         collection = LineCollection(drawn, cmap="viridis_r", norm=scale, linewidths=widths, zorder=1)
         collection.set_array(traffic)
-        bar = figure.colorbar(collection, ax=axes, shrink=0.75, aspect=28)
-        bar.set_label("bytes over the link in a training step, both directions", fontsize=9)
+        bar = figure.colorbar(collection, ax=axes, shrink=0.75, aspect=28, format=EngFormatter("B"))
+        bar.set_label("over the link in a training step, both directions", fontsize=9)
     collection.set_in_layout(False)  # measuring a hundred thousand links takes longer than drawing them
     axes.add_collection(collection, autolim=False)
 
@@ -151,20 +164,28 @@ def _draw_agents(
 ) -> npt.NDArray[np.float64]:
     """Scatter the agents; their colours, (agents, 4)."""
     edge = 0.8 if size > 30 else 0.0
-    if accuracy is None:
-        axes.scatter(points[:, 0], points[:, 1], s=size, c=SKY, edgecolors="white", linewidths=edge, zorder=2)
-        return np.tile(np.array(to_rgba(SKY)), (len(points), 1))
+    style: dict[str, Any] = {"s": size, "edgecolors": "white", "linewidths": edge, "zorder": 2, "clip_on": False}
+    if accuracy is None or not _varies(accuracy):
+        known = np.ones(len(points), dtype=bool) if accuracy is None else np.isfinite(accuracy)
+        shades = np.where(known[:, None], to_rgba(SKY), to_rgba(GREY))
+        axes.scatter(points[:, 0], points[:, 1], c=shades, **style)
+        return shades
     percent = 100.0 * accuracy
-    seen = percent[np.isfinite(percent)]
-    low, high = (float(np.floor(seen.min())), float(np.ceil(seen.max()))) if len(seen) else (0.0, 100.0)
     viridis = colormaps["viridis"].with_extremes(bad=GREY)
-    scale = Normalize(low if low < high else low - 1.0, high)
+    scale = Normalize(*_range(percent[np.isfinite(percent)]))
     shades = np.asarray(viridis(scale(np.ma.masked_invalid(percent))), dtype=np.float64)
-    axes.scatter(points[:, 0], points[:, 1], s=size, c=shades, edgecolors="white", linewidths=edge, zorder=2)
+    axes.scatter(points[:, 0], points[:, 1], c=shades, **style)
     bar = figure.colorbar(ScalarMappable(scale, viridis), ax=axes, shrink=0.75, aspect=28, pad=0.02)
     bar.set_label("accuracy of the agent (%)", fontsize=10)
     bar.outline.set_visible(False)
     return shades
+
+
+def _range(percent: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Whole percentages around the values, at least five apart, so that a hair's breadth has no colour of its own."""
+    low, high = float(np.floor(percent.min())), float(np.ceil(percent.max()))
+    high = min(100.0, max(high, low + LEAST_RANGE))
+    return min(low, high - LEAST_RANGE), high
 
 
 def _observed(sensors: SensorMap | Sequence[Sensor] | None, names: Sequence[str] | None) -> dict[int, str]:
@@ -185,99 +206,16 @@ def _draw_sensor_rings(figure: Figure, axes: Axes, points: Points, agents: list[
         return
     ring = max(2.2 * size, 60.0) if size < 200 else 1.7 * size
     axes.scatter(
-        points[agents, 0], points[agents, 1], s=ring, facecolors="none", edgecolors=VERMILION, linewidths=1.8, zorder=4
+        points[agents, 0],
+        points[agents, 1],
+        s=ring,
+        facecolors="none",
+        edgecolors=VERMILION,
+        linewidths=1.8,
+        zorder=4,
+        clip_on=False,
     )
     handle = Line2D([], [], linestyle="", marker="o", markersize=9, markerfacecolor="none", markeredgecolor=VERMILION)
     handle.set_markeredgewidth(1.8)
     label = "sensor: feature → half of the agent's state it enters"
     figure.legend([handle], [label], loc="outside lower center", fontsize=9, frameon=False)
-
-
-def _write_labels(
-    figure: Figure,
-    axes: Axes,
-    points: Points,
-    graph: CommunicationGraph,
-    shades: npt.NDArray[np.float64],
-    size: float,
-    observed: dict[int, str],
-) -> None:
-    """Short names inside the nodes, long ones beside them, sensors in colour; each where it hides least."""
-    sensors = observed if len(observed) <= SENSOR_LABELS_UP_TO else {}
-    beside: list[tuple[int, str, str, float]] = []
-    diameter = 2.0 * np.sqrt(size / np.pi)
-    if graph.agents <= LABELS_UP_TO:
-        names = [_short(name) for name in graph.names]
-        font = min(10.0, 0.55 * diameter, 1.25 * diameter / max(len(name) for name in names))
-        if font >= 6.5:
-            brightness = shades[:, :3] @ np.array([0.299, 0.587, 0.114])
-            for place, name, bright in zip(points, names, brightness, strict=True):
-                style = {"ha": "center", "va": "center_baseline", "fontsize": font, "zorder": 5}
-                axes.text(place[0], place[1], name, color=INK if bright > 0.5 else "white", **style)
-        else:
-            beside = [(agent, name, INK, 8.0) for agent, name in enumerate(names) if agent not in sensors]
-            sensors = {agent: f"{names[agent]}\n{text}" for agent, text in sensors.items()}
-    first = [(agent, text, VERMILION, 9.0) for agent, text in sensors.items()]
-    _place_beside(figure, axes, points, graph.links, first + beside, diameter)
-
-
-def _short(name: str) -> str:
-    return plain(name if len(name) <= NAME_UP_TO else name[: NAME_UP_TO - 1] + "…")
-
-
-def _place_beside(
-    figure: Figure,
-    axes: Axes,
-    points: Points,
-    links: npt.NDArray[np.int64],
-    labels: list[tuple[int, str, str, float]],
-    diameter: float,
-) -> None:
-    """Write each (agent, text, colour, font size) on that one of twelve sides where it covers least, in order."""
-    if not labels:
-        return
-    dot = figure.dpi / 72.0
-    nodes = axes.transData.transform(points)
-    # a few places along each link stand for its ink; 100 000 of them are plenty
-    along = np.linspace(0.0, 1.0, int(np.clip(100_000 // max(len(links), 1), 2, 25)))[:, None, None]
-    inked = (nodes[links[:, 0]] * (1 - along) + nodes[links[:, 1]] * along).reshape(-1, 2)
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg), "new_figure gives every figure an Agg canvas"
-    angles = np.pi / 6 * np.array([0, 6, 3, 9, 1, 11, 5, 7, 2, 10, 4, 8])
-    frame = axes.get_window_extent().padded(4 * dot)
-    rim = 0.5 * diameter * dot * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    discs = np.concatenate([nodes[:, None] + rim, nodes[:, None]], axis=1).reshape(-1, 2)
-    taken = np.empty((0, 4))
-    for agent, text, colour, font in labels:
-        gap = (0.5 * diameter * (1.35 if colour == VERMILION else 1.0) + 5.0) * dot
-        written = axes.text(0, 0, text, fontsize=font, color=colour, ha="center", va="center", zorder=6)
-        written.set(linespacing=1.1, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8})
-        half = _half_extent(written, canvas) + 1.0
-        # the middle of the text, such that the box just clears the node on that side
-        centres = nodes[agent] + np.stack([np.cos(angles) * (gap + half[0]), np.sin(angles) * (gap + half[1])], axis=1)
-        boxes = np.concatenate([centres - half, centres + half], axis=1)
-        cost = 1.0 * _inside(boxes, inked) + 6.0 * _inside(boxes, discs) + 40.0 * _overlaps(boxes, taken)
-        outside = (boxes[:, :2] < frame.min).any(axis=1) | (boxes[:, 2:] > frame.max).any(axis=1)
-        best = int(np.argmin(cost + 500.0 * outside + 1e-3 * np.arange(len(angles))))
-        x, y = axes.transData.inverted().transform(centres[best])
-        written.set_position((float(x), float(y)))
-        taken = np.concatenate([taken, boxes[best : best + 1]])
-
-
-def _half_extent(text: Text, canvas: FigureCanvasAgg) -> npt.NDArray[np.float64]:
-    box = text.get_window_extent(canvas.get_renderer())  # type: ignore[no-untyped-call]
-    return np.array([box.width / 2, box.height / 2])
-
-
-def _inside(boxes: Points, places: Points) -> Points:
-    """For each box (left, bottom, right, top) the number of places in it."""
-    inside = (places[None] >= boxes[:, None, :2]).all(axis=2) & (places[None] <= boxes[:, None, 2:]).all(axis=2)
-    return np.asarray(inside.sum(axis=1), dtype=np.float64)
-
-
-def _overlaps(boxes: Points, taken: Points) -> Points:
-    """For each box the number of taken boxes it meets."""
-    apart = (boxes[:, None, :2] > taken[None, :, 2:]).any(axis=2) | (boxes[:, None, 2:] < taken[None, :, :2]).any(
-        axis=2
-    )
-    return np.asarray((~apart).sum(axis=1), dtype=np.float64)

@@ -108,12 +108,17 @@ def _agent_axes(axes: Axes, agents: int) -> None:
 
 
 def plot_decision(
-    predict: Callable[[Floats], npt.ArrayLike], dataset: Dataset, path: str | Path, grid: int = GRID
+    predict: Callable[[Floats], npt.ArrayLike],
+    dataset: Dataset,
+    path: str | Path,
+    grid: int = GRID,
+    accuracy: float | None = None,
 ) -> Path:
     """Decision regions in the plane with training and test points; wrong test points are crossed out.
 
     predict: (n, 2) float64 points -> (n,) classes, or (n, classes) probabilities, which also shade the regions: pale
-    where the network is unsure. grid: points along each axis. The path written. ValueError when the data are not
+    where the network is unsure. grid: points along each axis. accuracy: on the test points, for the title (None: that
+    of predict). The path written. ValueError when the data are not
     two-dimensional or predict returns another shape.
     """
     if dataset.features != 2:
@@ -139,7 +144,7 @@ def plot_decision(
     answers, *_ = _predicted(predict, dataset.test_x, dataset.classes)
     wrong = answers != dataset.test_y
     _draw_points(axes, dataset, wrong, colours)
-    share = 100.0 * float(1.0 - wrong.mean()) if len(wrong) else float("nan")
+    share = 100.0 * (accuracy if accuracy is not None else float(1.0 - wrong.mean()) if len(wrong) else float("nan"))
     names = [plain(name) for name in dataset.feature_names]
     axes.set(xlabel=f"{names[0]} (input units)", ylabel=f"{names[1]} (input units)")
     axes.set_title(f"Decision regions, {plain(dataset.name)}: test accuracy {share:.2f} %", fontsize=11, color=INK)

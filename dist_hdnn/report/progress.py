@@ -61,7 +61,10 @@ class TrainingProgress:
 
     def epoch(self, record: Epoch) -> None:
         """After every epoch."""
-        figures = f"loss {record.loss:.4f}  test {in_words(record.test_accuracy, self.measure)}"
+        which, value = "train", record.train_accuracy
+        if record.validation_accuracy is not None:
+            which, value = "validation", record.validation_accuracy
+        figures = f"loss {record.loss:.4f}  {which} {in_words(value, self.measure)}"
         if record.mean_agent_accuracy is not None:
             figures += f"  agents {in_words(record.mean_agent_accuracy, self.measure)}"
         if self.bar is not None:

@@ -23,6 +23,7 @@ from dist_hdnn.data import Dataset, Preparation
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.loop import Epoch
 
+PREPARATION = "data.json"  # how a run prepares its data
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "safetensors", "scikit-learn", "matplotlib")
 INDENTED_UP_TO = 10_000  # agents of graph.json; indenting takes Python's slow encoder
 
@@ -41,22 +42,22 @@ class MetricsFiles:
         """Hold these epochs and no others: those before the checkpoint that a run goes on from."""
         for path in (self.jsonl, self.csv):
             path.unlink(missing_ok=True)
-        for record in records:
-            self._append(record)
+        if records:
+            self._append(*records)
 
     def write(self, record: Epoch) -> None:
         """Append one epoch."""
         self._append(asdict(record))
 
-    def _append(self, record: dict[str, Any]) -> None:
-        values = measured(record, self.measure)
+    def _append(self, *records: dict[str, Any]) -> None:
+        rows = [measured(record, self.measure) for record in records]
         with self.jsonl.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.writelines(json.dumps(row) + "\n" for row in rows)
         with self.csv.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(values))
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             if file.tell() == 0:
                 writer.writeheader()
-            writer.writerow(values)
+            writer.writerows(rows)
 
 
 def measure_of(data: Dataset) -> str:
@@ -91,12 +92,12 @@ def write_start(
         "command": sys.argv,
     }
     _write_json(directory / "environment.json", environment)
-    _write_json(directory / "data.json", preparation.as_json(), None)
+    _write_json(directory / PREPARATION, preparation.as_json(), None)
 
 
 def read_preparation(directory: Path) -> Preparation:
     """What stands between readings and the network of a run. ValueError, one line, where the run does not say."""
-    path = directory / "data.json"
+    path = directory / PREPARATION
     try:
         return Preparation.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import one_hot
 
 from dist_hdnn.data import Dataset, SensorMap
 from dist_hdnn.model.readout import LocalReadout
@@ -60,17 +61,19 @@ def plot_run(
     if gradients:
         album.draw("gradients.png", plot_gradient_norms, np.array(gradients))
     if data.features == 2 and not data.regression:
-        album.draw("decision.png", _draw_decision, data, model, whole)
+        album.draw("decision.png", _draw_decision, data, model, whole, result.accuracy)
 
 
-def _draw_decision(data: Dataset, model: AgentClassifier, whole: Callable[[], AgentClassifier], path: Path) -> None:
+def _draw_decision(
+    data: Dataset, model: AgentClassifier, whole: Callable[[], AgentClassifier], accuracy: float, path: Path
+) -> None:
     """Decision regions, of fewer points for a large network; of one so large that they take minutes, a line instead."""
     work = int(model.network.ownership.all_widths.sum()) * model.network.layers  # of a point
     evaluated = len(data.train_x) + len(data.test_x)  # points after every epoch
     affordable = max(math.isqrt(PLOT_WORK // work), min(COARSEST, math.isqrt(evaluated)))
     if affordable >= COARSEST:
         trained = whole()
-        plot_decision(lambda points: _probabilities(trained, points), data, path, min(GRID, affordable))
+        plot_decision(lambda points: _shares(trained, points), data, path, min(GRID, affordable), accuracy)
         return
     print(
         f"{path.name} is left out: its {COARSEST} x {COARSEST} points would take "
@@ -80,10 +83,17 @@ def _draw_decision(data: Dataset, model: AgentClassifier, whole: Callable[[], Ag
 
 
 @torch.no_grad()
-def _probabilities(model: AgentClassifier, points: Any) -> Any:
-    """Points (n, 2) -> class shares (n, classes): softmax of the scores, with agents that classify, their mean."""
+def _shares(model: AgentClassifier, points: Any) -> Any:
+    """Points (n, 2) -> class shares (n, classes), whose largest is the network's answer.
+
+    Softmax of the scores; where several agents answer, their votes and, as in the vote, half of one for the mean.
+    """
     parameter = next(model.network.parameters())
     parts = torch.from_numpy(points).to(parameter.device, parameter.dtype).split(evaluation_batch(model))
     scores = torch.cat([model(part) for part in parts])
-    shares = scores.softmax(dim=-1)
-    return (shares if shares.ndim == 2 else shares.mean(dim=1)).cpu().double().numpy()
+    shares = scores.double().softmax(dim=-1)
+    if shares.ndim == 3:
+        agents = shares.shape[1]
+        votes = one_hot(scores.argmax(dim=-1), shares.shape[2]).sum(dim=1) * (agents > 1)
+        shares = (votes + 0.5 * shares.mean(dim=1)) / (agents * (agents > 1) + 0.5)
+    return shares.cpu().numpy()

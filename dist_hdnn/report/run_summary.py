@@ -31,15 +31,17 @@ def figures_of_run(
     other instead, a slice once for all agents of a worker, with the sums of readouts, metrics and checks.
     """
     network, last = model.network, history[-1]
+    kept = next((record for record in reversed(history) if record.best), last)  # whose weights the model has
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    counts = torch.tensor([*traffic.values(), parameters, _peak_memory()], dtype=torch.int64)
+    counts = torch.tensor([*traffic.values(), parameters, _peak_memory(network)], dtype=torch.int64)
     total = dict(zip([*traffic, "parameters", "memory"], summed(counts, network.ownership).tolist(), strict=True))
     seconds = sorted(record.seconds for record in history)[len(history) // 2] * len(history) / last.step
     return {
         "status": "done",
         "test_accuracy": result.accuracy,
-        "train_accuracy": last.train_accuracy,
-        "loss": last.loss,
+        "train_accuracy": kept.train_accuracy,
+        **({} if kept.best is None else {"validation_accuracy": kept.validation_accuracy, "best_epoch": kept.epoch}),
+        "loss": kept.loss,
         **agent_figures(model, result),
         "agents": network.graph.agents,
         "links": len(network.graph.links),
@@ -106,6 +108,12 @@ def _reconstruction(network: HDNN) -> dict[str, float]:
     return {"reconstruction_error": float(summed(of_workers, ownership).max())}
 
 
-def _peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes (Linux counts in KiB, macOS in bytes)."""
+def _peak_memory(network: HDNN) -> int:
+    """Largest resident memory of this process so far, in bytes (Linux counts in KiB, macOS in bytes).
+
+    Workers that are threads have one process between them, which the first one counts.
+    """
+    transport = network.ownership.transport
+    if transport is not None and transport.name == "threads" and transport.rank:
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -33,8 +33,10 @@ def run_study(
     all has ended well.
     """
     prepare_folder(plan, output)
-    listed: Search = Listed(plan.listed())
-    search = Both(OptunaSearch(plan, output), listed) if plan.search == "optuna" else listed
+    listed = Listed(plan.listed())
+    earlier = all_results(output / "trials")
+    listed.recall(result for result in earlier if result["status"] == DONE or not retry_failed)
+    search: Search = Both(OptunaSearch(plan, output), listed) if plan.search == "optuna" else listed
     parallel = plan.parallel or max(1, cores() // (plan.base["workers"] or 1))
     checked = False
 

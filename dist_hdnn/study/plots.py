@@ -1,7 +1,7 @@
 """Pictures of a study: the first objective against bytes per step, density and parameters; means, spread over seeds.
 
-Trials of the axes are told apart by color and marker, see `marks`; baselines are drawn in ink, the Pareto front of the
-study is ringed.
+Trials of the axes are told apart by color and marker, see `marks`; baselines are drawn in ink, networks that fall into
+parts are hollow, the Pareto front of the study is ringed.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ def _picture(plan: Plan, groups: Sequence[Group], front: Sequence[Group], name: 
     marks = marks_of(plan, own)
     handles = _draw_own(axes, own, marks, name, vertical)
     handles |= _draw_baselines(axes, [group for group in groups if group.baseline], name, vertical)
+    if any(map(_parted, groups)):
+        hollow = Line2D([], [], linestyle="", marker="o", markersize=6, color=GREY, markerfacecolor="white")
+        handles["hollow: agents in parts"] = hollow
     ringed = [group for group in own if any(group is member for member in front)]
     if len(plan.objectives) > 1 and name in plan.objectives and ringed:
         x, y = ([_scaled(group.mean, key) for group in ringed] for key in (name, vertical))
@@ -78,7 +81,7 @@ def _draw_own(axes: Axes, groups: Sequence[Group], marks: Marks, name: str, vert
             handles[legend_entry(marks.color, value)] = _handle(marks.color_of(value), shape)
     if marks.marker is not None:
         for shape, value in zip(MARKERS, marks.markers, strict=False):
-            handles[legend_entry(marks.marker, value)] = _handle("none" if marks.color else COLORS[0], shape)
+            handles[legend_entry(marks.marker, value)] = _handle(GREY if marks.color else COLORS[0], shape)
     return handles
 
 
@@ -110,9 +113,13 @@ def _color_scale(axes: Axes, marks: Marks) -> Callable[[Any], Any]:
 
 
 def _handle(color: str, marker: str) -> Line2D:
-    """A legend's sign: without a color of its own an outline."""
-    edge = GREY if color == "none" else color
-    return Line2D([], [], linestyle="", marker=marker, markersize=6, markerfacecolor=color, markeredgecolor=edge)
+    """A legend's sign."""
+    return Line2D([], [], linestyle="", marker=marker, markersize=6, color=color)
+
+
+def _parted(group: Group) -> bool:
+    """Whether no path of exchanges joins all agents; such points are hollow."""
+    return group.mean.get("components", 1.0) > 1
 
 
 def _point(axes: Axes, group: Group, name: str, vertical: str, style: Mapping[str, Any]) -> None:
@@ -123,7 +130,7 @@ def _point(axes: Axes, group: Group, name: str, vertical: str, style: Mapping[st
         linestyle="",
         capsize=3,
         elinewidth=1.0,
-        **{"markersize": 5, **style},
+        **{"markersize": 5, **({"markerfacecolor": "white"} if _parted(group) else {}), **style},
     )
 
 

@@ -56,9 +56,14 @@ class Listed:
 
     def ended(self, trial: Trial, result: dict[str, Any]) -> None:
         """Count it once."""
-        if trial.id in self.own:
-            self.own.remove(trial.id)
-            self.tally.note(result)
+        self.recall([{**result, "id": trial.id}])
+
+    def recall(self, results: Iterable[dict[str, Any]]) -> None:
+        """Count results of earlier sessions, so that progress goes on where it was."""
+        for result in results:
+            if result["id"] in self.own:
+                self.own.remove(result["id"])
+                self.tally.note(result)
 
 
 class Both:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
 from dist_hdnn.topology.readers.found import place_of
 
+DIGITS = re.compile(r"([0-9]{1,18})")
 INTEGER_TUPLE = re.compile(r"\(\s*-?[0-9]{1,18}\s*(,\s*-?[0-9]{1,18}\s*)*,?\s*\)")
 
 
@@ -80,8 +81,12 @@ def from_networkx(
 
 
 def canonical_order(names: Sequence[str]) -> list[int]:
-    """The order that sorts the names: as integers when all are, as tuples of integers when all are, else as text."""
-    keys: list[Any] = list(names)
+    """The order that sorts the names: as integers when all are, as tuples of integers when all are, else as text.
+
+    Digits after a letter count as numbers, so that station2 comes before station10.
+    """
+    parts = [DIGITS.split(name) if name[:1].isalpha() else [name] for name in names]
+    keys: list[Any] = [[int(part) if i % 2 else part for i, part in enumerate(each)] for each in parts]
     if all(map(INTEGER.fullmatch, names)):
         keys = [int(name) for name in names]
     elif all(map(INTEGER_TUPLE.fullmatch, names)):

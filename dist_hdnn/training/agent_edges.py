@@ -5,7 +5,6 @@ All give (a description for JSON, tensors by name), for a model of one process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,19 +47,26 @@ def lift_of(model: AgentClassifier, agent: int) -> Part:
     return {"kind": "linear", "features": [None if f == lift.features else f for f in seen]}, linear
 
 
-def readings_of(lift: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler, names: Sequence[str]) -> Part:
-    """What an agent senses, by number and name: feature features[k] is (reading - shift[k]) * scale[k].
+def readings_of(lift: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler) -> Part:
+    """What an agent senses, by number and name, and how its features come from it.
 
-    lift, tensors: its own, from `lift_of`.
+    features[k] is (reading sources[k] - shift[k]) * scale[k], a gap filled with fill[k]; where mark[k], of 1 in a gap
+    and 0 else. count: features of the whole network. lift, tensors: its own, from `lift_of`.
     """
     if lift["kind"] == "conv":
         seen = torch.unique(tensors["lift.windows"]).tolist()
         seen = [feature for feature in seen if feature < lift["features"]]
     else:
         seen = sorted({feature for feature in lift["features"] if feature is not None})
-    shift, scale = (values.expand(len(names))[seen] for values in (scaler.shift, scaler.scale))
-    about = {"features": seen, "names": [names[feature] for feature in seen]}
-    return about, {"readings.shift": shift, "readings.scale": scale}
+    sources, count = scaler.source[seen].tolist(), len(scaler.source)
+    of_readings = {
+        "names": {source: scaler.names[source] for source in sorted(set(sources))},
+        "sources": sources,
+        "features": seen,
+        "count": count,
+    }
+    arrays = {"fill": scaler.fill, "mark": scaler.mark, "shift": scaler.shift, "scale": scaler.scale}
+    return of_readings, {f"readings.{name}": values.expand(count)[seen] for name, values in arrays.items()}
 
 
 def in_own_units(readout: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler, agent: int) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.data.batches import batch_order
+from dist_hdnn.training.best import Best, better, snapshot
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.gradients import GradientLog
 from dist_hdnn.training.metrics import evaluate
@@ -35,18 +36,22 @@ class NonFiniteError(ArithmeticError):
 class Epoch:
     """One line of metrics; accuracies are shares between 0 and 1, seconds is wall time of training alone.
 
-    gradient_norms: of every layer's weights, see `gradients`; None unless asked for.
+    validation_accuracy: None without validation data. mean_agent_accuracy, worst_agent_accuracy: on the validation
+    data, without them on the training data. best: the highest validation accuracy so far, so that these weights are
+    kept; None without validation data, and at a level before the last. gradient_norms: of every layer's weights, see
+    `gradients`; None unless asked for.
     """
 
     epoch: int
     step: int
     loss: float
     train_accuracy: float
-    test_accuracy: float
+    validation_accuracy: float | None
     mean_agent_accuracy: float | None
     worst_agent_accuracy: float | None
     learning_rate: float
     seconds: float
+    best: bool | None = None
     gradient_norms: list[float] | None = None
 
 
@@ -56,6 +61,7 @@ class TrainingState:
 
     step: gradient steps of the run so far; first: those before this optimizer's first. loss: sum over the samples of
     the running epoch, one entry a term of `readout.loss`. seconds: of training in that epoch. history: of the run.
+    best: the best epoch on validation data so far; None without them, and before the first epoch has ended.
     """
 
     model: AgentClassifier
@@ -66,12 +72,13 @@ class TrainingState:
     gradients: GradientLog | None
     seconds: float = 0.0
     history: list[Epoch] = field(default_factory=list)
+    best: Best | None = None
 
 
 def train(
     model: AgentClassifier,
     training: Split,
-    test: Split,
+    validation: Split | None = None,
     *,
     epochs: int,
     batch_size: int,
@@ -81,6 +88,7 @@ def train(
     weight_decay: float = 0.0,
     smoothness: float = 0.0,
     log_gradients: bool = False,
+    patience: int | None = None,
     seed: int = 0,
     augment: Callable[[Tensor, int], Tensor] | None = None,
     part: range | None = None,
@@ -92,6 +100,8 @@ def train(
 ) -> list[Epoch]:
     """Train `model` in place and return one record an epoch.
 
+    validation: data that choose the epoch whose weights `model` has in the end, the last level's best; without them
+    those of the last epoch. patience: stop after so many epochs of that level without a better one; None to train on.
     smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout
     and lift; biases and the initial state do not decay. augment(features, step) changes the training features of a
     step. part: which of the epochs, counted from 0, to run now, with the batches and learning rates that they have in
@@ -111,7 +121,10 @@ def train(
     state = TrainingState(model, adam, first, first, nothing, gradients, history=[] if history is None else history)
     if restore is not None:
         restore(state)
+    chooses = validation is not None and part.stop == epochs  # only the whole depth has weights to end with
     for epoch in range(state.step // batches + 1, part.stop + 1):
+        if state.best is not None and state.best.left(epoch, patience):
+            break
         for batch in batch_order(len(x), batch_size, seed, epoch)[state.step % batches :]:
             started = time.perf_counter()
             rate = learning_rate * _rate(schedule, state.step, epochs * batches)
@@ -120,11 +133,14 @@ def train(
             on_step(state.step, value)
             if state.step % batches:
                 keep(state)
-        record = _record(state, epoch, training, test, learning_rate * _rate(schedule, state.step, epochs * batches))
+        rate = learning_rate * _rate(schedule, state.step, epochs * batches)
+        record = _record(state, epoch, training, validation, rate, chooses)
         state.loss, state.seconds = nothing, 0.0
         state.history.append(record)
         on_epoch(record)
         keep(state)
+    if state.best is not None:
+        state.best.put_back(model)
     return state.history
 
 
@@ -164,19 +180,26 @@ def _step(
     return value
 
 
-def _record(state: TrainingState, epoch: int, training: Split, test: Split, rate: float) -> Epoch:
-    """The report of an epoch that has just ended."""
-    model, on_test = state.model, evaluate(state.model, *test)
+def _record(
+    state: TrainingState, epoch: int, training: Split, validation: Split | None, rate: float, chooses: bool
+) -> Epoch:
+    """The report of an epoch that has just ended. chooses: keep its weights if they are the best so far."""
+    model, trained = state.model, evaluate(state.model, *training)
+    unseen = trained if validation is None else evaluate(model, *validation)
+    best = better(model, unseen.accuracy, state.best) if chooses else None
+    if best:
+        state.best = snapshot(model, epoch, unseen.accuracy)
     return Epoch(
         epoch=epoch,
         step=state.step,
         loss=model.readout.reported_loss(state.loss / len(training[0])),
-        train_accuracy=evaluate(model, *training).accuracy,
-        test_accuracy=on_test.accuracy,
-        mean_agent_accuracy=on_test.mean_agent,
-        worst_agent_accuracy=on_test.worst_agent,
+        train_accuracy=trained.accuracy,
+        validation_accuracy=None if validation is None else unseen.accuracy,
+        mean_agent_accuracy=unseen.mean_agent,
+        worst_agent_accuracy=unseen.worst_agent,
         learning_rate=rate,
         seconds=state.seconds,
+        best=best,
         gradient_norms=None if state.gradients is None else state.gradients.take(),
     )
 

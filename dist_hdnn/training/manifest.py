@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 FOLDER = "step_{:08d}"
 LATEST = "latest"
@@ -37,7 +38,8 @@ class Manifest:
     which tells the level of multilevel training. identity: what must be the same in a run that goes on from here.
     tensors: for each name the global shape and the dimension that is split over files (None: whole, in the first one).
     files: name -> bytes and sha256. owners: sha256 of who owned which agent. history: the records of the epochs so far.
-    seconds: of training in the running epoch. saved: seconds since 1970.
+    best: epoch and accuracy of the best one on validation data so far, None without. seconds: of training in the
+    running epoch. saved: seconds since 1970.
     """
 
     step: int
@@ -48,6 +50,7 @@ class Manifest:
     files: dict[str, dict[str, Any]]
     owners: str
     history: list[dict[str, Any]]
+    best: dict[str, Any] | None
     seconds: float
     saved: float
     versions: dict[str, str]
@@ -55,13 +58,19 @@ class Manifest:
 
     @property
     def accuracy(self) -> float:
-        """Test accuracy of the last epoch that has ended; -inf before that."""
-        return float(self.history[-1]["test_accuracy"]) if self.history else float("-inf")
+        """Validation accuracy of the last epoch that has ended; -inf before that and without validation data."""
+        return score(self.history[-1]["validation_accuracy"]) if self.history else -math.inf
+
+
+def score(accuracy: float | None) -> float:
+    """Return an accuracy as a number to compare; one that is undefined is the lowest."""
+    return -math.inf if accuracy is None or math.isnan(accuracy) else accuracy
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """manifest.json in a folder, on the disk when this returns."""
-    rest = json.dumps(asdict(manifest), indent=1).encode()[1:].lstrip() + b"\n"
+    entries = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in vars(manifest).items())  # a line each
+    rest = ",\n".join(entries).encode() + b"\n}\n"
     write_durably(folder / NAME, _first_line(rest) + rest)
 
 
@@ -124,12 +133,16 @@ def check_identity(folder: Path, manifest: Manifest, identity: Mapping[str, Any]
         )
 
 
-def candidates(checkpoints: Path) -> list[tuple[Path, Manifest | CheckpointError]]:
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the last step first, without what is being written or was left by killed workers."""
+    found = sorted(folder.glob("step_*"), reverse=True) if folder.is_dir() else []
+    return [path for path in found if path.name.removeprefix("step_").isdigit()]
+
+
+def candidates(parent: Path) -> list[tuple[Path, Manifest | CheckpointError]]:
     """Every checkpoint of a run, the newest first, with its manifest or what is wrong with that; files not checked."""
     found: list[tuple[Path, Manifest | CheckpointError]] = []
-    for folder in sorted(checkpoints.glob("step_*"), reverse=True) if checkpoints.is_dir() else []:
-        if not folder.name.removeprefix("step_").isdigit():
-            continue  # being written, or left by a worker that was killed
+    for folder in checkpoints(parent):
         try:
             found.append((folder, read_manifest(folder)))
         except CheckpointError as error:

@@ -69,7 +69,7 @@ def train_levels(
     finest: AgentClassifier,
     build: Callable[[Level], AgentClassifier],
     training: Split,
-    test: Split,
+    validation: Split | None = None,
     resumed: int | None = None,
     restore: Callable[[TrainingState], None] | None = None,
     **recipe: Any,
@@ -88,7 +88,7 @@ def train_levels(
         if coarse is not None:
             prolong(coarse, model)
         put_back = restore if level.layers == resumed else None
-        train(model, training, test, part=level.epochs, history=history, restore=put_back, **recipe)
+        train(model, training, validation, part=level.epochs, history=history, restore=put_back, **recipe)
         coarse = model
     return history
 

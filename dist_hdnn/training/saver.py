@@ -29,7 +29,8 @@ from dist_hdnn.training.manifest import (
     LATEST,
     CheckpointError,
     Manifest,
-    candidates,
+    checkpoints,
+    read_manifest,
     sync_folder,
     write_durably,
     write_manifest,
@@ -78,6 +79,8 @@ class Saver:
     pauses: list[float] = field(default_factory=list)
     saved: int = -1
     """step of the last save"""
+    _known: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """time and accuracy of the checkpoints that were there, so that no save reads their manifests again"""
     _thread: threading.Thread | None = None
     _failure: Exception | None = None
 
@@ -130,6 +133,7 @@ class Saver:
             files={},
             owners=owners_digest(state),
             history=history,
+            best=None if state.best is None else {"epoch": state.best.epoch, "accuracy": state.best.accuracy},
             seconds=state.seconds,
             saved=time.time(),
             versions=dict(self.versions),
@@ -174,6 +178,7 @@ class Saver:
         write_manifest(part, manifest)
         doomed = [self._retired(folder)] if folder.exists() else []  # of the same step, before a restart
         part.rename(folder)
+        self._known[folder.name] = manifest.saved, manifest.accuracy
         sync_folder(self.folder)
         write_durably(self.folder / LATEST, f"{folder.name}\n".encode())
         for old in (*doomed, *map(self._retired, self._superfluous(folder))):
@@ -199,10 +204,20 @@ class Saver:
         return found
 
     def _superfluous(self, newest: Path) -> list[Path]:
-        """All but the newest few and the one with the best test accuracy."""
-        good = [(path, found) for path, found in candidates(self.folder) if isinstance(found, Manifest)]
-        best = max(good, key=lambda pair: pair[1].accuracy, default=(newest, None))[0]
-        return [path for path, _ in good[max(self.keep, 1) :] if path not in (best, newest)]
+        """All but the newest few and the one with the best validation accuracy, where there is one."""
+        good = sorted(self._usable(), key=lambda name: self._known[name], reverse=True)
+        best = max(good, key=lambda name: self._known[name][1], default=newest.name)
+        return [self.folder / name for name in good[max(self.keep, 1) :] if name not in (best, newest.name)]
+
+    def _usable(self) -> list[str]:
+        """The names of the checkpoints that are there."""
+        names = [folder.name for folder in checkpoints(self.folder)]
+        for name in names:
+            if name not in self._known:
+                with contextlib.suppress(CheckpointError):
+                    manifest = read_manifest(self.folder / name)
+                    self._known[name] = manifest.saved, manifest.accuracy
+        return [name for name in names if name in self._known]
 
 
 def _file(worker: int) -> str:

@@ -2,6 +2,7 @@
 
     weights/Kp.0                (layers, entries of the pattern)       as in `state_dict`
     optimizer/Kp.0/exp_avg      likewise, for each of the optimizer's moments
+    best/Kp.0                   the weights of the best epoch so far, where there are validation data
     epoch/loss                  the loss summed over the running epoch, one entry a term
     NAME@places                 (runs, 2) first and length: where the runs of this file's part of NAME lie
     partial/gradients           what this worker has added to the gradient log in the running epoch
@@ -15,7 +16,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,10 +28,11 @@ from dist_hdnn.layers.operators import ragged_ranges
 from dist_hdnn.model.ownership import Shard
 from dist_hdnn.model.readout import LocalReadout
 from dist_hdnn.model.sharing import shards_of
+from dist_hdnn.training.best import snapshot
 from dist_hdnn.training.loop import Epoch, TrainingState
 from dist_hdnn.training.manifest import CheckpointError, Manifest
 
-PLACES, PARTIAL, WEIGHTS = "@places", "partial/gradients", "weights/"
+PLACES, PARTIAL, WEIGHTS, BEST = "@places", "partial/gradients", "weights/", "best/"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -63,6 +64,8 @@ def pieces(state: TrainingState) -> dict[str, Piece]:
             found[f"optimizer/{name}/{moment}"] = Piece(
                 torch.zeros_like(parameter.detach()) if values is None else values, shards.get(name)
             )
+    if state.best is not None:
+        found |= {BEST + name: Piece(values, shards.get(name)) for name, values in state.best.weights.items()}
     readout = model.readout
     terms = readout.shards["bias"] if isinstance(readout, LocalReadout) else None
     loss = state.loss if state.loss.ndim else state.loss.expand(1 if terms is None else len(terms.index))
@@ -104,6 +107,8 @@ def restore(state: TrainingState, folder: Path, manifest: Manifest) -> None:
         for parameter in group["params"]:
             memory = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
             state.optimizer.state[parameter] = {"step": torch.tensor(float(taken)), **memory}
+    if manifest.best is not None:
+        state.best = snapshot(state.model, **manifest.best)
     wanted = pieces(state)
     shapes = {name: piece.shape for name, piece in wanted.items()}
     if shapes != {name: entry["shape"] for name, entry in manifest.tensors.items()}:
@@ -211,4 +216,4 @@ def expanded(places: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.
 
 def records(state: TrainingState) -> list[dict[str, Any]]:
     """`Manifest.history` of a state."""
-    return [asdict(record) for record in state.history]
+    return [vars(record) for record in state.history]  # not copies: a record never changes, and there are ever more

@@ -51,7 +51,7 @@ tally = Tally()
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained. every: steps between two checkpoints."""
+    """What is trained. every: steps between two checkpoints. validated: validation data choose the final weights."""
 
     readout: str = "local"
     levels: tuple[int, ...] = ()
@@ -59,6 +59,8 @@ class Setting:
     partition: str = "contiguous"
     every: int = 1
     keep: int = 1000
+    validated: bool = False
+    patience: int | None = None
 
 
 @dataclass
@@ -106,13 +108,25 @@ def _work(
         keeper(state)
 
     recipe: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 16, "learning_rate": 0.05, "weight_decay": 0.01}
-    recipe |= {"smoothness": 1e-3, "log_gradients": True, "seed": 3, "augment": noise, "keep": keep}
+    recipe |= {
+        "patience": setting.patience,
+        "smoothness": 1e-3,
+        "log_gradients": True,
+        "seed": 3,
+        "augment": noise,
+        "keep": keep,
+    }
     if start is not None:
         manifest = read_manifest(start)
         verify(start, manifest)
         recipe |= {"resumed": manifest.layers, "restore": lambda state: restore(state, start, manifest)}
     history = train_levels(
-        levels, finest, lambda level: classifier(transport, setting, level), blobs(0), blobs(1), **recipe
+        levels,
+        finest,
+        lambda level: classifier(transport, setting, level),
+        blobs(0),
+        blobs(1) if setting.validated else None,
+        **recipe,
     )
     saver.finish()
     weights = {name: tensor.clone() for name, tensor in finest.state_dict().items()}

@@ -103,7 +103,7 @@ def test_F13_another_format_is_detected(run: Path, tmp_path: Path) -> None:
     checkpoint = copy(run, tmp_path / "run")
     manifest = read_manifest(checkpoint)
     write_manifest(checkpoint, Manifest(**{**vars(manifest), "format": 0}))
-    refused(checkpoint, "expected format 1, got format 0")
+    refused(checkpoint, "expected format 2, got format 0")
 
 
 class Payload:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -30,29 +31,15 @@ def odd_graph() -> CommunicationGraph:
     return CommunicationGraph("of $odd_ names", NAMES, links)
 
 
-@pytest.fixture
-def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved while a test runs."""
-    seen: list[Figure] = []
-    save = Figure.savefig
-
-    def noted(self: Figure, *arguments: object, **options: object) -> None:
-        seen.append(self)
-        save(self, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", noted)
-    return seen
-
-
-def test_any_name_is_drawn_as_it_is(tmp_path: Path, figure: list[Figure]) -> None:
+def test_any_name_is_drawn_as_it_is(tmp_path: Path, saved: list[Figure]) -> None:
     album = Pictures(tmp_path)
     sensors = [Sensor(0, 0, "q")]
     album.draw("graph.png", plot_graph, odd_graph(), sensors, np.linspace(0, 1, len(NAMES)), feature_names=["$f_"])
     assert not album.failed and album.drawn == [tmp_path / "graph.png"]
-    texts = [text.get_text() for text in figure[0].axes[0].texts]
+    texts = [text.get_text() for text in saved[0].axes[0].texts]
     written = " ".join(text.replace(r"\$", "$") for text in texts)
     assert "US$a_$" in written and "$f_ → q" in written and "a b" in written and "駅" in written
-    assert figure[0].axes[0].get_title().startswith(r"of \$odd_ names")
+    assert saved[0].axes[0].get_title().startswith(r"of \$odd_ names")
     assert len(album.remarks) <= 1, "one remark at most about characters that no font has"
 
 
@@ -95,6 +82,19 @@ def test_what_fails_is_one_warning_and_leaves_no_half_picture(tmp_path: Path) ->
     )
 
 
+def test_a_remark_on_a_picture_is_said_once_and_one_on_the_network_not_again(tmp_path: Path) -> None:
+    def remarked(path: Path) -> None:
+        warnings.warn_explicit("too many bins", UserWarning, "/lib/matplotlib/axes.py", 1)
+        warnings.warn_explicit("the graph is disconnected", UserWarning, "/lib/dist_hdnn/topology/graphs.py", 1)
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pictures(tmp_path) as album:
+            album.draw("a.png", remarked)
+            album.draw("b.png", remarked)
+    assert [str(warning.message) for warning in said] == [f"pictures in {tmp_path}: too many bins"]
+
+
 def test_what_cannot_be_imported_is_one_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="missing in .*: ImportError: no matplotlib"), pictures(tmp_path):
         raise ImportError("no matplotlib")
@@ -130,7 +130,7 @@ def test_a_run_is_drawn_with_any_backend_and_any_matplotlibrc(tmp_path: Path) ->
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: TkAgg\n")
     (tmp_path / "d.csv").write_text("source,target\nUS$a_$,駅\n駅,c\n", encoding="utf-8")
     command = [sys.executable, "-m", "dist_hdnn", *TRAIN, "--graph.file=d.csv", "--output=o"]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "MPLBACKEND": "nowhere", "HOME": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "nowhere"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert {"graph.png", "decision.png"} <= {path.name for path in (tmp_path / "o" / "plots").iterdir()}

@@ -43,7 +43,12 @@ def check_picture(path) -> np.ndarray:
 
 def history(epochs: int) -> list[dict]:
     return [
-        {"epoch": e, "loss": 0.7 / (e + 1), "train_accuracy": 1 - 0.4 / (e + 1), "test_accuracy": 1 - 0.5 / (e + 1)}
+        {
+            "epoch": e,
+            "loss": 0.7 / (e + 1),
+            "train_accuracy": 1 - 0.4 / (e + 1),
+            "validation_accuracy": 1 - 0.5 / (e + 1),
+        }
         for e in range(epochs)
     ]
 
@@ -51,9 +56,12 @@ def history(epochs: int) -> list[dict]:
 HISTORIES = {
     "one epoch": history(1),
     "fifty epochs": history(50),
-    "loss reaches zero": [*history(3), {"epoch": 3, "loss": 0.0, "train_accuracy": 1.0, "test_accuracy": 1.0}],
-    "loss not finite": [*history(3), {"epoch": 3, "loss": float("nan"), "train_accuracy": 0.5, "test_accuracy": 0.5}],
-    "never tested": [{"epoch": e, "loss": 1.0, "train_accuracy": 0.5, "test_accuracy": None} for e in range(3)],
+    "loss reaches zero": [*history(3), {"epoch": 3, "loss": 0.0, "train_accuracy": 1.0, "validation_accuracy": 1.0}],
+    "loss not finite": [
+        *history(3),
+        {"epoch": 3, "loss": float("nan"), "train_accuracy": 0.5, "validation_accuracy": 0.5},
+    ],
+    "never tested": [{"epoch": e, "loss": 1.0, "train_accuracy": 0.5, "validation_accuracy": None} for e in range(3)],
     "only the loss": [{"epoch": e, "loss": -1.0} for e in range(3)],
 }
 
@@ -211,10 +219,9 @@ def test_layers_are_drawn_with_and_without_J_and_eigenvalues(tmp_path, small):
     check_picture(plot_layers(residuals, 1e-12, singular, [0.5, 1.0, 3.0], limit, eigenvalues, path, "a network"))
 
 
-@pytest.mark.parametrize("time", ["free", "shared", 4])
-def test_momenta_are_drawn(tmp_path, time):
+def test_momenta_are_drawn(tmp_path):
     hamiltonian = np.random.default_rng(0).normal(size=(9, 5))
-    check_picture(plot_momentum(hamiltonian, np.abs(hamiltonian) + 0.1, time, tmp_path / "momentum.png", "a network"))
+    check_picture(plot_momentum(hamiltonian, np.abs(hamiltonian) + 0.1, 4, tmp_path / "momentum.png", "a network"))
 
 
 def test_gradient_norms_are_drawn(tmp_path):

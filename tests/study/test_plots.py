@@ -148,6 +148,19 @@ def test_baselines_are_ink_and_joined_only_along_numbers(drawn: Any) -> None:
     assert [list(line.get_xdata()) for line in dotted if line.get_ydata()[0] == 80.0] == [[10.0, 20.0]]
 
 
+def test_networks_that_fall_into_parts_are_hollow_and_the_legend_says_so(drawn: Any) -> None:
+    groups = [group({"pattern": name}, 0.9, 10.0 + n) for n, name in enumerate(("half", "all"))]
+    plan = plan_of([choice("pattern", "half", "all")])
+    assert "hollow: agents in parts" not in drawn(plan, groups)[1]
+    parted = [
+        dataclasses.replace(one, mean={**one.mean, "components": c}) for one, c in zip(groups, (2.5, 1.0), strict=True)
+    ]
+    axes, legend = drawn(plan, parted)
+    assert legend == ["half", "all", "hollow: agents in parts", "Pareto front"]
+    faces = [line.get_markerfacecolor() for line in axes.get_lines() if line.get_marker() in "os"]
+    assert len(faces) == 2 and (faces[0] == "white") and (faces[1] != "white")
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(0, "0 B"), (999, "999 B"), (96_000, "96 kB"), (1.5e9, "1.5 GB"), (2e15, "2e+03 TB")]
 )

@@ -99,9 +99,13 @@ def test_max_trials_runs_so_many_and_the_same_command_goes_on(
     assert "left" not in capsys.readouterr().out.splitlines()[-4]
 
 
-def test_a_longer_axis_adds_trials_to_a_study(tmp_path: Path) -> None:
+def test_a_longer_axis_adds_trials_to_a_study_and_the_count_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert study(tmp_path, GRID) == 0
+    capsys.readouterr()
     assert study(tmp_path, {"axes": {"network.layers": [2, 4, 8], "seed": [0, 1, 2]}}) == 0
+    assert [line.split()[2] for line in capsys.readouterr().err.splitlines()] == ["7/9", "8/9", "9/9"]
     assert list(noted(tmp_path).values()) == [1] * 9 and len(table(tmp_path)) == 9
 
 

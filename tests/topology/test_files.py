@@ -262,3 +262,10 @@ def test_no_cut_or_overwritten_file_makes_anything_but_a_graph_or_one_line(
         read_quietly(file)
     except ValueError as refusal:
         assert str(file) in str(refusal) and "\n" not in str(refusal)
+
+
+def test_numbers_inside_names_are_numbers_in_the_order_of_agents(tmp_path: Path) -> None:
+    names = ["station10", "station2", "station1", "b", "r10c1", "r1c10", "r1c2"]
+    read = read_quietly(written(tmp_path, "g.edges", "\n".join(names)))
+    assert read.names == ("b", "r1c2", "r1c10", "r10c1", "station1", "station2", "station10")
+    assert _quiet(nx.empty_graph(["a1", "a01", "a"], nx.Graph)).names == ("a", "a01", "a1")

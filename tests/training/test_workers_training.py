@@ -30,7 +30,7 @@ def outcome(config: Config, transport: Transport | None = None) -> dict[str, Any
     training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
     history = experiment.train_model(config, model, data, training, test, transport)
     return {
-        "losses": torch.tensor([[record.loss, record.test_accuracy] for record in history], dtype=torch.float64),
+        "losses": torch.tensor([[record.loss, record.validation_accuracy] for record in history], dtype=torch.float64),
         "agents": torch.tensor(evaluate(model, *test).per_agent or [0.0], dtype=torch.float64),
         **model.state_dict(),
     }

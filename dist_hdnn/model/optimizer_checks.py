@@ -1,0 +1,92 @@
+"""Optimizers whose step looks across a whole parameter, of which a worker has only its part, are refused.
+
+A hook that PyTorch calls before every step, registered with the first network on several workers. It also counts steps,
+see `agreement`.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from typing import Any, NamedTuple
+
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+
+from dist_hdnn.model.agreement import Agreement
+from dist_hdnn.model.sharing import held
+
+ELEMENTWISE = frozenset(
+    "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD SparseAdam Lion AdEMAMix Adan".split()
+)
+"""Optimizers that change every number by its own gradients alone."""
+ACROSS = frozenset(
+    "Adafactor AdaHessian AdaShift CAME Dion DAdaptAdam DAdaptSGD GaLore KFAC KFACOptimizer LAMB LARS LARC LBFGS Muon "
+    "NovoGrad Prodigy Shampoo SM3 SOAP SingleDeviceMuon".split()
+)
+"""Optimizers that take norms, factors or products over a parameter or over all of them."""
+
+
+class _Checked(NamedTuple):
+    """What was found of an optimizer with so many parameters: the networks whose parameters it changes."""
+
+    parameters: int
+    agreements: list[Agreement]
+
+
+_checked: weakref.WeakKeyDictionary[Optimizer, _Checked] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+_handles: list[Any] = []
+
+
+def watch_optimizers() -> None:
+    """Look at every optimizer before its steps, from now on."""
+    with _lock:
+        if not _handles:
+            _handles.append(register_optimizer_step_pre_hook(_before_step))
+
+
+def _before_step(optimizer: Optimizer, args: Any, options: Any) -> None:
+    count = sum(len(group["params"]) for group in optimizer.param_groups)
+    known = _checked.get(optimizer)
+    if known is None or known.parameters != count:
+        known = _check(optimizer, count)
+        if known is None:
+            return
+        with _lock:
+            _checked[optimizer] = known
+    for agreement in known.agreements:
+        agreement.steps += 1
+
+
+def _check(optimizer: Optimizer, count: int) -> _Checked | None:
+    """Raises ValueError for an optimizer that cannot be right; None: it has nothing of a network on several workers."""
+    parts = held()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    owners = {id(parts[id(p)].ownership): parts[id(p)].ownership for p in parameters if id(p) in parts}
+    if not owners:
+        return None
+    names = [kind.__name__ for kind in type(optimizer).__mro__]
+    across = [name for name in names if name in ACROSS]
+    if across:
+        raise ValueError(
+            f"optimizer: expected one that changes each number by its own gradient, got {across[0]}, which looks "
+            "across a parameter, of which every worker has its part. Use Adam, AdamW, SGD, RMSprop, ..., or one worker."
+        )
+    if not ELEMENTWISE.intersection(names):
+        warnings.warn(
+            f"optimizer: {names[0]} is not known. On several workers it is right only if it changes each number by its "
+            "own gradients alone, without norms or factors of a whole parameter.",
+            UserWarning,
+            stacklevel=4,
+        )
+    others = [p for p in parameters if id(p) not in parts and p.numel()]
+    if others:
+        warnings.warn(
+            f"optimizer: {len(others)} of {count} parameters, first of shape {tuple(others[0].shape)}, belong to no "
+            "part of a network on several workers: each worker trains its own from its own loss. That is right for an "
+            "agent's own; use a lift or a readout for what all agents share.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return _Checked(count, [o.agreement for o in owners.values() if o.agreement is not None])
