@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -278,24 +279,41 @@ def test_damaged_weights_end_a_prediction_with_exit_4_in_one_line(
     assert captured.err.count("\n") == 1 and captured.out == ""
 
 
-def test_a_data_frame_is_read_by_the_names_of_its_columns_and_its_index_passes_through(
-    folder: Path, tmp_path: Path
-) -> None:
-    pandas = pytest.importorskip("pandas")
+class Frame(dict[str, Any]):
+    """What all libraries of data frames have: names of columns, and columns by name."""
+
+    columns = property(list)
+
+
+def test_a_data_frame_is_read_by_the_names_of_its_columns(folder: Path) -> None:
     directory = trained(folder, "table")
     run = dist_hdnn.load_run(str(directory))
     x, _ = raw_test_rows(directory)
-    frame = pandas.DataFrame(dict(zip(run.columns[::-1], x.T[::-1], strict=True)))
+    frame = Frame(zip(run.columns[::-1], x.T[::-1], strict=True))
     assert run.predict(frame).tolist() == run.predict(x).tolist()
-    frame.index = [f"s{i}" for i in range(len(frame))]
-    for name, write in (("a.csv", frame.to_csv), ("a.parquet", frame.to_parquet)):
-        write(tmp_path / name)
-        answers = next(run.answers(tmp_path / name))
-        assert (
-            answers.kept["index"][:2] == ["s0", "s1"] and answers.prediction[:9].tolist() == run.predict(x)[:9].tolist()
-        )
+    frame["station"] = np.array(["s"] * len(x))
+    assert next(run.answers(frame, keep=["station"])).kept["station"][:2] == ["s", "s"]
+    with pytest.raises(ValueError, match="got 'station' too; give --keep=station to pass columns through"):
+        run.predict(frame)
+    del frame["station"], frame["worst area"]
     with pytest.raises(ValueError, match="expected the columns .*, got no 'worst area'"):
-        run.predict(frame.drop(columns="worst area"))
+        run.predict(frame)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_index_that_pandas_writes_passes_through(suffix: str, folder: Path, tmp_path: Path) -> None:
+    run = dist_hdnn.load_run(trained(folder, "gaps"))
+    file, columns = tmp_path / f"new{suffix}", {"a": [0.1, -0.2], "b": [0.3, 0.4]}
+    if suffix == ".csv":
+        written(file, ["", "a", "b"], ["s0", "s1"], *columns.values())
+    else:
+        name = "__index_level_0__"
+        table = pytest.importorskip("pyarrow").table({**columns, name: ["s0", "s1"]})
+        about = {b"pandas": json.dumps({"index_columns": [name]}).encode()}
+        pytest.importorskip("pyarrow.parquet").write_table(table.replace_schema_metadata(about), file)
+    (answers,) = run.answers(file)
+    assert list(answers.kept["index"]) == ["s0", "s1"]
+    assert answers.prediction.tolist() == run.predict(np.array(list(columns.values())).T).tolist()
 
 
 FILES: dict[str, tuple[str, str]] = {

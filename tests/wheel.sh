@@ -16,6 +16,8 @@ export PATH="$place/venv/bin:$PATH"
 dist-hdnn doctor | grep -E 'dist_hdnn|torch|llvmlite'
 dist-hdnn train swiss_roll_ring8 --train.epochs=1 --data.samples=200
 dist-hdnn evaluate swiss_roll_ring8
+printf 'x1,x2\n0.1,0.2\n-0.5,0.4\n' >readings.csv
+[ "$(dist-hdnn predict swiss_roll_ring8 readings.csv | wc -l)" = 3 ]
 dist-hdnn export swiss_roll_ring8 --output=exported
 dist-hdnn study digits_density --max-trials=2 --train.epochs=1 --network.layers=2
 test -s runs/studies/digits_density/results.csv

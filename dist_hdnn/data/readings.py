@@ -61,9 +61,10 @@ class _Table:
 
 
 def readings(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
-    """Read the rows of a path, a data frame (anything with `columns` and `iloc`) or an array, at most `batch` at once.
+    """Read the rows of a path, a data frame or an array, at most `batch` at once.
 
-    who: starts every message. Raises ValueError for what cannot be read, and for no row at all.
+    A frame is what has `columns` and gives one by its name, as those of pandas, polars and pyarrow do. who:
+    starts every message. Raises ValueError for what cannot be read, and for no row at all.
     """
     parts = _parts(source, wanted, batch, who)
     first = next(parts, None)
@@ -107,12 +108,14 @@ def _parts(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
     if isinstance(source, str | Path):
         yield from _of_file(Path(source), wanted, batch, who)
     elif hasattr(source, "columns"):
-        table = _places([str(name) for name in source.columns], wanted, who)
-        for first in range(0, len(source), batch):
-            part = source.iloc[first : first + batch]
-            kept = {name: part.iloc[:, place].tolist() for name, place in table.kept.items()}
-            arrays = [part.iloc[:, place].to_numpy() for place in table.columns]
-            yield Rows(first, _stacked(arrays, wanted, who, first), kept)
+        names = list(getattr(source, "column_names", source.columns))
+        table = _places([str(name) for name in names], wanted, who)
+        columns = [np.asarray(source[names[place]]) for place in table.columns]
+        kept = {name: np.asarray(source[names[place]]).tolist() for name, place in table.kept.items()}
+        for first in range(0, len(columns[0]), batch):
+            rows = slice(first, first + batch)
+            x = _stacked([column[rows] for column in columns], wanted, who, first)
+            yield Rows(first, x, {name: cells[rows] for name, cells in kept.items()})
     else:
         yield from _of_array(source, wanted, who, batch)
 

@@ -1,9 +1,11 @@
 """Do all workers work on the same batch? Before a sweep, workers that share a link compare a few numbers.
 
-    before the forward sweep     samples of the batch, fingerprint of its features, optimizer steps so far
+    before the forward sweep     samples of the batch, fingerprint of its features, optimizer steps so far, and by what
+                                 factor gradients were scaled before the last one
     before the backward sweep    fingerprint of its labels
 
-32 bytes each way over every pair of workers with a link, beside some hundred rounds of slices; no collective. A number
+
+40 bytes each way over every pair of workers with a link, beside some hundred rounds of slices; no collective. A number
 that a worker does not know (0) is compared with nothing: features that went through no lift, labels through no readout.
 """
 
@@ -17,28 +19,32 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.layers.opaque import opaque
+from dist_hdnn.model.gradient_scale import GradientScale, apart, factor
 from dist_hdnn.transport import Channel, DisagreementError, Ledger, Transport
 
-FIELDS = ("samples", "features", "labels", "optimizer steps")
+FIELDS = ("samples", "features", "labels", "optimizer steps", "factor on gradients")
 MOST = 2**16  # numbers of a batch that its fingerprint looks at; of a larger one every k-th sample
 REMEDY = {
     "samples": "give every worker the same batch",
     "features": "seed what shuffles, or take batches from batch_order; check_batches=False if they differ on purpose",
     "labels": "seed what shuffles, or take batches from batch_order; check_batches=False if they differ on purpose",
     "optimizer steps": "let all workers take or skip a step together; with scaled losses use dist_hdnn.GradScaler",
+    "factor on gradients": "clip by dist_hdnn.clip_grad_norm_, whose norm is that of all workers",
 }
 
 
 class Agreement:
     """What this worker compares with `peers`, the workers that have agents linked to its own.
 
-    steps: optimizer steps taken on parameters of this network. `note` keeps the fingerprint of the latest features or
-    labels until the next comparison.
+    steps: optimizer steps on parameters of this network, which `step` counts. `note` keeps the fingerprint of the
+    latest features or labels until the next comparison.
     """
 
     def __init__(self, transport: Transport, ledger: Ledger, peers: Sequence[int]) -> None:
         self.transport, self.ledger, self.peers = transport, ledger, list(peers)
         self.steps = 0
+        self._scale: GradientScale | None = None
+        self._factor = 0
         self._noted = {"features": 0, "labels": 0}
         self._channel: Channel | None = None
         device = getattr(transport, "device", torch.device("cpu"))
@@ -47,6 +53,17 @@ class Agreement:
         ranks = [transport.rank] * len(self.peers)
         self._plan = ledger.register(ranks, self.peers, [len(FIELDS)] * len(self.peers), agents=([], [], []))
 
+    def watch(self, parameter: Tensor) -> None:
+        """Look at the gradients of this parameter (sets, numbers)."""
+        self._scale = GradientScale(parameter)
+
+    def step(self) -> None:
+        """An optimizer is about to change parameters of this network."""
+        self.steps += 1
+        found = None if self._scale is None else self._scale.taken()
+        if found is not None:
+            self._factor = found
+
     @opaque
     def note(self, what: str, values: Tensor) -> None:
         """Keep the fingerprint of a batch's "features" or "labels"."""
@@ -54,11 +71,12 @@ class Agreement:
 
     def before_forward(self, samples: int) -> None:
         """Compare what a forward sweep needs to be the same. Raises DisagreementError on the workers that differ."""
-        self._compare((samples + 1, self._taken("features"), 0, self.steps + 1))
+        factor_before, self._factor = self._factor, 0
+        self._compare((samples + 1, self._taken("features"), 0, self.steps + 1, factor_before))
 
     def before_backward(self, _: Tensor) -> None:
         """Compare the labels of the loss whose backward begins; a hook of the network's output."""
-        self._compare((0, 0, self._taken("labels"), 0))
+        self._compare((0, 0, self._taken("labels"), 0, 0))
 
     def _taken(self, what: str) -> int:
         value, self._noted[what] = self._noted[what], 0
@@ -77,13 +95,17 @@ class Agreement:
         self.ledger.book(self._plan, "check", self._sent.element_size())
         for peer, others in zip(self.peers, self._received.tolist(), strict=True):
             for what, own, other in zip(FIELDS, values, others, strict=True):
-                if own and other and own != other:
+                same = own == other or (what == "factor on gradients" and not apart(own, other))
+                if own and other and not same:
                     raise DisagreementError(_difference(self.transport.rank, peer, what, own, other))
 
 
 def _difference(rank: int, peer: int, what: str, own: int, other: int) -> str:
-    counted = what in ("samples", "optimizer steps")
-    found = f"{own - 1} on one and {other - 1} on the other" if counted else "different ones"
+    found = "different ones"
+    if what in ("samples", "optimizer steps"):
+        found = f"{own - 1} on one and {other - 1} on the other"
+    elif what == "factor on gradients":
+        found = f"{factor(own):.4g} on one and {factor(other):.4g} on the other"
     return f"workers disagree: expected the same {what} on workers {rank} and {peer}, got {found}; {REMEDY[what]}"
 
 

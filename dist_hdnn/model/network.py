@@ -73,7 +73,7 @@ class HDNN(nn.Module):
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
         the weights and of their gradients. Not yet measured.
     check_batches: workers with a link compare size, features (of a lift or `local`) and labels (of a readout) of every
-        batch, 64 bytes a step each way; DisagreementError where they differ.
+        batch, 80 bytes a step each way; DisagreementError where they differ.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
         seed also draws a thinned pattern whose mapping gives none.
 
@@ -139,6 +139,8 @@ class HDNN(nn.Module):
         self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every, keep_dtype, captures)
         check_keep_dtype(keep_dtype, dtype, memory, self.sweep.keep_every)
         self._make_parameters(initial_scale, J, dtype)
+        if self.ownership.agreement is not None:
+            self.ownership.agreement.watch(getattr(self, self.architecture.biases[0]))
         if len(self.graphs) > 1:
             for s, places in enumerate(self.layout.unions()):
                 self.register_buffer(f"union{s}", places, persistent=False)

@@ -56,7 +56,7 @@ def _before_step(optimizer: Optimizer, args: Any, options: Any) -> None:
         with _lock:
             _checked[optimizer] = known
     for agreement in known.agreements:
-        agreement.steps += 1
+        agreement.step()
 
 
 def _check(optimizer: Optimizer, count: int) -> _Checked | None:

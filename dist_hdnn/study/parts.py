@@ -31,7 +31,16 @@ def mapping(where: str, value: Any) -> dict[str, Any]:
     """A mapping with its keys as text."""
     if not isinstance(value, dict):
         raise ValueError(f"{where}: expected a mapping, got {value!r}")
-    return {str(key): item for key, item in value.items()}
+    return {text_of(where, key): item for key, item in value.items()}
+
+
+def text_of(where: str, value: Any) -> str:
+    """A name as text. Raises ValueError for a word that YAML reads as true, false or nothing."""
+    if value is None or isinstance(value, bool):
+        raise ValueError(
+            f"{where}: expected a name, got {value}; YAML reads yes, no, on, off and null as values: put it in quotes"
+        )
+    return str(value)
 
 
 def settings_of(where: str, value: Any) -> Settings:
@@ -66,7 +75,8 @@ def _axis(name: str, value: Any) -> Axis:
     if isinstance(value, dict):
         if not value:
             raise ValueError(f"axis {name}: expected options, got none, so there are zero trials; add options")
-        options = {str(label): settings_of(f"axis {name}, {label}", settings) for label, settings in value.items()}
+        named = mapping(f"axis {name}", value)
+        options = {label: settings_of(f"axis {name}, {label}", settings) for label, settings in named.items()}
         return Choice(name, options, {label: label for label in options})
     if not isinstance(value, list):
         raise ValueError(f"axis {name}: expected a list of values, a range or named settings, got {value!r}")

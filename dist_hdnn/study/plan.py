@@ -33,7 +33,7 @@ from dist_hdnn.config.documents import read_yaml
 from dist_hdnn.config.files import check_overrides, config_from, read_config, self_contained, to_yaml
 from dist_hdnn.study.axes import Axis, Choice, Range, Trial, applied, drawn, grid, label_of
 from dist_hdnn.study.figures import OF_TEST_DATA
-from dist_hdnn.study.parts import axes_of, baselines_of, check_known, mapping, settings_of, whole_number
+from dist_hdnn.study.parts import axes_of, baselines_of, check_known, mapping, settings_of, text_of, whole_number
 
 KEYS = (
     *("name", "base", "config", "axes", "baselines", "search", "trials", "seed", "objectives", "parallel", "storage"),
@@ -137,7 +137,7 @@ def _plan(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> 
         raise ValueError(f"trials: expected the number of trials of search {search}, got nothing; add trials: 20")
     if search == "grid" and whole["trials"] is not None:
         raise ValueError("trials: expected none with search grid, which runs every combination; remove trials")
-    name = str(document.get("name", path.stem))
+    name = text_of("name", document.get("name", path.stem))
     if not re.fullmatch(r"[^/\\\0]+", name) or name in (".", ".."):
         raise ValueError(f"name: expected the name of a folder, got {name!r}; use --output for a path")
     return Plan(

@@ -32,7 +32,7 @@ STEPS, RATE = 3, 0.2
 
 @dataclass(frozen=True)
 class Row:
-    """name: first column of the table. one, several: the others, that begin with yes, refused, warned or no."""
+    """name: first column of the table. one, several: the others, that begin with yes, refused or warned."""
 
     name: str
     one: str
@@ -200,27 +200,35 @@ def plateau(loop: Loop) -> dict[str, Tensor]:
     return loop.weights()
 
 
-@row("`torch.nn.utils.clip_grad_norm_`", several="no: each worker takes a norm of its own; use the next row")
+@row(
+    "`torch.nn.utils.clip_grad_norm_`", several="refused: use the next row", match="factor .*dist_hdnn.clip_grad_norm_"
+)
 def clip_by_torch(loop: Loop) -> dict[str, Tensor]:
-    loop.backward()
-    torch.nn.utils.clip_grad_norm_(loop.parameters, 0.01)
-    sgd(loop).step()
+    optimizer = sgd(loop)
+    for _ in range(2):
+        loop.backward()
+        torch.nn.utils.clip_grad_norm_(loop.parameters, 0.01)
+        optimizer.step()
     return loop.weights()
 
 
 @row("`dist_hdnn.clip_grad_norm_`")
 def clip(loop: Loop) -> dict[str, Tensor]:
-    loop.backward()
-    dist_hdnn.clip_grad_norm_(loop.parameters, 0.01)
-    sgd(loop).step()
+    optimizer = sgd(loop)
+    for _ in range(2):
+        loop.backward()
+        dist_hdnn.clip_grad_norm_(loop.parameters, 0.01)
+        optimizer.step()
     return loop.weights()
 
 
 @row("`clip_grad_value_`")
 def clip_value(loop: Loop) -> dict[str, Tensor]:
-    loop.backward()
-    torch.nn.utils.clip_grad_value_(loop.parameters, 0.001)
-    sgd(loop).step()
+    optimizer = sgd(loop)
+    for _ in range(2):
+        loop.backward()
+        torch.nn.utils.clip_grad_value_(loop.parameters, 0.001)
+        optimizer.step()
     return loop.weights()
 
 
@@ -694,7 +702,7 @@ def test_a_habit_on_two_workers(name: str) -> None:
             run(2, found.habit, found.readout, **found.options)
     else:
         gap = difference(run(2, found.habit, found.readout, **found.options), alone(name))
-        assert (gap > 1e-6) if word == "no" else gap <= found.tolerance
+        assert gap <= found.tolerance
 
 
 def test_the_page_has_a_row_for_every_habit_and_no_other() -> None:

@@ -1,0 +1,82 @@
+"""Workers notice that their batches differ, before they compute with them, by messages between neighbors alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from own_loops import Loop, loop_on
+from torch import Tensor
+
+from dist_hdnn.model.agreement import MOST, fingerprint
+from dist_hdnn.transport import DisagreementError, Transport, run_threads
+
+
+def other_on_worker_1(loop: Loop, values: Tensor, other: Tensor) -> Tensor:
+    """A tensor, and another one on worker 1."""
+    assert loop.workers is not None
+    return other if loop.workers.rank == 1 else values
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("what", ["samples", "features", "labels"])
+def test_a_batch_that_differs_on_one_worker_is_named(what: str, workers: int) -> None:
+    def part(transport: Transport) -> None:
+        loop = loop_on(transport)
+        if what == "samples":
+            loop.net(other_on_worker_1(loop, loop.net.local(loop.states), loop.net.local(loop.states)[:7]))
+        elif what == "features":
+            loop._replace(states=other_on_worker_1(loop, loop.states, loop.states.flip(0))).loss()
+        else:
+            changed = loop.labels.clone()
+            changed[3] = (changed[3] + 1) % 3
+            loss = loop._replace(labels=other_on_worker_1(loop, loop.labels, changed)).loss()
+            loss.backward()
+
+    with pytest.raises(
+        DisagreementError, match=f"workers disagree: expected the same {what} on workers . and ."
+    ) as told:
+        run_threads(workers, part, timeout=10)
+    assert told.value.exit_code == 3
+    if what == "samples":
+        assert {"10", "7"} <= set(str(told.value).replace(";", " ").split())
+
+
+def test_comparing_sends_little_and_to_neighbors_alone() -> None:
+    def part(transport: Transport) -> tuple[dict[str, int], dict[str, int]]:
+        loop = loop_on(transport)
+        before = transport.sent()
+        loop.backward()
+        peers = set((transport.sent() - before)[:, 0].nonzero()[0].tolist())
+        assert peers == {(transport.rank - 1) % 6, (transport.rank + 1) % 6}
+        return loop.net.ownership.ledger.totals()["check"], loop.net.traffic()
+
+    for check, traffic in run_threads(6, part, timeout=30):
+        assert check == {"rounds": 2, "messages": 4, "bytes": 160, "collective_messages": 0}
+        assert traffic["non_neighbour_messages"] == 0 and traffic["rounds"] == 2 * 3 * 4
+
+
+def test_nothing_is_compared_where_that_is_switched_off_or_unknown() -> None:
+    def part(transport: Transport) -> dict[str, int]:
+        loop = loop_on(transport, check_batches=False)
+        loop._replace(states=other_on_worker_1(loop, loop.states, loop.states.flip(0))).backward()
+        checked = loop_on(transport)
+        if transport.rank == 1:  # looks at something of its own
+            checked.net.local(checked.states.flip(0))
+            with torch.no_grad():
+                checked.readout.loss(torch.zeros(10, 3, 3), checked.labels.flip(0))
+        checked.backward()
+        return loop.net.ownership.ledger.totals()["check"]
+
+    for check in run_threads(2, part, timeout=10):
+        assert check["messages"] == 0
+
+
+def test_fingerprints_tell_shape_type_and_every_number_apart() -> None:
+    values = torch.arange(24.0)
+    alike = values.clone()
+    assert fingerprint(values) == fingerprint(alike) > 0
+    alike[17] += 1e-5
+    others = [alike, values.view(4, 6), values.double(), values.flip(0), values[:23]]
+    assert len({fingerprint(v) for v in (values, *others)}) == 1 + len(others)
+    large = torch.zeros(3 * MOST, 2)
+    assert fingerprint(large) != fingerprint(large + 1) and fingerprint(torch.zeros(())) > 0
