@@ -162,7 +162,7 @@ def study(given: list[str]) -> int:
     numbers = {name: positive(f"study: --{name}", own[name]) for name in whole if name in own}
     most = numbers.pop("max-trials", None)
 
-    refuse_misspelt("study", overrides, ("--output", "--parallel", "--trials", "--max-trials", "--retry-failed"))
+    refuse_misspelt("study", overrides, ("--parallel", "--trials", "--max-trials", "--retry-failed"))
     from dist_hdnn.study.plan import read_plan
 
     plan = read_plan(positional[0], overrides, **numbers)
