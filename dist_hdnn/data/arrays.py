@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dist_hdnn.data.checks import checked, column_names, count_classes, plain, whole_labels
 from dist_hdnn.data.dataset import Answers, Dataset, Floats, Image
 from dist_hdnn.data.preparation import FILLS, Preparation, fitted_to_gaps
-from dist_hdnn.data.splits import UNSTATED, Cut, chosen, validation_indices
+from dist_hdnn.data.splits import UNSTATED, Cut, under_cut, validation_indices
 
 WORDS = {"train": "training", "test": "test", "validation": "validation"}
 AS_IT_IS = Preparation()
@@ -44,14 +44,17 @@ def from_arrays(
     x: (n, features) numbers; with images (n, height, width) or (n, height, width, channels). y: (n,) labels.
     feature_names: None takes those of a pandas table, else x1, x2, ... regression: y holds real targets instead, (n,)
     or (n, targets). lines: the file line of each sample, for messages.
-    classes, split, test_fraction, seed, validation_fraction, missing, indicator: as for `read_dataset`; split has to be
-    stated. ValueError for whatever does not fit.
+    classes, split, test_fraction, seed, validation_fraction, missing, indicator: as for `read_dataset`.
+    ValueError for whatever does not fit.
     """
-    cut = chosen(Cut(split, test_fraction, seed, validation_fraction), name)
     if feature_names is None and hasattr(x, "columns"):
         feature_names = [str(column) for column in x.columns]
     blank = Preparation(fill=missing, indicator=indicator)
-    return cut_arrays(x, y, cut, classes, name, feature_names, regression, lines, images, blank)
+
+    def made(cut: Cut) -> Dataset:
+        return cut_arrays(x, y, cut, classes, name, feature_names, regression, lines, images, blank)
+
+    return under_cut(Cut(split, test_fraction, seed, validation_fraction), made)
 
 
 def cut_arrays(
