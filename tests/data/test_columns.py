@@ -3,6 +3,7 @@
 import gzip
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -176,8 +177,6 @@ def test_an_array_that_nobody_looks_at_is_refused(tmp_path) -> None:
 
 
 def test_a_row_index_that_pandas_wrote_to_parquet_is_no_feature(tmp_path) -> None:
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
     frame = pandas.DataFrame({"a": np.arange(8.0), "b": np.ones(8), "label": np.repeat([0, 1], 4)})
     frame.sample(frac=1, random_state=0).to_parquet(tmp_path / "t.parquet")
     assert read_dataset(tmp_path / "t.parquet", split="random").feature_names == ("a", "b")
@@ -204,11 +203,9 @@ ARRAYS = {
     "a tensor of bfloat16": lambda x: torch.tensor(x).bfloat16(),
     "a sparse tensor": lambda x: torch.tensor(x).to_sparse(),
     "a masked array without a mask": np.ma.array,
-    "a pandas table": lambda x: pytest.importorskip("pandas").DataFrame(x, columns=["a", "b"]),
-    "a pandas table of kinds": lambda x: pytest.importorskip("pandas").DataFrame(
-        {"a": x[:, 0].astype(int), "b": x[:, 1]}
-    ),
-    "objects of pandas": lambda x: pytest.importorskip("pandas").DataFrame(x, columns=["a", "b"]).astype("Float64"),
+    "a pandas table": lambda x: pandas.DataFrame(x, columns=["a", "b"]),
+    "a pandas table of kinds": lambda x: pandas.DataFrame({"a": x[:, 0].astype(int), "b": x[:, 1]}),
+    "objects of pandas": lambda x: pandas.DataFrame(x, columns=["a", "b"]).astype("Float64"),
 }
 
 
@@ -229,7 +226,6 @@ def test_a_masked_reading_is_a_gap() -> None:
 
 
 def test_columns_of_pandas_may_be_answers_and_gaps() -> None:
-    pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": pandas.array([1, None, 3, 4], dtype="Int64"), "b": [1.0, 2.0, 3.0, 4.0]})
     labels = pandas.Series([0, 1, 0, 1], index=[9, 8, 7, 6])
     assert rows_of(from_arrays(frame, labels, split="last", missing="zero"))[1] == [0, 2, 1]
