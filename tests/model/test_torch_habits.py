@@ -200,6 +200,19 @@ def plateau(loop: Loop) -> dict[str, Tensor]:
     return loop.weights()
 
 
+OWN_RATE = "expected the same optimizer options on workers . and .*reported_loss"
+
+
+@row("`ReduceLROnPlateau` of a worker's own loss", several="refused: use the row above", match=OWN_RATE)
+def plateau_of_own(loop: Loop) -> dict[str, Tensor]:
+    optimizer = sgd(loop)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.0)
+    for step in range(4):
+        loop.train(optimizer, 1)
+        schedule.step(1.0 + step * (1 if first(loop) else -1))  # falls on one worker, not on the other
+    return loop.weights()
+
+
 @row(
     "`torch.nn.utils.clip_grad_norm_`", several="refused: use the next row", match="factor .*dist_hdnn.clip_grad_norm_"
 )
