@@ -14,6 +14,7 @@ from dist_hdnn.config import Config
 from dist_hdnn.config.bundled import located
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
+from dist_hdnn.config.schema import children_of
 from dist_hdnn.rundir import find_run
 
 HELPS = ("--help", "-h", "--help-all")
@@ -86,6 +87,15 @@ def own_options(
     return own, others
 
 
+def refuse_misspelt(command: str, options: list[str], known: tuple[str, ...]) -> None:
+    """Raise UsageError for an option that is none of a config and nearly one of the command's own, `known`."""
+    for word in options:
+        name = word.partition("=")[0]
+        near = difflib.get_close_matches(name, known, 1, 0.85)
+        if near and name[2:] not in children_of(Config) and "." not in name:
+            raise UsageError(f"{command}: unknown option {name}; did you mean {near[0]}?")
+
+
 def positive(key: str, text: str) -> int:
     """The whole number >= 1 that the value of an option is."""
     if not text.isdecimal() or int(text) < 1:
@@ -122,6 +132,7 @@ def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config 
     if len(positional) > 1:
         raise UsageError(f"{command}: expected one config file, got {' and '.join(positional)}")
     path = located(positional[0]) if positional else None
+    refuse_misspelt(command, options, (*HELPS, *flags))
 
     from dist_hdnn.config.files import check_document, check_overrides, config_parser, parse_config, to_yaml
 

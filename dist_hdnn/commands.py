@@ -10,7 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dist_hdnn.command_line import UsageError, asks_for_help, config_of, own_options, positive, simple, split
+from dist_hdnn.command_line import (
+    UsageError,
+    asks_for_help,
+    config_of,
+    own_options,
+    positive,
+    refuse_misspelt,
+    simple,
+    split,
+)
 from dist_hdnn.config import ELSEWHERE, Config
 from dist_hdnn.config.bundled import names
 from dist_hdnn.config.paths import user_path
@@ -152,6 +161,7 @@ def study(given: list[str]) -> int:
     numbers = {name: positive(f"study: --{name}", own[name]) for name in whole if name in own}
     most = numbers.pop("max-trials", None)
 
+    refuse_misspelt("study", overrides, ("--output", "--parallel", "--trials", "--max-trials", "--retry-failed"))
     from dist_hdnn.study.plan import read_plan
 
     plan = read_plan(positional[0], overrides, **numbers)

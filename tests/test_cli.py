@@ -94,6 +94,22 @@ def test_the_module_is_the_command() -> None:
 RUNS = ("evaluate", "certify", "export", "predict")  # commands
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (("train", "--print-config"), "--print_config"),
+        (("inspect", "--jsn"), "--json"),
+        (("train", "--help-al"), "--help-all"),
+        (("study", "digits_density", "--max-trial=2"), "--max-trials"),
+        (("study", "digits_density", "--retry_failed"), "--retry-failed"),
+    ],
+)
+def test_a_misspelt_option_of_a_command_names_the_one_that_is_meant(
+    given: tuple[str, ...], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *given).endswith(f"did you mean {meant}?")
+
+
 def keys_of(kind: Any, prefix: str = "") -> list[str]:
     """Every option of a config, by its dotted key."""
     keys: list[str] = []

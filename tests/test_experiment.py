@@ -140,9 +140,9 @@ def test_decision_regions_of_a_large_network_are_drawn_of_fewer_points(
     """Of one that takes longer over 40 x 40 points than over its data, they are left out, and a line says so."""
     grids = []
 
-    def drawn(predict: object, data: object, path: Path, grid: int) -> None:
+    def drawn(predict: object, data: object, path: Path, grid: int, accuracy: float) -> None:
         grids.append(grid)
-        plot(predict, data, path, grid)
+        plot(predict, data, path, grid, accuracy)
 
     plot = run_plots.plot_decision
     monkeypatch.setattr(run_plots, "plot_decision", drawn)

@@ -42,7 +42,7 @@ def test_a_regression_tells_r2_under_its_own_name(readout: str, tmp_path: Path, 
     summary = json.loads((run / "summary.json").read_text())
     assert summary["task"] == "regression" and "test_accuracy" not in summary and 0 < summary["test_r2"] < 1
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["test_r2"] == summary["test_r2"] and ("agent_r2" in summary) == (readout == "local")
+    assert lines[-1]["train_r2"] == summary["train_r2"] and ("agent_r2" in summary) == (readout == "local")
     assert experiment.evaluate(run)["test_r2"] == summary["test_r2"]
     assert (run / "plots" / "curves.png").read_bytes().startswith(b"\x89PNG")
 

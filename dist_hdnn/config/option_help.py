@@ -20,12 +20,12 @@ from dist_hdnn.config.schema import children_of, members_of, type_at
 
 WIDTH, COLUMN = 80, 30
 SHORT = {
-    "run": ("output", "seed", "device", "plots", "resume"),
+    "run": ("output", "seed", "device", "plots", "resume", "warm_start"),
     "graph": ("graph.family", "graph.agents", "graph.file"),
     "network": ("network.architecture", "network.width", "network.layers", "network.step", "network.K.kind"),
     "data": ("data.name", "data.file", "data.target", "data.task", "data.split", "data.validation_fraction"),
     "readout": ("readout.kind",),
-    "training": ("train.epochs", "train.batch_size", "train.learning_rate"),
+    "training": ("train.epochs", "train.batch_size", "train.learning_rate", "train.patience"),
     "workers": ("workers", "transport", "deterministic"),
 }
 """group -> keys of the short help"""

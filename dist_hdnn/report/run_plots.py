@@ -69,7 +69,7 @@ def _draw_decision(
 ) -> None:
     """Decision regions, of fewer points for a large network; of one so large that they take minutes, a line instead."""
     work = int(model.network.ownership.all_widths.sum()) * model.network.layers  # of a point
-    evaluated = len(data.train_x) + len(data.test_x)  # points after every epoch
+    evaluated = len(data.train_x) + len(data.test_x)  # points
     affordable = max(math.isqrt(PLOT_WORK // work), min(COARSEST, math.isqrt(evaluated)))
     if affordable >= COARSEST:
         trained = whole()
@@ -77,7 +77,7 @@ def _draw_decision(
         return
     print(
         f"{path.name} is left out: its {COARSEST} x {COARSEST} points would take "
-        f"{COARSEST**2 / max(evaluated, 1):.0f} times as long as the evaluation after an epoch",
+        f"{COARSEST**2 / max(evaluated, 1):.0f} times as long as the evaluation of its data",
         file=sys.stderr,
     )
 

@@ -418,6 +418,8 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("g.dot", "graph { a -- b", "ends inside"),
     ("g.g6", b"Bw\nBw\n", "2 lines, a graph each"),
     ("g.g6", b"B\n", "well-formed graph6, found damage"),
+    ("g.net", PAJEK.replace('"a"', '"a'), "quotes in pairs, found '1 \"a 1 2 0.5'"),
+    ("g.edges", 'a "b\n', "quotes in pairs"),
     ("g.sif", "a pp\n", "'a kind b' a line, found 'a pp' on line 1"),
     ("g.json", '{"nodes": [], "nodes": [{"id": 1}], "edges": []}', "every key once in an object, found 'nodes' twice"),
     ("g.json", json.dumps({**GRAPHOLOGY, "options": {"type": "directed"}}), "a directed link from 'a' to 'b'"),

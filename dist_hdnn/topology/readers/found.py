@@ -111,6 +111,8 @@ def words(line: str) -> list[str]:
     """The words of a line, separated by blanks; "New York" and (0, 1) are one word each."""
     if '"' not in line and "(" not in line:
         return line.split()
+    if line.count('"') % 2:
+        raise Damaged("quotes in pairs", repr(line[:60]))
     return [bare or quoted for quoted, bare in WORD.findall(line)]
 
 
