@@ -1,4 +1,4 @@
-"""What torch.compile leaves as it is: a sweep talks to other workers and writes into memory that it leased."""
+"""What torch.compile and autocast leave as it is: a sweep talks to other workers and writes into memory it leased."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ def opaque(function: Function) -> Function:
         "a sweep of dist_hdnn is one operation; compile with fullgraph=False, or compile what lies around it"
     )
     return called  # type: ignore[return-value]
+
+
+def autocasts(device: torch.device) -> bool:
+    """Whether operations on a device convert by themselves now; no on devices that autocast does not know."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)

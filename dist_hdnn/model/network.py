@@ -22,7 +22,7 @@ from dist_hdnn.layers.architectures import architecture as named_architecture
 from dist_hdnn.layers.architectures import check_options
 from dist_hdnn.layers.linearization import Linearization
 from dist_hdnn.layers.memory_plan import Mode, check_keep_dtype
-from dist_hdnn.layers.opaque import opaque
+from dist_hdnn.layers.opaque import autocasts, opaque
 from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
@@ -160,7 +160,7 @@ class HDNN(nn.Module):
         Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `surroundings`.
         """
         check_surroundings(self, self.ownership.alone, self.shards)
-        if torch.is_autocast_enabled(y.device.type):
+        if autocasts(y.device):
             with torch.autocast(y.device.type, enabled=False):
                 converted = y.to(next(self.parameters()).dtype) if y.is_floating_point() else y
                 return self.forward(converted)  # type: ignore[no-any-return]

@@ -40,7 +40,6 @@ class AgentClassifier(nn.Module):
             state: Tensor = self.learned_lift(x)
             return state
         assert self.sensors is not None, "without a learned lift there are sensors"
-        self.network.ownership.note("features", x)
         return self.sensors.lift(x, None if self.initial_state is None else self.initial_state())
 
     def forward(self, x: Tensor) -> Tensor:
