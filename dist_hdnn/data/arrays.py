@@ -143,6 +143,7 @@ def _prepared(
                 "change data.test_fraction or data.validation_fraction"
             )
         arrays |= {f"{which}_x": fitted.points(x)[: len(x) - first], f"{which}_y": y[first:]}
+    _say_what_is_degenerate(arrays, fitted, who)
     features = names if image is not None else fitted.features
     return Dataset(
         name,
@@ -153,6 +154,26 @@ def _prepared(
         preparation=fitted,
         **arrays,
     )
+
+
+def _say_what_is_degenerate(arrays: Mapping[str, Any], fitted: Preparation, who: str) -> None:
+    """One warning for each part whose answers are all equal, or of classes that training never sees."""
+    notes, trained = [], np.unique(arrays["train_y"], axis=0)
+    for which, word in WORDS.items():
+        y = arrays.get(f"{which}_y")
+        if y is None:
+            continue
+        found = np.unique(y, axis=0)
+        if len(found) == 1 and fitted.classes == 0:
+            notes.append(f"all targets of the {word} part are equal, so its R² is undefined")
+        elif len(found) == 1:
+            notes.append(f"all samples of the {word} part are of one class, so its accuracy says little")
+        unseen = np.setdiff1d(found, trained)
+        if fitted.classes and len(unseen):
+            name = repr(fitted.class_names[unseen[0]]) if fitted.class_names else unseen[0]
+            notes.append(f"the {word} part has samples of class {name}, the training part has none; look at data.split")
+    for note in notes:
+        warnings.warn(f"{who}: {note}", UserWarning, stacklevel=4)
 
 
 def _check_blank(blank: Preparation, cut: Cut, images: bool, source: str) -> None:

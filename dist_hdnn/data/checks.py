@@ -115,13 +115,15 @@ def _checked_features(
 def plain(values: Any) -> npt.NDArray[Any]:
     """An array of whatever holds numbers: lists, arrays, tensors (also with gradients), pandas tables and columns."""
     if hasattr(values, "detach"):  # a tensor: its values, without the graph behind them
-        values = values.detach().cpu()
+        values = values.detach().cpu().to_dense()
         values = values.float() if values.dtype.is_floating_point and values.dtype.itemsize < 4 else values
         return np.asarray(values.numpy())
     if hasattr(values, "to_numpy"):  # pandas: its own types, with its own sign for a gap
         kinds = {str(kind) for kind in np.atleast_1d(np.asarray(getattr(values, "dtypes", ""), dtype=object))}
         if kinds and all(kind.lower().startswith(("int", "uint", "float", "bool")) for kind in kinds):
             return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
     return np.asarray(values)
 
 

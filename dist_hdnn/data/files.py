@@ -98,7 +98,11 @@ def read_dataset(
 def _check_file(path: Path) -> None:
     """Refuse what is not there, is empty or has a suffix that nobody reads."""
     kinds = f"{', '.join(SUFFIXES)} or .npz"
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long, a folder without rights
+        raise ValueError(f"data file {path}: expected a path, got {error.strerror}; correct data.file") from None
+    if not there:
         near = sorted(entry.name for entry in path.parent.glob("*") if suffix_of(entry) in (*SUFFIXES, ".npz"))[:5]
         found = f"the folder holds {', '.join(near)}" if near else "the folder holds no such file"
         raise ValueError(f"data file {path}: expected a file {kinds}, found nothing; {found}; correct data.file")
@@ -115,7 +119,7 @@ def _check_file(path: Path) -> None:
 
 def _dataset_of_table(path: Path, cut: Cut, classes: int | None, regression: bool, blank: Preparation) -> Dataset:
     where = f"data file {path}"
-    table = read_table(path, blank.target or "label", blank.ignored, blank.time)
+    table = read_table(path, blank.target or "label", blank.ignored, blank.time, blank.window > 1 or blank.ahead > 0)
     names = None if regression else table.class_names()
     answers = table.target if names is None else np.searchsorted(np.array(names), table.target)
     blank = replace(blank, class_names=names)

@@ -40,16 +40,19 @@ class Table:
         return tuple(np.unique(self.target).tolist()) if self.target.dtype.kind == "U" else None
 
 
-def read_table(path: Path, target: str, ignore: Sequence[str] = (), time: str | None = None) -> Table:
+def read_table(
+    path: Path, target: str, ignore: Sequence[str] = (), time: str | None = None, series: bool = False
+) -> Table:
     """The table in a file whose target column has this name. Raises ValueError.
 
-    ignore: columns that are no features. time: the column that the rows are in order of, no feature either.
+    ignore: columns that are no features. time: the column that the rows are in order of, no feature either. series:
+    every time has one row, as windows of rows need it.
     """
     columns = read_columns(path)
     names = feature_columns(columns, target, ignore, time)
     answers = columns.labels(target)
     if time is not None:
-        _check_time(columns, time)
+        _check_time(columns, time, series)
     x = np.stack([columns.numbers(name) for name in names], axis=1)
     for name, column in zip(names, x.T, strict=True):
         if len(column) >= COUNTED and column[0] in (0, 1) and np.all(np.diff(column) == 1):
@@ -95,9 +98,15 @@ def feature_columns(columns: Columns, target: str, ignore: Sequence[str], time: 
     return names
 
 
-def _check_time(columns: Columns, time: str) -> None:
-    """Refuse rows that are not in order of time, and times that cannot be read."""
+def _check_time(columns: Columns, time: str, series: bool) -> None:
+    """Refuse rows that are not in order of time, times that cannot be read and, in a series, a time of several rows."""
     moments = _moments(columns, time)
+    twice = np.flatnonzero(moments[1:] == moments[:-1])
+    if series and len(twice):
+        raise ValueError(
+            f"data file {columns.path}: expected one row for each time for data.window and data.ahead, got "
+            f"{columns.values[time][twice[0]]} again in {columns.where(twice[0] + 1)}; give every station columns"
+        )
     late = np.flatnonzero(moments[1:] < moments[:-1])
     if len(late):
         row = late[0] + 1

@@ -34,6 +34,7 @@ def opaque(function: Function) -> Function:
     return called  # type: ignore[return-value]
 
 
-def autocasts(device: torch.device) -> bool:
-    """Whether operations on a device convert by themselves now; no on devices that autocast does not know."""
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+def under_autocast(tensor: torch.Tensor) -> bool:
+    """Whether operations on this tensor are under autocast, which not every device has: "meta" has none."""
+    kind = tensor.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

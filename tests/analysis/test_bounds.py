@@ -7,7 +7,14 @@ import pytest
 import torch
 from linear_maps import randn
 
-from dist_hdnn.analysis.bounds import largest_slope, layer_bound, matrix_bounds, sensitivity_bounds, stability_limit
+from dist_hdnn.analysis.bounds import (
+    largest_slope,
+    layer_bound,
+    matrix_bounds,
+    sensitivity_bounds,
+    stability,
+    stability_limit,
+)
 from dist_hdnn.layers.activations import activation
 from dist_hdnn.layers.architectures import architecture
 from dist_hdnn.layers.integrators import INTEGRATORS
@@ -81,3 +88,9 @@ def test_sums_of_rows_and_columns_bound_the_norm() -> None:
     bounds = matrix_bounds(matrices.abs().sum(dim=2), matrices.abs().sum(dim=1))
     norms = torch.linalg.matrix_norm(matrices, 2).tolist()
     assert all(norm <= bound <= 6 * norm for norm, bound in zip(norms, bounds, strict=True))
+
+
+def test_the_frequency_of_a_layer_takes_both_forces() -> None:
+    found, limit = stability(architecture("hamiltonian", "semi_implicit"), [0.9, 1.6], h=0.5, gamma=0.0)
+    assert found == pytest.approx(0.5 * 1.2)  # sqrt(0.9 * 1.6)
+    assert limit == pytest.approx(2.0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Cut, Dataset, digits, from_arrays, from_parts, read_dataset, standardised, swiss_roll
 from dist_hdnn.data.splits import split_indices
@@ -136,3 +137,8 @@ def test_parts_that_do_not_fit_are_a_one_line_error(fault):
     with pytest.raises(ValueError, match=message) as caught:
         from_parts("mine", arrays, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_inspect_counts_validation_points(capsys):
+    assert main(["inspect", "--data.samples=100", "--data.validation_fraction=0.2"]) == 0
+    assert "40 training, 10 validation and 50 test points" in " ".join(capsys.readouterr().out.split())

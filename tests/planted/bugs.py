@@ -25,9 +25,9 @@ PARTITION = ("topology/test_partition.py",)
 PARITY = ("model/test_architectures.py", "model/test_parity.py", "model/test_workers.py")
 LAYERS = ("layers/test_workspace.py", "layers/test_memory_modes.py", "layers/test_linearization.py")
 LEDGER = ("transport/test_ledger.py", "layers/test_exchange.py", "model/test_network.py", "model/test_workers.py")
-SAVES = ("faults/test_damaged.py", "faults/test_resuming.py")
-RECIPE = ("training/test_loop.py", "training/test_optimizers.py")
-READOUT = ("model/test_readout.py",)
+SAVES = ("faults/test_durable.py", "training/test_fill.py", "faults/test_damaged.py", "faults/test_resuming.py")
+RECIPE = ("training/test_recipe.py", "training/test_loop.py", "training/test_optimizers.py")
+READOUT = ("model/test_readout.py", "model/test_gossip.py")
 ANALYSIS = (
     "analysis/test_bounds.py",
     "analysis/test_sensitivity.py",
@@ -157,7 +157,7 @@ BUGS = (
         "layers/ordered.py",
         "order = np.lexsort((all_rows, all_columns))",
         "order = np.lexsort((all_rows[::-1], all_columns))",
-        ("layers/test_exchange.py", "model/test_workers.py"),
+        ("layers/test_ordered.py", "layers/test_exchange.py", "model/test_workers.py"),
     ),
     Bug(
         "ledger forgets rounds",
@@ -408,8 +408,8 @@ BUGS = (
     Bug(
         "learning rate one step ahead",
         "training/loop.py",
-        "rate = learning_rate * _rate(schedule, state.step, epochs * batches)",
-        "rate = learning_rate * _rate(schedule, state.step + 1, epochs * batches)",
+        "            rate = learning_rate * _rate(schedule, state.step, epochs * batches)",
+        "            rate = learning_rate * _rate(schedule, state.step + 1, epochs * batches)",
         RECIPE,
     ),
     Bug(
@@ -438,7 +438,7 @@ BUGS = (
         "training/metrics.py",
         "readout.loss(scores, target).double() * len(part)\n        right +=",
         "readout.loss(scores, target).double() * batch\n        right +=",
-        ("training/test_loop.py",),
+        ("training/test_recipe.py", "training/test_loop.py"),
     ),
     Bug(
         "batches of every epoch alike",
@@ -508,7 +508,7 @@ BUGS = (
         "training/snapshot.py",
         "missing -= len(hit)",
         "missing = 0",
-        ("faults/test_damaged.py", "faults/test_resuming.py"),
+        ("training/test_fill.py",),
     ),
     Bug(
         "finite weights not asked for",
