@@ -10,6 +10,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -339,7 +340,7 @@ def checkpointed(loop: Loop) -> dict[str, Tensor]:
 
 @row("`torch.autograd.set_detect_anomaly`", plain=True)
 def anomaly(loop: Loop) -> dict[str, Tensor]:
-    with torch.autograd.set_detect_anomaly(True):
+    with torch.autograd.set_detect_anomaly(True) if first(loop) else nullcontext():  # of the whole process
         return plainly(loop)
 
 
@@ -677,6 +678,7 @@ def group() -> Iterator[None]:
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     yield
     torch.distributed.destroy_process_group()
+    assert not torch.is_anomaly_enabled()
 
 
 @functools.cache
