@@ -1,4 +1,4 @@
-"""What torch.compile leaves as it is: a sweep talks to other workers and writes into memory that it leased."""
+"""What torch.compile and autocast leave as it is: a sweep talks to other workers and writes into memory it leased."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class HDNN(nn.Module):
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
         the weights and of their gradients. Not yet measured.
     check_batches: workers with a link compare size, features (of a lift or `local`) and labels (of a readout) of every
-        batch, 80 bytes a step each way; DisagreementError where they differ.
+        batch, 96 bytes a step each way; DisagreementError where they differ.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
         seed also draws a thinned pattern whose mapping gives none.
 
