@@ -102,7 +102,8 @@ def _train_as(config: Config, transport: Transport | None, stop: StopRequest) ->
         return 0
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     if "test_r2" in summary:
-        print(f"test R²       {summary['test_r2']:.4f}")
+        fit = summary["test_r2"]
+        print(f"test R²       {'undefined: all targets are equal' if fit is None else f'{fit:.4f}'}")
     else:
         print(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
     if "best_epoch" in summary:

@@ -24,8 +24,10 @@ from dist_hdnn.data import (
     Views,
     augmentation,
     column_views,
+    columns_named_like,
     default_sensors,
     digits,
+    even_owners,
     even_views,
     idx_folder,
     patches,
@@ -93,9 +95,10 @@ def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:
 
 
 def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> SensorMap:
-    """Which agent observes which of the features: as given, or the published places."""
-    if config.data.sensors is not None:
-        return SensorMap(_column_sensors(config.data, graph, data), widths, data.features)
+    """Which agent observes which of the features: as given, by name, or the published places."""
+    owners = None if config.sensors else feature_owners(config.data, graph, data)
+    if owners is not None:
+        return SensorMap(_column_sensors(owners, graph, data), widths, data.features)
     if not config.sensors:
         return SensorMap(default_sensors(data.features, graph.agents, widths), widths, data.features)
     sensors = []
@@ -105,29 +108,62 @@ def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.
     return SensorMap(sensors, widths, data.features)
 
 
-def _column_sensors(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> list[Sensor]:
+def _column_sensors(owners: dict[str, int], graph: CommunicationGraph, data: Dataset) -> list[Sensor]:
     """One sensor a column, in the next free place of its agent: q slot 0, p slot 0, q slot 1, ..."""
-    views = column_views(data.feature_names, _column_owners(options, graph, data), graph.agents)
+    views = column_views(data.feature_names, owners, graph.agents)
     agents = np.repeat(np.arange(graph.agents), views.sizes)
     places = np.arange(views.features) - views.starts[agents]
     rows = zip(views.columns.tolist(), agents.tolist(), places.tolist(), strict=True)
     return [Sensor(feature, agent, "qp"[place % 2], place // 2) for feature, agent, place in rows]
 
 
-def _column_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> dict[str, int]:
-    """Feature -> number of the agent that sees it: all rows of a window of its column, and where that has gaps."""
-    given = options.sensors or {}
-    owners = {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in given.items()}
-    columns = list(zip(data.feature_names, data.preparation.sources, strict=True))
-    unknown = {name: agent for name, agent in owners.items() if name not in data.preparation.columns}
-    return unknown | {name: owners[base] for name, base in columns if base in owners}
+def feature_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> dict[str, int] | None:
+    """Feature of a table -> number of the agent that sees it; None where the default places decide.
+
+    Columns go to the agents that data.sensors names, else to the agents of their own names. All features of a column,
+    the rows of its window and where it has gaps, go where it goes.
+    """
+    columns, sources = data.preparation.columns, data.preparation.sources
+    if options.sensors is not None:
+        given = options.sensors.items()
+        owners = {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in given}
+    elif options.name not in (*TABLES, "file") or not columns:
+        return None
+    else:
+        named = columns_named_like(columns, graph.names)
+        if named is None and len(sources) == len(columns):
+            return None
+        owners = even_owners(columns, graph.agents) if named is None else named
+    unknown = {name: agent for name, agent in owners.items() if name not in columns}
+    of_features = zip(data.feature_names, sources, strict=True)
+    return unknown | {name: owners[source] for name, source in of_features if source in owners}
+
+
+def column_agents(
+    config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset
+) -> dict[str, list[str]]:
+    """Column -> names of the agents that see it; nothing for images."""
+    if data.image is not None or not data.preparation.columns:
+        return {}
+    if config.lift.kind == "sensors":
+        pairs = [(sensor.feature, sensor.agent) for sensor in build_sensors(config, graph, widths, data).sensors]
+    else:
+        views = build_views(config, graph, data)
+        agents = np.repeat(np.arange(graph.agents), views.sizes)
+        pairs = list(zip(views.columns.tolist(), agents.tolist(), strict=True))
+    sources = data.preparation.sources
+    return {
+        column: [graph.names[agent] for agent in sorted({agent for f, agent in pairs if sources[f] == column})]
+        for column in data.preparation.columns
+    }
 
 
 def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Views:
     """What every agent sees when it learns its own lift: a patch of an image, else an even share of the features."""
     lift = config.lift
-    if config.data.sensors is not None:
-        return column_views(data.feature_names, _column_owners(config.data, graph, data), graph.agents)
+    owners = feature_owners(config.data, graph, data)
+    if owners is not None:
+        return column_views(data.feature_names, owners, graph.agents)
     if data.image is None:
         return even_views(data.features, graph.agents)
     if lift.rows is not None and lift.columns is not None:
@@ -150,7 +186,7 @@ def image_of(config: Config, data: Dataset) -> Image:
     if data.image is None:
         raise ValueError(
             f"lift.kind={config.lift.kind}: expected images, got the data set {data.name} without rows and columns of "
-            "pixels; use lift.kind=linear, or give x as (samples, height, width)"
+            "pixels; use lift.kind=linear, or give images, (samples, height, width), with data.images=true"
         )
     return data.image
 

@@ -165,11 +165,14 @@ def _join(name: str, place: Launch | None, address: str, timeout: float, device:
     if device == "cuda" or name == "nccl":
         _take_gpu(name, place)
     if name == "mpi":
-        try:
-            from dist_hdnn.transport.mpi import MpiTransport
-        except ImportError as error:
-            raise ValueError(f"transport: {error}") from None
-        return MpiTransport(timeout)
+        from dist_hdnn.transport.start_up import limited
+
+        with limited(meeting, f"worker {place.rank} of {place.size}" if place else "a worker"):
+            try:
+                from dist_hdnn.transport.mpi import MpiTransport
+            except ImportError as error:
+                raise ValueError(f"transport: {error}") from None
+            return MpiTransport(timeout)
     assert place is not None, f"{name} needs a launcher"
     if not address:  # srun and mpiexec do not set the names that torch reads
         os.environ.update(RANK=str(place.rank), WORLD_SIZE=str(place.size))

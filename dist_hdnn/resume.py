@@ -217,7 +217,7 @@ def _checked(folder: Path, identity: dict[str, Any], transport: Transport | None
     manifest, problem = None, ""
     try:
         manifest = read_manifest(folder)
-        check_identity(folder, manifest, identity)
+        check_identity(folder, manifest, identity, {"config": run_identity(Config())})
         verify(folder, manifest, *((0, 1) if transport is None else (transport.rank, transport.size)))
     except CheckpointError as error:
         problem = str(error)

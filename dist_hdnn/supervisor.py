@@ -185,7 +185,8 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
         if child.poll() is None:
             _signal(child, signal.SIGKILL)
     for child in children:
-        child.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel does not end what hangs in a disk
+            child.wait(TERMINATE)
         if child.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -151,12 +152,18 @@ def _communication_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _listed(words: list[str]) -> str:
+    return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
+
+
 def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
-    agents = ", ".join(data["sensor_agents"][:8]) + (", ..." if len(data["sensor_agents"]) > 8 else "")
+    agents, named = _listed(data["sensor_agents"]), bool(data["columns"])
+    chosen = f", {data['validation']} validation" if data["validation"] else ""
     return [
-        ("name", f"{data['name']}, {data['train']} training and {data['test']} test points"),
+        ("name", f"{data['name']}, {data['train']} training{chosen} and {data['test']} test points"),
         ("features, classes", f"{data['features']}, {data['classes']}"),
         ("agents with a sensor", agents),
+        *([("columns", _listed([f"{name} -> {' '.join(seen)}" for name, seen in data["columns"].items()]))] * named),
     ]
 
 
@@ -212,7 +219,9 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def _figure(value: float, share: bool) -> str:
+def _figure(value: float | None, share: bool) -> str:
+    if value is None:
+        return "undefined"
     return f"{100 * value:.2f} %" if share else f"{value:.6g}"
 
 
@@ -221,10 +230,10 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for key, value in result.items():
         share = "accuracy" in key
-        if isinstance(value, float):
+        if isinstance(value, float | None):
             text = _figure(value, share)
         elif isinstance(value, dict) and value:  # of agents by name; --json has them all
-            worst = sorted(value, key=lambda name: value[name])[:WORST]
+            worst = sorted(value, key=lambda name: math.inf if value[name] is None else value[name])[:WORST]
             text = ", ".join(f"{name} {_figure(value[name], share)}" for name in worst)
             text += f"; {len(value) - WORST} more are no worse" if len(value) > WORST else ""
         elif key.startswith("bytes"):

@@ -111,7 +111,7 @@ class TrainedRun(nn.Module):
         )
         parts = readings(source, wanted, evaluation_batch(self.model), who)
         if fitted.time is not None and (fitted.window > 1 or fitted.fill == "last"):
-            parts = in_order(parts, fitted.time, who)
+            parts = in_order(parts, fitted.time, who, fitted.window > 1)
         for part in points(parts, fitted, who):
             yield self._answered(part)
 

@@ -30,6 +30,8 @@ NOT_RUN = {
     ". .venv/bin/activate": "activates what make demo has made",
     "MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 python my_training.py": "a program of the reader",
     "dist-hdnn certify runs/swiss_roll_ring8/<run> --workers 4": "takes long; test_certify.py certifies on workers",
+    "python tests/transport/collected.py threads 600": "takes long; test_collected.py runs it for seconds",
+    "mpiexec -n 3 python tests/transport/collected.py mpi 600": "the same",
     "docker compose -f docker/compose.yaml up": "needs Docker",
     "dist-hdnn export runs/swiss_roll_ring8/<run>": "takes long; test_exporting.py exports runs",
     "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",

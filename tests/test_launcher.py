@@ -418,6 +418,25 @@ def test_mpi_workers_meet_whoever_calls_mpiexec(started_by: str, start: Start) -
 
 @pytest.mark.mpi
 @needs_mpi
+def test_an_mpi_worker_that_never_comes_is_waited_for_as_long_as_it_may(start: Start) -> None:
+    """MPI's own start-up has no limit, and nothing of this process runs meanwhile."""
+    program = """
+import time
+from dist_hdnn import launcher
+from dist_hdnn.transport.environment import launched
+launcher.START_UP = 0.0
+if launched().rank == 1:
+    time.sleep(60)
+launcher.connect(2.0, "mpi")
+"""
+    needed = OPEN_MPI_NEEDS | OVERSUBSCRIBED | {"PYTHONPATH": str(ROOT)}
+    job = start(before=(MPIEXEC, "-n", 2, sys.executable, "-c", program), **needed)
+    assert job.end(30) != 0
+    assert "worker 0 of 2 waited 2 s for the others in the start-up of MPI; look first" in job.errors + job.output
+
+
+@pytest.mark.mpi
+@needs_mpi
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
 def test_mpi_workers_start_on_this_machine_inside_a_job_of_slurm(start: Start) -> None:
     job = start("waits", "mpi", 2, 60, **(SLURM_JOB | SHELL))

@@ -13,6 +13,7 @@ from sklearn.datasets import load_diabetes
 from dist_hdnn import assembly, experiment
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
+from dist_hdnn.inspection import inspect
 from dist_hdnn.training.metrics import evaluate
 from dist_hdnn.transport import run_threads
 
@@ -118,3 +119,82 @@ def test_an_agent_sees_the_past_of_its_own_columns(tmp_path: Path) -> None:
     assert assembly.build_views(config, model.network.graph, data).sizes.tolist() == [4, 0, 4]
     with pytest.raises(ValueError, match="expected data.split=last for rows in order of time, got random"):
         assembly.build_dataset(read_config(DIABETES, [*options, "--data.split=random"]))
+
+
+STATIONS = ["station1", "station2", "station10", "station11"]
+
+
+def station_table(folder: Path, columns: list[str]) -> list[str]:
+    """A path of four stations, and a table of columns of which the one of station10 alone knows the label."""
+    links = "".join(f"{a},{b}\n" for a, b in zip(STATIONS, STATIONS[1:], strict=False))
+    (folder / "net.csv").write_text(f"source,target\n{links}")
+    x = np.random.default_rng(0).normal(size=(40, len(columns)))
+    label = (x[:, columns.index("station10")] > 0).astype(int) if "station10" in columns else np.arange(40) % 2
+    table = np.column_stack([x, label])
+    np.savetxt(folder / "t.csv", table, "%.6f", ",", header=",".join([*columns, "label"]), comments="")
+    return [f"--graph.file={folder / 'net.csv'}", "--data.name=file", f"--data.file={folder / 't.csv'}"]
+
+
+@pytest.mark.parametrize("lift", ["sensors", "linear"])
+def test_columns_named_like_agents_go_to_the_agents_of_their_names(lift: str, tmp_path: Path) -> None:
+    own = station_table(tmp_path, ["station11", "station10", "station2", "station1"])
+    config = read_config(None, [*own, "--data.split=random", f"--lift.kind={lift}"])
+    found = inspect(config)
+    assert found["data"]["columns"] == {name: [name] for name in ["station11", "station10", "station2", "station1"]}
+    data = assembly.build_dataset(config)
+    model = assembly.build_classifier(config, data)
+    assert model.network.graph.names == tuple(STATIONS)  # 2 before 10
+    x = torch.zeros(2, 4)
+    x[1, data.feature_names.index("station10")] = 1.0
+    state = model.lift(x)
+    changed = (state[0] != state[1]).view(4, -1).any(dim=1)
+    assert changed.tolist() == [False, False, True, False]
+
+
+def test_columns_of_which_some_are_named_like_agents_are_not_guessed(tmp_path: Path, capsys) -> None:
+    own = station_table(tmp_path, ["station1", "station2", "wind", "rain"])
+    assert main(["inspect", *own, "--data.split=random"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "got station1, station2 named like agents and wind, rain not; say in data.sensors" in line
+    assert main(["inspect", "--json", *own, "--data.split=random", "--data.ignore=[wind, rain]"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["columns"] == {
+        "station1": ["station1"],
+        "station2": ["station2"],
+    }
+    assert main(["inspect", *own, "--data.split=random", "--data.ignore=[wind, rain]"]) == 0
+    assert "station1 -> station1, station2 -> station2" in " ".join(capsys.readouterr().out.split())
+
+
+def test_all_features_of_a_column_go_to_one_agent(tmp_path: Path) -> None:
+    own = station_table(tmp_path, ["wind", "rain", "heat"])
+    whole = (tmp_path / "t.csv").read_text()
+    first = whole.splitlines()[3]
+    for more in (["--data.window=3"], ["--data.window=3", "--data.missing.fill=last"], ["--data.missing.fill=mean"]):
+        gap = "," + first.split(",", 1)[1] if "missing" in more[-1] else first
+        (tmp_path / "t.csv").write_text(whole.replace(first, gap))
+        config = read_config(None, [*own, "--data.split=last", "--lift.kind=linear", *more])
+        seen = inspect(config)["data"]["columns"]
+        assert list(seen) == ["wind", "rain", "heat"] and all(len(agents) == 1 for agents in seen.values()), more
+
+
+def test_columns_by_name_with_gaps_give_the_same_numbers_on_any_number_of_workers(tmp_path: Path) -> None:
+    own = station_table(tmp_path, [*STATIONS])
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    lines[2::5] = ["," + line.split(",", 1)[1] for line in lines[2::5]]  # gaps of station1
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    more = ["--data.split=random", "--data.missing.fill=mean", "--data.validation_fraction=0.2", "--lift.kind=linear"]
+    config = read_config(None, [*own, *more, "--network.layers=2", "--train.epochs=2", "--dtype=float64"])
+    data = assembly.build_dataset(config)
+    assert data.feature_names == (*STATIONS, "station1 missing") and len(data.validation_x) == 4
+
+    def run(transport=None):
+        torch.set_num_threads(1)
+        model = assembly.build_classifier(config, data, transport)
+        training, test = (experiment.split_tensors(config, data, which) for which in ("train", "validation"))
+        experiment.train_model(config, model, data, training, test, transport)
+        return model.state_dict()
+
+    alone = run()
+    for workers in (2, 3):
+        for result in run_threads(workers, run, timeout=100):
+            assert max(float((result[name] - alone[name]).abs().max()) for name in alone) <= 1e-11

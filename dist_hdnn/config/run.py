@@ -108,7 +108,7 @@ class Config:
     """compute what needs no other worker while slices travel"""
     plan: Literal["auto", "torch", "tiles"] = "auto"
     """how products are computed: tiles need llvmlite, auto takes them where it is installed"""
-    cuda_graphs: bool = True
-    """on one GPU, record the sweeps of a training step and replay them; takes a copy of the weights"""
+    cuda_graphs: bool = False
+    """on one GPU, record the sweeps of a training step and replay them; takes a copy of the weights; not measured"""
     timeout: float = 120.0
     """seconds a worker waits for another before the job ends"""

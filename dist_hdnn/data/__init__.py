@@ -6,7 +6,15 @@ from dist_hdnn.data.batches import batch_order
 from dist_hdnn.data.checks import validated
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.files import read_dataset
-from dist_hdnn.data.patches import Views, column_views, even_views, patches, shape_of_grid
+from dist_hdnn.data.patches import (
+    Views,
+    column_views,
+    columns_named_like,
+    even_owners,
+    even_views,
+    patches,
+    shape_of_grid,
+)
 from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.data.ready import PUBLISHED, TABLES, digits, idx_folder, published, shipped_table
 from dist_hdnn.data.scaling import standardised
@@ -29,10 +37,12 @@ __all__ = [
     "augmentation",
     "batch_order",
     "column_views",
+    "columns_named_like",
     "default_sensors",
     "digits",
     "double_circles",
     "double_moons",
+    "even_owners",
     "even_views",
     "from_arrays",
     "from_parts",

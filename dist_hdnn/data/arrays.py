@@ -18,7 +18,7 @@ from dist_hdnn.data.checks import check_index, checked, column_names, count_clas
 from dist_hdnn.data.dataset import Answers, Dataset, Floats, Image
 from dist_hdnn.data.frames import collected, frame_columns, is_frame, plain
 from dist_hdnn.data.preparation import FILLS, Preparation, fitted_to_gaps
-from dist_hdnn.data.splits import UNSTATED, Cut, chosen, validation_indices
+from dist_hdnn.data.splits import UNSTATED, Cut, under_cut, validation_indices
 
 WORDS = {"train": "training", "test": "test", "validation": "validation"}
 AS_IT_IS = Preparation()
@@ -45,17 +45,20 @@ def from_arrays(
     x: (n, features) numbers; with images (n, height, width) or (n, height, width, channels). y: (n,) labels.
     feature_names: None takes those of a data frame, else x1, x2, ... regression: y holds real targets instead, (n,)
     or (n, targets). lines: the file line of each sample, for messages.
-    classes, split, test_fraction, seed, validation_fraction, missing, indicator: as for `read_dataset`; split has to be
-    stated. ValueError for whatever does not fit.
+    classes, split, test_fraction, seed, validation_fraction, missing, indicator: as for `read_dataset`.
+    ValueError for whatever does not fit.
     """
-    cut = chosen(Cut(split, test_fraction, seed, validation_fraction), name)
     x = collected(x)
     check_index(x, y, name)
     if feature_names is None and is_frame(x):
         feature_names = [str(column) for column in frame_columns(x)]
         column_names(len(feature_names), feature_names, name)
     blank = Preparation(fill=missing, indicator=indicator)
-    return cut_arrays(x, y, cut, classes, name, feature_names, regression, lines, images, blank)
+
+    def made(cut: Cut) -> Dataset:
+        return cut_arrays(x, y, cut, classes, name, feature_names, regression, lines, images, blank)
+
+    return under_cut(Cut(split, test_fraction, seed, validation_fraction), made)
 
 
 def cut_arrays(
@@ -147,6 +150,7 @@ def _prepared(
                 "change data.test_fraction or data.validation_fraction"
             )
         arrays |= {f"{which}_x": fitted.points(x)[: len(x) - first], f"{which}_y": y[first:]}
+    _say_what_is_degenerate(arrays, fitted, who)
     features = names if image is not None else fitted.features
     return Dataset(
         name,
@@ -157,6 +161,26 @@ def _prepared(
         preparation=fitted,
         **arrays,
     )
+
+
+def _say_what_is_degenerate(arrays: Mapping[str, Any], fitted: Preparation, who: str) -> None:
+    """One warning for each part whose answers are all equal, or of classes that training never sees."""
+    notes, trained = [], np.unique(arrays["train_y"], axis=0)
+    for which, word in WORDS.items():
+        y = arrays.get(f"{which}_y")
+        if y is None:
+            continue
+        found = np.unique(y, axis=0)
+        if len(found) == 1 and fitted.classes == 0:
+            notes.append(f"all targets of the {word} part are equal, so its R² is undefined")
+        elif len(found) == 1:
+            notes.append(f"all samples of the {word} part are of one class, so its accuracy says little")
+        unseen = np.setdiff1d(found, trained)
+        if fitted.classes and len(unseen):
+            name = repr(fitted.class_names[unseen[0]]) if fitted.class_names else unseen[0]
+            notes.append(f"the {word} part has samples of class {name}, the training part has none; look at data.split")
+    for note in notes:
+        warnings.warn(f"{who}: {note}", UserWarning, stacklevel=4)
 
 
 def _check_blank(blank: Preparation, cut: Cut, images: bool, source: str) -> None:

@@ -60,6 +60,6 @@ def augmentation(data: Dataset, shift: float, rotate: float, scale: float, seed:
     if data.image is None:
         raise ValueError(
             f"data.augment: expected images, got the data set {data.name} without rows and columns of pixels; "
-            "leave data.augment out, or give x as (samples, height, width)"
+            "leave data.augment out, or give images, (samples, height, width), with data.images=true"
         )
     return Augmentation(data.image, float(data.train_x.min()), shift, rotate, scale, seed)

@@ -13,6 +13,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ class Columns:
             if number(cell) is None:
                 raise ValueError(
                     f"data file {self.path}: expected a number, got {cell!r} in {self.where(row)}, column "
-                    f"{name!r}; write a number there (1234.5), remove that line, or name the column in data.ignore"
+                    f"{name!r}; write a number there (1234.5), remove that line, or name the column in data.ignore "
+                    "(in data.time if rows are in its order)"
                 )
         return np.array([number(cell) for cell in cells], dtype=np.float64)
 
@@ -189,6 +191,10 @@ def number(cell: str) -> float | None:
 
 def _typed(cells: Sequence[str]) -> npt.NDArray[Any]:
     """Cells as float64 where all are numbers or gaps, none of them true or false; else as text."""
+    text = "".join(cells)
+    if text.isascii() and "_" not in text:  # the usual case, and faster
+        with suppress(ValueError):
+            return np.array([float(cell) for cell in cells])
     found = [number(cell) for cell in cells]
     if None in found or any(cell.strip().lower() in WORDS for cell in cells):
         return np.array(cells, dtype=object)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dist_hdnn.data.preparation import Floats, Image, Preparation
 
-__all__ = ["Answers", "Dataset", "Floats", "Image", "Integers"]
+__all__ = ["Answers", "Dataset", "Floats", "Image", "Integers", "UncutDataset"]
 
 Integers = npt.NDArray[np.int64]
 Answers = npt.NDArray[Any]  # labels (n,) int64, or real targets (n, targets) float64
@@ -88,3 +88,19 @@ class Dataset:
         for which, (x, y) in self.parts.items():
             arrays |= {f"{which}_x": of_x(x), f"{which}_y": of_y(y)}
         return replace(self, **arrays)
+
+
+class UncutDataset(Dataset):
+    """A data set whose split nobody has stated: it tells its columns and classes, but its parts raise ValueError.
+
+    No default suits all samples: a random cut leaks between rows that know of each other.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("train_x", "train_y", "validation_x", "validation_y", "test_x", "test_y"):
+            raise ValueError(
+                f"data set {self.name}: expected data.split, which says how training and test samples are told apart, "
+                "got none; set data.split=random for samples that do not depend on each other, data.split=last for "
+                "rows in order of time"
+            )
+        return super().__getattribute__(name)

@@ -18,7 +18,7 @@ from dist_hdnn.data.checks import validated
 from dist_hdnn.data.columns import SUFFIXES, suffix_of
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.preparation import Preparation
-from dist_hdnn.data.splits import Cut, chosen
+from dist_hdnn.data.splits import Cut, under_cut
 from dist_hdnn.data.tabular import read_table
 
 __all__ = ["from_arrays", "read_dataset", "validated"]
@@ -70,9 +70,9 @@ def read_dataset(
     missing: what a gap among the features becomes: "mean" or "zero" of the training rows' column, "last" (the reading
     before it); None refuses gaps. indicator: each column with gaps in the training rows gets a feature that marks them.
     regression: the target is a real number, or in arrays several, (n, targets).
-    split: "random" for samples that do not depend on each other, "last" for rows in order of time, "alternate"; has to
-    be stated, because no default suits all samples, but with `time` it is "last". test_fraction, seed,
-    validation_fraction: see splits.split_indices.
+    split: "random" for samples that do not depend on each other, "last" for rows in order of time, "alternate". No
+    default suits all samples, so without one the columns and classes are known, but the parts raise ValueError; with
+    `time` it is "last". test_fraction, seed, validation_fraction: see splits.split_indices.
     ValueError for whatever is missing, unreadable or not a number.
     """
     path, where = Path(path), f"data file {path}"
@@ -98,7 +98,11 @@ def read_dataset(
 def _check_file(path: Path) -> None:
     """Refuse what is not there, is empty or has a suffix that nobody reads."""
     kinds = f"{', '.join(SUFFIXES)} or .npz"
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long, a folder without rights
+        raise ValueError(f"data file {path}: expected a path, got {error.strerror}; correct data.file") from None
+    if not there:
         near = sorted(entry.name for entry in path.parent.glob("*") if suffix_of(entry) in (*SUFFIXES, ".npz"))[:5]
         found = f"the folder holds {', '.join(near)}" if near else "the folder holds no such file"
         raise ValueError(f"data file {path}: expected a file {kinds}, found nothing; {found}; correct data.file")
@@ -115,13 +119,17 @@ def _check_file(path: Path) -> None:
 
 def _dataset_of_table(path: Path, cut: Cut, classes: int | None, regression: bool, blank: Preparation) -> Dataset:
     where = f"data file {path}"
-    table = read_table(path, blank.target or "label", blank.ignored, blank.time)
+    table = read_table(path, blank.target or "label", blank.ignored, blank.time, blank.window > 1 or blank.ahead > 0)
     names = None if regression else table.class_names()
     answers = table.target if names is None else np.searchsorted(np.array(names), table.target)
     blank = replace(blank, class_names=names)
-    cut = chosen(cut, where)
-    data = cut_arrays(table.x, answers, cut, classes, where, table.names, regression, table.lines, blank=blank)
-    return replace(data, name=path.name.removesuffix(".gz").rsplit(".", 1)[0])
+    name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+    def made(cut: Cut) -> Dataset:
+        data = cut_arrays(table.x, answers, cut, classes, where, table.names, regression, table.lines, blank=blank)
+        return replace(data, name=name)
+
+    return under_cut(cut, made)
 
 
 def _dataset_of(
@@ -136,9 +144,12 @@ def _dataset_of(
     name = f"data file {path}"
     if "x" not in arrays:
         return from_parts(path.stem, arrays, classes, name, regression, cut, images, blank)
-    cut = chosen(cut, name)
-    data = cut_arrays(arrays["x"], arrays["y"], cut, classes, name, None, regression, images=images, blank=blank)
-    return replace(data, name=path.stem)
+
+    def made(cut: Cut) -> Dataset:
+        data = cut_arrays(arrays["x"], arrays["y"], cut, classes, name, None, regression, images=images, blank=blank)
+        return replace(data, name=path.stem)
+
+    return under_cut(cut, made)
 
 
 def _npy_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:

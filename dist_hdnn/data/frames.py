@@ -52,7 +52,7 @@ def plain(values: Any) -> npt.NDArray[Any]:
             return np.stack(columns, axis=1)
         return np.asarray(values)
     if hasattr(values, "detach"):  # a tensor: its values, without the graph behind them
-        values = values.detach().cpu()
+        values = values.detach().cpu().to_dense()
         values = values.float() if values.dtype.is_floating_point and values.dtype.itemsize < 4 else values
         return np.asarray(values.numpy())
     if isinstance(values, np.ma.MaskedArray):

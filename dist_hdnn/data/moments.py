@@ -17,18 +17,24 @@ from dist_hdnn.data.columns import number, texts
 Where = Callable[[int], str]
 
 
-def check_order(cells: npt.NDArray[Any], time: str, who: str, where: Where) -> None:
+def check_order(cells: npt.NDArray[Any], time: str, who: str, where: Where, series: bool = False) -> None:
     """Refuse rows that are not in order of the column `time`, and times that cannot be read.
 
-    where: what a row is called in messages. Raises ValueError, one line.
+    where: what a row is called in messages. series: refuse a time of several rows, too. Raises ValueError, one line.
     """
     moments = _moments(cells, time, who, where)
+    twice = np.flatnonzero(moments[1:] == moments[:-1])
+    if series and len(twice):
+        raise ValueError(
+            f"{who}: expected one row for each time for data.window and data.ahead, got {cells[twice[0]]} again in "
+            f"{where(int(twice[0]) + 1)}; give every station columns"
+        )
     late = np.flatnonzero(moments[1:] < moments[:-1])
     if len(late):
         row = int(late[0]) + 1
         raise ValueError(
             f"{who}: expected rows in order of {time!r}, got {cells[row]} after {cells[row - 1]} in {where(row)}; sort "
-            "them by that column"
+            "the rows by that column"
         )
 
 

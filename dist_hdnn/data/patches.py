@@ -91,6 +91,31 @@ def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -
     return Views(len(names), starts, order)
 
 
+def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[str, int] | None:
+    """Column -> agent of the same name, where all columns are named like agents; None where none is.
+
+    ValueError where some are: the others would have to be guessed.
+    """
+    numbers = {name: number for number, name in enumerate(agents)}
+    strangers = [name for name in columns if name not in numbers]
+    if len(strangers) == len(columns):
+        return None
+    if strangers:
+        known = [name for name in columns if name in numbers]
+        raise ValueError(
+            f"data.sensors: expected all columns named like agents, or none, got {_some(known)} named like agents and "
+            f"{_some(strangers)} not; say in data.sensors which agent sees which column, or name {strangers[0]!r} in "
+            "data.ignore"
+        )
+    return {name: numbers[name] for name in columns}
+
+
+def even_owners(columns: Sequence[str], agents: int) -> dict[str, int]:
+    """Column -> agent: neighboring columns to neighboring agents, as evenly as the numbers allow."""
+    sizes = even_views(len(columns), agents).sizes
+    return dict(zip(columns, np.repeat(np.arange(agents), sizes).tolist(), strict=True))
+
+
 def even_views(features: int, agents: int) -> Views:
     """Neighbouring features to neighbouring agents, as evenly as the numbers allow; some agents may see none."""
     starts = np.arange(agents + 1, dtype=np.int64) * features // agents

@@ -14,13 +14,13 @@ from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.data.readings import Rows
 
 
-def in_order(parts: Iterable[Rows], time: str, who: str) -> Iterator[Rows]:
+def in_order(parts: Iterable[Rows], time: str, who: str, series: bool) -> Iterator[Rows]:
     """Pass rows on; raise ValueError where those that have a column `time` are not in its order, as training does."""
     before: list[Any] = []
     for part in parts:
         cells = [*before, *part.kept.get(time, ())]
         first = part.first - len(before)
-        check_order(_array(cells), time, who, partial(_row, first))
+        check_order(_array(cells), time, who, partial(_row, first), series)
         before = cells[-1:]
         yield part
 

@@ -6,12 +6,13 @@ windows of rows are made inside each part.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dist_hdnn.data.batches import checked_integer, shuffled
-from dist_hdnn.data.dataset import Integers
+from dist_hdnn.data.dataset import Dataset, Integers, UncutDataset
 
 SPLITS = ("alternate", "random", "last")
 Parts = tuple[Integers, Integers, Integers]
@@ -28,7 +29,7 @@ class Cut:
 
     def parts(self, samples: int) -> Parts:
         """`split_indices` of that many samples."""
-        assert self.split is not None, "chosen() comes first"
+        assert self.split is not None, "under_cut() states one"
         return split_indices(samples, self.split, self.test_fraction, self.seed, self.validation_fraction)
 
 
@@ -96,14 +97,12 @@ def _held_out(rows: int, fraction: float, name: str) -> int:
     return min(max(round(rows * fraction), 1), rows - 1)
 
 
-def chosen(cut: Cut, name: str) -> Cut:
-    """A cut whose split is stated. ValueError where nobody has stated it: no default suits all samples of a user."""
-    if cut.split is None:
-        raise ValueError(
-            f"{name}: expected data.split, which says how training and test samples are told apart, got none; set "
-            "data.split=random for samples that do not depend on each other, data.split=last for rows in order of time"
-        )
-    return cut
+def under_cut(cut: Cut, made: Callable[[Cut], Dataset]) -> Dataset:
+    """Return the data set that is made under a cut; where no split is stated, one whose parts cannot be read."""
+    if cut.split is not None:
+        return made(cut)
+    whole = made(replace(cut, split="last"))  # any split, so that what is wrong with the samples is said now
+    return UncutDataset(**vars(whole))
 
 
 def at_random(cut: Cut) -> Cut:

@@ -39,16 +39,19 @@ class Table:
         return tuple(np.unique(self.target).tolist()) if self.target.dtype.kind == "U" else None
 
 
-def read_table(path: Path, target: str, ignore: Sequence[str] = (), time: str | None = None) -> Table:
+def read_table(
+    path: Path, target: str, ignore: Sequence[str] = (), time: str | None = None, series: bool = False
+) -> Table:
     """The table in a file whose target column has this name. Raises ValueError.
 
-    ignore: columns that are no features. time: the column that the rows are in order of, no feature either.
+    ignore: columns that are no features. time: the column that the rows are in order of, no feature either. series:
+    every time has one row, as windows of rows need it.
     """
     columns = read_columns(path)
     names = feature_columns(columns, target, ignore, time)
     answers = columns.labels(target)
     if time is not None:
-        check_order(columns.values[time], time, f"data file {columns.path}", columns.where)
+        check_order(columns.values[time], time, f"data file {columns.path}", columns.where, series)
     x = np.stack([columns.numbers(name) for name in names], axis=1)
     for name, column in zip(names, x.T, strict=True):
         if len(column) >= COUNTED and column[0] in (0, 1) and np.all(np.diff(column) == 1):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dist_hdnn import assembly
 from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
+from dist_hdnn.inputs import column_agents
 from dist_hdnn.inspection.reach import coupling, hops_per_layer, reach_of
 from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, trained
 from dist_hdnn.inspection.stages import Stage, stages_of
@@ -54,8 +55,10 @@ def inspect(config: Config) -> dict[str, Any]:
                 "name": data.name,
                 "train": len(data.train_x),
                 "test": len(data.test_x),
+                "validation": 0 if data.validation_x is None else len(data.validation_x),
                 "features": data.features,
                 "classes": data.classes,
+                "columns": column_agents(config, graph, widths, data),
                 "sensor_agents": [graph.names[agent] for agent in ends.observers],
             },
         }

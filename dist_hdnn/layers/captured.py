@@ -157,7 +157,7 @@ class Captured:
         self._refused, self.trace = True, self._make()
         warnings.warn(
             f"cuda_graphs: expected sweeps that can be captured, got {type(error).__name__}: {error}. They run kernel "
-            "by kernel; set cuda_graphs=false to do so from the start.",
+            "by kernel; leave cuda_graphs out to do so from the start.",
             UserWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""What torch.compile leaves as it is: a sweep talks to other workers and writes into memory that it leased."""
+"""What torch.compile and autocast leave as it is: a sweep talks to other workers and writes into memory it leased."""
 
 from __future__ import annotations
 
@@ -32,3 +32,9 @@ def opaque(function: Function) -> Function:
         "a sweep of dist_hdnn is one operation; compile with fullgraph=False, or compile what lies around it"
     )
     return called  # type: ignore[return-value]
+
+
+def under_autocast(tensor: torch.Tensor) -> bool:
+    """Whether operations on this tensor are under autocast, which not every device has: "meta" has none."""
+    kind = tensor.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

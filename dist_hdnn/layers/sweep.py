@@ -23,6 +23,7 @@ from dist_hdnn.layers.dynamics import Drift, Gradient, Interconnected
 from dist_hdnn.layers.frame import Frame
 from dist_hdnn.layers.memory import Buffers, Recomputed, Reversible, Stored, Trace, memory_key
 from dist_hdnn.layers.memory_plan import Mode, layers_between
+from dist_hdnn.layers.opaque import under_autocast
 from dist_hdnn.layers.pool import Pool
 from dist_hdnn.layers.reconstruction import Reconstruction
 from dist_hdnn.layers.rounded import Rounded
@@ -244,9 +245,7 @@ class _SweepFunction(torch.autograd.Function):
             if trace.ticket - 1 != ctx.ticket or trace is not ctx.trace or not trace.again:
                 trace.run(y, weights)
             ctx.trace, ctx.ticket = trace, trace.ticket
-        with (
-            torch.autocast(y.device.type, enabled=False) if torch.is_autocast_enabled(y.device.type) else nullcontext()
-        ):
+        with torch.autocast(y.device.type, enabled=False) if under_autocast(y) else nullcontext():
             dy0, gradients = trace.run_back(y, dy, weights)
         trace.settle()
         sweep.pool.give_back(trace)

@@ -22,7 +22,7 @@ from dist_hdnn.layers.opaque import opaque
 from dist_hdnn.model.gradient_scale import GradientScale, apart, factor
 from dist_hdnn.transport import Channel, DisagreementError, Ledger, Transport
 
-FIELDS = ("samples", "features", "labels", "optimizer steps", "factor on gradients")
+FIELDS = ("samples", "features", "labels", "optimizer steps", "factor on gradients", "optimizer options")
 MOST = 2**16  # numbers of a batch that its fingerprint looks at; of a larger one every k-th sample
 REMEDY = {
     "samples": "give every worker the same batch",
@@ -30,6 +30,7 @@ REMEDY = {
     "labels": "seed what shuffles, or take batches from batch_order; check_batches=False if they differ on purpose",
     "optimizer steps": "let all workers take or skip a step together; with scaled losses use dist_hdnn.GradScaler",
     "factor on gradients": "clip by dist_hdnn.clip_grad_norm_, whose norm is that of all workers",
+    "optimizer options": "set rates by what all workers know, as steps, or a loss from readout.reported_loss",
 }
 
 
@@ -45,7 +46,7 @@ class Agreement:
         self.steps = 0
         self._scale: GradientScale | None = None
         self._factor = 0
-        self._noted = {"features": 0, "labels": 0}
+        self._noted = {"features": 0, "labels": 0, "optimizer options": 0}
         self._channel: Channel | None = None
         device = getattr(transport, "device", torch.device("cpu"))
         self._sent = torch.zeros(len(FIELDS), dtype=torch.int64, device=device)
@@ -57,9 +58,12 @@ class Agreement:
         """Look at the gradients of this parameter (sets, numbers)."""
         self._scale = GradientScale(parameter)
 
-    def step(self) -> None:
-        """An optimizer is about to change parameters of this network."""
+    def step(self, options: str) -> None:
+        """An optimizer with these options is about to change parameters of this network."""
         self.steps += 1
+        self._noted["optimizer options"] = (
+            2 * zlib.crc32(options.encode(), self._noted["optimizer options"] % 2**32) + 1
+        )
         found = None if self._scale is None else self._scale.taken()
         if found is not None:
             self._factor = found
@@ -72,11 +76,12 @@ class Agreement:
     def before_forward(self, samples: int) -> None:
         """Compare what a forward sweep needs to be the same. Raises DisagreementError on the workers that differ."""
         factor_before, self._factor = self._factor, 0
-        self._compare((samples + 1, self._taken("features"), 0, self.steps + 1, factor_before))
+        options = self._taken("optimizer options")
+        self._compare((samples + 1, self._taken("features"), 0, self.steps + 1, factor_before, options))
 
     def before_backward(self, _: Tensor) -> None:
         """Compare the labels of the loss whose backward begins; a hook of the network's output."""
-        self._compare((0, 0, self._taken("labels"), 0, 0))
+        self._compare((0, 0, self._taken("labels"), 0, 0, 0))
 
     def _taken(self, what: str) -> int:
         value, self._noted[what] = self._noted[what], 0

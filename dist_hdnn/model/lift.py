@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dist_hdnn.layers.opaque import under_autocast
 from dist_hdnn.layers.operators import ragged_ranges
 from dist_hdnn.model.arguments import check_kind
 from dist_hdnn.model.initialization import Purpose, normal
@@ -220,5 +221,5 @@ def check_features(x: Tensor, features: int, like: Tensor) -> None:
         raise ValueError(
             f"lift: expected input of shape (batch, {features}), got {tuple(x.shape)}; give one column per feature"
         )
-    if not torch.is_autocast_enabled(x.device.type):
+    if not under_autocast(x):
         check_kind(x, like, "lift", "input")

@@ -22,7 +22,7 @@ from dist_hdnn.layers.architectures import architecture as named_architecture
 from dist_hdnn.layers.architectures import check_options
 from dist_hdnn.layers.linearization import Linearization
 from dist_hdnn.layers.memory_plan import Mode, check_keep_dtype
-from dist_hdnn.layers.opaque import opaque
+from dist_hdnn.layers.opaque import opaque, under_autocast
 from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
@@ -71,9 +71,9 @@ class HDNN(nn.Module):
     plan: how products are computed: "tiles" (kernels made by llvmlite; on the CPU, not with
         deterministic), "torch", or "auto": tiles where they can be had.
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
-        the weights and of their gradients.
+        the weights and of their gradients. Not yet measured.
     check_batches: workers with a link compare size, features (of a lift or `local`) and labels (of a readout) of every
-        batch, 80 bytes a step each way; DisagreementError where they differ.
+        batch, 96 bytes a step each way; DisagreementError where they differ.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
         seed also draws a thinned pattern whose mapping gives none.
 
@@ -107,7 +107,7 @@ class HDNN(nn.Module):
         memory: Mode = "store",
         keep_every: int | None = None,
         keep_dtype: torch.dtype | None = None,
-        cuda_graphs: bool = True,
+        cuda_graphs: bool = False,
         check_batches: bool = True,
     ) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class HDNN(nn.Module):
         Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `surroundings`.
         """
         check_surroundings(self, self.ownership.alone, self.shards)
-        if torch.is_autocast_enabled(y.device.type):
+        if under_autocast(y):
             with torch.autocast(y.device.type, enabled=False):
                 converted = y.to(next(self.parameters()).dtype) if y.is_floating_point() else y
                 return self.forward(converted)  # type: ignore[no-any-return]

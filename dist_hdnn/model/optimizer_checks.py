@@ -21,10 +21,10 @@ ELEMENTWISE = frozenset(
 )
 """Optimizers that change every number by its own gradients alone."""
 ACROSS = frozenset(
-    "Adafactor AdaHessian AdaShift CAME Dion DAdaptAdam DAdaptSGD GaLore KFAC KFACOptimizer LAMB LARS LARC LBFGS Muon "
-    "NovoGrad Prodigy Shampoo SM3 SOAP SingleDeviceMuon".split()
+    "adafactor adahessian adalomo adammini adamp adashift came dadaptadam dadaptsgd dion fusedlamb galoreadamw gsam "
+    "kfac kron lamb larc lars lbfgs lomo muon novograd prodigy psgd sam sgdp shampoo singledevicemuon sm3 soap".split()
 )
-"""Optimizers that take norms, factors or products over a parameter or over all of them."""
+"""Optimizers that take norms, factors or products over a parameter or over all of them; in lower case."""
 
 
 class _Checked(NamedTuple):
@@ -55,8 +55,10 @@ def _before_step(optimizer: Optimizer, args: Any, options: Any) -> None:
             return
         with _lock:
             _checked[optimizer] = known
-    for agreement in known.agreements:
-        agreement.step()
+    if known.agreements:
+        chosen = [{name: value for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
+        for agreement in known.agreements:
+            agreement.step(repr(chosen))
 
 
 def _check(optimizer: Optimizer, count: int) -> _Checked | None:
@@ -67,7 +69,7 @@ def _check(optimizer: Optimizer, count: int) -> _Checked | None:
     if not owners:
         return None
     names = [kind.__name__ for kind in type(optimizer).__mro__]
-    across = [name for name in names if name in ACROSS]
+    across = [name for name in names if name.lower().replace("_", "") in ACROSS]
     if across:
         raise ValueError(
             f"optimizer: expected one that changes each number by its own gradient, got {across[0]}, which looks "

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from dist_hdnn.layers.opaque import opaque
+from dist_hdnn.layers.opaque import opaque, under_autocast
 from dist_hdnn.layers.operators import offsets, ragged_ranges
 from dist_hdnn.model.arguments import check_columns, check_kind, check_scores, checked_targets
 from dist_hdnn.model.gossip import MetropolisAverage
@@ -259,7 +259,7 @@ def _initial(ownership: Ownership, agents: IntArray, classes: int, seed: int) ->
 def _check_state(state: Tensor, ownership: Ownership, like: Tensor) -> None:
     remedy = "Give the last state of the network, net(y)."
     check_columns(state, int(ownership.widths.sum()), ownership.all_widths, "readout", remedy)
-    if not torch.is_autocast_enabled(state.device.type):  # which converts by itself
+    if not under_autocast(state):  # which converts by itself
         check_kind(state, like, "readout")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -78,4 +79,6 @@ class TrainingProgress:
 
 def in_words(value: float, measure: str) -> str:
     """An accuracy in percent, or an R² with its name."""
+    if math.isnan(value):
+        return "R² undefined"
     return f"{100 * value:.2f} %" if measure == "accuracy" else f"R² {value:.4f}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import sys
@@ -66,8 +67,17 @@ def measure_of(data: Dataset) -> str:
 
 
 def measured(values: dict[str, Any], measure: str) -> dict[str, Any]:
-    """The same with every accuracy under the name of the measure: test_accuracy becomes test_r2."""
-    return {name.replace("accuracy", measure): value for name, value in values.items()}
+    """The same with accuracies under the name of the measure, test_accuracy as test_r2, and None for NaN."""
+    return {name.replace("accuracy", measure): _defined(value) for name, value in values.items()}
+
+
+def _defined(value: Any) -> Any:
+    """A value without NaN, which JSON does not have: None says that a figure is undefined."""
+    if isinstance(value, dict):
+        return {key: _defined(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_defined(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def versions() -> dict[str, str]:

@@ -28,7 +28,7 @@ def figures_of_run(
     """Accuracies, sizes and times. Collective. traffic: of this worker in the first training step; empty: unknown.
 
     messages_per_step, bytes_per_step: slices between agents, equal on any workers. wire_...: what the workers sent each
-    other instead, a slice once for all agents of a worker, with the sums of readouts, metrics and checks.
+    other instead, a slice once for all agents of a worker, with the sums of readouts and metrics.
     """
     network, last = model.network, history[-1]
     kept = next((record for record in reversed(history) if record.best), last)  # whose weights the model has

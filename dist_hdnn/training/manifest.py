@@ -90,6 +90,8 @@ def read_manifest(folder: Path) -> Manifest:
         content = json.loads(text)
     except ValueError:
         raise _unusable(folder, "its manifest is not JSON") from None
+    if isinstance(content, dict) and content.get("format") == 1:
+        content = _from_format_1(content)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = content.get("format") if isinstance(content, dict) else "none"
         raise _unusable(folder, f"expected format {FORMAT}, got format {got}")
@@ -97,6 +99,13 @@ def read_manifest(folder: Path) -> Manifest:
     if content.keys() != {field.name for field in fields(Manifest)}:
         raise _unusable(folder, "its manifest has other entries than this version writes")
     return Manifest(**content)
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of the format that measured test data every epoch and knew no validation data."""
+    records = ({key: value for key, value in record.items() if key != "test_accuracy"} for record in content["history"])
+    history = [{**record, "validation_accuracy": None} for record in records]
+    return {**content, "history": history, "best": None, "format": FORMAT}
 
 
 def verify(folder: Path, manifest: Manifest, part: int = 0, parts: int = 1) -> None:
@@ -119,9 +128,16 @@ def verify(folder: Path, manifest: Manifest, part: int = 0, parts: int = 1) -> N
             raise _unusable(folder, f"{name} is damaged: it is not what its sha256 says")
 
 
-def check_identity(folder: Path, manifest: Manifest, identity: Mapping[str, Any]) -> None:
-    """Raise CheckpointError, naming what differs, unless a checkpoint is of a run with this identity."""
-    here, there = (_flat(json.loads(json.dumps(one))) for one in (identity, manifest.identity))
+def check_identity(
+    folder: Path, manifest: Manifest, identity: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Raise CheckpointError, naming what differs, unless a checkpoint is of a run with this identity.
+
+    defaults: the identity of a run without options. What a checkpoint of an earlier version does not know was at its
+    default.
+    """
+    here, there, usual = (_flat(json.loads(json.dumps(one))) for one in (identity, manifest.identity, defaults or {}))
+    there = {key: value for key, value in usual.items() if key in here and key not in there} | there
     different = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
     if different:
         key = different[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,8 @@ EVALUATION_VALUES = 2**26  # numbers of a batch's state on all workers together,
 class Evaluation:
     """Shares between 0 and 1. `accuracy` is the prediction's, with a local readout the majority vote's.
 
-    Of a regression it is R² = 1 - Σ|prediction - target|² / Σ|target - mean|², which is 0 for predicting the mean.
+    Of a regression it is R² = 1 - Σ|prediction - target|² / Σ|target - mean|², which is 0 for predicting the mean,
+    and NaN (null in files) where all targets are equal, so that there is nothing to explain.
 
     per_agent: accuracy of each agent, None for readouts without predictions of single agents.
     """
@@ -84,5 +86,7 @@ def _of_regression(model: AgentClassifier, x: Tensor, targets: Tensor) -> Evalua
         if isinstance(readout, LocalReadout):
             agents[readout.places] += (scores - target[:, None]).double().square().sum(dim=(0, 2))
     spread = float((targets - targets.mean(dim=0)).double().square().sum())
-    explained = [1.0 - float(value) / spread for value in (missed, *summed(agents, readout.ownership))]
+    errors = [float(value) for value in (missed, *summed(agents, readout.ownership))]
+    equal = bool((targets == targets[0]).all())  # their mean is rounded, so the spread need not be 0
+    explained = [math.nan if equal else 1.0 - error / spread for error in errors]
     return Evaluation(readout.reported_loss(loss / len(x)), explained[0], explained[1:] if local else None)

@@ -25,13 +25,13 @@ from dist_hdnn.transport.base import lost, timed_out
 from dist_hdnn.transport.environment import launched
 from dist_hdnn.transport.messages import Message
 from dist_hdnn.transport.point_to_point import PointToPoint
+from dist_hdnn.transport.start_up import LAST_WORDS
 
 # Spinning hands the core to whoever else wants it. Shorter spins were measured to cost 2-3 times the exchange of 1 MB,
 # because MPI moves nothing while its caller sleeps.
 SPIN = 200e-6  # seconds
 SPIN_PER_BYTE = 0.25e-9
 TRIES = 10  # tests of a message before the clock is read, which takes as long as a test
-LAST_WORDS = 0.2  # seconds for mpiexec to pass on what was printed; MPICH's drops it when it sees the abort
 SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 1e-3
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Cut, Dataset, digits, from_arrays, from_parts, read_dataset, standardised, swiss_roll
 from dist_hdnn.data.splits import split_indices
@@ -103,7 +104,19 @@ def test_samples_of_a_user_need_a_stated_split_by_both_doors(tmp_path):
     ]
     for door in doors:
         with pytest.raises(ValueError, match="expected data.split, .* got none; set data.split=random for .*=last for"):
-            door()
+            _ = door().test_x
+
+
+def test_a_file_without_a_stated_split_tells_its_columns_and_what_is_wrong_with_it(tmp_path):
+    np.savetxt(tmp_path / "t.csv", np.c_[X, Y], "%d", ",", header="a,b,label", comments="")
+    data = read_dataset(tmp_path / "t.csv")
+    assert (data.name, data.feature_names, data.classes, data.features) == ("t", ("a", "b"), 2, 2)
+    for part in ("train_x", "train_y", "validation_x", "parts"):
+        with pytest.raises(ValueError, match="data set t: expected data.split"):
+            getattr(data, part)
+    (tmp_path / "t.csv").write_text("a,label\n1,0\nx,1\n")
+    with pytest.raises(ValueError, match="got 'x' in line 3, column 'a'"):
+        read_dataset(tmp_path / "t.csv")
 
 
 FAULTS = {
@@ -136,3 +149,8 @@ def test_parts_that_do_not_fit_are_a_one_line_error(fault):
     with pytest.raises(ValueError, match=message) as caught:
         from_parts("mine", arrays, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_inspect_counts_validation_points(capsys):
+    assert main(["inspect", "--data.samples=100", "--data.validation_fraction=0.2"]) == 0
+    assert "40 training, 10 validation and 50 test points" in " ".join(capsys.readouterr().out.split())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,15 @@ from faults.small import Setting, repetitions, step_folder, trained
 
 import dist_hdnn
 from dist_hdnn.training.checkpoint import CheckpointError, load_checkpoint, newest_checkpoint
-from dist_hdnn.training.manifest import NAME, Manifest, check_identity, read_manifest, verify, write_manifest
+from dist_hdnn.training.manifest import (
+    NAME,
+    Manifest,
+    _first_line,
+    check_identity,
+    read_manifest,
+    verify,
+    write_manifest,
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +114,25 @@ def test_F13_another_format_is_detected(run: Path, tmp_path: Path) -> None:
     manifest = read_manifest(checkpoint)
     write_manifest(checkpoint, Manifest(**{**vars(manifest), "format": 0}))
     refused(checkpoint, "expected format 2, got format 0")
+
+
+def test_a_checkpoint_of_the_first_format_is_read(run: Path, tmp_path: Path) -> None:
+    """It had test accuracies in its history, and neither a best epoch nor the options that came later."""
+    checkpoint = copy(run, tmp_path / "run")
+    manifest = read_manifest(checkpoint)
+    record = {key: value for key, value in manifest.history[0].items() if key != "validation_accuracy"}
+    old = {**vars(manifest), "history": [{**record, "test_accuracy": 0.5}], "format": 1}
+    del old["best"]
+    rest = json.dumps(old).encode()[1:]
+    (checkpoint / NAME).write_bytes(_first_line(rest) + rest)
+    found = read_manifest(checkpoint)
+    assert (found.best, found.accuracy) == (None, -math.inf)
+    assert found.history == [{**record, "validation_accuracy": None}]
+    defaults = {"config": {"new": 1}}
+    for new in (1, 2):
+        identity = {**manifest.identity, "config": {**manifest.identity["config"], "new": new}}
+        with nullcontext() if new == 1 else pytest.raises(CheckpointError, match="config.new is 1 there and 2 here"):
+            check_identity(checkpoint, found, identity, defaults)
 
 
 class Payload:

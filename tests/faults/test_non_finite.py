@@ -46,7 +46,8 @@ class Poison:
 
     def message(self, channel: FixedChannel, wire: Any) -> None:
         """Before a channel sends."""
-        if self.armed and channel._owner.rank == self.worker and channel.sent_bytes and "collective" not in wire.label:
+        slices = not any(word in wire.label for word in ("collective", "check"))
+        if self.armed and channel._owner.rank == self.worker and channel.sent_bytes and slices:
             self.armed = False
             random.choice(wire.sends)[2].view(np.float64)[:] = self.value
 

@@ -14,6 +14,7 @@ from networks import FAMILY, PLACEMENTS, quiet_graph, uneven_widths
 from tape import READING, Tape, TapeRecorder
 
 import dist_hdnn
+from dist_hdnn.config import Config
 from dist_hdnn.layers import captured
 from dist_hdnn.layers.architectures import architecture
 
@@ -46,7 +47,9 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Recorder]]:
 def made(graph: Any, **options: Any) -> dist_hdnn.HDNN:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return dist_hdnn.HDNN(graph, plan="torch", **options)  # tiles are no operations of PyTorch
+        return dist_hdnn.HDNN(
+            graph, plan="torch", **{"cuda_graphs": True, **options}
+        )  # tiles are no operations of PyTorch
 
 
 def step(net: dist_hdnn.HDNN, y: torch.Tensor) -> list[torch.Tensor]:
@@ -77,6 +80,13 @@ def test_replayed_steps_have_the_bits_of_steps_that_are_run(options: dict[str, A
     graph = quiet_graph("random")
     same_steps(made(graph, **options), made(graph, **options, cuda_graphs=False))
     assert recorder.replays == 2 * (STEPS - 1)
+
+
+def test_nothing_is_recorded_unless_it_is_asked_for(recorder: type[Recorder]) -> None:
+    net = dist_hdnn.HDNN(quiet_graph("ring"), layers=2, plan="torch")
+    for _ in range(STEPS):
+        step(net, torch.ones(3, net.neurons))
+    assert recorder.replays == 0 and not Config().cuda_graphs
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
@@ -157,7 +167,9 @@ def test_a_sweep_that_cannot_be_recorded_is_run(recorder: type[Recorder], monkey
     monkeypatch.setattr(recorder, "fails", True)
     net, plain = (made(quiet_graph("ring"), layers=3, memory="recompute", cuda_graphs=on) for on in (True, False))
     same_steps(net, plain, 1)
-    with pytest.warns(UserWarning, match=r"cuda_graphs: .*not permitted when stream is capturing.*cuda_graphs=false"):
+    with pytest.warns(
+        UserWarning, match=r"cuda_graphs: .*not permitted when stream is capturing.*leave cuda_graphs out"
+    ):
         same_steps(net, plain, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

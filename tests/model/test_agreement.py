@@ -51,7 +51,7 @@ def test_comparing_sends_little_and_to_neighbors_alone() -> None:
         return loop.net.ownership.ledger.totals()["check"], loop.net.traffic()
 
     for check, traffic in run_threads(6, part, timeout=30):
-        assert check == {"rounds": 2, "messages": 4, "bytes": 160, "collective_messages": 0}
+        assert check == {"rounds": 2, "messages": 4, "bytes": 192, "collective_messages": 0}
         assert traffic["non_neighbour_messages"] == 0 and traffic["rounds"] == 2 * 3 * 4
 
 

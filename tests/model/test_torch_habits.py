@@ -10,6 +10,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,19 @@ def plateau(loop: Loop) -> dict[str, Tensor]:
     return loop.weights()
 
 
+OWN_RATE = "expected the same optimizer options on workers . and .*reported_loss"
+
+
+@row("`ReduceLROnPlateau` of a worker's own loss", several="refused: use the row above", match=OWN_RATE)
+def plateau_of_own(loop: Loop) -> dict[str, Tensor]:
+    optimizer = sgd(loop)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.0)
+    for step in range(4):
+        loop.train(optimizer, 1)
+        schedule.step(1.0 + step * (1 if first(loop) else -1))  # falls on one worker, not on the other
+    return loop.weights()
+
+
 @row(
     "`torch.nn.utils.clip_grad_norm_`", several="refused: use the next row", match="factor .*dist_hdnn.clip_grad_norm_"
 )
@@ -326,7 +340,7 @@ def checkpointed(loop: Loop) -> dict[str, Tensor]:
 
 @row("`torch.autograd.set_detect_anomaly`", plain=True)
 def anomaly(loop: Loop) -> dict[str, Tensor]:
-    with torch.autograd.set_detect_anomaly(True):
+    with torch.autograd.set_detect_anomaly(True) if first(loop) else nullcontext():  # of the whole process
         return plainly(loop)
 
 
@@ -664,6 +678,7 @@ def group() -> Iterator[None]:
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     yield
     torch.distributed.destroy_process_group()
+    assert not torch.is_anomaly_enabled()
 
 
 @functools.cache
