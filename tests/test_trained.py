@@ -275,7 +275,7 @@ def test_windows_of_rows_that_are_not_in_order_of_time_are_refused(
     new = tmp_path / "new.csv"
     for at in (3, 14):  # inside a batch and between two
         new.write_text("\n".join([first, *lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]) + "\n")
-        with pytest.raises(ValueError, match=f"expected rows in order of 'time', got .* in row {at + 1}; sort the rows"):
+        with pytest.raises(ValueError, match=f"rows in order of 'time', got .* in row {at + 1}; sort the rows"):
             run.predict(new)
 
 
