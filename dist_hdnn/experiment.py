@@ -59,14 +59,14 @@ def train(
     data, model = _prepared(config, transport)
     identity = identity_of(config, model.network.graphs, data)
     warm = config.warm_start is not None
-    kept = warm_start.start_from(config, model) if warm and config.resume is None else None
+    kept = warm_start.start_from(config, model, data) if warm and config.resume is None else None
     start = begin(config, identity, transport)
     directory = start.directory if model.network.ownership.rank == 0 else None
     with start.lock:
         if start.done:
             return directory
         if warm and kept is None and start.checkpoint is None:
-            kept = warm_start.start_from(config, model)
+            kept = warm_start.start_from(config, model, data)
         if kept is not None and directory is not None:
             warm_start.write(directory, kept)
             print(f"dist-hdnn: {warm_start.in_words(kept)}", file=sys.stderr, flush=True)

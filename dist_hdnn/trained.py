@@ -185,13 +185,13 @@ def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = 
     if deterministic is not None:
         config = replace(config, deterministic=deterministic)
     validate(config)
-    data = _shell(directory, config)
+    data = data_shell(directory, config)
     model = assembly.build_classifier(config, data)
     load_weights(model, directory)
     return TrainedRun(directory, config, data, model).to(device)
 
 
-def _shell(directory: Path, config: Config) -> Dataset:
+def data_shell(directory: Path, config: Config) -> Dataset:
     """The data set of a run without its samples, which may be gone; of generated points and of old runs with them."""
     if config.data.name in TOYS or not (directory / PREPARATION).is_file():
         return assembly.build_dataset(config)
