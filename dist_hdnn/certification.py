@@ -17,6 +17,7 @@ from dist_hdnn.config import Config
 from dist_hdnn.experiment import split_tensors, useful_threads
 from dist_hdnn.handshake import shake_hands
 from dist_hdnn.report.drawing import Pictures, pictures
+from dist_hdnn.resume import warn_of_other_data
 from dist_hdnn.training.checkpoint import load_weights
 from dist_hdnn.transport import Transport
 
@@ -52,6 +53,7 @@ def certify_run(
     found = certify(model, points[index], labels[index], seed=config.seed, run_dtype=getattr(torch, config.dtype))
     if model.network.ownership.rank:
         return None
+    warn_of_other_data(directory, data)
     result = {"run": str(directory), **found.to_json()}
     (directory / FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     with pictures(directory / "plots") as album:

@@ -26,7 +26,7 @@ from dist_hdnn.report.progress import TrainingProgress
 from dist_hdnn.report.run_files import MetricsFiles, measure_of, measured, versions, write_start
 from dist_hdnn.report.run_log import RunLog, logged
 from dist_hdnn.report.run_summary import agent_figures, inputs_of
-from dist_hdnn.resume import Start, begin, identity_of
+from dist_hdnn.resume import Start, begin, identity_of, warn_of_other_data
 from dist_hdnn.rundir import config_of_run
 from dist_hdnn.training.checkpoint import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
@@ -59,14 +59,14 @@ def train(
     data, model = _prepared(config, transport)
     identity = identity_of(config, model.network.graphs, data)
     warm = config.warm_start is not None
-    kept = warm_start.start_from(config, model) if warm and config.resume is None else None
+    kept = warm_start.start_from(config, model, data) if warm and config.resume is None else None
     start = begin(config, identity, transport)
     directory = start.directory if model.network.ownership.rank == 0 else None
     with start.lock:
         if start.done:
             return directory
         if warm and kept is None and start.checkpoint is None:
-            kept = warm_start.start_from(config, model)
+            kept = warm_start.start_from(config, model, data)
         if kept is not None and directory is not None:
             warm_start.write(directory, kept)
             print(f"dist-hdnn: {warm_start.in_words(kept)}", file=sys.stderr, flush=True)
@@ -236,6 +236,7 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     config = config_of_run(run_directory)
     validate(config)
     data = assembly.build_dataset(config)
+    warn_of_other_data(run_directory, data)
     model = assembly.build_classifier(config, data)
     load_weights(model, run_directory)
     result: dict[str, Any] = {}

@@ -70,11 +70,28 @@ class Start:
 
 def identity_of(config: Config, graphs: list[CommunicationGraph], data: Dataset) -> dict[str, Any]:
     """What must be the same in a run that goes on: options, graphs, data."""
+    graph = hashlib.sha256("".join(graph.digest() for graph in graphs).encode()).hexdigest()
+    return {"config": run_identity(self_contained(config)), "graph": graph, "data": digest_of(data)}
+
+
+def digest_of(data: Dataset) -> str:
+    """The sha256 of the points and answers of all parts."""
     found = hashlib.sha256()
     for array in itertools.chain(*data.parts.values()):
         found.update(np.ascontiguousarray(array).data)
-    graph = hashlib.sha256("".join(graph.digest() for graph in graphs).encode()).hexdigest()
-    return {"config": run_identity(self_contained(config)), "graph": graph, "data": found.hexdigest()}
+    return found.hexdigest()
+
+
+def warn_of_other_data(directory: Path, data: Dataset) -> None:
+    """Warn where a finished run was trained on other data than its config gives now; earlier versions do not say."""
+    there = finished(directory).get("digests", {}).get("data")
+    if there is not None and there != digest_of(data):
+        warnings.warn(
+            f"{directory}: the data are not those that it was trained on, whose split has changed with them: its test "
+            "samples may have trained it. Restore the data, or ask it about the new ones by predict",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def begin(config: Config, identity: dict[str, Any], transport: Transport | None) -> Start:

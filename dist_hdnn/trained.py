@@ -23,8 +23,9 @@ from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import TOYS, Dataset
-from dist_hdnn.data.readings import Rows, Wanted, points, readings
+from dist_hdnn.data.readings import Rows, Wanted, readings
 from dist_hdnn.data.scaler import Scaler
+from dist_hdnn.data.series import in_order, points
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import SumReadout
 from dist_hdnn.report.run_files import PREPARATION, read_preparation
@@ -108,7 +109,10 @@ class TrainedRun(nn.Module):
             keep=tuple(keep),
             gaps=fitted.fill is not None,
         )
-        for part in points(readings(source, wanted, evaluation_batch(self.model), who), fitted, who):
+        parts = readings(source, wanted, evaluation_batch(self.model), who)
+        if fitted.time is not None and (fitted.window > 1 or fitted.fill == "last"):
+            parts = in_order(parts, fitted.time, who, fitted.window > 1)
+        for part in points(parts, fitted, who):
             yield self._answered(part)
 
     def table(self, part: Answers, probabilities: bool = False, agents: bool = False) -> dict[str, Any]:
@@ -181,13 +185,13 @@ def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = 
     if deterministic is not None:
         config = replace(config, deterministic=deterministic)
     validate(config)
-    data = _shell(directory, config)
+    data = data_shell(directory, config)
     model = assembly.build_classifier(config, data)
     load_weights(model, directory)
     return TrainedRun(directory, config, data, model).to(device)
 
 
-def _shell(directory: Path, config: Config) -> Dataset:
+def data_shell(directory: Path, config: Config) -> Dataset:
     """The data set of a run without its samples, which may be gone; of generated points and of old runs with them."""
     if config.data.name in TOYS or not (directory / PREPARATION).is_file():
         return assembly.build_dataset(config)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,13 @@ from torch import Tensor, nn
 
 from dist_hdnn import assembly
 from dist_hdnn.config import Config, forget_workers
+from dist_hdnn.data import TOYS, Dataset
+from dist_hdnn.inputs import build_sensors, build_views
 from dist_hdnn.model.network import HDNN
 from dist_hdnn.model.readout import Readout, SumReadout
+from dist_hdnn.report.run_files import PREPARATION
 from dist_hdnn.rundir import config_of_run, weights_of_run
+from dist_hdnn.trained import data_shell
 from dist_hdnn.training.checkpoint import CheckpointError, load_checkpoint
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.transplant import (
@@ -37,10 +43,11 @@ IntArray = NDArray[np.int64]
 FILE = "warm_start.json"
 NAMED = 5  # agents in the line
 WORDS = {"readout": "readout", "learned_lift": "lift", "initial_state": "initial state"}
+Entries = dict[str, set[tuple[str, str]]]
 Parts = dict[str, tuple[nn.Module, dict[str, Places]]]
 
 
-def start_from(config: Config, model: AgentClassifier) -> dict[str, Any]:
+def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[str, Any]:
     """Overwrite this worker's drawn weights by those of config.warm_start; returns what was kept and what was drawn.
 
     Raises ValueError, one line, for a run whose network is of another kind, CheckpointError for unusable weights.
@@ -58,12 +65,19 @@ def start_from(config: Config, model: AgentClassifier) -> dict[str, Any]:
     _check_kind(run, there, config, before, model.network)
     here = {name: number for number, name in enumerate(model.network.graph.names)}
     numbers = np.array([here.get(name, -1) for name in before.graph.names], dtype=np.int64)
-    drawn = []
+    data_there, drawn = _data_of(run, there), []
     for prefix, (module, places) in new.items():
-        if prefix in old and _alike(module, old[prefix][0]):
-            _fill(prefix, module, places, old[prefix][1], tensors, numbers, weights)
-        else:
+        if prefix not in old or not _alike(module, old[prefix][0]) or _renamed(prefix, data, data_there):
             drawn.append(WORDS[prefix])
+            continue
+        same = numbers
+        if prefix == "learned_lift":
+            moved = _moved(_entries(config, model.network, data), _entries(there, before, data_there))
+            same = np.where(np.isin(numbers, [here[name] for name in moved if name in here]), -1, numbers)
+            drawn += [f"lift of agent {name}" for name in moved if name in here]
+        _fill(prefix, module, places, old[prefix][1], tensors, same, weights)
+    if model.sensors is not None and there.lift.kind == "sensors":
+        _warn_of_moved(run, _entries(config, model.network, data), _entries(there, before, data_there))
     return _report(run, model.network, before, numbers, drawn)
 
 
@@ -133,6 +147,57 @@ def _check_kind(run: Path, there: Config, config: Config, old: HDNN, new: HDNN) 
         raise ValueError(
             f"warm_start: expected agents with names of {run}, such as {old.graph.names[0]}, got none, such as "
             f"{new.graph.names[0]}; rename them, or train from the start"
+        )
+
+
+def _data_of(run: Path, there: Config) -> Dataset | None:
+    """The data of a run without their samples, which tell columns and classes; None where it does not say."""
+    if there.data.name in TOYS or not (run / PREPARATION).is_file():
+        return None
+    return data_shell(run, there)
+
+
+def _renamed(prefix: str, here: Dataset, there: Dataset | None) -> bool:
+    """Whether a readout has classes of other names: weights of one class mean nothing to another."""
+    return prefix == "readout" and there is not None and here.class_names != there.class_names
+
+
+def _entries(config: Config, network: HDNN, data: Dataset | None) -> Entries:
+    """Feature of a table -> where it enters: the names of agents, each with a place there; nothing of images."""
+    if data is None or data.image is not None or config.lift.kind not in ("sensors", "linear"):
+        return {}
+    graph, found = network.graph, defaultdict(set)
+    if config.lift.kind == "sensors":
+        for sensor in build_sensors(config, graph, network.ownership.all_widths, data).sensors:
+            found[data.feature_names[sensor.feature]].add((graph.names[sensor.agent], f"{sensor.half}{sensor.slot}"))
+        return dict(found)
+    views = build_views(config, graph, data)
+    for agent, (start, stop) in enumerate(pairwise(views.starts.tolist())):
+        for place, feature in enumerate(views.columns[start:stop].tolist()):
+            found[data.feature_names[feature]].add((graph.names[agent], str(place)))
+    return dict(found)
+
+
+def _moved(here: Entries, there: Entries) -> list[str]:
+    """The agents into which another feature enters than in the other run."""
+    if not here or not there:
+        return []
+    pairs = {(name, place, feature) for feature, at in here.items() for name, place in at}
+    others = {(name, place, feature) for feature, at in there.items() for name, place in at}
+    return sorted({name for name, _, _ in pairs ^ others})
+
+
+def _warn_of_moved(run: Path, here: Entries, there: Entries) -> None:
+    """Warn of features that enter elsewhere than the kept weights expect them."""
+    moved = [feature for feature in here if feature in there and here[feature] != there[feature]]
+    if moved:
+        mine, theirs = (", ".join(f"agent {name}, {at}" for name, at in sorted(one[moved[0]])) for one in (here, there))
+        more = f" ({len(moved) - 1} more moved)" if moved[1:] else ""
+        warnings.warn(
+            f"warm_start: {moved[0]} enters at {mine}, in {run} at {theirs}{more}, so weights hear another feature; "
+            "set data.sensors or sensors as there, or train from the start",
+            UserWarning,
+            stacklevel=3,
         )
 
 

@@ -134,6 +134,21 @@ def test_every_option_of_the_network_trains_and_evaluates(tmp_path: Path) -> Non
     assert yaml.safe_load((directory / "config.yaml").read_text())["network"]["width"][7] == 8
 
 
+def test_other_data_than_those_of_training_are_said_by_evaluate_and_certify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = tmp_path / "d.csv", tmp_path / "run"
+    rows = [f"{i % 7},{i % 5},{i % 2}" for i in range(40)]
+    data.write_text("\n".join(["a,b,label", *rows]) + "\n")
+    short_run(run, "--data.name=file", f"--data.file={data}", "--data.split=random")
+    assert main(["evaluate", str(run)]) == 0
+    assert "warning" not in capsys.readouterr().err
+    data.write_text("\n".join(["a,b,label", *rows, *rows[:3]]) + "\n")
+    for command in ("evaluate", "certify"):
+        assert main([command, str(run)]) == 0
+        assert "the data are not those that it was trained on" in capsys.readouterr().err
+
+
 def test_decision_regions_of_a_large_network_are_drawn_of_fewer_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -266,6 +266,19 @@ def test_a_run_answers_when_the_file_that_it_was_trained_on_is_gone(
     assert dist_hdnn.load_run(directory).classes == ("off", "on")
 
 
+def test_windows_of_rows_that_are_not_in_order_of_time_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = dist_hdnn.load_run(trained(folder, "gaps in time"))
+    monkeypatch.setattr("dist_hdnn.trained.evaluation_batch", lambda model: 7)
+    first, *lines = (folder / "gaps.csv").read_text().splitlines()
+    new = tmp_path / "new.csv"
+    for at in (3, 14):  # inside a batch and between two
+        new.write_text("\n".join([first, *lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]) + "\n")
+        with pytest.raises(ValueError, match=f"rows in order of 'time', got .* in row {at + 1}; sort the rows"):
+            run.predict(new)
+
+
 def test_damaged_weights_end_a_prediction_with_exit_4_in_one_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -54,8 +55,9 @@ def finished_run(config: Config, run: Path) -> AgentClassifier:
 
 def started(config: Config, run: Path, transport: Transport | None = None) -> AgentClassifier:
     config.warm_start = str(run)
-    model = assembly.build_classifier(config, assembly.build_dataset(config), transport)
-    warm_start.start_from(config, model)
+    data = assembly.build_dataset(config)
+    model = assembly.build_classifier(config, data, transport)
+    warm_start.start_from(config, model, data)
     return model
 
 
@@ -150,7 +152,7 @@ def test_agents_of_another_width_and_answers_of_another_kind_are_drawn_and_named
     )
     config.warm_start, drawn = str(tmp_path / "run"), assembly.build_dataset(config)
     model, fresh = (assembly.build_classifier(config, drawn) for _ in range(2))
-    kept = warm_start.start_from(config, model)
+    kept = warm_start.start_from(config, model, drawn)
     assert kept["drawn"] == {"agents": ["b"], "parts": ["readout", "lift"]}
     assert (kept["agents"], kept["agents_kept"], kept["links"], kept["links_kept"]) == (5, 4, 5, 3)
     assert torch.equal(model.readout.weight, fresh.readout.weight)
@@ -213,3 +215,52 @@ def test_a_run_from_another_one_says_what_it_kept_and_can_be_resumed(
     assert main(["train", "--resume=new"]) == 0, "a checkpoint needs no run to start from"
     resumed = json.loads((tmp_path / "new" / "summary.json").read_text())
     assert resumed["warm_start"] == summary["warm_start"] and resumed["test_accuracy"] == summary["test_accuracy"]
+
+
+def table(folder: Path, name: str, columns: str, classes: tuple[str, str]) -> list[str]:
+    rows = [",".join([*(f"{(i + 3 * k) % 7}" for k, _ in enumerate(columns)), classes[i % 2]]) for i in range(20)]
+    (folder / name).write_text("\n".join([",".join([*columns, "label"]), *rows]) + "\n")
+    return ["--data.name=file", f"--data.file={folder / name}", "--data.split=random"]
+
+
+def trained_on_a_table(folder: Path, *options: str) -> Path:
+    run = folder / "run"
+    path = folder / "graph.edges"
+    path.write_text("b d\nd f\nf h\nh b\n")
+    words = [*SMALL, f"--graph.file={path}", *options]
+    assert main(["train", *words, *table(folder, "old.csv", "uvwx", ("no", "yes")), f"--output={run}"]) == 0
+    return run
+
+
+def started_on_a_table(
+    folder: Path, run: Path, columns: str, classes: tuple[str, str], *options: str
+) -> dict[str, Any]:
+    words = [*SMALL, f"--graph.file={folder / 'graph.edges'}", *table(folder, "new.csv", columns, classes), *options]
+    config = read_config(None, [*words, f"--warm_start={run}"])
+    data = assembly.build_dataset(config)
+    return warm_start.start_from(config, assembly.build_classifier(config, data), data)["drawn"]
+
+
+def test_a_readout_is_kept_for_classes_of_the_same_names_alone(tmp_path: Path) -> None:
+    run = trained_on_a_table(tmp_path)
+    assert started_on_a_table(tmp_path, run, "uvwx", ("no", "yes")) == {"agents": [], "parts": []}
+    assert started_on_a_table(tmp_path, run, "uvwx", ("good", "bad")) == {"agents": [], "parts": ["readout"]}
+
+
+def test_a_lift_is_kept_by_agents_that_see_the_same_columns(tmp_path: Path) -> None:
+    lift = ["--lift.kind=linear", "--data.sensors={u: b, v: b, w: d, x: f}"]
+    run = trained_on_a_table(tmp_path, *lift)
+    assert started_on_a_table(tmp_path, run, "xuvw", ("no", "yes"), *lift) == {"agents": [], "parts": []}
+    drawn = started_on_a_table(tmp_path, run, "vuwx", ("no", "yes"), *lift)
+    assert drawn == {"agents": [], "parts": ["lift of agent b"]}
+    lift[1] = "--data.sensors={u: b, v: b, w: f, x: d}"
+    drawn = started_on_a_table(tmp_path, run, "uvwx", ("no", "yes"), *lift)
+    assert drawn == {"agents": [], "parts": ["lift of agent d", "lift of agent f"]}
+
+
+def test_features_that_enter_elsewhere_are_said(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    run = trained_on_a_table(tmp_path)
+    started_on_a_table(tmp_path, run, "uvwx", ("no", "yes"))
+    assert not [warning for warning in recwarn if "warm_start" in str(warning.message)]
+    with pytest.warns(UserWarning, match="warm_start: v enters at agent b, q0, in .* at agent d, q0 .1 more moved"):
+        started_on_a_table(tmp_path, run, "vuwx", ("no", "yes"))

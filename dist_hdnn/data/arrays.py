@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dist_hdnn.data.checks import checked, column_names, count_classes, plain, whole_labels
+from dist_hdnn.data.checks import check_index, checked, column_names, count_classes, whole_labels
 from dist_hdnn.data.dataset import Answers, Dataset, Floats, Image
+from dist_hdnn.data.frames import collected, frame_columns, is_frame, plain
 from dist_hdnn.data.preparation import FILLS, Preparation, fitted_to_gaps
 from dist_hdnn.data.splits import UNSTATED, Cut, under_cut, validation_indices
 
@@ -39,16 +40,19 @@ def from_arrays(
     missing: str | None = None,
     indicator: bool = True,
 ) -> Dataset:
-    """A data set from arrays, tensors or pandas tables in memory, split here.
+    """A data set from arrays, tensors or data frames (pandas, polars, pyarrow) in memory, split here.
 
     x: (n, features) numbers; with images (n, height, width) or (n, height, width, channels). y: (n,) labels.
-    feature_names: None takes those of a pandas table, else x1, x2, ... regression: y holds real targets instead, (n,)
+    feature_names: None takes those of a data frame, else x1, x2, ... regression: y holds real targets instead, (n,)
     or (n, targets). lines: the file line of each sample, for messages.
     classes, split, test_fraction, seed, validation_fraction, missing, indicator: as for `read_dataset`.
     ValueError for whatever does not fit.
     """
-    if feature_names is None and hasattr(x, "columns"):
-        feature_names = [str(column) for column in x.columns]
+    x = collected(x)
+    check_index(x, y, name)
+    if feature_names is None and is_frame(x):
+        feature_names = [str(column) for column in frame_columns(x)]
+        column_names(len(feature_names), feature_names, name)
     blank = Preparation(fill=missing, indicator=indicator)
 
     def made(cut: Cut) -> Dataset:

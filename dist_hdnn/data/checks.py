@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dist_hdnn.data.batches import checked_integer
 from dist_hdnn.data.dataset import Answers, Floats, Integers
+from dist_hdnn.data.frames import plain
 
 
 def checked(
@@ -112,21 +113,6 @@ def _checked_features(
     return values
 
 
-def plain(values: Any) -> npt.NDArray[Any]:
-    """An array of whatever holds numbers: lists, arrays, tensors (also with gradients), pandas tables and columns."""
-    if hasattr(values, "detach"):  # a tensor: its values, without the graph behind them
-        values = values.detach().cpu().to_dense()
-        values = values.float() if values.dtype.is_floating_point and values.dtype.itemsize < 4 else values
-        return np.asarray(values.numpy())
-    if hasattr(values, "to_numpy"):  # pandas: its own types, with its own sign for a gap
-        kinds = {str(kind) for kind in np.atleast_1d(np.asarray(getattr(values, "dtypes", ""), dtype=object))}
-        if kinds and all(kind.lower().startswith(("int", "uint", "float", "bool")) for kind in kinds):
-            return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
-    return np.asarray(values)
-
-
 def _where(row: int | np.int64, lines: Sequence[int] | None) -> str:
     return f"row {row}" if lines is None else f"line {lines[int(row)]}"
 
@@ -134,9 +120,8 @@ def _where(row: int | np.int64, lines: Sequence[int] | None) -> str:
 def _numbers(values: npt.ArrayLike, name: str, what: str) -> Floats:
     array = plain(values)
     if array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name}: expected real numbers in {what}, got an array of {array.dtype}; convert it to float64"
-        )
+        remedy = "number the classes 0, 1, 2, ..." if what == "the labels" else "convert it to float64"
+        raise ValueError(f"{name}: expected real numbers in {what}, got an array of {array.dtype}; {remedy}")
     return array.astype(np.float32 if array.dtype.itemsize == 1 else np.float64)  # bytes are exact in both
 
 
@@ -146,7 +131,23 @@ def column_names(features: int, given: Sequence[str] | None, name: str) -> tuple
         return tuple(f"x{i + 1}" for i in range(features))
     if len(given) != features:
         raise ValueError(f"{name}: expected {features} feature names, got {len(given)}; give one per column of x")
+    repeated = next((column for column in given if list(given).count(column) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"{name}: expected columns of different names, got {repeated!r} twice; rename one of them")
     return tuple(given)
+
+
+def check_index(x: Any, y: Any, name: str) -> None:
+    """Refuse rows of pandas that have the same labels in another order: samples are paired by their place."""
+    one: Any = getattr(x, "index", None)
+    other: Any = getattr(y, "index", None)
+    if not hasattr(one, "equals") or not hasattr(other, "equals") or one.equals(other):
+        return
+    if len(one) == len(other) and set(one) == set(other):
+        raise ValueError(
+            f"{name}: expected x and y with the same index, got the same rows in another order, and samples are paired "
+            "by their place; give y.loc[x.index]"
+        )
 
 
 def whole_labels(y: npt.ArrayLike, name: str, lines: Sequence[int] | None = None) -> Integers:

@@ -56,19 +56,20 @@ class Columns:
         values = self.values[name]
         if values.dtype.kind in "biuf":
             return values.astype(np.float64)
-        for row, cell in enumerate(values.tolist()):
-            if number(str(cell)) is None:
+        cells = texts(values)
+        for row, cell in enumerate(cells):
+            if number(cell) is None:
                 raise ValueError(
-                    f"data file {self.path}: expected a number, got {str(cell)!r} in {self.where(row)}, column "
+                    f"data file {self.path}: expected a number, got {cell!r} in {self.where(row)}, column "
                     f"{name!r}; write a number there (1234.5), remove that line, or name the column in data.ignore "
                     "(in data.time if rows are in its order)"
                 )
-        return np.array([number(str(cell)) for cell in values.tolist()], dtype=np.float64)
+        return np.array([number(cell) for cell in cells], dtype=np.float64)
 
     def labels(self, name: str) -> npt.NDArray[Any]:
         """A column of answers: float64, or text where no cell is a number. ValueError for gaps and for a mixture."""
         values = self.values[name]
-        cells = None if values.dtype.kind in "biuf" else [str(cell).strip() for cell in values.tolist()]
+        cells = None if values.dtype.kind in "biuf" else [cell.strip() for cell in texts(values)]
         gap = np.isnan(values.astype(np.float64)) if cells is None else [cell.lower() in GAPS for cell in cells]
         for row in np.flatnonzero(gap)[:1]:
             shown = "nan" if cells is None else cells[row]
@@ -226,10 +227,13 @@ def _read_parquet(path: Path) -> Columns:
 
 
 def _of_objects(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Objects with gaps among them (None) as text with empty cells; numbers as they are."""
-    if column.dtype.kind != "O":
-        return column
-    return np.array(["" if cell is None else str(cell) for cell in column.tolist()], dtype=object)
+    """Objects with gaps among them (None) as text with empty cells; numbers and times as they are."""
+    return np.array(texts(column), dtype=object) if column.dtype.kind == "O" else column
+
+
+def texts(column: npt.NDArray[Any]) -> list[str]:
+    """Cells as text, gaps empty. Times as ISO dates, which numpy's own lists would have as counts of nanoseconds."""
+    return ["" if cell is None else str(cell) for cell in column]
 
 
 def _reason(error: Exception) -> str:

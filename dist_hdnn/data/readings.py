@@ -14,7 +14,7 @@ import difflib
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_hdnn.data.columns import TEXT, check_header, number, opened, suffix_of
-from dist_hdnn.data.preparation import Preparation
+from dist_hdnn.data.columns import TEXT, check_header, number, opened, suffix_of, texts
+from dist_hdnn.data.frames import collected, column_cells, frame_columns, is_frame, plain
 
 SUFFIXES = (*TEXT, ".parquet", ".npz", ".npy")
 INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls an index without a name
@@ -74,44 +74,15 @@ def readings(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows
     yield from parts
 
 
-def points(parts: Iterable[Rows], preparation: Preparation, who: str) -> Iterator[Rows]:
-    """What `Preparation.points` makes of all rows together, part by part: gaps filled, windows that reach back.
-
-    `first` of a part is the row that its first point is about; rows before a window is full are left out. Raises
-    ValueError where that leaves none.
-    """
-    window, seen = preparation.window, 0
-    before: NDArray[Any] | None = None  # the last reading of each column in rows that have left the window
-    held: NDArray[Any] | None = None
-    for part in parts:
-        block = part.x if held is None else np.concatenate([held, part.x])
-        rows = len(block) - window + 1
-        seen += len(part.x)
-        if rows > 0:
-            whole = block if before is None else np.concatenate([before, block])
-            kept = {name: cells[len(cells) - rows :] for name, cells in part.kept.items()}
-            yield Rows(part.first + len(part.x) - rows, preparation.points(whole)[-rows:], kept)
-        leaving, held = block[: max(rows, 0)], block[max(rows, 0) :]
-        if preparation.fill == "last" and len(leaving):
-            before = _last(leaving if before is None else np.concatenate([before, leaving]))
-    if seen < window:
-        raise ValueError(f"{who}: expected at least {window} rows for a window of as many, got {seen}; add some")
-
-
-def _last(rows: NDArray[Any]) -> NDArray[Any]:
-    """The last reading of every column, (1, columns); NaN where there is none."""
-    numbers = np.where(np.isnan(rows), -1, np.arange(len(rows))[:, None]).max(axis=0)
-    return np.where(numbers < 0, np.nan, rows[numbers, np.arange(rows.shape[1])])[None]
-
-
 def _parts(source: Any, wanted: Wanted, batch: int, who: str) -> Iterator[Rows]:
+    source = collected(source)
     if isinstance(source, str | Path):
         yield from _of_file(Path(source), wanted, batch, who)
-    elif hasattr(source, "columns"):
-        names = list(getattr(source, "column_names", source.columns))
+    elif is_frame(source):
+        names = frame_columns(source)
         table = _places([str(name) for name in names], wanted, who)
-        columns = [np.asarray(source[names[place]]) for place in table.columns]
-        kept = {name: np.asarray(source[names[place]]).tolist() for name, place in table.kept.items()}
+        columns = [plain(source[names[place]]) for place in table.columns]
+        kept = {name: column_cells(source[names[place]]) for name, place in table.kept.items()}
         for first in range(0, len(columns[0]), batch):
             rows = slice(first, first + batch)
             x = _stacked([column[rows] for column in columns], wanted, who, first)
@@ -221,7 +192,7 @@ def _loaded(path: Path, who: str) -> NDArray[Any]:
 
 
 def _of_array(values: Any, wanted: Wanted, who: str, batch: int) -> Iterator[Rows]:
-    values = values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    values = plain(values)
     width = len(wanted.columns)
     if values.ndim < 2 or np.prod(values.shape[1:]) != width:
         raise ValueError(
@@ -234,11 +205,22 @@ def _of_array(values: Any, wanted: Wanted, who: str, batch: int) -> Iterator[Row
 
 
 def _stacked(columns: list[NDArray[Any]], wanted: Wanted, who: str, first: int) -> NDArray[Any]:
-    for name, column in zip(wanted.columns, columns, strict=True):
-        if column.dtype.kind not in "biuf":
-            raise ValueError(f"{who}: expected numbers in column {name!r}, got {column.dtype}; convert the column")
-    stacked = np.stack([column.astype(np.float64) for column in columns], axis=1)
-    return _checked(stacked, wanted, who, first)
+    numbers = [_numbers(column, name, who, first) for name, column in zip(wanted.columns, columns, strict=True)]
+    return _checked(np.stack(numbers, axis=1), wanted, who, first)
+
+
+def _numbers(column: NDArray[Any], name: str, who: str, first: int) -> NDArray[Any]:
+    """A column as float64; one of text, of Decimals or with None in gaps is read as training reads it."""
+    if column.dtype.kind in "biuf":
+        return column.astype(np.float64)
+    found = [number(cell) for cell in texts(column)]
+    if None in found:
+        row = found.index(None)
+        raise ValueError(
+            f"{who}: expected numbers in column {name!r}, got {str(column[row])!r} in row {first + row}; convert the "
+            "column"
+        )
+    return np.array(found, dtype=np.float64)
 
 
 def _checked(values: NDArray[Any], wanted: Wanted, who: str, first: int) -> NDArray[Any]:

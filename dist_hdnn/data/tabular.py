@@ -9,14 +9,13 @@ import difflib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dist_hdnn.data.columns import Columns, read_columns
+from dist_hdnn.data.moments import check_order
 from dist_hdnn.data.preparation import Floats
 
 UNNAMED = ("", "Unnamed: 0")  # what pandas calls its row index in a .csv
@@ -52,7 +51,7 @@ def read_table(
     names = feature_columns(columns, target, ignore, time)
     answers = columns.labels(target)
     if time is not None:
-        _check_time(columns, time, series)
+        check_order(columns.values[time], time, f"data file {columns.path}", columns.where, series)
     x = np.stack([columns.numbers(name) for name in names], axis=1)
     for name, column in zip(names, x.T, strict=True):
         if len(column) >= COUNTED and column[0] in (0, 1) and np.all(np.diff(column) == 1):
@@ -96,45 +95,3 @@ def feature_columns(columns: Columns, target: str, ignore: Sequence[str], time: 
     if not names:
         raise ValueError(f"{who}: expected feature columns beside {target!r}, got no feature column; add at least one")
     return names
-
-
-def _check_time(columns: Columns, time: str, series: bool) -> None:
-    """Refuse rows that are not in order of time, times that cannot be read and, in a series, a time of several rows."""
-    moments = _moments(columns, time)
-    twice = np.flatnonzero(moments[1:] == moments[:-1])
-    if series and len(twice):
-        raise ValueError(
-            f"data file {columns.path}: expected one row for each time for data.window and data.ahead, got "
-            f"{columns.values[time][twice[0]]} again in {columns.where(twice[0] + 1)}; give every station columns"
-        )
-    late = np.flatnonzero(moments[1:] < moments[:-1])
-    if len(late):
-        row = late[0] + 1
-        cells = columns.values[time]
-        raise ValueError(
-            f"data file {columns.path}: expected rows in order of {time!r}, got {cells[row]} after {cells[row - 1]} in "
-            f"{columns.where(row)}; sort the file by that column"
-        )
-
-
-def _moments(columns: Columns, time: str) -> npt.NDArray[Any]:
-    """The time column as numbers, or as dates in ISO form."""
-    values = columns.values[time]
-    if values.dtype.kind in "biufM":
-        gap = np.flatnonzero(np.isnat(values) if values.dtype.kind == "M" else np.isnan(values.astype(np.float64)))
-        if len(gap):
-            raise ValueError(
-                f"data file {columns.path}: expected a time, got a gap in {columns.where(gap[0])}, column {time!r}; "
-                "complete or remove that line"
-            )
-        return values
-    moments = []
-    for row, cell in enumerate(values.tolist()):
-        try:
-            moments.append(datetime.fromisoformat(str(cell).strip()).timestamp())
-        except ValueError:
-            raise ValueError(
-                f"data file {columns.path}: expected a number or a date such as 2026-01-31 12:00, got {str(cell)!r} in "
-                f"{columns.where(row)}, column {time!r}; write it in that form"
-            ) from None
-    return np.array(moments)

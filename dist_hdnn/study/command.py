@@ -11,6 +11,7 @@ import dist_hdnn
 from dist_hdnn.config.files import config_from
 from dist_hdnn.launcher import environment_of_runs
 from dist_hdnn.report.drawing import pictures
+from dist_hdnn.study.inputs import changed, contents, differences
 from dist_hdnn.study.live import LiveTable
 from dist_hdnn.study.optuna_search import OptunaSearch
 from dist_hdnn.study.plan import Plan
@@ -93,33 +94,33 @@ def prepare_folder(plan: Plan, output: Path) -> None:
         "objectives": dict(plan.objectives),
         "axes": [axis.name for axis in plan.axes],
     }
+    files = contents(plan)
     if path.is_file():
         stored = read_json(path) or {}
         stored["base"] = dataclasses.asdict(
             config_from(stored.get("base", {}))
         )  # options that are newer than the study
-        for key, before, now in differences(stored, own):
+        before = stored.pop("files", {})
+        for key, old, now in differences(stored, own):
             raise ValueError(
-                f"{output}: holds a study with {key} = {before!r}, but now it is {now!r}, so its trials cannot be "
+                f"{output}: holds a study with {key} = {old!r}, but now it is {now!r}, so its trials cannot be "
                 "compared; change it back, or give --output=DIR for a new study"
             )
+        if other := changed(before, files):
+            raise ValueError(
+                f"{output}: holds a study of another {other}: that file has changed since, so the trials cannot be "
+                "compared; change it back, or give --output=DIR for a new study"
+            )
+        if files.keys() - before.keys():  # an axis has more values
+            write_json(path, {**own, "files": before | files})
         return
     try:
         if output.is_dir() and any(not entry.name.startswith("study.json") for entry in output.iterdir()):
             raise ValueError(f"output: expected a new folder or one that holds this study, got files in {output}")
         output.mkdir(parents=True, exist_ok=True)
-        write_json(path, own)
+        write_json(path, {**own, "files": files})
     except OSError as error:
         raise ValueError(f"output: expected a folder that can be written, got {output}: {error.strerror}") from error
-
-
-def differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """(dotted key, value before, value now) of what differs in two nested mappings."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = dict.fromkeys([*now, *before])
-        pairs = [(f"{key}.{name}".strip("."), before.get(name), now.get(name)) for name in names]
-        return [found for name, old, new in pairs for found in differences(old, new, name)]
-    return [] if before == now else [(key, before, now)]
 
 
 def git_commit() -> str | None:

@@ -6,6 +6,7 @@ trials. A trial that was asked for and not finished, because the study was stopp
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.study.axes import Choice, Range, Trial, trial_of
+from dist_hdnn.study.inputs import changed, common, contents, differences
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.search import Tally
 from dist_hdnn.study.storage import masked, open_storage
@@ -24,6 +26,7 @@ try:
 except ImportError:  # an extra
     optuna = None  # type: ignore[assignment]
 
+STUDY = "study"  # attribute of an Optuna study: what its trials have in common
 FOLDER = "folder"  # attribute of an Optuna trial: the study folder that runs it
 
 
@@ -50,11 +53,13 @@ class OptunaSearch:
             )
         if [direction.name.lower() for direction in self.study.directions] != directions:
             raise ValueError(f"storage: holds study {plan.name} with other objectives; give this one another name")
+        self._check_common()
         known = self._asked()
         self.study.sampler = optuna.samplers.TPESampler(seed=plan.seed + len(known))  # else it would repeat itself
         states = [trial.state for trial in known]
         failed = states.count(optuna.trial.TrialState.FAIL)
         self.tally = Tally(states.count(optuna.trial.TrialState.COMPLETE) + failed, failed)
+        self._check_words(known)
         self.stopped = [
             trial for trial in known if trial.state == optuna.trial.TrialState.RUNNING and self._is_own(trial)
         ]
@@ -83,6 +88,42 @@ class OptunaSearch:
                     self.study.tell(number, values)
                 else:
                     self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+    def _check_common(self) -> None:
+        """Raise ValueError for a stored study of other data or options: Optuna would take its trials for ours."""
+        with self._storage_errors():
+            there = self.study.user_attrs.get(STUDY)
+        objectives, files = dict(self.plan.objectives), contents(self.plan)
+        if there is None:
+            own = {"base": self.plan.base, "objectives": objectives, "files": files}
+            with self._storage_errors():
+                self.study.set_user_attr(STUDY, own)
+            return
+        before = {"objectives": there["objectives"], **common(there["base"])}
+        found = [f"{key} = {old!r}, not {new!r}" for key, old, new in differences(before, self._common(objectives))]
+        if other := changed(there["files"], files):
+            found.append(f"another {other}")
+        if found:
+            raise ValueError(
+                f"storage: holds study {self.plan.name} with {found[0]}, so its trials cannot be compared; give this "
+                "study another name, or another storage"
+            )
+
+    def _check_words(self, known: list[Any]) -> None:
+        """Raise ValueError for an axis of other words than in a stored trial: Optuna cannot take more of them."""
+        for axis in self.plan.axes:
+            options = list(axis.options) if isinstance(axis, Choice) else []
+            for trial in known if options else []:
+                stored = list(getattr(trial.distributions[axis.name], "choices", ()))
+                if stored != options:
+                    raise ValueError(
+                        f"storage: expected the values {', '.join(map(str, stored))} of axis {axis.name} as in study "
+                        f"{self.plan.name}, got {', '.join(map(str, options))}; Optuna cannot change them: give this "
+                        "study another name, or another storage"
+                    )
+
+    def _common(self, objectives: dict[str, str]) -> dict[str, Any]:
+        return {"objectives": objectives, **common(json.loads(json.dumps(self.plan.base)))}
 
     def _asked(self) -> list[Any]:
         """Optuna's trials with all their options; a crash may have left one with fewer, which is no trial."""

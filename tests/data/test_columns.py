@@ -75,7 +75,7 @@ REFUSED = {
         "5,",
         "2,",
         {"time": "a"},
-        "rows in order of 'a', got 2.0 after 3.0 in line 4; sort the file",
+        "rows in order of 'a', got 2.0 after 3.0 in line 4; sort the rows",
     ),
     "a gap in time": ("5,", ",", {"time": "a"}, "expected a time, got a gap in line 4, column 'a'"),
     "no date": ("5,", "May,", {"time": "a"}, "a number or a date such as 2026-01-31 12:00, got '.*' in line"),

@@ -169,3 +169,48 @@ def test_a_password_in_the_storage_is_printed_nowhere_and_written_nowhere(
     assert "swordfish" not in repr(read_plan(path))
     for file in (tmp_path / "out").rglob("*"):
         assert not file.is_file() or b"swordfish" not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": {"network.activation": "sin"}}, "holds study tiny with network.activation = 'tanh', not 'sin'"),
+        ({"config": {"data.noise": 0.1}}, "holds study tiny with data.noise = 0.0, not 0.1"),
+        (
+            {"objectives": {"validation_accuracy": "maximize", "parameters": "minimize"}},
+            "holds study tiny with objectives.parameters = None, not 'minimize'",
+        ),
+        (
+            {"axes": {**SPACE["axes"], "network.width": [2, 4]}},
+            "expected the values 2, 4, 8 of axis network.width as in study tiny, got 2, 4; Optuna cannot change them",
+        ),
+    ],
+)
+def test_a_storage_keeps_trials_apart_that_cannot_be_compared(
+    changes: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = str(tmp_path / "shared.journal")
+    search = OptunaSearch(read_plan(write(tmp_path, trials=2, storage=storage)), tmp_path / "out")
+    trial = search.next()
+    assert trial is not None
+    search.ended(trial, {"status": "failed"})
+    plan = read_plan(write(tmp_path, trials=3, storage=storage, **changes))
+    with pytest.raises(ValueError, match=message):
+        OptunaSearch(plan, tmp_path / "other")
+    same = read_plan(write(tmp_path, trials=3, storage=storage))
+    assert OptunaSearch(same, tmp_path / "other").next() is not None
+    renamed = read_plan(write(tmp_path, trials=3, storage=storage, name="renamed", **changes))
+    assert OptunaSearch(renamed, tmp_path / "other").next() is not None
+
+
+def test_a_storage_is_of_one_content_of_a_file_wherever_that_lies(tmp_path: Path) -> None:
+    storage = str(tmp_path / "shared.journal")
+    for name, rows in (("a", "1 2"), ("b", "1 2"), ("c", "1 2\n2 3")):
+        (tmp_path / f"{name}.edges").write_text(rows + "\n")
+        config = {"graph.file": str(tmp_path / f"{name}.edges")}
+        plan = read_plan(write(tmp_path, trials=2, storage=storage, config=config))
+        if name == "c":
+            with pytest.raises(ValueError, match="holds study tiny with another graph.file, so its trials cannot"):
+                OptunaSearch(plan, tmp_path / "out")
+        else:
+            OptunaSearch(plan, tmp_path / "out")

@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from dist_hdnn.cli import main
+from dist_hdnn.study.command import prepare_folder
+from dist_hdnn.study.plan import read_plan
 
 
 @pytest.mark.slow
@@ -77,3 +79,26 @@ def test_a_trial_that_was_killed_with_its_study_goes_on_from_its_checkpoint(
     assert f"trial {run.parent.name} was stopped; it goes on after step {step}\n" in capsys.readouterr().err
     epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, 101))
+
+
+def test_a_study_whose_data_have_changed_is_refused(tmp_path: Path) -> None:
+    data, study, output = tmp_path / "d.csv", tmp_path / "s.yaml", tmp_path / "out"
+    data.write_text("a,b,label\n1,2,0\n2,1,1\n3,5,0\n4,4,1\n")
+    (tmp_path / "ring.edges").write_text("0 1\n1 2\n2 0\n")
+    study.write_text(
+        f"config: {{data: {{name: file, file: {data}, split: random}}}}\naxes: {{network.layers: [2, 4], "
+        f"graph: {{ring: {{graph.file: {tmp_path / 'ring.edges'}}}}}}}\n"
+    )
+    plan = read_plan(str(study))
+    prepare_folder(plan, output)
+    prepare_folder(plan, output)
+    (tmp_path / "ring.edges").write_text("0 1\n1 2\n")
+    with pytest.raises(ValueError, match="holds a study of another graph.file .*ring.edges: that file has changed"):
+        prepare_folder(plan, output)
+    (tmp_path / "ring.edges").write_text("0 1\n1 2\n2 0\n")
+    data.write_text(data.read_text() + "5,5,0\n")
+    with pytest.raises(ValueError, match="holds a study of another data.file: that file has changed since"):
+        prepare_folder(plan, output)
+    known = json.loads((output / "study.json").read_text())
+    (output / "study.json").write_text(json.dumps({key: known[key] for key in known if key != "files"}))
+    prepare_folder(plan, output)  # one of an earlier version does not say
