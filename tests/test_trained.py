@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import shutil
 from pathlib import Path
@@ -264,6 +265,25 @@ def test_a_run_answers_when_the_file_that_it_was_trained_on_is_gone(
     directory = trained(folder, "gaps in time")
     monkeypatch.setattr("dist_hdnn.assembly.build_dataset", lambda _: pytest.fail("the data were read"))
     assert dist_hdnn.load_run(directory).classes == ("off", "on")
+
+
+def test_columns_that_are_passed_through_are_written_whatever_they_hold(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    directory, days = trained(folder, "windows"), [datetime.date(2026, 1, day) for day in range(1, 7)]
+    a = [0.5] * 6
+    columns = {"a": a, "b": a, "day": days, "note": [None] * 4 + ["x", None], "count": [1, None, 3, 4, 5, 6]}
+    parquet.write_table(arrow.table(columns), tmp_path / "new.parquet")
+    monkeypatch.setattr("dist_hdnn.trained.evaluation_batch", lambda model: 2)  # notes start in the third batch
+    for suffix in ("npz", "parquet"):
+        words = [str(tmp_path / "new.parquet"), "--keep=day,note,count", f"--output={tmp_path / f'out.{suffix}'}"]
+        assert main(["predict", str(directory), *words]) == 0
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["day"].tolist() == [str(day) for day in days[2:]] and found["note"].tolist() == ["", "", "x", ""]
+        assert found["count"].tolist() == [3, 4, 5, 6]
+    table = parquet.read_table(tmp_path / "out.parquet").to_pydict()
+    assert table["day"] == days[2:] and table["note"] == [None, None, "x", None] and table["count"] == [3, 4, 5, 6]
 
 
 def test_windows_of_rows_that_are_not_in_order_of_time_are_refused(

@@ -65,26 +65,30 @@ def _write_csv(parts: Iterable[Columns], file: IO[str]) -> int:
 
 def _write_parquet(parts: Iterable[Columns], path: Path) -> int:
     pyarrow, parquet = _pyarrow()
-    writer, rows = None, 0
-    try:
-        for columns in parts:
-            table = pyarrow.table(dict(columns))
-            if writer is None:
-                writer = parquet.ParquetWriter(path, table.schema)
-            writer.write_table(table.cast(writer.schema))
-            rows += table.num_rows
-    finally:
-        if writer is not None:
-            writer.close()
-    return rows
+    tables = [pyarrow.table(dict(columns)) for columns in parts]
+    table = pyarrow.concat_tables(tables, promote_options="permissive")  # a part may have gaps alone in a column
+    parquet.write_table(table, path)
+    return int(table.num_rows)
 
 
 def _write_npz(parts: Iterable[Columns], path: Path) -> int:
     tables = list(parts)
-    arrays: dict[str, Any] = {name: np.concatenate([np.asarray(part[name]) for part in tables]) for name in tables[0]}
+    arrays: dict[str, Any] = {name: _joined([part[name] for part in tables]) for name in tables[0]}
     with path.open("wb") as file:
         np.savez(file, **arrays)
     return len(arrays["row"])
+
+
+def _joined(parts: list[Sequence[Any]]) -> Any:
+    """Cells of all parts as an array that loads without pickle: numbers with NaN in gaps, else text, empty in gaps."""
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    cells = [cell for part in parts for cell in part]
+    if all(isinstance(cell, int | float) for cell in cells):
+        return np.array(cells)
+    if all(cell is None or isinstance(cell, int | float) for cell in cells):
+        return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
+    return np.array(["" if cell is None else str(cell) for cell in cells])
 
 
 def _pyarrow() -> tuple[Any, Any]:

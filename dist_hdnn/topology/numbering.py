@@ -51,6 +51,8 @@ def from_networkx(
             "pass graph.to_undirected()"
         )
     nodes = list(graph)
+    if any(isinstance(node, float) and node != node for node in nodes):
+        raise ValueError(f"{name}: expected nodes with a name, got NaN, as pandas writes a gap; remove that node")
     texts = [str(node) for node in nodes]
     if len(set(texts)) < len(texts):
         first = dict(reversed(list(zip(texts, nodes, strict=True))))

@@ -14,7 +14,7 @@ import scipy.io
 import scipy.sparse
 
 from dist_hdnn.config.network import GraphFormat
-from dist_hdnn.topology import CommunicationGraph, read_graph
+from dist_hdnn.topology import CommunicationGraph, as_graph, read_graph
 from dist_hdnn.topology.readers import FORMATS
 
 GRAPHML = '<graphml xmlns="http://graphml.graphdrawing.org/xmlns">{}</graphml>'
@@ -480,3 +480,41 @@ def test_no_damaged_file_of_any_format_makes_anything_but_a_graph_or_one_line(tm
             read_quietly(file)
         except ValueError as refusal:
             assert str(refusal).startswith(f"{file}: expected ") and "\n" not in str(refusal)
+
+
+LOOK_ALIKES = {
+    "a hash before a name": ("g.edges", "alice #ml\nbob alice\n", "may be a link to #ml or a comment; write a table"),
+    "floats of pandas": ("g.csv", "source,target\n1,2.0\n2,3.0\n4,\n", "found '2' and '2.0'; write both as whole"),
+    "floats in a list": ("g.edges", "1 2.0\n2 3\n", "one spelling of an agent, found '2' and '2.0'"),
+    "a gap in words": ("g.csv", "source,target\na,b\nb,nan\n", "found 'nan', which is written for a gap; remove"),
+    "a gap of Python": ("g.edges", "a b\nb None\n", "found 'None', which is written for a gap"),
+    "lines below": (
+        "g.adjlist",
+        "0 2\n1\n2\n1 1\n2\n2 0\n",
+        "networkx.write_multiline_adjlist writes; convert it with",
+    ),
+    "gaps of a matrix": ("g.csv", "a,b,c\n0,1,\n1,0,1\n,1,0\n", "every cell of a matrix, found 2 gaps; write 0"),
+    "nan in a matrix": ("g.csv", ",a,b\na,0,nan\nb,1,0\n", "every cell of a matrix, found 1 gaps; write 0"),
+}
+
+
+@pytest.mark.parametrize("case", LOOK_ALIKES)
+def test_what_others_write_for_a_gap_or_a_comment_is_no_agent(case: str, tmp_path: Path) -> None:
+    name, text, message = LOOK_ALIKES[case]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_graph(tmp_path / name)
+
+
+def test_names_that_only_look_like_gaps_are_agents(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("source,target\nNA,ZA\nZA,Nan\nNan,1.0\n1.0,2.5\n")
+    assert read_graph(tmp_path / "g.csv").names == ("1.0", "2.5", "NA", "Nan", "ZA")
+    (tmp_path / "g.adjlist").write_text("0 1\n1\n2 0\n")
+    assert read_graph(tmp_path / "g.adjlist").links.tolist() == [[0, 1], [0, 2]]
+    (tmp_path / "g.edges").write_text("a b # a link\nb c {'color': '#ff0000'}\n#c d\n")
+    assert read_graph(tmp_path / "g.edges").links.tolist() == [[0, 1], [1, 2]]
+
+
+def test_networkx_nodes_that_are_gaps_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected nodes with a name, got NaN, as pandas writes a gap"):
+        as_graph(nx.Graph([("a", "b"), ("b", float("nan"))]))

@@ -10,6 +10,9 @@ import networkx as nx
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+FLOAT = re.compile(r"[+-]?[0-9]{1,18}\.0+")
+GAPS = {"nan", "NaN", "None", "<NA>"}
+"""What Python and pandas write where a cell is missing; NA may be Namibia."""
 WORD = re.compile(r'"([^"]*)"|(\([^()]*\)|\S+)')
 PLACES = (
     ("Longitude", "Latitude"),
@@ -85,6 +88,20 @@ class Found:
         """node -> display name, when every node has one and all differ."""
         labels = {node: str(label) for node, label in self.graph.nodes(data="label") if label is not None}
         return labels if len(labels) == len(self.graph) == len(set(labels.values())) else None
+
+
+def check_written(names: Iterable[str]) -> None:
+    """Refuse names of agents that no declaration has, and that pandas or Python have written for something else."""
+    known = set(names)
+    gap = next((name for name in sorted(known & GAPS)), None)
+    if gap is not None:
+        remedy = "remove these links, leave the target of an isolated agent empty, or rename the agent"
+        raise Damaged("names of agents", f"{gap!r}, which is written for a gap", remedy)
+    for name in sorted(filter(FLOAT.fullmatch, known)):
+        whole_ = name.partition(".")[0]
+        if whole_ in known:
+            remedy = "write both as whole numbers (pandas makes floats of a column with gaps)"
+            raise Damaged("one spelling of an agent", f"{whole_!r} and {name!r}", remedy)
 
 
 def place_of(attributes: dict[str, Any]) -> tuple[float, float] | None:

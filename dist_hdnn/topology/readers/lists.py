@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from dist_hdnn.topology.readers.found import INTEGER, NUMBER, Damaged, Found, words
+from dist_hdnn.topology.readers.found import INTEGER, NUMBER, Damaged, Found, check_written, words
 
 ENDS = (
     ("source", "target"),
@@ -125,6 +125,7 @@ def read_adjlist(text: str) -> Found:
     if rows and all(colons):
         rows = [(number, [row[0][:-1], *row[1:]]) for number, row in rows]
     _refuse_counted(rows)
+    _refuse_multiline(rows)
     _check_names(rows)
     simple: set[tuple[str, str]] = set()  # a link may be listed from both of its ends, so a repeat here is no news
     for _, (agent, *neighbours) in rows:
@@ -146,6 +147,24 @@ def _refuse_counted(rows: Rows) -> None:
         what = f"{' '.join(first)!r} on line {number}, which looks like a number of agents"
         remedy = "remove it and start every line with its agent" + (", or give format='metis'" if metis else "")
         raise Damaged("an agent and its neighbors in every line", what, remedy)
+
+
+def _refuse_multiline(rows: Rows) -> None:
+    """Refuse networkx's lists of several lines per agent, "a 2" and its two neighbors below, one a line."""
+    heads, place = [], 0
+    while place < len(rows):
+        row = rows[place][1]
+        if len(row) != 2 or not row[1].isdecimal():
+            return
+        heads.append(row[0])
+        below = rows[place + 1 : place + 1 + int(row[1])]
+        if len(below) < int(row[1]) or any(len(entry) > 1 for _, entry in below):
+            return
+        place += 1 + len(below)
+    if len(rows) > len(heads) and {name for _, row in rows for name in row[:1]} == set(heads):
+        found = "a number of neighbors behind every agent and these below, as networkx.write_multiline_adjlist writes"
+        remedy = "convert it with networkx: write_graphml(read_multiline_adjlist(FILE), 'graph.graphml')"
+        raise Damaged("an agent and its neighbors in every line", found, remedy)
 
 
 def read_sif(text: str) -> Found:
@@ -185,6 +204,9 @@ def _rows(text: str, fits: Callable[[Sequence[str]], bool]) -> Rows:
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
         if stripped and not stripped.startswith(("#", "%", "//")):
+            if hashed := re.search(r"\s(#[^\s#]\S*)", stripped.partition("{")[0]):
+                found = f"{stripped[:60]!r} on line {number}, which may be a link to {hashed[1]} or a comment"
+                raise Damaged("agents without # at the start, and a blank after the # of a comment", found, AS_TABLE)
             bare = re.split(r"\s#", stripped, maxsplit=1)[0].rstrip() if "#" in stripped else stripped
             lines.append((number, bare.partition("{")[0].rstrip() if bare.endswith("}") else bare))
     blanks = [words(line) for _, line in lines]
@@ -199,7 +221,8 @@ def _rows(text: str, fits: Callable[[Sequence[str]], bool]) -> Rows:
 
 
 def _check_names(rows: Rows) -> None:
-    """Refuse words that are punctuation rather than names."""
+    """Refuse words that are punctuation, gaps or other spellings rather than names."""
+    check_written(name for _, row in rows for name in row)
     for name in {name for _, row in rows for name in row}:
         comma = not name.startswith("(") and ("," in name or ";" in name)
         if comma or name.endswith(":") or not any(map(str.isalnum, name)):

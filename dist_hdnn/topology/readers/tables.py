@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from dist_hdnn.topology.readers.found import NUMBER, Damaged, Directed, Found
+from dist_hdnn.topology.readers.found import GAPS, NUMBER, Damaged, Directed, Found, check_written
 from dist_hdnn.topology.readers.lists import ENDS
 
 YES = ("directed", "true", "yes", "1")
@@ -18,6 +18,7 @@ def read_csv(text: str) -> Found:
     """A link a row, in two columns that the first line names; without a target and anything else, an isolated agent."""
     rows = _cells(text)
     names = [name.lower() for name in rows[0][1]] if rows else []
+    _check_gaps_of_matrix(rows)
     ends = next((ends for ends in ENDS if set(ends) <= set(names)), None)
     if ends is None:
         found_ = repr(",".join(rows[0][1] if rows else [])[:60])
@@ -44,7 +45,20 @@ def read_csv(text: str) -> Found:
         elif any(cell for i, cell in enumerate(cells) if i != source):
             remedy = "fill it in; a row of a source alone is an isolated agent"
             raise Damaged("a target", shown, remedy)
+    check_written(map(str, found.graph))
     return found
+
+
+def _check_gaps_of_matrix(rows: list[tuple[int, list[str]]]) -> None:
+    """Refuse a square of numbers with gaps by its gaps: no table of links is one."""
+    try:
+        _, body = _parts([row for _, row in rows])
+    except Damaged:
+        return
+    cells = [cell for row in body for cell in row]
+    gaps = [cell for cell in cells if not cell or cell in GAPS]
+    if len(body) > 1 and gaps and all(NUMBER.fullmatch(cell) for cell in cells if cell and cell not in GAPS):
+        raise Damaged("a number in every cell of a matrix", f"{len(gaps)} gaps", "write 0 where there is no link")
 
 
 def read_matrix(data: bytes) -> Found:
