@@ -28,7 +28,8 @@ ORDER = (
     {"command_line", "launcher", "report"},
     # a run from its config to its pictures, and what is made of it
     {"assembly", "resume"},
-    {"inspection", "study", "trained", "warm_start"},
+    {"trained"},
+    {"inspection", "study", "warm_start"},
     {"ending", "exporting"},
     {"experiment", "__init__"},
     {"certification", "commands"},
