@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ from dist_hdnn.streams import outlasting_readers
 from dist_hdnn.worker import READER_GONE, verdict
 
 ROOT = Path(__file__).parents[1]
-TRAIN = f"{sys.executable} -m dist_hdnn train --network.layers=1 --data.samples=40 --train.epochs=1 --plots=false"
+SMALL = "--network.layers=1 --data.samples=40 --train.epochs=1 --plots=false"
+TRAIN = f"{shlex.quote(sys.executable)} -m dist_hdnn train {SMALL}"
 
 
 def test_what_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ def no_shared_memory_left() -> Iterator[None]:
     before = set(folder.iterdir()) if folder.is_dir() else set()
     yield
     for file in set(folder.iterdir()) - before if folder.is_dir() else ():
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 10
         while file.exists() and not any(str(file) in text for text in _memory_maps()):
             assert time.monotonic() < deadline, f"left behind: {file}"
             time.sleep(0.1)

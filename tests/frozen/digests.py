@@ -86,7 +86,8 @@ def digest(options: dict[str, Any], workers: int) -> Digest:
         net.reset_traffic()
         output = net(mine)
         output.backward(cotangent[:, columns])
-        traffic = {phase: found for phase, found in net.ownership.ledger.totals().items() if found["rounds"]}
+        totals = net.ownership.ledger.totals()
+        traffic = {phase: totals[phase] for phase in ("forward", "backward") if totals[phase]["rounds"]}
         assert mine.grad is not None
         found = {"output": _whole(output.detach(), 1, columns, whole.neurons)}
         found["input"] = _whole(mine.grad, 1, columns, whole.neurons)
