@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dist_hdnn.layers.indices import Indexed
 from dist_hdnn.layers.plans import arrangement
 from dist_hdnn.layers.weights import Operators
 from dist_hdnn.layers.workspace import Model
@@ -31,7 +32,7 @@ class Place(NamedTuple):
         return f"layer {self.layer + 1} of {self.layers}, {self.sweep}"
 
 
-class Frame(nn.Module):
+class Frame(Indexed):
     """The layers of a model, without their weights.
 
     columns: of every part, the columns of y that hold it, (neurons of the part,).
@@ -56,7 +57,7 @@ class Frame(nn.Module):
         self.stages, self.sigma = model.stages, model.sigma
         self.owned, self.parts = len(columns[0]), len(columns)
         for part, index in enumerate(columns):
-            self.register_buffer(f"columns{part}", index, persistent=False)
+            self.keep_index(f"columns{part}", index)
         self.watchers: dict[int, Callable[[int, Tensor], object]] = OrderedDict()  # called with every layer's state
         self._shows = False
 
@@ -99,11 +100,12 @@ class Frame(nn.Module):
         """y (batch, neurons) -> parts, (neurons of the part, batch) each."""
         rows = y.t().contiguous()  # no copy where neurons already lie row by row, as lifts and readouts have them
         for part, tensor in enumerate(parts):
-            torch.index_select(rows, 0, self.get_buffer(f"columns{part}"), out=tensor)
+            torch.index_select(rows, 0, getattr(self, f"columns{part}"), out=tensor)
 
     def unpack(self, parts: Sequence[Tensor]) -> Tensor:
         """Parts (neurons of the part, batch) -> a new y (batch, neurons), in memory neuron by neuron."""
-        y = parts[0].new_empty(self.parts * self.owned, parts[0].shape[1])
+        batch = parts[0].shape[1]
+        y = parts[0].new_empty_strided((batch, self.parts * self.owned), (1, batch))  # no view: may change in place
         for part, tensor in enumerate(parts):
-            y.index_copy_(0, self.get_buffer(f"columns{part}"), tensor)
-        return y.t()
+            y.t().index_copy_(0, getattr(self, f"columns{part}"), tensor)
+        return y

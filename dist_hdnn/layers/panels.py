@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from dist_hdnn.layers.indices import Indexed
 from dist_hdnn.layers.operators import ScalarPattern, offsets, ragged_ranges
 
 IntArray = NDArray[np.int64]
@@ -27,7 +28,7 @@ MAXIMUM_CLASSES = 8  # more shapes than this and column counts are rounded up to
 CHUNK = 2048  # gathered rows at a time: 1 MB at batch 128 in float32; more calls cost more than the cache gains
 
 
-class PanelOperator(nn.Module):
+class PanelOperator(Indexed):
     """Panels of a pattern, see `layers.operators.Arrangement`; holds index tensors, never weights.
 
     order: column agents in the order in which panels show them; None when they ascend.
@@ -71,9 +72,9 @@ class PanelOperator(nn.Module):
         self.weight_shapes: list[tuple[int, ...]] = list(self.shapes)
         self.row_shapes: list[tuple[int, ...]] = [(count, height, 1) for count, height, _ in self.shapes]
         self.gathered = sum(count * columns for count, _, columns in self.shapes)
-        self.register_buffer("columns", torch.from_numpy(panels.columns), persistent=False)
-        self.register_buffer("positions", torch.from_numpy(panels.positions), persistent=False)
-        self.register_buffer("row_order", torch.from_numpy(panels.row_order), persistent=False)
+        self.keep_index("columns", torch.from_numpy(panels.columns))
+        self.keep_index("positions", torch.from_numpy(panels.positions))
+        self.keep_index("row_order", torch.from_numpy(panels.row_order))
         self.columns_in_order = not ordered and _is_arange(panels.columns, self.column_neurons)
         self.rows_in_order = _is_arange(panels.row_order, self.rows)
         self.stored_in_order = _is_arange(panels.positions, self.stored)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dist_hdnn.layers.indices import Indexed
 from dist_hdnn.layers.opaque import opaque
 from dist_hdnn.layers.panel_products import PanelProducts
 from dist_hdnn.layers.plans import panels
@@ -34,7 +35,7 @@ class _Memory(NamedTuple):
     rows: Rows
 
 
-class MetropolisAverage(nn.Module):
+class MetropolisAverage(Indexed):
     """`rounds` rounds of averaging over the first graph of a network; this worker's agents, (batch, agents, values)."""
 
     weights: Tensor
@@ -56,7 +57,7 @@ class MetropolisAverage(nn.Module):
         own = 1.0 - np.bincount(self.operator.pattern.block_rows, weights, len(ownership.agents))
         weights[rows == others] = own
         self.register_buffer("weights", torch.from_numpy(weights)[None], persistent=False)
-        self.register_buffer("order", torch.argsort(self.operator.row_order), persistent=False)
+        self.keep_index("order", torch.argsort(self.operator.row_order))
         self._memories: dict[tuple[object, ...], _Memory] = {}
 
     @opaque

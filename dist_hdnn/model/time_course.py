@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from dist_hdnn.layers.indices import Indexed
 
 
-class TimeCourse(nn.Module):
+class TimeCourse(Indexed):
     """The weights of `layers` layers from `knots` sets, the first and the last at the first and the last layer.
 
     time: "free", one set per layer; "shared", one set; an integer from 2 to the number of layers, so many knots.
@@ -36,7 +38,7 @@ class TimeCourse(nn.Module):
         self.knots = layers if time == "free" else 1 if time == "shared" else int(time)
         place = torch.arange(layers, dtype=torch.float64) * ((self.knots - 1) / max(layers - 1, 1))
         lower = place.floor().long().clamp(max=max(self.knots - 2, 0))
-        self.register_buffer("lower", lower, persistent=False)
+        self.keep_index("lower", lower)
         self.register_buffer("share", (place - lower)[:, None], persistent=False)
 
     def sets(self, stage: int | None = None) -> range:
