@@ -237,6 +237,11 @@ class _SweepFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        if torch._C._functorch.is_legacy_batchedtensor(dy) or torch._C._functorch.is_batchedtensor(dy):
+            raise ValueError(
+                "HDNN: expected the gradient of one loss at a time, got several in one backward (is_grads_batched, "
+                "vectorize=True). Leave that option out, or use net.linearize for products with Jacobians."
+            )
         sweep, trace = ctx.sweep, ctx.trace
         y, *flat = ctx.saved_tensors
         weights = unflatten(flat, ctx.counts)

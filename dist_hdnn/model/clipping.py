@@ -18,6 +18,7 @@ def clip_grad_norm_(
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
     """Scale gradients so that the norm of all of them together is at most max_norm; return the norm before.
 
@@ -25,7 +26,8 @@ def clip_grad_norm_(
     gradients, a scalar that is the same everywhere. Collective there: one global sum, booked as `optimizer`; in a
     deterministic network every gradient is gathered, so that the norm has the same bits on any number of workers.
     parameters: a module, or parameters of networks, readouts and lifts. A parameter that is no agent's counts once on
-    each worker, as an agent's own would. norm_type: positive, or infinity.
+    each worker, as an agent's own would. norm_type: positive, or infinity. foreach: taken
+    for its place and not looked at.
     Raises ValueError for another norm_type, RuntimeError with error_if_nonfinite for a norm that is not finite.
     """
     if not norm_type > 0:
