@@ -53,6 +53,9 @@ def run_threads(workers: int, function: Callable[[ThreadTransport], Result], tim
     except BaseException as error:  # the caller was interrupted
         group.fail(None, error)
         raise
+    for rank, thread in enumerate(threads):  # a daemon that still unwinds when Python ends would abort the process
+        if rank not in group.running:
+            thread.join()
     if group.failure is not None:
         raise group.failure
     return [results[rank] for rank in range(workers)]

@@ -220,3 +220,22 @@ def test_no_thread_is_left_after_a_failure() -> None:
     with pytest.raises(ZeroDivisionError):
         run_threads(6, lambda transport: transport.barrier() or 1 / (transport.rank - 3), timeout=20)
     assert threading.active_count() <= before
+
+
+def test_workers_that_unwind_slowly_are_waited_for() -> None:
+    """One that still did when Python ended would abort the process."""
+
+    class Slow:
+        def __del__(self) -> None:
+            time.sleep(0.2)
+
+    def part(transport: Any) -> None:
+        kept.append(threading.current_thread())
+        local = threading.local()
+        local.slow = Slow()  # ends with the thread, after its worker
+        locals_of.append(local)
+
+    kept: list[threading.Thread] = []
+    locals_of: list[threading.local] = []
+    run_threads(2, part, timeout=20)
+    assert not any(thread.is_alive() for thread in kept)
