@@ -116,16 +116,17 @@ class CommunicationGraph:
         hops, exact = _bounded_diameter(part)
         return (hops, exact) if exact or len(members) > exact_up_to else (_exact_diameter(part), True)
 
-    def index_of(self, agent: int | np.integer | str) -> int:
+    def index_of(self, agent: object) -> int:
         """The number of an agent given by number (3), by name ("Denver") or by number as text ("3"; a name goes first).
 
+        A node of a networkx graph that is neither, such as (0, 1) of a grid, has its text for a name.
         Raises ValueError naming the nearest names when there is no such agent.
         """
-        if isinstance(agent, str) and agent in self._numbers:
-            return self._numbers[agent]
-        written = INTEGER.fullmatch(agent) if isinstance(agent, str) else isinstance(agent, int | np.integer)
-        if written and not isinstance(agent, bool) and 0 <= int(agent) < self.agents:
-            return int(agent)
+        if not isinstance(agent, int | np.integer) and str(agent) in self._numbers:
+            return self._numbers[str(agent)]
+        written = isinstance(agent, int | np.integer) or (isinstance(agent, str) and INTEGER.fullmatch(agent))
+        if written and not isinstance(agent, bool) and 0 <= int(agent) < self.agents:  # type: ignore[call-overload]
+            return int(agent)  # type: ignore[call-overload, no-any-return]
         nearest = difflib.get_close_matches(str(agent), self.names, n=3, cutoff=0.5) or self.names[:3]
         raise ValueError(
             f"{self.name}: expected an agent number 0..{self.agents - 1} or a name, got {agent!r}; "

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dist_hdnn.model.arguments import agent_widths
 from dist_hdnn.topology import (
     FAMILIES,
     CommunicationGraph,
@@ -246,6 +247,13 @@ def test_positions_come_from_the_family_or_from_node_attributes_that_all_nodes_h
     nx.set_node_attributes(placed, {0: (0.0, 1.0), 1: (2.0, float("nan"))}, "pos")
     assert as_graph(placed).positions is None
     assert hypercube(3).positions is None
+
+
+def test_nodes_that_are_no_text_are_found_by_what_networkx_calls_them() -> None:
+    graph = as_graph(nx.grid_2d_graph(2, 3))
+    assert [graph.index_of(node) for node in [(0, 0), (1, 2), "(1, 2)", 5]] == [0, 5, 5, 5]
+    widths = agent_widths(graph, {node: 2 + 2 * node[1] for node in nx.grid_2d_graph(2, 3)})
+    assert widths.tolist() == [2, 4, 6, 2, 4, 6]
 
 
 def test_index_of_takes_numbers_and_names_and_names_the_nearest() -> None:
