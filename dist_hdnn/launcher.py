@@ -104,6 +104,7 @@ def connect(timeout: float = 120.0, transport: str | None = None, device: str = 
     if place is not None:
         _check(place, transport, None)
     if _alone(place, transport):
+        _check_group()
         from dist_hdnn.transport import LocalTransport
 
         return LocalTransport(timeout)
@@ -153,6 +154,18 @@ def _check(place: Launch, transport: str | None, workers: int | None) -> None:
             f"transport: {transport} under {place.launcher} needs MASTER_ADDR and MASTER_PORT, where worker 0 can be "
             "reached; export them, or use mpi"
         )
+
+
+def _check_group() -> None:
+    """Raise ValueError where torch.distributed knows of other processes and the environment of none."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        size = distributed.get_world_size()
+        if size > 1:
+            raise ValueError(
+                f"connect: torch.distributed has {size} processes, but RANK and WORLD_SIZE do not say so; set them, "
+                "MASTER_ADDR and MASTER_PORT (torch.multiprocessing.spawn sets none), or start with torchrun"
+            )
 
 
 def _usual_transport(place: Launch | None) -> str:

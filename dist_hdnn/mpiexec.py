@@ -49,12 +49,11 @@ def become_mpiexec(
 def _program() -> str:
     """The program beside this interpreter, which fits its mpi4py, or else the one on the path."""
     if importlib.util.find_spec("mpi4py") is None:
-        raise ValueError("transport: mpi needs mpi4py, which is not installed; pip install -e '.[mpi]' in the checkout")
+        raise ValueError("transport: mpi needs mpi4py, which is not installed; pip install mpi4py mpich")
     beside = Path(sys.executable).with_name("mpiexec")
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
     if found is None:
         raise ValueError(
-            f"transport: mpi needs mpiexec, but there is none in {beside.parent} or on the path; "
-            "pip install -e '.[mpi]' in the checkout"
+            f"transport: mpi needs mpiexec, but there is none in {beside.parent} or on the path; pip install mpich"
         )
     return found

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dist_hdnn import launcher
 from dist_hdnn.config import Config, TrainConfig
@@ -342,9 +343,7 @@ def test_a_shell_inside_a_job_starts_workers_of_its_own(monkeypatch: pytest.Monk
 
 def test_mpi_without_mpi_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "mpi4py, which is not installed; pip install -e '.[mpi]' in the checkout" in refused(
-        Config(transport="mpi", workers=2)
-    )
+    assert "mpi4py, which is not installed; pip install mpi4py mpich" in refused(Config(transport="mpi", workers=2))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -363,6 +362,15 @@ def test_a_worker_that_is_alone_has_no_transport(environment: dict[str, str], mo
     assert seen == [(Config(), None)]
     joined = launcher.connect(7.0)
     assert (joined.name, joined.rank, joined.size, joined.timeout) == ("local", 0, 1, 7.0)
+
+
+def test_processes_that_no_launcher_told_of_each_other_are_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in launcher.RANKS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match="torch.distributed has 2 processes, but RANK and WORLD_SIZE .*set them"):
+        launcher.connect()
 
 
 def free_port() -> str:

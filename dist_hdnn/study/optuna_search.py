@@ -38,9 +38,7 @@ class OptunaSearch:
 
     def __init__(self, plan: Plan, output: Path) -> None:
         if optuna is None:
-            raise ValueError(
-                "search: optuna is not installed; pip install -e '.[study]' in the checkout, or use search: random"
-            )
+            raise ValueError("search: optuna is not installed; pip install optuna, or use search: random")
         self.plan, self.output, self.folder = plan, output, str(output.resolve())
         self.total, self.tally = plan.trials or 0, Tally()
         self.numbers: dict[str, list[int]] = defaultdict(list)  # of one config Optuna may ask twice

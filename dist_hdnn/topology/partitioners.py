@@ -57,8 +57,7 @@ def metis(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> In
         import pymetis
     except ImportError as error:
         raise ValueError(
-            'partition metis: expected the package pymetis, got none; pip install -e ".[partition]" in the checkout '
-            'or take method="spectral"'
+            'partition metis: expected the package pymetis, got none; pip install pymetis, or take method="spectral"'
         ) from error
     agents = len(load)
     if workers == agents:

@@ -18,7 +18,7 @@ try:
     from mpi4py import MPI
 except ImportError as error:
     raise ImportError(
-        f"the mpi transport needs mpi4py and an MPI library ({error}); pip install -e '.[mpi]' in the checkout"
+        f"the mpi transport needs mpi4py and an MPI library ({error}); pip install mpi4py mpich"
     ) from error
 
 from dist_hdnn.transport.base import lost, timed_out

@@ -306,7 +306,5 @@ def test_an_unknown_worker_owns_nothing() -> None:
 
 def test_metis_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymetis", None)
-    with pytest.raises(
-        ValueError, match=r'expected the package pymetis.*pip install -e "\.\[partition\]" in the checkout'
-    ):
+    with pytest.raises(ValueError, match=r"expected the package pymetis.*pip install pymetis, or take"):
         make_partition(path(3), 2, "metis")
