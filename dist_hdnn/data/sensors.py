@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from dist_hdnn.data.batches import checked_integer
+from dist_hdnn.layers.indices import Indexed
 from dist_hdnn.model.ownership import Ownership, Shard
-from dist_hdnn.model.sharing import share_state
+from dist_hdnn.model.sharing import run, share_state
 
 HALVES = ("p", "q")
 
@@ -134,7 +135,7 @@ class _Repeat(torch.autograd.Function):
         return gradient.contiguous().sum(1), None
 
 
-class InitialState(nn.Module):
+class InitialState(Indexed):
     """A learned constant for the columns without a sensor: () -> (neurons of the owned agents,), zero at the start.
 
     sensors: of the whole network. `value` holds only the free columns of this worker, in ascending order, so no
@@ -153,14 +154,15 @@ class InitialState(nn.Module):
         own = ownership.shard_of_agents(ownership.all_widths, dimension=0).index
         everywhere = np.setdiff1d(np.arange(sensors.neurons, dtype=np.int64), sensors.columns)
         mine = np.isin(everywhere, own)
-        self.neurons = len(own)
-        self.register_buffer("free", torch.from_numpy(np.searchsorted(own, everywhere[mine])), persistent=False)
+        self.ownership, self.neurons = ownership, len(own)
+        self.keep_index("free", torch.from_numpy(np.searchsorted(own, everywhere[mine])))
         self.value = nn.Parameter(torch.zeros(int(mine.sum()), dtype=dtype))
         self.shards = {"value": Shard(0, len(everywhere), np.flatnonzero(mine))}
         share_state(self, ownership, self.shards)
 
     def forward(self) -> Tensor:
         """(neurons,): the learned values in the free columns, zeros in the sensor columns."""
+        run(self, self.ownership)
         return self.value.new_zeros(self.neurons).index_copy(0, self.free, self.value)
 
 

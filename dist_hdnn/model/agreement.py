@@ -1,11 +1,11 @@
 """Do all workers work on the same batch? Before a sweep, workers that share a link compare a few numbers.
 
-    before the forward sweep     samples of the batch, fingerprint of its features, optimizer steps so far, and by what
-                                 factor gradients were scaled before the last one
+    before the forward sweep     samples of the batch, fingerprints of its features, of the network and of what its
+                                 weights began with; optimizer steps so far, and of the last ones the options and by
+                                 what factor gradients were scaled; weights and gradients, which have to differ
     before the backward sweep    fingerprint of its labels
 
-
-40 bytes each way over every pair of workers with a link, beside some hundred rounds of slices; no collective. A number
+168 bytes each way over every pair of workers with a link, beside some hundred rounds of slices; no collective. A number
 that a worker does not know (0) is compared with nothing: features that went through no lift, labels through no readout.
 """
 
@@ -16,18 +16,27 @@ import zlib
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dist_hdnn.layers.opaque import opaque
 from dist_hdnn.model.gradient_scale import GradientScale, apart, factor
 from dist_hdnn.transport import Channel, DisagreementError, Ledger, Transport
 
-FIELDS = ("samples", "features", "labels", "optimizer steps", "factor on gradients", "optimizer options")
+SLOTS = 12  # parameters of the modules whose gradients are looked at
+OWN = ("weights", "gradients")  # of agents, which have one owner each
+FIELDS = (
+    *("samples", "features", "labels", "optimizer steps", "network", "initial weights", *OWN, "optimizer options"),
+    *("factor on gradients",) * SLOTS,
+)
 MOST = 2**16  # numbers of a batch that its fingerprint looks at; of a larger one every k-th sample
 REMEDY = {
     "samples": "give every worker the same batch",
     "features": "seed what shuffles, or take batches from batch_order; check_batches=False if they differ on purpose",
     "labels": "seed what shuffles, or take batches from batch_order; check_batches=False if they differ on purpose",
+    "network": "give all the same graph (seed what draws it), widths, options and partition",
+    "initial weights": "give all the same seeds, or load_state_dict the same file",
+    "weights": "broadcast and average nothing, and draw what you draw by load_state_dict of a whole state",
+    "gradients": "sum, average and send no gradient: every weight has one owner, and its whole gradient there",
     "optimizer steps": "let all workers take or skip a step together; with scaled losses use dist_hdnn.GradScaler",
     "factor on gradients": "clip by dist_hdnn.clip_grad_norm_, whose norm is that of all workers",
     "optimizer options": "set rates by what all workers know, as steps, or a loss from readout.reported_loss",
@@ -38,14 +47,16 @@ class Agreement:
     """What this worker compares with `peers`, the workers that have agents linked to its own.
 
     steps: optimizer steps on parameters of this network, which `step` counts. `note` keeps the fingerprint of the
-    latest features or labels until the next comparison.
+    latest features or labels until the next comparison. network: fingerprint of graphs and options. weights: what those
+    of a class of modules began with, a seed or fingerprints.
     """
 
     def __init__(self, transport: Transport, ledger: Ledger, peers: Sequence[int]) -> None:
         self.transport, self.ledger, self.peers = transport, ledger, list(peers)
-        self.steps = 0
-        self._scale: GradientScale | None = None
-        self._factor = 0
+        self.steps = self.network = 0
+        self.weights: dict[str, object] = {}
+        self._watched: dict[str, list[GradientScale]] = {}
+        self._factors, self._own = [0] * SLOTS, (0, 0)
         self._noted = {"features": 0, "labels": 0, "optimizer options": 0}
         self._channel: Channel | None = None
         device = getattr(transport, "device", torch.device("cpu"))
@@ -54,19 +65,25 @@ class Agreement:
         ranks = [transport.rank] * len(self.peers)
         self._plan = ledger.register(ranks, self.peers, [len(FIELDS)] * len(self.peers), agents=([], [], []))
 
-    def watch(self, parameter: Tensor) -> None:
-        """Look at the gradients of this parameter (sets, numbers)."""
-        self._scale = GradientScale(parameter)
+    def watch(self, name: str, parameter: Tensor) -> None:
+        """Look at the gradients of a parameter, which may be another whenever its module runs; name: of its class."""
+        known = self._watched.setdefault(name, [])
+        trained = isinstance(parameter, nn.Parameter) and parameter.requires_grad
+        if trained and not any(scale.watches(parameter) for scale in known):
+            known.append(GradientScale(parameter))
 
-    def step(self, options: str) -> None:
-        """An optimizer with these options is about to change parameters of this network."""
+    def step(self, parameters: Sequence[Tensor], options: str) -> None:
+        """An optimizer with these options is about to change parameters, some of them of this network."""
         self.steps += 1
-        self._noted["optimizer options"] = (
-            2 * zlib.crc32(options.encode(), self._noted["optimizer options"] % 2**32) + 1
-        )
-        found = None if self._scale is None else self._scale.taken()
-        if found is not None:
-            self._factor = found
+        self._noted["optimizer options"] = mark(options, self._noted["optimizer options"])
+        ids = {id(parameter) for parameter in parameters}
+        for slot, (name, scales) in enumerate(list(self._watched.items())[:SLOTS]):
+            stepped = [scale for scale in scales if scale.id in ids]
+            found = next((f for f in [scale.taken() for scale in stepped] if f is not None), None)
+            if found is not None:
+                self._factors[slot] = found
+            if name.startswith("HDNN"):
+                self._own = next((m for m in [scale.marks() for scale in stepped] if all(m)), self._own)
 
     @opaque
     def note(self, what: str, values: Tensor) -> None:
@@ -75,13 +92,14 @@ class Agreement:
 
     def before_forward(self, samples: int) -> None:
         """Compare what a forward sweep needs to be the same. Raises DisagreementError on the workers that differ."""
-        factor_before, self._factor = self._factor, 0
-        options = self._taken("optimizer options")
-        self._compare((samples + 1, self._taken("features"), 0, self.steps + 1, factor_before, options))
+        weights, options = mark(repr(sorted(self.weights.items()))), self._taken("optimizer options")
+        batch = (samples + 1, self._taken("features"), 0)
+        self._compare((*batch, self.steps + 1, self.network, weights, *self._own, options, *self._factors))
+        self._factors, self._own = [0] * SLOTS, (0, 0)
 
     def before_backward(self, _: Tensor) -> None:
         """Compare the labels of the loss whose backward begins; a hook of the network's output."""
-        self._compare((0, 0, self._taken("labels"), 0, 0, 0))
+        self._compare((0, 0, self._taken("labels"), *[0] * (len(FIELDS) - 3)))
 
     def _taken(self, what: str) -> int:
         value, self._noted[what] = self._noted[what], 0
@@ -100,18 +118,26 @@ class Agreement:
         self.ledger.book(self._plan, "check", self._sent.element_size())
         for peer, others in zip(self.peers, self._received.tolist(), strict=True):
             for what, own, other in zip(FIELDS, values, others, strict=True):
-                same = own == other or (what == "factor on gradients" and not apart(own, other))
+                same = not apart(own, other) if what.startswith("factor") else (own == other) != (what in OWN)
                 if own and other and not same:
                     raise DisagreementError(_difference(self.transport.rank, peer, what, own, other))
 
 
 def _difference(rank: int, peer: int, what: str, own: int, other: int) -> str:
     found = "different ones"
+    if what in OWN:
+        others = f"workers disagree: expected {what} of each one's own agents on workers {rank} and {peer}"
+        return f"{others}, got the same on both; {REMEDY[what]}"
     if what in ("samples", "optimizer steps"):
         found = f"{own - 1} on one and {other - 1} on the other"
     elif what == "factor on gradients":
         found = f"{factor(own):.4g} on one and {factor(other):.4g} on the other"
     return f"workers disagree: expected the same {what} on workers {rank} and {peer}, got {found}; {REMEDY[what]}"
+
+
+def mark(text: str, before: int = 0) -> int:
+    """A positive number that tells texts apart, with those marked before it."""
+    return 2 * zlib.crc32(text.encode(), before % 2**32) + 1
 
 
 def fingerprint(values: Tensor) -> int:

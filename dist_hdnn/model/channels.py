@@ -19,7 +19,7 @@ from dist_hdnn.layers.operators import ragged_ranges
 from dist_hdnn.model.initialization import Purpose, normal
 from dist_hdnn.model.lift import Gather, check_features, contiguous, pooled_windows
 from dist_hdnn.model.ownership import Ownership
-from dist_hdnn.model.sharing import share_state
+from dist_hdnn.model.sharing import run, share_state
 
 
 class ChannelLift(nn.Module):
@@ -45,10 +45,11 @@ class ChannelLift(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(values)))
         own = ownership.shard_of_agents(ownership.all_widths, dimension=0)
         self.shards = {"filters": own, "bias": own}
-        share_state(self, ownership, self.shards)
+        share_state(self, ownership, self.shards, seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """(samples, features) -> (pixels x samples, neurons)."""
+        run(self, self.ownership)
         check_features(x, self.features, self.filters)
         self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(1)

@@ -9,6 +9,7 @@ Matrices count the neurons of one part of the state (p, q or y), agent by agent.
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,6 +92,13 @@ class Layout:
                     self.matrices[which].append(Matrix(operator, whole[which][s], self.agents, columns, self.sizes))
                     made[place : place + 2] = operator, exchange
             self.stages.append(Stage(*made))
+
+    def digest(self) -> int:
+        """A number that tells graphs, widths, patterns and owners apart."""
+        patterns = [*self.K_patterns, *(self.X_patterns or [])]
+        arrays = [graph.links for graph in self.graphs] + [a for p in patterns for a in (p.row_start, p.columns)]
+        arrays += [self.ownership.all_widths, np.asarray(self.ownership.partition.owners)]
+        return zlib.crc32(b"|".join(np.ascontiguousarray(array, np.int64).tobytes() for array in arrays))
 
     def columns(self) -> list[IntArray]:
         """Of each part, the columns of this worker's state that hold it."""

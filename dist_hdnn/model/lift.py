@@ -17,17 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dist_hdnn.layers.indices import Indexed
 from dist_hdnn.layers.opaque import under_autocast
 from dist_hdnn.layers.operators import ragged_ranges
 from dist_hdnn.model.arguments import check_kind
 from dist_hdnn.model.initialization import Purpose, normal
 from dist_hdnn.model.ownership import Ownership, Shard
-from dist_hdnn.model.sharing import share_state
+from dist_hdnn.model.sharing import run, share_state
 
 IntArray = NDArray[np.int64]
 
 
-class Gather(nn.Module):
+class Gather(Indexed):
     """values (length, ...) -> values at the places of a table (*table's shape, ...); the place `length` holds zero."""
 
     index: Tensor
@@ -36,7 +37,7 @@ class Gather(nn.Module):
         super().__init__()
         self.shape, self.padded = table.shape, bool((table == length).any())
         self.plain = table.size == length and bool((table.ravel() == np.arange(length)).all())
-        self.register_buffer("index", torch.from_numpy(table.ravel()), persistent=False)
+        self.keep_index("index", torch.from_numpy(table.ravel()))
 
     def forward(self, values: Tensor) -> Tensor:
         """(length, ...) -> (*shape of the table, ...)."""
@@ -46,7 +47,7 @@ class Gather(nn.Module):
         return values.reshape(*self.shape, *values.shape[1:])
 
 
-class AgentwiseLinear(nn.Module):
+class AgentwiseLinear(Indexed):
     """y_i = W_i x_i + c_i for every owned agent i, W_i ~ N(0, 1 / features of agent i), c_i = 0 at the start.
 
     features: that every agent of the network sees, (agents,). `weight` holds the owned agents' W_i one after the other,
@@ -58,7 +59,7 @@ class AgentwiseLinear(nn.Module):
     def __init__(self, ownership: Ownership, features: IntArray, seed: int = 0) -> None:
         super().__init__()
         agents, widths, everyone = ownership.agents, ownership.widths, ownership.all_widths
-        self.ordered, self.neurons = ownership.ordered, int(widths.sum())
+        self.ownership, self.ordered, self.neurons = ownership, ownership.ordered, int(widths.sum())
         self.all_widths, self.all_features = everyone, features
         # the longest of the whole network, so that no bit depends on which agents are here
         shape = len(agents), int(everyone.max()), int(features.max())
@@ -73,17 +74,18 @@ class AgentwiseLinear(nn.Module):
         places = np.full(shape[:2], self.neurons, dtype=np.int64)
         places[agent, neuron] = np.arange(self.neurons)
         self.blocks, self.bias_blocks = Gather(table, len(values)), Gather(places[:, :, None], self.neurons)
-        self.register_buffer("places", torch.from_numpy(agent * shape[1] + neuron), persistent=False)
+        self.keep_index("places", torch.from_numpy(agent * shape[1] + neuron))
         self.weight = nn.Parameter(torch.from_numpy(values).to(torch.get_default_dtype()))
         self.bias = nn.Parameter(torch.zeros(self.neurons))
         self.shards = {
             "weight": ownership.shard_of_agents(features * everyone, dimension=0),
             "bias": ownership.shard_of_agents(everyone, dimension=0),
         }
-        share_state(self, ownership, self.shards)
+        share_state(self, ownership, self.shards, seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """(agents, most features of an agent, batch) -> (batch, neurons)."""
+        run(self, self.ownership)
         weight, bias = self.blocks(self.weight), self.bias_blocks(self.bias)
         if self.ordered:  # one agent at a time, so that no bit depends on which agents are here
             parts = zip(bias, weight, x, strict=True)
@@ -157,10 +159,11 @@ class ConvLift(nn.Module):
         everyone = len(ownership.all_widths)
         self.linear = AgentwiseLinear(ownership, np.full(everyone, channels * self.shape[1]), seed)
         self.shards = {name: Shard(0, everyone, agents) for name in ("filters", "filter_bias")}
-        share_state(self, ownership, self.shards)
+        share_state(self, ownership, self.shards, seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
+        run(self, self.ownership)
         check_features(x, self.features, self.filters)
         self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(2)

@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from dist_hdnn.layers.activations import activation as named_activation
 from dist_hdnn.layers.architectures import architecture as named_architecture
 from dist_hdnn.layers.architectures import check_options
+from dist_hdnn.layers.indices import Indexed
 from dist_hdnn.layers.linearization import Linearization
 from dist_hdnn.layers.memory_plan import Mode, check_keep_dtype
 from dist_hdnn.layers.opaque import opaque, under_autocast
@@ -27,12 +28,13 @@ from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
+from dist_hdnn.model.agreement import mark
 from dist_hdnn.model.arguments import check_columns, check_depth, check_kind, list_of_graphs, pattern_name
 from dist_hdnn.model.drawing import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.model.layout import Layout
 from dist_hdnn.model.optimizer_checks import watch_optimizers
 from dist_hdnn.model.regularization import add_smoothness_gradient, smoothness
-from dist_hdnn.model.sharing import share_state
+from dist_hdnn.model.sharing import run, share_state
 from dist_hdnn.model.surroundings import check_surroundings
 from dist_hdnn.model.time_course import TimeCourse
 from dist_hdnn.topology import Partition
@@ -43,7 +45,7 @@ INITIAL_SCALE = 1.2  # standard deviation of K times the square root of its row 
 # rotations by about twelve radians, from which training neither collapses (below 0.6) nor turns chaotic (above 2)
 
 
-class HDNN(nn.Module):
+class HDNN(Indexed):
     """A deep network on a communication graph, Hamiltonian by default: y' = J Kᵀ σ(K y + b), semi-implicit Euler.
 
     graph: a CommunicationGraph, an undirected networkx graph, or a list of them that the layers cycle through.
@@ -73,7 +75,7 @@ class HDNN(nn.Module):
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
         the weights and of their gradients. Not yet measured.
     check_batches: workers with a link compare size, features (of a lift or `local`) and labels (of a readout) of every
-        batch, 96 bytes a step each way; DisagreementError where they differ.
+        batch, 336 bytes a step each way; DisagreementError where they differ.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
         seed also draws a thinned pattern whose mapping gives none.
 
@@ -140,10 +142,14 @@ class HDNN(nn.Module):
         check_keep_dtype(keep_dtype, dtype, memory, self.sweep.keep_every)
         self._make_parameters(initial_scale, J, dtype)
         if self.ownership.agreement is not None:
-            self.ownership.agreement.watch(getattr(self, self.architecture.biases[0]))
+            options = (layers, step, shared_x, sigma.name, gamma, J if isinstance(J, str) else "", time)
+            kept = (memory, self.sweep.keep_every, keep_dtype, deterministic)
+            self.ownership.agreement.network = mark(
+                repr((chosen.name, chosen.integrator.name, *options, *kept, self.layout.digest()))
+            )
         if len(self.graphs) > 1:
             for s, places in enumerate(self.layout.unions()):
-                self.register_buffer(f"union{s}", places, persistent=False)
+                self.keep_index(f"union{s}", places)
         if device is not None:
             self.to(device)
 
@@ -160,6 +166,7 @@ class HDNN(nn.Module):
         Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `surroundings`.
         """
         check_surroundings(self, self.ownership.alone, self.shards)
+        run(self, self.ownership)
         if under_autocast(y):
             with torch.autocast(y.device.type, enabled=False):
                 converted = y.to(next(self.parameters()).dtype) if y.is_floating_point() else y
@@ -363,7 +370,7 @@ class HDNN(nn.Module):
         for bias, values in draw_biases(layout, course, seed, dtype):
             setattr(self, bias, values)
         self.shards = layout.shards([name for name, _ in self.named_parameters()])
-        share_state(self, self.ownership, self.shards)
+        share_state(self, self.ownership, self.shards, seed)
 
     def _check_columns(self, y: Tensor, who: str) -> None:
         check_columns(y, self.neurons, self.ownership.all_widths, who)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from dist_hdnn.model.agreement import Agreement
-from dist_hdnn.model.sharing import held
+from dist_hdnn.model.sharing import held, holders
 
 ELEMENTWISE = frozenset(
     "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD SparseAdam Lion AdEMAMix Adan".split()
@@ -22,15 +22,20 @@ ELEMENTWISE = frozenset(
 """Optimizers that change every number by its own gradients alone."""
 ACROSS = frozenset(
     "adafactor adahessian adalomo adammini adamp adashift came dadaptadam dadaptsgd dion fusedlamb galoreadamw gsam "
-    "kfac kron lamb larc lars lbfgs lomo muon novograd prodigy psgd sam sgdp shampoo singledevicemuon sm3 soap".split()
+    "kfac kron lamb larc lars lbfgs lomo muon novograd postlocalsgdoptimizer prodigy psgd sam sgdp shampoo "
+    "singledevicemuon sm3 soap zeroredundancyoptimizer".split()
 )
-"""Optimizers that take norms, factors or products over a parameter or over all of them; in lower case."""
+"""Optimizers that take norms, factors or products over a parameter or all, or that copy; in lower case."""
 
 
 class _Checked(NamedTuple):
-    """What was found of an optimizer with so many parameters: the networks whose parameters it changes."""
+    """What was found of an optimizer with so many parameters and modules that have run.
 
-    parameters: int
+    parts: ids of its parameters that are parts. agreements: of the networks whose parameters it changes.
+    """
+
+    size: tuple[int, int]
+    parts: frozenset[int]
     agreements: list[Agreement]
 
 
@@ -47,21 +52,22 @@ def watch_optimizers() -> None:
 
 
 def _before_step(optimizer: Optimizer, args: Any, options: Any) -> None:
-    count = sum(len(group["params"]) for group in optimizer.param_groups)
+    size = sum(len(group["params"]) for group in optimizer.param_groups), holders()
     known = _checked.get(optimizer)
-    if known is None or known.parameters != count:
-        known = _check(optimizer, count)
+    if known is None or known.size != size:
+        known = _check(optimizer, size)
         if known is None:
             return
         with _lock:
             _checked[optimizer] = known
+    groups = [group for group in optimizer.param_groups if not known.parts.isdisjoint(map(id, group["params"]))]
     if known.agreements:
-        chosen = [{name: value for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
+        chosen = [{name: value for name, value in group.items() if name != "params"} for group in groups]
         for agreement in known.agreements:
-            agreement.step(repr(chosen))
+            agreement.step([parameter for group in groups for parameter in group["params"]], repr(chosen))
 
 
-def _check(optimizer: Optimizer, count: int) -> _Checked | None:
+def _check(optimizer: Optimizer, size: tuple[int, int]) -> _Checked | None:
     """Raises ValueError for an optimizer that cannot be right; None: it has nothing of a network on several workers."""
     parts = held()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -73,7 +79,8 @@ def _check(optimizer: Optimizer, count: int) -> _Checked | None:
     if across:
         raise ValueError(
             f"optimizer: expected one that changes each number by its own gradient, got {across[0]}, which looks "
-            "across a parameter, of which every worker has its part. Use Adam, AdamW, SGD, RMSprop, ..., or one worker."
+            "across a parameter, of which every worker has its part, or at other workers. Use Adam, AdamW, "
+            "SGD, RMSprop, ..., or one worker."
         )
     if not ELEMENTWISE.intersection(names):
         warnings.warn(
@@ -85,10 +92,11 @@ def _check(optimizer: Optimizer, count: int) -> _Checked | None:
     others = [p for p in parameters if id(p) not in parts and p.numel()]
     if others:
         warnings.warn(
-            f"optimizer: {len(others)} of {count} parameters, first of shape {tuple(others[0].shape)}, belong to no "
-            "part of a network on several workers: each worker trains its own from its own loss. That is right for an "
-            "agent's own; use a lift or a readout for what all agents share.",
+            f"optimizer: {len(others)} of {len(parameters)} parameters, first of shape {tuple(others[0].shape)}, "
+            "belong to no part of a network on several workers: each worker trains its own from its own loss. That is "
+            "right for an agent's own; use a lift or a readout for what all agents share.",
             UserWarning,
             stacklevel=4,
         )
-    return _Checked(count, [o.agreement for o in owners.values() if o.agreement is not None])
+    found = frozenset(id(p) for p in parameters if id(p) in parts)
+    return _Checked(size, found, [o.agreement for o in owners.values() if o.agreement is not None])

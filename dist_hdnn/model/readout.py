@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from dist_hdnn.layers.indices import Indexed
 from dist_hdnn.layers.opaque import opaque, under_autocast
 from dist_hdnn.layers.operators import offsets, ragged_ranges
 from dist_hdnn.model.arguments import check_columns, check_kind, check_scores, checked_targets
 from dist_hdnn.model.gossip import MetropolisAverage
 from dist_hdnn.model.initialization import Purpose, normal
 from dist_hdnn.model.ownership import Ownership, Shard
-from dist_hdnn.model.sharing import share_state
+from dist_hdnn.model.sharing import run, share_state
 
 IntArray = NDArray[np.int64]
 
@@ -52,10 +53,11 @@ class SumReadout(nn.Module):
         self.blocks = AgentBlocks(ownership, ownership.agents)
         bias = Shard(0, classes, np.arange(classes if owns_bias else 0))
         self.shards = {"weight": ownership.shard_of_agents(ownership.all_widths, dimension=1), "bias": bias}
-        share_state(self, ownership, self.shards)
+        share_state(self, ownership, self.shards, seed)
 
     def forward(self, state: Tensor) -> Tensor:
         """(batch, neurons) -> scores (batch, classes), the same on all workers."""
+        run(self, self.ownership)
         _check_state(state, self.ownership, self.weight)
         if self.ownership.ordered:
             return self._in_order(state)
@@ -124,10 +126,11 @@ class LocalReadout(nn.Module):
             "weight": Shard(1, int(sizes.sum()), index),
             "bias": Shard(0, len(self.output_agents), self.places),
         }
-        share_state(self, ownership, self.shards)
+        share_state(self, ownership, self.shards, seed)
 
     def forward(self, state: Tensor) -> Tensor:
         """(batch, neurons) -> scores of this worker's output agents (batch, agents, classes)."""
+        run(self, self.ownership)
         _check_state(state, self.ownership, self.weight)
         scores = torch.einsum("baw,caw->bac", self.blocks(state), self.weight_blocks(self.weight))
         if not self.ownership.ordered:
@@ -189,7 +192,7 @@ class GossipReadout(LocalReadout):
         return averaged
 
 
-class AgentBlocks(nn.Module):
+class AgentBlocks(Indexed):
     """(rows, neurons) -> (rows, agents, neurons of the widest agent of the network); narrower blocks end in zeros.
 
     agents: the agents to show, global numbers. of_agents_only: the columns are those of these agents alone, not those
@@ -207,7 +210,7 @@ class AgentBlocks(nn.Module):
         inside = ragged_ranges(np.zeros_like(widths), widths)
         rows = np.repeat(np.arange(len(agents)), widths)
         columns[rows, inside] = np.repeat(starts[np.searchsorted(source, agents)], widths) + inside
-        self.register_buffer("columns", torch.from_numpy(columns), persistent=False)
+        self.keep_index("columns", torch.from_numpy(columns))
         self.whole = bool((columns.ravel() == np.arange(columns.size)).all()) and columns.size == int(starts[-1])
 
     def forward(self, values: Tensor) -> Tensor:

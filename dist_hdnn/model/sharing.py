@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dist_hdnn.layers.opaque import opaque
+from dist_hdnn.model.agreement import fingerprint
 from dist_hdnn.model.ownership import Ownership, Shard
 
 
@@ -30,16 +31,23 @@ _holders: weakref.WeakKeyDictionary[nn.Module, Ownership] = weakref.WeakKeyDicti
 _lock = threading.Lock()  # workers may be threads
 
 
-def share_state(module: nn.Module, ownership: Ownership, shards: dict[str, Shard]) -> None:
+def share_state(module: nn.Module, ownership: Ownership, shards: dict[str, Shard], seed: int | None = None) -> None:
     """Make `state_dict` and `load_state_dict` of a module speak of global tensors; all workers call them together.
 
-    shards: for each parameter of which this worker holds a part, which part.
+    shards: for each parameter of which this worker holds a part, which part. seed: what they were drawn from. The
+    module calls `run` in its forward.
     """
     if ownership.alone:
         return
     module.register_state_dict_post_hook(partial(_export, ownership, shards))
-    module.register_load_state_dict_pre_hook(partial(_slice_up, shards))
-    module.register_forward_pre_hook(partial(_run, ownership))
+    module.register_load_state_dict_pre_hook(partial(_slice_up, ownership, shards))
+    if ownership.agreement is not None and seed is not None:
+        ownership.agreement.weights[type(module).__name__] = seed
+
+
+def holders() -> int:
+    """How many modules of several workers have run."""
+    return len(_holders)
 
 
 def held() -> dict[int, Part]:
@@ -92,7 +100,12 @@ def _export(
         state[prefix + name] = whole(state[prefix + name], shard, ownership)
 
 
-def _slice_up(shards: dict[str, Shard], _: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+def _slice_up(
+    ownership: Ownership, shards: dict[str, Shard], module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    if ownership.agreement is not None:
+        given = tuple(fingerprint(state[prefix + name]) for name in shards if prefix + name in state)
+        ownership.agreement.weights[type(module).__name__] = given
     for name, shard in shards.items():
         everything = state.get(prefix + name)
         if everything is not None and everything.shape[shard.dimension] == shard.length:
@@ -100,7 +113,15 @@ def _slice_up(shards: dict[str, Shard], _: nn.Module, state: dict[str, Tensor], 
 
 
 @opaque
-def _run(ownership: Ownership, module: nn.Module, _: object) -> None:
+def run(module: nn.Module, ownership: Ownership) -> None:
+    """A module of `share_state` runs: from now on its parameters are found, also those of a copy."""
+    if ownership.alone:
+        return
     if module not in _holders:
         with _lock:
             _holders[module] = ownership
+    if ownership.agreement is not None:
+        shards = getattr(module, "shards", {})
+        for name, parameter in module.named_parameters():
+            if name in shards:
+                ownership.agreement.watch(f"{type(module).__name__}.{name}", parameter)

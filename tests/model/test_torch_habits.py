@@ -21,7 +21,7 @@ import torch
 from own_loops import CLASSES, Loop, difference, run
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 import dist_hdnn
@@ -273,6 +273,21 @@ def averaged(loop: Loop) -> dict[str, Tensor]:
     return gathered(loop, mean(state_of(loop)))
 
 
+@row("`AveragedModel(use_buffers=True)` with an EMA", tolerance=1e-11)
+def averaged_buffers(loop: Loop) -> dict[str, Tensor]:
+    """Index tensors are no buffers: 0.9 i + 0.1 i is less than i for some, and another number as an integer."""
+    both, optimizer = nn.ModuleDict(loop.modules), sgd(loop)
+    mean = AveragedModel(both, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(4):
+        mean.update_parameters(both)
+    assert not [name for name, buffer in both.named_buffers() if not buffer.is_floating_point()]
+    state = mean.module["net"](state_of(loop))
+    assert torch.equal(mean.module["readout"](state), loop.readout(loop.net(state_of(loop))))
+    loop.train(optimizer, 1)
+    mean.update_parameters(both)
+    return gathered(loop, mean.module["net"](state_of(loop)))
+
+
 # -- gradients -------------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +318,15 @@ def autograd_grad(loop: Loop) -> dict[str, Tensor]:
             parameter.grad = gradient
         optimizer.step()
     return loop.weights()
+
+
+BATCHED = "got several in one backward .*vectorize=True"
+
+
+@row("`jacobian(vectorize=True)`, `grad(is_grads_batched=True)`", "refused", "refused: leave it out", match=BATCHED)
+def batched_gradients(loop: Loop) -> dict[str, Tensor]:
+    torch.autograd.functional.jacobian(loop.net, state_of(loop)[:1], vectorize=True)
+    return {}
 
 
 TWICE = "once_differentiable"
@@ -398,6 +422,23 @@ def sequential(loop: Loop) -> dict[str, Tensor]:
         loop.readout.loss(model(loop.states), loop.labels).sum().backward()
         optimizer.step()
     return dict(model.state_dict())
+
+
+@row("`nn.Sequential(net, nn.ReLU(inplace=True))`, `net(y).mul_(2)`")
+def in_place(loop: Loop) -> dict[str, Tensor]:
+    rectified = nn.ReLU(inplace=True)
+    return trained_by(loop, lambda: scored(loop, rectified(loop.net(state_of(loop)).mul_(2.0))))
+
+
+@row("`net.forward(y)`, which calls no hooks")
+def forward_itself(loop: Loop) -> dict[str, Tensor]:
+    optimizer = sgd(loop)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loop.readout.loss(loop.readout.forward(loop.net.forward(state_of(loop))), loop.labels).sum().backward()
+        dist_hdnn.clip_grad_norm_(loop.parameters, 0.01)
+        optimizer.step()
+    return loop.weights()
 
 
 NOBODY = "belong to no part of a network on several workers"
@@ -632,6 +673,43 @@ def sharded(loop: Loop) -> dict[str, Tensor]:
 def threads(loop: Loop) -> dict[str, Tensor]:
     wrapped = nn.DataParallel(loop.net)
     return trained_by(loop, lambda: scored(loop, wrapped(state_of(loop))))
+
+
+@row("`ZeroRedundancyOptimizer`", several="refused", match="got ZeroRedundancyOptimizer, which looks")
+def zero(loop: Loop) -> dict[str, Tensor]:
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    loop.train(ZeroRedundancyOptimizer(loop.parameters, torch.optim.SGD, lr=RATE))
+    return loop.weights()
+
+
+def reduced(loop: Loop, of: Callable[[nn.Parameter], Tensor]) -> dict[str, Tensor]:
+    """Two steps in which every worker takes the mean over all, as in data parallel loops."""
+    optimizer = sgd(loop)
+    for _ in range(STEPS):
+        loop.backward()
+        for parameter in loop.net.parameters():
+            if loop.workers is not None:
+                loop.workers.all_reduce(of(parameter))
+        optimizer.step()
+    return loop.weights()
+
+
+ONE_OWNER = "expected {} of each one's own agents on workers . and ., got the same on both"
+
+
+@row("`dist.all_reduce` of gradients", several="refused: one owner has all", match=ONE_OWNER.format("gradients"))
+def reduced_gradients(loop: Loop) -> dict[str, Tensor]:
+    return reduced(loop, lambda parameter: parameter.grad)  # type: ignore[arg-type, return-value]
+
+
+@row(
+    "`dist.broadcast` of weights, `PostLocalSGDOptimizer`",
+    several="refused: one owner has all",
+    match=ONE_OWNER.format("weights"),
+)
+def reduced_weights(loop: Loop) -> dict[str, Tensor]:
+    return reduced(loop, lambda parameter: parameter.data)
 
 
 def from_loader(loop: Loop, generator: torch.Generator) -> dict[str, Tensor]:
