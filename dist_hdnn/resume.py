@@ -83,8 +83,11 @@ def digest_of(data: Dataset) -> str:
 
 
 def warn_of_other_data(directory: Path, data: Dataset) -> None:
-    """Warn where a finished run was trained on other data than its config gives now; earlier versions do not say."""
+    """Warn where a run was trained on other data than its config gives now; runs of earlier versions do not say."""
     there = finished(directory).get("digests", {}).get("data")
+    if not is_done(directory):
+        manifests = (manifest for _, manifest in candidates(directory / "checkpoints"))
+        there = next((one.identity["data"] for one in manifests if isinstance(one, Manifest)), None)
     if there is not None and there != digest_of(data):
         warnings.warn(
             f"{directory}: the data are not those that it was trained on, whose split has changed with them: its test "

@@ -22,6 +22,7 @@ from dist_hdnn.data.splits import UNSTATED, Cut, under_cut, validation_indices
 
 WORDS = {"train": "training", "test": "test", "validation": "validation"}
 AS_IT_IS = Preparation()
+MOST_COPIES = 0.1  # of a part that may be training samples again without a word
 
 
 def from_arrays(
@@ -164,7 +165,7 @@ def _prepared(
 
 
 def _say_what_is_degenerate(arrays: Mapping[str, Any], fitted: Preparation, who: str) -> None:
-    """One warning for each part whose answers are all equal, or of classes that training never sees."""
+    """One warning for each part of equal answers, of classes that training never sees, or of training samples again."""
     notes, trained = [], np.unique(arrays["train_y"], axis=0)
     for which, word in WORDS.items():
         y = arrays.get(f"{which}_y")
@@ -179,8 +180,24 @@ def _say_what_is_degenerate(arrays: Mapping[str, Any], fitted: Preparation, who:
         if fitted.classes and len(unseen):
             name = repr(fitted.class_names[unseen[0]]) if fitted.class_names else unseen[0]
             notes.append(f"the {word} part has samples of class {name}, the training part has none; look at data.split")
+        copies = _copies(arrays, which) if which != "train" and fitted.image is None and fitted.window == 1 else 0
+        if copies > MOST_COPIES * len(y):
+            notes.append(
+                f"{copies} of {len(y)} samples of the {word} part are copies of training samples, so its figures may "
+                "say little of new ones; drop repeated rows"
+            )
     for note in notes:
         warnings.warn(f"{who}: {note}", UserWarning, stacklevel=4)
+
+
+def _copies(arrays: Mapping[str, Any], which: str) -> int:
+    """How many samples of a part are those of the training part again, to the last bit, with their answers."""
+    rows = {
+        part: np.column_stack([arrays[f"{part}_x"], arrays[f"{part}_y"]]).astype(np.float64)
+        for part in ("train", which)
+    }
+    seen = {hash(row.tobytes()) for row in rows["train"]}
+    return sum(hash(row.tobytes()) in seen for row in rows[which])
 
 
 def _check_blank(blank: Preparation, cut: Cut, images: bool, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -148,3 +149,16 @@ def test_dates_with_and_without_a_zone_cannot_be_compared(tmp_path) -> None:
     (tmp_path / "t.csv").write_text(SERIES.replace("02:30", "02:30+00:00"))
     with pytest.raises(ValueError, match="expected all dates with a time zone, or none, got '2026-03-29 02:30.00:00'"):
         read_dataset(tmp_path / "t.csv", time="t")
+
+
+def test_rows_that_stand_on_both_sides_of_the_split_are_said() -> None:
+    x = np.random.default_rng(0).standard_normal((60, 2))
+    y = (x[:, 0] > 0).astype(int)
+    with pytest.warns(UserWarning, match=r"of 60 samples of the test part are copies of training samples.*drop"):
+        from_arrays(np.concatenate([x, x]), np.concatenate([y, y]), split="random")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_arrays(x, y, split="random")
+        from_arrays(
+            np.concatenate([x, x]), np.concatenate([y, 1 - y]), split="last"
+        )  # the same readings, other answers
