@@ -8,9 +8,9 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 
 from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
+from dist_hdnn.topology.places import all_places
 from dist_hdnn.topology.readers.found import place_of
 
 DIGITS = re.compile(r"([0-9]{1,18})")
@@ -42,8 +42,8 @@ def from_networkx(
     """Number the nodes canonically, merge repeated links, drop self-loops; one UserWarning line for each thing done.
 
     labels: node -> display name instead of the node as text (the numbering stays with the nodes).
-    positions: node -> (x, y); default: attributes Longitude and Latitude, lon and lat, x and y, or pos, when every node
-    has them. notes: what was said of the graph before, to be warned of as well.
+    positions: node -> (x, y); default: attributes Longitude and Latitude, lon and lat, x and y, or pos, where more
+    than half of the nodes have them (see places). notes: what was said of the graph before, to be warned of as well.
     """
     if graph.is_directed():
         raise ValueError(
@@ -69,7 +69,8 @@ def from_networkx(
         notes.append(f"{name}: dropped {_count(loops, 'self-loop')} (an agent always hears itself)")
     if repeats := len(proper) - len(links):
         notes.append(f"{name}: merged {_count(repeats, 'repeated link')} (a pair of agents is linked once)")
-    places = _positions(graph, nodes) if positions is None else np.array([positions[node] for node in nodes])
+    found = [place_of(graph.nodes[node]) if positions is None else positions[node] for node in nodes]
+    places = all_places(found, links)
     names = tuple(str(node) if labels is None else labels[node] for node in nodes)
     result = CommunicationGraph(name, names, links, places)
     sizes = result.component_sizes()
@@ -94,12 +95,6 @@ def canonical_order(names: Sequence[str]) -> list[int]:
     elif all(map(INTEGER_TUPLE.fullmatch, names)):
         keys = [tuple(int(part) for part in name[1:-1].split(",") if part.strip()) for name in names]
     return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
-
-
-def _positions(graph: nx.Graph, nodes: list[Any]) -> NDArray[np.float64] | None:
-    """(nodes, 2) from node attributes, or None when a node lacks them."""
-    places = [place_of(graph.nodes[node]) for node in nodes]
-    return None if None in places else np.array(places, dtype=np.float64).reshape(-1, 2)
 
 
 def _count(number: int, noun: str) -> str:

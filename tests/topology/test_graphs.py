@@ -231,7 +231,7 @@ def test_self_loops_repeated_links_and_components_make_one_warning_line_each() -
     assert all(warning.filename == __file__ for warning in caught)
 
 
-def test_positions_come_from_the_family_or_from_node_attributes_that_all_nodes_have() -> None:
+def test_positions_come_from_the_family_or_from_attributes_that_most_nodes_have() -> None:
     positions = grid(2, 3).positions
     assert positions is not None and len(np.unique(positions, axis=0)) == 6
     located = nx.path_graph(3)
@@ -239,6 +239,10 @@ def test_positions_come_from_the_family_or_from_node_attributes_that_all_nodes_h
     positions = as_graph(located).positions
     assert positions is not None and positions.tolist() == [[10.0, 50.0], [11.0, 50.0], [12.0, 50.0]]
     del located.nodes[1]["Latitude"]
+    positions = as_graph(located).positions  # near the mean of its neighbors
+    assert positions is not None and positions[[0, 2]].tolist() == [[10.0, 50.0], [12.0, 50.0]]
+    assert 0 < np.abs(positions[1] - [11.0, 50.0]).max() <= 0.1
+    del located.nodes[0]["Latitude"]
     assert as_graph(located).positions is None
     placed = nx.path_graph(2)
     nx.set_node_attributes(placed, {0: (0.0, 1.0), 1: (2.0, 3.0)}, "pos")
@@ -247,6 +251,10 @@ def test_positions_come_from_the_family_or_from_node_attributes_that_all_nodes_h
     nx.set_node_attributes(placed, {0: (0.0, 1.0), 1: (2.0, float("nan"))}, "pos")
     assert as_graph(placed).positions is None
     assert hypercube(3).positions is None
+    lonely = nx.disjoint_union(placed, nx.empty_graph(1))  # an agent without a place or a way to one
+    nx.set_node_attributes(lonely, {0: (0.0, 1.0), 1: (2.0, 3.0)}, "pos")
+    with pytest.warns(UserWarning, match="disconnected"):
+        assert as_graph(lonely).positions is None
 
 
 def test_nodes_that_are_no_text_are_found_by_what_networkx_calls_them() -> None:
