@@ -11,6 +11,7 @@ that a worker does not know (0) is compared with nothing: features that went thr
 
 from __future__ import annotations
 
+import warnings
 import weakref
 import zlib
 from collections.abc import Sequence
@@ -120,7 +121,10 @@ class Agreement:
             for what, own, other in zip(FIELDS, values, others, strict=True):
                 same = not apart(own, other) if what.startswith("factor") else (own == other) != (what in OWN)
                 if own and other and not same:
-                    raise DisagreementError(_difference(self.transport.rank, peer, what, own, other))
+                    difference = _difference(self.transport.rank, peer, what, own, other)
+                    if what != "weights" or self.steps > 1:
+                        raise DisagreementError(difference)
+                    warnings.warn(difference, UserWarning, stacklevel=4)  # agents may begin alike on purpose
 
 
 def _difference(rank: int, peer: int, what: str, own: int, other: int) -> str:

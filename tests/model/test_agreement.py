@@ -119,6 +119,22 @@ def test_weights_and_gradients_that_symmetry_makes_alike_are_no_copies(constant:
     run_threads(2, part, timeout=10)
 
 
+def test_agents_that_begin_with_the_same_weights_are_warned_of_and_may_go_on() -> None:
+    def part(transport: Transport) -> None:
+        loop = loop_on(transport)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in loop.net.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+        optimizer = torch.optim.SGD(loop.parameters, lr=0.1)
+        for _ in range(4):
+            loop.backward()
+            optimizer.step()
+
+    with pytest.warns(UserWarning, match="expected weights of each one's own agents .* got the same on both"):
+        run_threads(2, part, timeout=10)
+
+
 def test_comparing_sends_little_and_to_neighbors_alone() -> None:
     def part(transport: Transport) -> tuple[dict[str, int], dict[str, int]]:
         loop = loop_on(transport)
