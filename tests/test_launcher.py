@@ -429,6 +429,7 @@ def test_mpi_workers_meet_whoever_calls_mpiexec(started_by: str, start: Start) -
 
 @pytest.mark.mpi
 @needs_mpi
+@pytest.mark.usefixtures("no_shared_memory_left")
 def test_an_mpi_worker_that_never_comes_is_waited_for_as_long_as_it_may(start: Start) -> None:
     """MPI's own start-up has no limit, and nothing of this process runs meanwhile."""
     program = """
