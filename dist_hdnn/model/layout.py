@@ -21,7 +21,9 @@ from torch import Tensor
 from dist_hdnn.layers.architectures import Architecture
 from dist_hdnn.layers.operators import offsets, ragged_ranges
 from dist_hdnn.layers.workspace import Stage
+from dist_hdnn.model.agreement import mark
 from dist_hdnn.model.arguments import agent_widths, pattern_name, strict_upper
+from dist_hdnn.model.optimizer_checks import watch_optimizers
 from dist_hdnn.model.ownership import Ownership, Shard
 from dist_hdnn.model.parameters import Matrix
 from dist_hdnn.topology import (
@@ -99,6 +101,18 @@ class Layout:
         arrays = [graph.links for graph in self.graphs] + [a for p in patterns for a in (p.row_start, p.columns)]
         arrays += [self.ownership.all_widths, np.asarray(self.ownership.partition.owners)]
         return zlib.crc32(b"|".join(np.ascontiguousarray(array, np.int64).tobytes() for array in arrays))
+
+    def guard(self, check_batches: bool, *options: object) -> None:
+        """Watch, on several workers, optimizers and, if wanted, batches and whether all have these options."""
+        if not self.ownership.alone:
+            watch_optimizers()
+            if check_batches:
+                network = (self.architecture.name, self.architecture.integrator.name, *options, self.digest())
+                self.ownership.compare_batches(self.graphs, mark(repr(network)))
+
+    def fixed(self, trains_j: bool) -> frozenset[str]:
+        """Return the names of weights that are not trained."""
+        return frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset()
 
     def columns(self) -> list[IntArray]:
         """Of each part, the columns of this worker's state that hold it."""

@@ -28,11 +28,9 @@ from dist_hdnn.layers.plans import chosen_plan
 from dist_hdnn.layers.sweep import Sweep
 from dist_hdnn.layers.weights import Weights
 from dist_hdnn.layers.workspace import Model
-from dist_hdnn.model.agreement import mark
 from dist_hdnn.model.arguments import check_columns, check_depth, check_kind, list_of_graphs, pattern_name
 from dist_hdnn.model.drawing import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.model.layout import Layout
-from dist_hdnn.model.optimizer_checks import watch_optimizers
 from dist_hdnn.model.regularization import add_smoothness_gradient, smoothness
 from dist_hdnn.model.sharing import run, share_state
 from dist_hdnn.model.surroundings import check_surroundings
@@ -125,31 +123,21 @@ class HDNN(Indexed):
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
         self.widths, self.halves = self.ownership.widths, self.ownership.halves
         self.neurons = int(self.widths.sum())
-        if not self.ownership.alone:
-            watch_optimizers()
-            if check_batches:
-                self.ownership.compare_batches(self.graphs)
         self._course = TimeCourse(time, layers, len(self.graphs))
         sigma = named_activation(activation, in_blocks=deterministic)
+        options = (layers, step, shared_x, sigma.name, gamma, J if isinstance(J, str) else "", time)
+        self.layout.guard(check_batches, *options, memory, keep_every, keep_dtype, deterministic)
         model = Model(self.architecture, self.layout.stages, sigma, layers, self.step, gamma)
         self.columns = self.layout.columns()
-        trains_j = isinstance(J, str) and J == "trained"
-        fixed = frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset[str]()
+        fixed = self.layout.fixed(trains_j=isinstance(J, str) and J == "trained")
         columns = [torch.from_numpy(index) for index in self.columns]
         dtype = dtype or torch.get_default_dtype()
         captures = self.ownership.ledger if cuda_graphs and self.ownership.alone else None
         self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every, keep_dtype, captures)
         check_keep_dtype(keep_dtype, dtype, memory, self.sweep.keep_every)
         self._make_parameters(initial_scale, J, dtype)
-        if self.ownership.agreement is not None:
-            options = (layers, step, shared_x, sigma.name, gamma, J if isinstance(J, str) else "", time)
-            kept = (memory, self.sweep.keep_every, keep_dtype, deterministic)
-            self.ownership.agreement.network = mark(
-                repr((chosen.name, chosen.integrator.name, *options, *kept, self.layout.digest()))
-            )
-        if len(self.graphs) > 1:
-            for s, places in enumerate(self.layout.unions()):
-                self.keep_index(f"union{s}", places)
+        for s, places in enumerate(self.layout.unions() if len(self.graphs) > 1 else ()):
+            self.keep_index(f"union{s}", places)
         if device is not None:
             self.to(device)
 

@@ -146,13 +146,14 @@ class Ownership:
             )
         return operator, exchange, column_agents
 
-    def compare_batches(self, graphs: Sequence[CommunicationGraph]) -> None:
-        """From now on compare batches with the workers that these graphs link to this one."""
+    def compare_batches(self, graphs: Sequence[CommunicationGraph], network: int) -> None:
+        """From now on compare batches, and the number of the network, with the workers that these graphs link to it."""
         owners = np.asarray(self.partition.owners)
         pairs = np.concatenate([owners[graph.links] for graph in graphs])
         peers = np.unique(pairs[(pairs == self.rank).any(axis=1)])
         assert self.transport is not None, "several workers have a transport"
         self.agreement = Agreement(self.transport, self.ledger, [int(peer) for peer in peers if peer != self.rank])
+        self.agreement.network = network
 
     def note(self, what: str, values: Tensor) -> None:
         """This worker has seen a batch's "features" or "labels", which the others have to see as well."""

@@ -94,42 +94,35 @@ def train(
     part: range | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda record: None,
-    restore: Callable[[TrainingState], None] | None = None,
+    restore: Callable[[TrainingState], None] = lambda state: None,
     keep: Callable[[TrainingState], None] = lambda state: None,
     history: list[Epoch] | None = None,
 ) -> list[Epoch]:
     """Train `model` in place and return one record an epoch.
 
-    validation: data that choose the epoch whose weights `model` has in the end, the last level's best; without them
-    those of the last epoch. patience: stop after so many epochs of that level without a better one; None to train on.
-    smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout
-    and lift; biases and the initial state do not decay. augment(features, step) changes the training features of a
-    step. part: which of the epochs, counted from 0, to run now, with the batches and learning rates that they have in
-    the whole run; None for all. on_step(step, loss) and on_epoch(record) are called as they happen. restore(state):
-    puts the first state back to that of a checkpoint. keep(state): called after every step, after that of an epoch's
-    last one its record. history: records of earlier epochs, to which the new ones are added. Raises NonFiniteError.
+    validation: data that choose the epoch, of the last level, whose weights `model` ends with; None for the last epoch.
+    patience: stop after so many epochs of that level without a better one. smoothness: weight of (h/2) Σ |K_{j+1} -
+    K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout and lift, not of biases and the initial
+    state. augment(features, step) changes the training features of a step. part: the epochs, from 0, to run now, with
+    their batches and learning rates of the whole run; None for all. restore(state) puts back that of a checkpoint.
+    on_step, on_epoch and keep(state) are called as things happen, keep after every step, of an epoch's last one after
+    its record. history: records of earlier epochs, to which the new ones are added. Raises NonFiniteError.
     """
     x, labels = training
     batches = math.ceil(len(x) / batch_size)
-    # fused: one pass over every weight, where the default makes temporary copies and takes nine times as long on a CPU;
-    # its bits depend on where in a tensor a weight lies, and so on the number of workers
-    fused = not model.network.ownership.ordered
-    adam = OPTIMIZERS[optimizer](_groups(model, weight_decay), lr=learning_rate, betas=BETAS, fused=fused)
     part = range(epochs) if part is None else part
+    adam = _optimizer(model, optimizer, learning_rate, weight_decay)
     gradients = GradientLog(model.network) if log_gradients else None
     first, nothing = part.start * batches, torch.zeros((), dtype=torch.float64, device=x.device)
     state = TrainingState(model, adam, first, first, nothing, gradients, history=[] if history is None else history)
-    if restore is not None:
-        restore(state)
+    restore(state)
     chooses = validation is not None and part.stop == epochs  # only the whole depth has weights to end with
     for epoch in range(state.step // batches + 1, part.stop + 1):
         if state.best is not None and state.best.left(epoch, patience):
             break
         for batch in batch_order(len(x), batch_size, seed, epoch)[state.step % batches :]:
-            started = time.perf_counter()
             rate = learning_rate * _rate(schedule, state.step, epochs * batches)
             value = _step(state, x, labels, torch.from_numpy(batch).to(x.device), rate, smoothness, augment, epoch)
-            state.seconds += time.perf_counter() - started
             on_step(state.step, value)
             if state.step % batches:
                 keep(state)
@@ -144,6 +137,18 @@ def train(
     return state.history
 
 
+def _optimizer(
+    model: AgentClassifier, name: Literal["adam", "adamw"], rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return the optimizer of a run.
+
+    Fused is one pass over every weight, where the default makes temporary copies and takes nine times as long on a CPU;
+    its bits depend on where in a tensor a weight lies, and so on the number of workers.
+    """
+    fused = not model.network.ownership.ordered
+    return OPTIMIZERS[name](_groups(model, weight_decay), lr=rate, betas=BETAS, fused=fused)
+
+
 def _step(
     state: TrainingState,
     x: Tensor,
@@ -155,6 +160,7 @@ def _step(
     epoch: int,
 ) -> float:
     """One gradient step on the samples `index`; returns the loss of the batch."""
+    started = time.perf_counter()
     model, adam = state.model, state.optimizer
     features, target = x.index_select(0, index), labels.index_select(0, index)
     if augment is not None:
@@ -177,6 +183,7 @@ def _step(
         _check_gradients(state, epoch)
     adam.step()
     state.loss = state.loss + loss.detach().double() * len(index)
+    state.seconds += time.perf_counter() - started
     return value
 
 

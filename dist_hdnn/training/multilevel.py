@@ -87,8 +87,8 @@ def train_levels(
         model = finest if level is levels[-1] else build(level)
         if coarse is not None:
             prolong(coarse, model)
-        put_back = restore if level.layers == resumed else None
-        train(model, training, validation, part=level.epochs, history=history, restore=put_back, **recipe)
+        more: dict[str, Any] = {"restore": restore} if restore is not None and level.layers == resumed else {}
+        train(model, training, validation, part=level.epochs, history=history, **more, **recipe)
         coarse = model
     return history
 
