@@ -47,7 +47,7 @@ faults: $(DEV)  ## kill, damage and stop trainings many times; writes the table 
 	@FAULTS=nightly FAULTS_TABLE=docs/reliability.md $(PY) -m pytest -q -n0 tests/faults $(ARGS)
 
 planted: $(DEV)  ## plant known bugs, one at a time, and see whether the tests nearest to them notice
-	@echo "Planting bugs (about an hour) ..."
+	@echo "Planting bugs (about eight minutes on 2 cores) ..."
 	@$(PY) tests/planted/plant.py $(ARGS)
 
 check: $(DEV)  ## lint, format and types

@@ -2,7 +2,8 @@
 
     python tests/planted/plant.py [--only WORD] [--jobs 2] [--json FILE]
 
-A table and exit code 0 where at least 95 % are noticed and nobody survives unexplained, else 1. About half an hour.
+A table, and exit code 0 where at least 95 % are noticed and nobody survives unexplained, else 1. Takes about eight
+minutes on 2 cores.
 """
 
 from __future__ import annotations
