@@ -36,8 +36,8 @@ from torch.nn.functional import cross_entropy
 from dist_hdnn import HDNN
 from dist_hdnn.data import TOYS
 from dist_hdnn.data.batches import batch_order
-from dist_hdnn.model.readout import Readout, make_readout
-from dist_hdnn.report.run_files import versions
+from dist_hdnn.ends.readout import Readout, make_readout
+from dist_hdnn.run.files import versions
 from dist_hdnn.training.loop import BETAS
 
 WIDTH, STEP, END = 4, 0.075, 1.2

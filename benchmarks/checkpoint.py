@@ -28,11 +28,11 @@ from measure import command
 import dist_hdnn
 from dist_hdnn.config import Config
 from dist_hdnn.data.sensors import SensorMap, default_sensors
-from dist_hdnn.launcher import launch
-from dist_hdnn.model.readout import make_readout
+from dist_hdnn.ends.readout import make_readout
+from dist_hdnn.launching.launcher import launch
+from dist_hdnn.training.checkpoints.saver import Saver
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import TrainingState
-from dist_hdnn.training.saver import Saver
 
 AGENTS, LAYERS = 8, 2
 

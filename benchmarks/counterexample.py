@@ -21,7 +21,7 @@ from torch import Tensor
 import dist_hdnn
 from dist_hdnn.analysis.measure import layer_matrices
 from dist_hdnn.analysis.space import Space
-from dist_hdnn.report.counterexample_plot import plot_counterexample
+from dist_hdnn.plots.counterexample import plot_counterexample
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "counterexample.png"
 SEED = 2020  # of the published start

@@ -29,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from dist_hdnn import HDNN, ring
-from dist_hdnn.report.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, new_figure, quiet, save
+from dist_hdnn.plots.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, new_figure, quiet, save
 
 AGENTS, HALF, BATCH, TIME = 64, 8, 128, 8.0
 OURS: dict[str, dict[str, Any]] = {

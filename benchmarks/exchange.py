@@ -33,8 +33,8 @@ import torch.distributed as distributed
 from measure import command, p10_and_median, packages
 
 from dist_hdnn import connect, path
-from dist_hdnn.layers.exchange import HaloExchange
-from dist_hdnn.report.run_files import versions
+from dist_hdnn.operators.exchange import HaloExchange
+from dist_hdnn.run.files import versions
 from dist_hdnn.topology import build_halo, build_pattern, make_partition
 from dist_hdnn.transport import Ledger, Transport
 from dist_hdnn.transport.environment import launched

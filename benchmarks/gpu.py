@@ -25,7 +25,7 @@ from measure import header, table, take_turns, write_report
 from torch import Tensor
 
 from dist_hdnn import HDNN, ring, torus
-from dist_hdnn.layers.plans import panels
+from dist_hdnn.operators.choice import panels
 
 CELLS: dict[str, tuple[Callable[[], Any], int, int, int]] = {  # graph, neurons of p or q, layers, calls of a block
     "256 x 16": (lambda: ring(256), 16, 16, 20),

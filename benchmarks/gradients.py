@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from measure import command
 
-from dist_hdnn import assembly
 from dist_hdnn.analysis.measure import measure
 from dist_hdnn.analysis.space import Space
+from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
-from dist_hdnn.experiment import split_tensors, train_model
-from dist_hdnn.report.certificate_plots import plot_norms_over_depth
-from dist_hdnn.report.run_files import versions
+from dist_hdnn.experiment.tasks import split_tensors, train_model
+from dist_hdnn.plots.certificate import plot_norms_over_depth
+from dist_hdnn.run.files import versions
 from dist_hdnn.training.metrics import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]

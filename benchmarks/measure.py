@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dist_hdnn.report.run_files import versions
+from dist_hdnn.run.files import versions
 
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 NAMED = ("dist_hdnn", "python", "torch", "numpy")

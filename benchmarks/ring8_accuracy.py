@@ -20,9 +20,9 @@ from typing import Any
 
 from measure import command
 
-from dist_hdnn import experiment
 from dist_hdnn.config.files import read_config
-from dist_hdnn.report.run_files import versions
+from dist_hdnn.experiment import tasks
+from dist_hdnn.run.files import versions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 CASES: dict[str, tuple[str, list[str]]] = {
@@ -41,7 +41,7 @@ def run(config: str, options: list[str], seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
         given = [*options, f"--seed={seed}", "--data.seed=0", f"--output={folder}/run"]
-        directory = experiment.train(read_config(CONFIGS / f"{config}.yaml", given))
+        directory = tasks.train(read_config(CONFIGS / f"{config}.yaml", given))
         summary = json.loads((directory / "summary.json").read_text())
         return {**summary, "cpu_seconds": time.process_time() - started}
 

@@ -29,21 +29,14 @@ import numpy as np
 import torch
 from measure import header, table, write_report
 
-from dist_hdnn import assembly
+from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
-from dist_hdnn.experiment import split_tensors, train_model
-from dist_hdnn.layers import (
-    activations,
-    frame,
-    linear,
-    products,
-    sweep,
-    updates,
-    weight_gradients,
-    weights,
-)
-from dist_hdnn.model.network import HDNN
+from dist_hdnn.dynamics import linear, step
+from dist_hdnn.experiment.tasks import split_tensors, train_model
+from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.operators import activations, products
+from dist_hdnn.sweep import frame, sweep, weight_gradients, weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.optimizers import OPTIMIZERS
 from dist_hdnn.transport import Ledger
@@ -78,8 +71,8 @@ def parts(model: AgentClassifier) -> list[Part]:
         (frame.Frame, "unpack", packing),
         *((weights.WeightPanels, name, arranging) for name in ("hold", "of", "release")),
         *((weight_gradients.GradientPanels, name, arranging) for name in ("__init__", "of", "collected")),
-        (updates.Update, "advance", "sweep: additions, calls of terms"),
-        (updates.Update, "pull", "sweep: additions, calls of terms"),
+        (step.Update, "advance", "sweep: additions, calls of terms"),
+        (step.Update, "pull", "sweep: additions, calls of terms"),
         (activations.Activation, "value", activation),
         (activations.Activation, "times_slope", activation),
         (Ledger, "book", "sweep: ledger"),
@@ -99,7 +92,7 @@ def parts(model: AgentClassifier) -> list[Part]:
 
 def plans(base: type) -> list[tuple[type, str]]:
     """A class of products and all that inherit from it; register tiles are one kernel with all that goes with it."""
-    part = PRODUCTS if base.__module__.startswith("dist_hdnn.layers.tiles") else CALLS
+    part = PRODUCTS if base.__module__.startswith("dist_hdnn.operators.tiles") else CALLS
     return [(base, part), *(each for child in base.__subclasses__() for each in plans(child))]
 
 

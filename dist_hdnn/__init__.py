@@ -10,15 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dist_hdnn.build.trained import load_run
     from dist_hdnn.data import Dataset, Sensor, SensorMap, from_arrays, read_dataset
-    from dist_hdnn.exporting import export
-    from dist_hdnn.launcher import connect
-    from dist_hdnn.model.clipping import clip_grad_norm_
-    from dist_hdnn.model.network import HDNN
-    from dist_hdnn.model.optimizer_state import load_optimizer_state_dict, optimizer_state_dict
-    from dist_hdnn.model.published import from_published
-    from dist_hdnn.model.readout import LocalReadout, SumReadout
-    from dist_hdnn.model.scaler import GradScaler
+    from dist_hdnn.ends.readout import LocalReadout, SumReadout
+    from dist_hdnn.exporting.files import export
+    from dist_hdnn.exporting.published import from_published
+    from dist_hdnn.launching.launcher import connect
+    from dist_hdnn.network.hdnn import HDNN
     from dist_hdnn.topology import (
         BlockPattern,
         CommunicationGraph,
@@ -39,29 +37,31 @@ if TYPE_CHECKING:
         torus,
         watts_strogatz,
     )
-    from dist_hdnn.trained import load_run
-    from dist_hdnn.training.checkpoint import load_checkpoint
+    from dist_hdnn.training.checkpoints.weights_file import load_checkpoint
+    from dist_hdnn.training.clipping import clip_grad_norm_
+    from dist_hdnn.training.optimizer_state import load_optimizer_state_dict, optimizer_state_dict
+    from dist_hdnn.training.scaler import GradScaler
 
 __version__ = "0.1.0"
 
 _ELSEWHERE = {
-    "HDNN": "dist_hdnn.model.network",
-    "SumReadout": "dist_hdnn.model.readout",
-    "GradScaler": "dist_hdnn.model.scaler",
-    "LocalReadout": "dist_hdnn.model.readout",
+    "HDNN": "dist_hdnn.network.hdnn",
+    "SumReadout": "dist_hdnn.ends.readout",
+    "GradScaler": "dist_hdnn.training.scaler",
+    "LocalReadout": "dist_hdnn.ends.readout",
     "Dataset": "dist_hdnn.data",
     "Sensor": "dist_hdnn.data",
     "SensorMap": "dist_hdnn.data",
     "from_arrays": "dist_hdnn.data",
     "read_dataset": "dist_hdnn.data",
-    "clip_grad_norm_": "dist_hdnn.model.clipping",
-    "connect": "dist_hdnn.launcher",
-    "export": "dist_hdnn.exporting",
-    "from_published": "dist_hdnn.model.published",
-    "load_run": "dist_hdnn.trained",
-    "load_checkpoint": "dist_hdnn.training.checkpoint",
-    "load_optimizer_state_dict": "dist_hdnn.model.optimizer_state",
-    "optimizer_state_dict": "dist_hdnn.model.optimizer_state",
+    "clip_grad_norm_": "dist_hdnn.training.clipping",
+    "connect": "dist_hdnn.launching.launcher",
+    "export": "dist_hdnn.exporting.files",
+    "from_published": "dist_hdnn.exporting.published",
+    "load_run": "dist_hdnn.build.trained",
+    "load_checkpoint": "dist_hdnn.training.checkpoints.weights_file",
+    "load_optimizer_state_dict": "dist_hdnn.training.optimizer_state",
+    "optimizer_state_dict": "dist_hdnn.training.optimizer_state",
 }
 
 __all__ = [

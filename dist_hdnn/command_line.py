@@ -15,7 +15,7 @@ from dist_hdnn.config.bundled import located
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.config.schema import children_of
-from dist_hdnn.rundir import find_run
+from dist_hdnn.run.directory import find_run
 
 HELPS = ("--help", "-h", "--help-all")
 FLAGS = ("--json", "--print_config", *HELPS)

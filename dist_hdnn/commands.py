@@ -23,9 +23,9 @@ from dist_hdnn.command_line import (
 from dist_hdnn.config import ELSEWHERE, Config
 from dist_hdnn.config.bundled import names
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.rundir import newest_unfinished_run, weights_of_run
-from dist_hdnn.stopping import StopRequest, listening
-from dist_hdnn.tables import print_json
+from dist_hdnn.launching.stopping import StopRequest, listening
+from dist_hdnn.printing import print_json
+from dist_hdnn.run.directory import newest_unfinished_run, weights_of_run
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
@@ -45,7 +45,7 @@ def train(given: list[str]) -> int:
         config = config_of("train", given, ("--print_config",))
         if config is None:
             return 0
-        from dist_hdnn import launcher
+        from dist_hdnn.launching import launcher
 
         launcher.prepare_environment(config)
 
@@ -89,11 +89,11 @@ def _with_config_of_run(given: list[str]) -> list[str]:
 
 def _train_as(config: Config, transport: Transport | None, stop: StopRequest) -> int:
     """Train as one worker, or alone; prints where there is a run directory, which worker 0 makes."""
-    from dist_hdnn import experiment
-    from dist_hdnn.training.keeper import Stopped
+    from dist_hdnn.experiment import tasks
+    from dist_hdnn.training.checkpoints.schedule import Stopped
 
     try:
-        directory = experiment.train(config, transport, stop)
+        directory = tasks.train(config, transport, stop)
     except Stopped as error:
         if transport is None or transport.rank == 0:
             print(f"dist-hdnn: {error}; go on with:\n{error.command}", file=sys.stderr, flush=True)
@@ -121,10 +121,10 @@ def inspect(given: list[str]) -> int:
     config = config_of("inspect", given, ("--json", "--print_config"))
     if config is None:
         return 0
-    from dist_hdnn import experiment
-    from dist_hdnn.tables import inspection_sections, show
+    from dist_hdnn.experiment import tasks
+    from dist_hdnn.printing import inspection_sections, show
 
-    info = experiment.inspect(config)
+    info = tasks.inspect(config)
     if "--json" in given:
         print_json(info)
     else:
@@ -187,7 +187,7 @@ def doctor(given: list[str]) -> int:
     if simple("doctor", given, usage, ("--json",), 0) is None:
         return 0
     from dist_hdnn.doctor import examine, to_json
-    from dist_hdnn.tables import show
+    from dist_hdnn.printing import show
 
     findings = examine()
     if "--json" in given:

@@ -22,7 +22,7 @@ from dist_hdnn.command_line import (
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.tables import print_json
+from dist_hdnn.printing import print_json
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
@@ -34,10 +34,10 @@ def evaluate(given: list[str]) -> int:
     if positional is None:
         return 0
     directory = run_directory("evaluate", positional[0])
-    from dist_hdnn import experiment
-    from dist_hdnn.tables import result_rows, show
+    from dist_hdnn.experiment import tasks
+    from dist_hdnn.printing import result_rows, show
 
-    result = experiment.evaluate(directory)
+    result = tasks.evaluate(directory)
     if "--json" in given:
         print_json(result)
     else:
@@ -71,8 +71,8 @@ def certify(given: list[str]) -> int:
         raise UsageError(f"certify: expected one run directory, got {' and '.join(positional) or 'none'}")
     directory = run_directory("certify", positional[0])
     samples = positive("certify: --samples", values.pop("samples", "16"))
-    from dist_hdnn import launcher
-    from dist_hdnn.rundir import config_of_run
+    from dist_hdnn.launching import launcher
+    from dist_hdnn.run.directory import config_of_run
 
     config = config_of_run(directory, [f"--{key}={value}" for key, value in values.items()])
     forget_workers(config, values)
@@ -80,11 +80,11 @@ def certify(given: list[str]) -> int:
     launcher.prepare_environment(config)
 
     def run(config: Config, transport: Transport | None) -> int:
-        from dist_hdnn.tables import announce, certificate_sections, show
+        from dist_hdnn.printing import announce, certificate_sections, show
 
         if transport is None or transport.rank == 0:
             announce("measuring")
-        from dist_hdnn.certification import certify_run, complain
+        from dist_hdnn.experiment.certify import certify_run, complain
 
         found = certify_run(directory, config, samples, transport)
         if found is not None:
@@ -124,10 +124,10 @@ def export(given: list[str]) -> int:
         raise UsageError(f"export: expected one run directory, got {' and '.join(positional) or 'none'}")
     run = run_directory("export", positional[0])
     which = own.get("agents", "").split(",")
-    from dist_hdnn.tables import announce
+    from dist_hdnn.printing import announce
 
     announce("exporting")
-    from dist_hdnn.exporting import export_run
+    from dist_hdnn.exporting.files import export_run
 
     chosen = {"": None, "all": "all", "none": []}.get(which[0], [word.strip() for word in which])
     output = export_run(run, Path(own.get("output") or run / "export"), chosen)
@@ -159,12 +159,12 @@ def predict(given: list[str]) -> int:
     if len(positional) != 2:
         raise UsageError(f"predict: expected RUN and FILE, got {' and '.join(positional) or 'nothing'}")
     directory = run_directory("predict", positional[0])
-    from dist_hdnn.report.predictions import check_output, write_predictions
+    from dist_hdnn.run.predictions import check_output, write_predictions
 
     output = user_path(own["output"], "predict: --output") if "output" in own else None
     if output is not None:
         check_output(output)
-    from dist_hdnn.trained import load_run
+    from dist_hdnn.build.trained import load_run
 
     run, kept = load_run(directory), [name.strip() for name in own.get("keep", "").split(",") if name.strip()]
     parts = run.answers(user_path(positional[1], "predict"), kept)

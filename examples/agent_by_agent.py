@@ -103,7 +103,7 @@ class Agent:
         return np.concatenate(list(parts.values())).T
 
     def force(self, update: dict[str, Any], x: Array) -> Run:
-        """The force on a part at the slice x (neurons, batch) that it depends on; see `layers/dynamics.py`."""
+        """The force on a part at the slice x (neurons, batch) that it depends on; see `dynamics/terms.py`."""
         if update["kind"] == "drift":
             return x
         K, b, kind = update["K"], self.weights[update["b"]][self.layer][:, None], update["kind"]

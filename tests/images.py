@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from dist_hdnn.data.idx import PARTS
+from dist_hdnn.data.readers.idx import PARTS
 
 
 def idx_bytes(array: np.ndarray[Any, Any]) -> bytes:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.analysis.space import Space
-from dist_hdnn.model.ownership import Ownership
+from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.topology import ring
 
 

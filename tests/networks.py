@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import dist_hdnn
-from dist_hdnn.model.dense import DenseTwin, dense
+from dist_hdnn.network.dense import DenseTwin, dense
 from dist_hdnn.topology import as_graph
 
 GRAPHS: dict[str, Any] = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import dist_hdnn
-from dist_hdnn.model.readout import Readout, make_readout
+from dist_hdnn.ends.readout import Readout, make_readout
 from dist_hdnn.transport import Transport, run_threads
 
 CLASSES, BATCH = 3, 10

@@ -10,9 +10,9 @@ import pytest
 from images import write_idx_digits
 
 from dist_hdnn.cli import main
-from dist_hdnn.data.idx import PARTS
+from dist_hdnn.data.readers.idx import PARTS
 
-fetching = importlib.import_module("dist_hdnn.data.published")  # the package has a function of that name
+fetching = importlib.import_module("dist_hdnn.data.readers.published")  # the package has a function of that name
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLES = {
     "empty": "",

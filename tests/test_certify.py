@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dist_hdnn import certification, experiment
 from dist_hdnn.analysis import certificate
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
+from dist_hdnn.experiment.tasks import certify, experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["--data.samples=400", "--train.epochs=2", "--network.layers=4", "--train.batch_size=50"]
@@ -126,7 +126,7 @@ def assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
 def test_workers_do_not_change_the_figures(
     run: Path, workers: int, exact_up_to: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certification, "draw", lambda found, plots: None)  # most of the time, and tested above
+    monkeypatch.setattr(certify, "draw", lambda found, plots: None)  # most of the time, and tested above
     true = certificate.measure
     monkeypatch.setattr(certificate, "measure", lambda n, y, s, seed, _: true(n, y, s, seed, exact_up_to))
     alone = certified(capsys, run)

@@ -18,12 +18,13 @@ from typing import Any, get_args
 import pytest
 
 import dist_hdnn
-from dist_hdnn import cli, doctor, experiment
+from dist_hdnn import cli, doctor
 from dist_hdnn.cli import main
 from dist_hdnn.config import FAMILY_OPTIONS, ArchitectureName, Config
 from dist_hdnn.config.files import read_config, self_contained
 from dist_hdnn.config.schema import children_of
-from dist_hdnn.rundir import prepare_run_directory
+from dist_hdnn.experiment import tasks
+from dist_hdnn.run.directory import prepare_run_directory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -38,7 +39,7 @@ def never_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(config: Any, *_: Any) -> Path:
         raise AssertionError("training was reached")
 
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(tasks, "train", train)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
@@ -349,7 +350,7 @@ def test_rounds_a_layer_follow_the_placement(
 def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options: list[str]) -> None:
     import torch
 
-    from dist_hdnn.assembly import build_classifier, build_dataset
+    from dist_hdnn.build.assembly import build_classifier, build_dataset
 
     config = read_config(None, [*options, "--network.layers=3", "--train.batch_size=5"])
     with warnings.catch_warnings():
@@ -357,7 +358,7 @@ def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options
         data = build_dataset(config)
         model = build_classifier(config, data)
     net = model.network
-    info = experiment.inspect(config)
+    info = tasks.inspect(config)
     trained = sum(parameter.numel() for parameter in model.parameters())
     assert info["network"]["parameters"]["total"] == trained
     model(torch.randn(1, data.features))
@@ -371,7 +372,7 @@ def test_inspect_counts_the_parameters_and_messages_that_the_network_has(options
 
 def test_inspect_knows_that_what_is_kept_is_rounded() -> None:
     def kept(*options: str) -> int:
-        return int(experiment.inspect(read_config(None, [*options]))["memory"]["sweep_bytes"])
+        return int(tasks.inspect(read_config(None, [*options]))["memory"]["sweep_bytes"])
 
     assert 2 * kept("--network.keep_dtype=bfloat16") == kept()
     recompute = "--network.memory=recompute"
@@ -457,7 +458,7 @@ def test_a_warning_is_one_line_without_a_source_path(
         warnings.warn("two\nlines", UserWarning, stacklevel=2)
         return {}
 
-    monkeypatch.setattr(experiment, "inspect", inspect)
+    monkeypatch.setattr(tasks, "inspect", inspect)
     assert main(["inspect", "--json"]) == 0
     assert capsys.readouterr().err == "warning: two lines\n"
 
@@ -491,7 +492,7 @@ def test_an_error_while_training_has_its_exit_code(
     def train(config: Any, *_: Any) -> Path:
         raise raised
 
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(tasks, "train", train)
     assert refused(capsys, "train", code=code)
 
 
@@ -499,7 +500,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(config: Any, *_: Any) -> Path:
         raise KeyError("ours")
 
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(tasks, "train", train)
     with pytest.raises(KeyError):
         main(["train"])
 
@@ -512,7 +513,7 @@ def test_train_prints_the_test_accuracy_and_where_the_plots_are(
         (directory / "summary.json").write_text(json.dumps({"test_accuracy": 0.9995}), encoding="utf-8")
         return directory
 
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(tasks, "train", train)
     assert main(["train", "--output=out"]) == 0
     out = capsys.readouterr().out
     assert "test accuracy 99.95 %" in out and str(tmp_path / "out" / "plots") in out
@@ -568,7 +569,7 @@ def test_training_refuses_a_taken_output_before_it_starts(capsys: pytest.Capture
 
 
 def test_exit_codes_are_those_of_the_design() -> None:
-    from dist_hdnn.training.checkpoint import CheckpointError
+    from dist_hdnn.training.checkpoints.weights_file import CheckpointError
     from dist_hdnn.training.loop import NonFiniteError
 
     assert (cli.USAGE_ERROR, cli.DISK, cli.INTERRUPTED) == (2, 7, 130)

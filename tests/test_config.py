@@ -12,8 +12,8 @@ import yaml
 from dist_hdnn.config import ArchitectureName, Config, GraphConfig, IntegratorName, PatternConfig
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.files import config_from, read_config, self_contained, to_yaml
-from dist_hdnn.layers.architectures import ARCHITECTURES
-from dist_hdnn.layers.integrators import INTEGRATORS
+from dist_hdnn.dynamics.architectures import ARCHITECTURES
+from dist_hdnn.dynamics.integrators import INTEGRATORS
 
 
 def written(folder: Path, text: str) -> str:

@@ -15,10 +15,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from dist_hdnn import assembly, experiment, load_run
+from dist_hdnn import load_run
+from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
-from dist_hdnn.report import run_plots
+from dist_hdnn.experiment import pictures, tasks
 from dist_hdnn.training.metrics import evaluate
 from dist_hdnn.transport import run_threads
 
@@ -29,7 +30,7 @@ PROMISED = """status test_accuracy train_accuracy loss agents workers transport 
 
 
 def short_run(directory: Path, *options: str) -> Path:
-    return experiment.train(read_config(CONFIGS / "swiss_roll_ring8.yaml", [*SHORT, f"--output={directory}", *options]))
+    return tasks.train(read_config(CONFIGS / "swiss_roll_ring8.yaml", [*SHORT, f"--output={directory}", *options]))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_the_figures_of_a_step_do_not_depend_on_the_workers(tmp_path: Path) -> N
     found = []
     for workers in (1, 2, 3):
         config = read_config(CONFIGS / "swiss_roll_ring8.yaml", [*options, f"--output={tmp_path / str(workers)}"])
-        run_threads(workers, lambda transport, config=config: experiment.train(config, transport))
+        run_threads(workers, lambda transport, config=config: tasks.train(config, transport))
         found.append(json.loads((tmp_path / str(workers) / "summary.json").read_text()))
     names = ("messages_per_step", "bytes_per_step", "link_traffic", "bytes_per_link", "non_neighbour_messages")
     assert all([other[name] for name in names] == [found[0][name] for name in names] for other in found[1:])
@@ -82,7 +83,7 @@ def test_config_of_a_run_reproduces_its_weights_bit_by_bit_in_another_process(ru
     command = [sys.executable, "-m", "dist_hdnn", "train", str(run / "config.yaml"), f"--output={tmp_path / 'again'}"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ})
     assert finished.returncode == 0, finished.stderr
-    first, second = (load_file(path / experiment.FINAL) for path in (run, tmp_path / "again"))
+    first, second = (load_file(path / tasks.FINAL) for path in (run, tmp_path / "again"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert "test accuracy" in finished.stdout and str(tmp_path / "again" / "plots") in finished.stdout
@@ -100,7 +101,7 @@ def test_evaluate_repeats_the_accuracy_of_the_run(run: Path, capsys: pytest.Capt
 
 def test_evaluate_of_a_damaged_run_exits_4_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = short_run(tmp_path / "run")
-    weights = directory / experiment.FINAL
+    weights = directory / tasks.FINAL
     weights.write_bytes(weights.read_bytes()[:-10])
     capsys.readouterr()
     assert main(["evaluate", str(directory)]) == 4
@@ -129,7 +130,7 @@ def test_every_option_of_the_network_trains_and_evaluates(tmp_path: Path) -> Non
         "--dtype=float64",
         '--more_graphs=[{"family": "ring", "agents": 8}]',
     )
-    result = experiment.evaluate(directory)
+    result = tasks.evaluate(directory)
     assert result["test_accuracy"] == json.loads((directory / "summary.json").read_text())["test_accuracy"]
     assert yaml.safe_load((directory / "config.yaml").read_text())["network"]["width"][7] == 8
 
@@ -163,11 +164,11 @@ def test_decision_regions_of_a_large_network_are_drawn_of_fewer_points(
         grids.append(grid)
         plot(predict, data, path, grid, accuracy)
 
-    plot = run_plots.plot_decision
-    monkeypatch.setattr(run_plots, "plot_decision", drawn)
+    plot = pictures.plot_decision
+    monkeypatch.setattr(pictures, "plot_decision", drawn)
     short_run(tmp_path / "small")
     for work, samples in ((60**2 * 16 * 4, 96), (1, 1600)):  # 16 neurons, 4 layers
-        monkeypatch.setattr(run_plots, "PLOT_WORK", work)
+        monkeypatch.setattr(pictures, "PLOT_WORK", work)
         directory = short_run(tmp_path / str(work), f"--data.samples={samples}")
         assert (directory / "plots" / "decision.png").read_bytes().startswith(b"\x89PNG")
     assert grids == [240, 60, 40] and "left out" not in capsys.readouterr().err
@@ -180,17 +181,17 @@ def test_decision_regions_of_a_large_network_are_drawn_of_fewer_points(
 def test_workers_wait_while_one_draws_longer_than_they_wait_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_plots, "plot_run", lambda *_: time.sleep(10))
+    monkeypatch.setattr(pictures, "plot_run", lambda *_: time.sleep(10))
     options = [*SHORT, f"--output={tmp_path / 'run'}", "--workers=2", "--transport=threads"]
     config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
-    first, other = run_threads(2, lambda transport: experiment.train(config, transport), timeout=8.0)
+    first, other = run_threads(2, lambda transport: tasks.train(config, transport), timeout=8.0)
     assert first == tmp_path / "run" and other is None
 
 
 def test_workers_that_are_threads_count_the_memory_of_their_process_once(tmp_path: Path) -> None:
     options = [*SHORT, f"--output={tmp_path / 'run'}", "--workers=3", "--transport=threads", "--plots=false"]
     config = read_config(CONFIGS / "swiss_roll_ring8.yaml", options)
-    run_threads(3, lambda transport: experiment.train(config, transport), timeout=60.0)
+    run_threads(3, lambda transport: tasks.train(config, transport), timeout=60.0)
     found = json.loads((tmp_path / "run" / "summary.json").read_text())["peak_memory_bytes"]
     assert 0 < found <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
@@ -200,14 +201,14 @@ def test_a_run_without_plots_draws_and_promises_none(tmp_path: Path, capsys: pyt
     assert main(["train", config, *SHORT, f"--output={output}", "--plots=false"]) == 0
     assert not list(output.rglob("*.png")) and "plots  " not in capsys.readouterr().out
     summary = json.loads((output / "summary.json").read_text())
-    assert set(PROMISED) <= summary.keys() and (output / experiment.FINAL).exists()
+    assert set(PROMISED) <= summary.keys() and (output / tasks.FINAL).exists()
 
 
 def test_a_run_that_goes_on_after_its_last_step_has_no_figures_of_a_step_but_all_others(tmp_path: Path) -> None:
     """As when it was killed while it wrote its end."""
     directory = short_run(tmp_path / "run", "--checkpoint.every=8 steps")
     before = json.loads((directory / "summary.json").read_text())
-    for written in (directory / "summary.json", directory / experiment.FINAL, directory / "plots" / "traffic.png"):
+    for written in (directory / "summary.json", directory / tasks.FINAL, directory / "plots" / "traffic.png"):
         written.unlink()
     assert short_run(tmp_path / "run", "--checkpoint.every=8 steps", "--resume=auto") == directory
     after = json.loads((directory / "summary.json").read_text())
@@ -224,7 +225,7 @@ def test_ring_of_8_reaches_99_9_percent_and_a_tiny_change_of_the_start_does_not_
     """The published training moves by up to 20 points when its start changes by 1e-7."""
     config = read_config(CONFIGS / "swiss_roll_ring8.yaml")
     data = assembly.build_dataset(config)
-    training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
+    training, test = (tasks.split_tensors(config, data, which) for which in ("train", "test"))
     accuracies = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -235,7 +236,7 @@ def test_ring_of_8_reaches_99_9_percent_and_a_tiny_change_of_the_start_does_not_
             with torch.no_grad():
                 for parameter in model.network.parameters():
                     parameter.mul_(1 + change * torch.randn(parameter.shape, generator=generator))
-            experiment.train_model(config, model, data, training, test)
+            tasks.train_model(config, model, data, training, test)
             accuracies.append(evaluate(model, *test).accuracy)
     finally:
         torch.set_num_threads(threads)

@@ -18,11 +18,12 @@ from networks import FAMILY, GRAPHS, network, quiet_graph, uneven_widths
 from safetensors.torch import load_file
 
 import dist_hdnn
-from dist_hdnn import assembly, experiment, exporting
+from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
-from dist_hdnn.exporting import export_agents
-from dist_hdnn.training.checkpoint import load_weights
+from dist_hdnn.experiment import tasks
+from dist_hdnn.exporting.files import export_agents, files
+from dist_hdnn.training.checkpoints.weights_file import load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 
 ROOT = Path(__file__).parents[1]
@@ -177,7 +178,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "swiss"
     options = ["--train.epochs=1", "--network.layers=2", f"--output={folder}", "--deterministic=true"]
     config = read_config(ROOT / "configs" / "swiss_roll_ring8.yaml", options)
-    assert experiment.train(config) == folder
+    assert tasks.train(config) == folder
     return folder
 
 
@@ -270,7 +271,7 @@ def test_an_export_that_fails_half_way_leaves_no_folder_and_can_be_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = network(quiet_graph("ring"), layers=1)
-    monkeypatch.setattr(exporting, "_save", lambda *_: 1 / 0)
+    monkeypatch.setattr(files, "_save", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         dist_hdnn.export(net, tmp_path / "net")
     assert not (tmp_path / "net").exists()

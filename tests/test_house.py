@@ -12,27 +12,27 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "dist_hdnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
-    # the heart, in the order in which data flow
+    # the heart, in the order of the mathematics
     {"topology"},
     {"transport"},
-    {"layers"},
-    {"model"},
+    {"operators"},
+    {"dynamics"},
+    {"sweep"},
+    {"network"},
+    {"ends"},
     {"data"},
     {"training"},
     {"analysis"},
-    # around it: what a run is, its directory, its processes
-    {"mpiexec", "run_lock", "stopping", "streams", "tables", "waiting"},
+    # around it: options, the run directory, worker processes
+    {"printing", "streams"},
     {"config"},
-    {"worker"},
-    {"doctor", "failure", "handshake", "inputs", "rundir", "supervisor"},
-    {"command_line", "launcher", "report"},
-    # a run from its config to its pictures, and what is made of it
-    {"assembly", "resume"},
-    {"trained"},
-    {"inspection", "study", "warm_start"},
-    {"ending", "exporting"},
+    {"plots", "run"},
+    {"command_line", "doctor", "launching"},
+    # from options to objects, and what is done with them
+    {"build"},
+    {"exporting", "inspection", "study"},
     {"experiment", "__init__"},
-    {"certification", "commands"},
+    {"commands"},
     {"run_commands"},
     {"cli"},
     {"__main__"},
@@ -86,13 +86,13 @@ def test_a_library_is_used_only_where_it_belongs(file: Path) -> None:
     assert own in ("transport", "doctor") or "mpi4py" not in used, "only transport/ knows MPI"
     assert own == "config" or "jsonargparse" not in used, "only config/ reads options"
     assert not used & {"pickle", "shelve", "marshal", "dill"}, "nothing is read from or written to pickles"
-    if own in ("config", "cli", "commands", "run_commands", "command_line", "rundir", "tables", "__main__"):
+    if own in ("config", "cli", "commands", "run_commands", "command_line", "printing", "__main__"):
         assert not used & {"torch", "numpy", "scipy"}, "the command line must answer before torch is imported"
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_the_environment_is_read_only_by_the_launcher_and_the_transports(file: Path) -> None:
-    if package_of(file) in ("launcher", "transport"):
+    if package_of(file) in ("launching", "transport"):
         return
     source = file.read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(source)):

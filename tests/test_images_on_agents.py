@@ -10,10 +10,11 @@ import pytest
 import torch
 from images import write_idx_digits
 
-from dist_hdnn import assembly, experiment
+from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
+from dist_hdnn.experiment import tasks
 from dist_hdnn.transport import Transport, run_threads
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -24,14 +25,12 @@ def losses(config: Config, transport: Transport | None, data: object, steps: int
     """The losses of the first steps, on every worker the same."""
     torch.set_num_threads(1)
     model = assembly.build_classifier(config, data, transport)
-    training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
+    training, test = (tasks.split_tensors(config, data, which) for which in ("train", "test"))
     size = config.train.batch_size
     found: list[float] = []
     training, test = (training[0][: steps * size], training[1][: steps * size]), (test[0][:size], test[1][:size])
     config = replace(config, train=replace(config.train, epochs=1))
-    experiment.train_model(
-        config, model, data, training, test, transport, on_step=lambda step, loss: found.append(loss)
-    )
+    tasks.train_model(config, model, data, training, test, transport, on_step=lambda step, loss: found.append(loss))
     return found
 
 
@@ -68,7 +67,7 @@ def test_a_run_on_images_records_its_scale_and_can_be_evaluated(tmp_path: Path) 
     folder = write_idx_digits(tmp_path / "numerals")
     options = ["--data.name=idx", f"--data.folder={os.path.relpath(folder)}", "--train.epochs=2", "--lift.kind=conv"]
     config = read_config(CONFIGS / "digits_grid16.yaml", [*options, f"--output={tmp_path / 'run'}"])
-    run = experiment.train(config)
+    run = tasks.train(config)
     assert run is not None
     summary = json.loads((run / "summary.json").read_text())
     data = assembly.build_dataset(config)
@@ -76,7 +75,7 @@ def test_a_run_on_images_records_its_scale_and_can_be_evaluated(tmp_path: Path) 
     assert np.allclose(pixels, np.round(pixels), atol=1e-3) and round(pixels.max()) == 240
     assert (summary["agents"], summary["links"], summary["non_neighbour_messages"]) == (16, 24, 0)
     assert summary["test_accuracy"] > 0.3
-    assert experiment.evaluate(run)["test_accuracy"] == summary["test_accuracy"]
+    assert tasks.evaluate(run)["test_accuracy"] == summary["test_accuracy"]
 
 
 def test_inspect_counts_the_weights_that_the_lift_has(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 import torch
 
-from dist_hdnn import launcher
 from dist_hdnn.config import Config, TrainConfig
-from dist_hdnn.mpiexec import OPEN_MPI as OPEN_MPI_NEEDS
-from dist_hdnn.mpiexec import OVERSUBSCRIBED
-from dist_hdnn.supervisor import run_workers
+from dist_hdnn.launching import launcher
+from dist_hdnn.launching.mpiexec import OPEN_MPI as OPEN_MPI_NEEDS
+from dist_hdnn.launching.mpiexec import OVERSUBSCRIBED
+from dist_hdnn.launching.supervisor import run_workers
 from dist_hdnn.transport import PeerLostError, TransportTimeoutError
 
 PROGRAM = Path(__file__).with_name("launched.py")
@@ -434,7 +434,7 @@ def test_an_mpi_worker_that_never_comes_is_waited_for_as_long_as_it_may(start: S
     """MPI's own start-up has no limit, and nothing of this process runs meanwhile."""
     program = """
 import time
-from dist_hdnn import launcher
+from dist_hdnn.launching import launcher
 from dist_hdnn.transport.environment import launched
 launcher.START_UP = 0.0
 if launched().rank == 1:
@@ -551,7 +551,8 @@ def python(program: str, **variables: str) -> str:
 def test_deterministic_runs_fix_the_kernels_of_mkl_before_torch_is_imported() -> None:
     program = """
 import os, sys
-from dist_hdnn import cli, launcher
+from dist_hdnn import cli
+from dist_hdnn.launching import launcher
 launcher.launch = lambda *_, **__: print(os.environ.get("MKL_CBWR"), "torch" in sys.modules) or 0
 cli.main(["train", "--deterministic={}", "--workers={}"])
 """
@@ -572,7 +573,7 @@ def test_fixing_the_kernels_too_late_is_a_warning(monkeypatch: pytest.MonkeyPatc
 def test_starting_workers_needs_no_torch() -> None:
     program = """
 import sys
-from dist_hdnn import launcher
+from dist_hdnn.launching import launcher
 from dist_hdnn.config import Config
 launcher.run_workers = lambda *_: 0
 launcher.launch([], Config(workers=2), None)

@@ -11,7 +11,7 @@ PROGRAM = """
 import sys
 from dist_hdnn.cli import main
 assert main(sys.argv[1:]) == 0
-import dist_hdnn.experiment, dist_hdnn.certification  # what the workers of train and of certify import
+import dist_hdnn.experiment.tasks, dist_hdnn.experiment.certify  # what the workers of train and of certify import
 print("loaded", *sys.modules)
 """
 

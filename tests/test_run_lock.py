@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from dist_hdnn import experiment, resume, run_lock
 from dist_hdnn.command_line import UsageError
 from dist_hdnn.commands import _with_config_of_run
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
-from dist_hdnn.rundir import is_done, prepare_run_directory
+from dist_hdnn.experiment import resume, tasks
+from dist_hdnn.run import lock
+from dist_hdnn.run.directory import is_done, prepare_run_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--data.samples=40", "--train.epochs=1", "--network.layers=1", "--train.batch_size=10", "--plots=false")
 SHORT = (*SMALL, "--resume=auto")
 HOLD = """
 import sys, time; from pathlib import Path; from dist_hdnn import run_lock
-lock = run_lock.take(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)
+lock = lock.take(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)
 """
 
 Hold = Callable[[Path], "subprocess.Popen[str]"]
@@ -56,12 +57,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 def test_a_killed_process_holds_nothing(tmp_path: Path, hold: Hold) -> None:
     process = hold(tmp_path)
-    assert run_lock.take(tmp_path) is None and str(process.pid) in run_lock.holder(tmp_path)
+    assert lock.take(tmp_path) is None and str(process.pid) in lock.holder(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    with run_lock.take(tmp_path) or pytest.fail("still held"):
-        assert run_lock.take(tmp_path) is None and str(os.getpid()) in run_lock.holder(tmp_path)
-    (run_lock.take(tmp_path) or pytest.fail("not given back")).release()
+    with lock.take(tmp_path) or pytest.fail("still held"):
+        assert lock.take(tmp_path) is None and str(os.getpid()) in lock.holder(tmp_path)
+    (lock.take(tmp_path) or pytest.fail("not given back")).release()
 
 
 def test_auto_takes_the_newest_run_that_no_living_process_holds(config: Config, hold: Hold) -> None:
@@ -69,13 +70,13 @@ def test_auto_takes_the_newest_run_that_no_living_process_holds(config: Config, 
     assert older < newer
     process = hold(newer)
     with pytest.warns(UserWarning, match=f"{newer.name} is left to process {process.pid} on ") as told:
-        assert experiment.train(config) == older
+        assert tasks.train(config) == older
     assert len(told) == 1 and is_done(older) and not is_done(newer)
     with pytest.warns(UserWarning, match="is left to"):
-        assert experiment.train(config) not in (older, newer)
+        assert tasks.train(config) not in (older, newer)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert experiment.train(config) == newer
+    assert tasks.train(config) == newer
 
 
 def test_a_run_asked_for_by_name_is_waited_for_then_refused(
@@ -87,7 +88,7 @@ def test_a_run_asked_for_by_name_is_waited_for_then_refused(
         pytest.warns(UserWarning, match=f"waits up to 0 s for process {process.pid}"),
         pytest.raises(ValueError, match=f"nobody works on, got {config.output}, which process {process.pid}"),
     ):
-        experiment.train(config)
+        tasks.train(config)
 
     def ends(seconds: float) -> None:
         process.kill()
@@ -96,16 +97,16 @@ def test_a_run_asked_for_by_name_is_waited_for_then_refused(
     config.timeout = 60.0
     monkeypatch.setattr(resume.time, "sleep", ends)
     with pytest.warns(UserWarning, match="waits up to 48 s"):
-        assert experiment.train(config) == Path(config.output)
+        assert tasks.train(config) == Path(config.output)
 
 
 def test_where_a_file_system_has_no_locks_nobody_holds_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without(descriptor: int, operation: int) -> None:
-        raise OSError(run_lock.errno.ENOLCK, "No locks available")
+        raise OSError(lock.errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(run_lock.fcntl, "flock", without)
+    monkeypatch.setattr(lock.fcntl, "flock", without)
     for _ in range(2):
-        assert run_lock.take(tmp_path) is not None
+        assert lock.take(tmp_path) is not None
 
 
 def test_a_run_that_fails_gives_its_lock_back(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,10 +114,10 @@ def test_a_run_that_fails_gives_its_lock_back(config: Config, monkeypatch: pytes
         raise RuntimeError("on purpose")
 
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="on purpose"):
-        patched.setattr(experiment, "train_model", failing)
-        experiment.train(config)
+        patched.setattr(tasks, "train_model", failing)
+        tasks.train(config)
     (run,) = Path("runs/run").iterdir()
-    assert experiment.train(config) == run.resolve()
+    assert tasks.train(config) == run.resolve()
 
 
 def test_resume_auto_alone_goes_on_with_the_newest_unfinished_run(config: Config, tmp_path: Path) -> None:

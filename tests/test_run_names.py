@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dist_hdnn.command_line import UsageError, run_directory
-from dist_hdnn.rundir import find_run
+from dist_hdnn.run.directory import find_run
 
 
 def made(directory: str, done: bool = True) -> Path:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from dist_hdnn.cli import main
-from dist_hdnn.experiment import FINAL
+from dist_hdnn.experiment.tasks import FINAL
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "swiss_roll_ring8.yaml"
 SMALL = ["--data.samples=400", "--train.epochs=2", "--network.layers=4", "--train.batch_size=50"]

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dist_hdnn import HDNN, assembly, complete, experiment
+from dist_hdnn import HDNN, complete
+from dist_hdnn.build import assembly
 from dist_hdnn.config import Config, run_identity, with_seeds
 from dist_hdnn.config.files import config_from, read_config
+from dist_hdnn.experiment import tasks
 from dist_hdnn.inspection.stages import stages_of
-from dist_hdnn.rundir import difference, prepare_run_directory
+from dist_hdnn.run.directory import difference, prepare_run_directory
 from dist_hdnn.topology import BlockPattern, thinned
 from dist_hdnn.transport import Transport, run_threads
 
@@ -97,7 +99,7 @@ def test_a_run_of_pinned_seeds_is_resumed_by_its_own_config_and_refused_under_a_
 
 def test_a_stored_config_keeps_following_the_seed(tmp_path: Path) -> None:
     small = ["--data.samples=40", "--train.epochs=1", "--network.layers=2", "--plots=false", "--seed=2"]
-    directory = experiment.train(read_config(overrides=[*small, f"--output={tmp_path / 'run'}"]))
+    directory = tasks.train(read_config(overrides=[*small, f"--output={tmp_path / 'run'}"]))
     assert directory is not None
     config = read_config(directory / "config.yaml")
     assert config.data.seed is config.graph.seed is config.network.K.seed is None

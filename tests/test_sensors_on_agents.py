@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 from sklearn.datasets import load_diabetes
 
-from dist_hdnn import assembly, experiment
+from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
+from dist_hdnn.experiment import tasks
 from dist_hdnn.inspection import inspect
 from dist_hdnn.training.metrics import evaluate
 from dist_hdnn.transport import run_threads
@@ -29,9 +30,9 @@ def test_a_table_on_disk_gives_the_run_of_the_table_in_the_package(tmp_path: Pat
         rows.writerow([*load_diabetes().feature_names, "progression"])
         rows.writerows(np.column_stack([x, y]).tolist())
     own = ["--data.name=file", f"--data.file={tmp_path / 'diabetes.csv'}", "--data.target=progression"]
-    first = experiment.train(read_config(DIABETES, [*SHORT, f"--output={tmp_path / 'first'}"]))
-    second = experiment.train(read_config(DIABETES, [*SHORT, *own, f"--output={tmp_path / 'second'}"]))
-    weights, others = (load_file(run / experiment.FINAL) for run in (first, second))
+    first = tasks.train(read_config(DIABETES, [*SHORT, f"--output={tmp_path / 'first'}"]))
+    second = tasks.train(read_config(DIABETES, [*SHORT, *own, f"--output={tmp_path / 'second'}"]))
+    weights, others = (load_file(run / tasks.FINAL) for run in (first, second))
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
@@ -44,7 +45,7 @@ def test_a_regression_tells_r2_under_its_own_name(readout: str, tmp_path: Path, 
     assert summary["task"] == "regression" and "test_accuracy" not in summary and 0 < summary["test_r2"] < 1
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["train_r2"] == summary["train_r2"] and ("agent_r2" in summary) == (readout == "local")
-    assert experiment.evaluate(run)["test_r2"] == summary["test_r2"]
+    assert tasks.evaluate(run)["test_r2"] == summary["test_r2"]
     assert (run / "plots" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -52,7 +53,7 @@ def test_r2_is_that_of_the_predictions_in_the_units_of_the_targets() -> None:
     config = read_config(DIABETES, ["--dtype=float64"])
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
-    x, y = experiment.split_tensors(config, data, "test")
+    x, y = tasks.split_tensors(config, data, "test")
     with torch.no_grad():
         errors = (model.readout.predict(model(x)) - y).square()
     scale = data.normalisation["target_deviation"][0]
@@ -70,8 +71,8 @@ def test_a_regression_gives_the_numbers_of_one_process_on_four_workers(readout: 
     def run(transport=None):
         torch.set_num_threads(1)
         model = assembly.build_classifier(config, data, transport)
-        training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
-        history = experiment.train_model(config, model, data, training, test, transport)
+        training, test = (tasks.split_tensors(config, data, which) for which in ("train", "test"))
+        history = tasks.train_model(config, model, data, training, test, transport)
         told = [[record.loss, record.validation_accuracy, record.worst_agent_accuracy or 0.0] for record in history]
         return {"told": torch.tensor(told, dtype=torch.float64), **model.state_dict()}
 
@@ -190,8 +191,8 @@ def test_columns_by_name_with_gaps_give_the_same_numbers_on_any_number_of_worker
     def run(transport=None):
         torch.set_num_threads(1)
         model = assembly.build_classifier(config, data, transport)
-        training, test = (experiment.split_tensors(config, data, which) for which in ("train", "validation"))
-        experiment.train_model(config, model, data, training, test, transport)
+        training, test = (tasks.split_tensors(config, data, which) for which in ("train", "validation"))
+        tasks.train_model(config, model, data, training, test, transport)
         return model.state_dict()
 
     alone = run()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dist_hdnn.launching.worker import READER_GONE, verdict
 from dist_hdnn.streams import outlasting_readers
-from dist_hdnn.worker import READER_GONE, verdict
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--network.layers=1 --data.samples=40 --train.epochs=1 --plots=false"

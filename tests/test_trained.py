@@ -15,9 +15,10 @@ import torch
 from test_exporting import interpreter
 
 import dist_hdnn
-from dist_hdnn import assembly, experiment
+from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
+from dist_hdnn.experiment import tasks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHORT = ["--train.epochs=2", "--network.layers=2", "--plots=false"]
@@ -81,7 +82,7 @@ def trained(folder: Path, case: str) -> Path:
     if "--data.name=file" in options:
         options = [*options, f"--data.file={series(folder / ('gaps.csv' if 'gaps' in case else 'series.csv'))}"]
     if not output.exists():
-        experiment.train(read_config(CONFIGS / f"{config}.yaml", [*SHORT, *options, f"--output={output}"]))
+        tasks.train(read_config(CONFIGS / f"{config}.yaml", [*SHORT, *options, f"--output={output}"]))
     return output
 
 
@@ -176,7 +177,7 @@ def test_a_time_series_is_answered_from_the_first_full_window_on_whatever_the_ba
     truth = [row["state"] for row in rows]  # of the same row; the answer is about the next one
     right = [row["prediction"] == state for row, state in zip(rows[:-1], truth[1:], strict=True)]
     assert np.mean(right[-len(data.test_x) :]) == summary["test_accuracy"]
-    monkeypatch.setattr("dist_hdnn.trained.evaluation_batch", lambda _: 2)
+    monkeypatch.setattr("dist_hdnn.build.trained.evaluation_batch", lambda _: 2)
     assert asked(capsys, directory, folder / "series.csv", "--keep=state") == rows
 
 
@@ -240,7 +241,7 @@ def test_gaps_are_filled_as_in_training_on_whatever_the_batches(
     if "time" in case:
         assert [row["time"] for row in rows] == [line.split(",")[0] for line in lines[63:]]
     for batch in (1, 2, 7):
-        monkeypatch.setattr("dist_hdnn.trained.evaluation_batch", lambda _, batch=batch: batch)
+        monkeypatch.setattr("dist_hdnn.build.trained.evaluation_batch", lambda _, batch=batch: batch)
         assert [row["prediction"] for row in asked(capsys, directory, new)] == [row["prediction"] for row in rows]
 
 
@@ -263,7 +264,7 @@ def test_a_run_answers_when_the_file_that_it_was_trained_on_is_gone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = trained(folder, "gaps in time")
-    monkeypatch.setattr("dist_hdnn.assembly.build_dataset", lambda _: pytest.fail("the data were read"))
+    monkeypatch.setattr("dist_hdnn.build.assembly.build_dataset", lambda _: pytest.fail("the data were read"))
     assert dist_hdnn.load_run(directory).classes == ("off", "on")
 
 
@@ -275,7 +276,7 @@ def test_columns_that_are_passed_through_are_written_whatever_they_hold(
     a = [0.5] * 6
     columns = {"a": a, "b": a, "day": days, "note": [None] * 4 + ["x", None], "count": [1, None, 3, 4, 5, 6]}
     parquet.write_table(arrow.table(columns), tmp_path / "new.parquet")
-    monkeypatch.setattr("dist_hdnn.trained.evaluation_batch", lambda model: 2)  # notes start in the third batch
+    monkeypatch.setattr("dist_hdnn.build.trained.evaluation_batch", lambda model: 2)  # notes start in the third batch
     for suffix in ("npz", "parquet"):
         words = [str(tmp_path / "new.parquet"), "--keep=day,note,count", f"--output={tmp_path / f'out.{suffix}'}"]
         assert main(["predict", str(directory), *words]) == 0
@@ -290,7 +291,7 @@ def test_windows_of_rows_that_are_not_in_order_of_time_are_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = dist_hdnn.load_run(trained(folder, "gaps in time"))
-    monkeypatch.setattr("dist_hdnn.trained.evaluation_batch", lambda model: 7)
+    monkeypatch.setattr("dist_hdnn.build.trained.evaluation_batch", lambda model: 7)
     first, *lines = (folder / "gaps.csv").read_text().splitlines()
     new = tmp_path / "new.csv"
     for at in (3, 14):  # inside a batch and between two
@@ -304,7 +305,7 @@ def test_damaged_weights_end_a_prediction_with_exit_4_in_one_line(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained(folder, "gaps"), run)
-    weights = run / experiment.FINAL
+    weights = run / tasks.FINAL
     weights.write_bytes(weights.read_bytes()[:-10])
     capsys.readouterr()
     assert main(["predict", str(run), str(folder / "gaps.csv")]) == 4

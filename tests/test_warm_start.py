@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dist_hdnn import assembly, warm_start
+from dist_hdnn.build import assembly, warm_start
 from dist_hdnn.cli import main
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config, self_contained, to_yaml
-from dist_hdnn.layers.operators import offsets
-from dist_hdnn.model.network import HDNN
-from dist_hdnn.training.checkpoint import CheckpointError, save_weights
+from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.operators.sparsity import offsets
+from dist_hdnn.training.checkpoints.weights_file import CheckpointError, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport, run_threads
 

@@ -16,9 +16,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from dist_hdnn.layers.activations import Activation
-from dist_hdnn.layers.architectures import Architecture, Force
-from dist_hdnn.layers.integrators import Integrator
+from dist_hdnn.dynamics.architectures import Architecture, Force
+from dist_hdnn.dynamics.integrators import Integrator
+from dist_hdnn.operators.activations import Activation
 
 REACH, SPACING = 30.0, 1e-3  # of the grid that σ' is searched on
 MARGIN = 1.0 + 1e-6  # for what the grid misses between its points

@@ -19,7 +19,7 @@ from dist_hdnn.analysis.promises import Promise, promises
 from dist_hdnn.analysis.space import Space
 from dist_hdnn.analysis.symplecticity import reversibility_error
 from dist_hdnn.analysis.weights import spectral_bounds
-from dist_hdnn.model.network import HDNN
+from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import NonFiniteError
 

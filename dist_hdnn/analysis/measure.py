@@ -19,7 +19,7 @@ from dist_hdnn.analysis.sensitivity import (
 )
 from dist_hdnn.analysis.space import Space
 from dist_hdnn.analysis.symplecticity import exact_residuals, log_determinants, probed_residuals
-from dist_hdnn.model.network import HDNN
+from dist_hdnn.network.hdnn import HDNN
 
 EXACT_UP_TO = 256  # neurons of the whole network
 NUMBERS = 30_000_000  # of the states that a linearisation at n copies of every sample may hold, about 1 GB in all

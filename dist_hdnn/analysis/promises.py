@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.analysis.measure import Measured
-from dist_hdnn.layers.architectures import Architecture
+from dist_hdnn.dynamics.architectures import Architecture
 
 NORM_SLACK = 1e-9  # what rounding may take from a sensitivity norm of 1, and add to one at its upper bound
 RESIDUAL = 1e-12  # allowed |M J Mᵀ - J| / |M|² in float64

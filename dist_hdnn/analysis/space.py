@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dist_hdnn.layers.operators import ragged_ranges
-from dist_hdnn.model.initialization import Purpose, normal
-from dist_hdnn.model.ownership import Ownership
-from dist_hdnn.model.readout import summed
+from dist_hdnn.ends.readout import summed
+from dist_hdnn.network.keyed_random import Purpose, normal
+from dist_hdnn.network.ownership import Ownership
+from dist_hdnn.operators.sparsity import ragged_ranges
 
 
 class LinearLayers(Protocol):

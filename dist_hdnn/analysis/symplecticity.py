@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dist_hdnn.analysis.sensitivity import ApplyJ, spectral_norm
 from dist_hdnn.analysis.space import LinearLayers, Space
-from dist_hdnn.model.readout import summed
+from dist_hdnn.ends.readout import summed
 
 PROBES, FIRST_PROBE = 2, 10  # how many random vectors a Frobenius norm is estimated from, and the first one's number
 

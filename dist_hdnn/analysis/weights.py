@@ -7,8 +7,8 @@ import torch
 from dist_hdnn.analysis.bounds import matrix_bounds
 from dist_hdnn.analysis.sensitivity import spectral_norm
 from dist_hdnn.analysis.space import Space
-from dist_hdnn.model.network import HDNN
-from dist_hdnn.model.readout import summed
+from dist_hdnn.ends.readout import summed
+from dist_hdnn.network.hdnn import HDNN
 
 
 @torch.no_grad()

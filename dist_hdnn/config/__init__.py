@@ -11,7 +11,7 @@ The text under each field is what `dist-hdnn train --help` shows. Nothing here i
 answers at once.
 """
 
-from dist_hdnn.config.ends import (
+from dist_hdnn.config.data import (
     PUBLISHED,
     TABLES,
     AugmentConfig,

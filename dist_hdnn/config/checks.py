@@ -20,8 +20,8 @@ from dist_hdnn.config import (
     SensorConfig,
     interval,
 )
-from dist_hdnn.layers.architectures import architecture, check_options
-from dist_hdnn.layers.memory_plan import check_keep_dtype, layers_between
+from dist_hdnn.dynamics.architectures import architecture, check_options
+from dist_hdnn.sweep.kept import check_keep_dtype, layers_between
 
 
 def validate(config: Config) -> None:

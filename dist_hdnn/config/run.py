@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dist_hdnn.config.ends import DataConfig, LiftConfig, ReadoutConfig, SensorConfig
+from dist_hdnn.config.data import DataConfig, LiftConfig, ReadoutConfig, SensorConfig
 from dist_hdnn.config.network import GraphConfig, NetworkConfig
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from dist_hdnn.config.ends import DataConfig
+from dist_hdnn.config.data import DataConfig
 from dist_hdnn.config.network import GraphConfig, PatternConfig
 from dist_hdnn.config.run import Config
 

@@ -5,7 +5,6 @@ from dist_hdnn.data.augmentation import Augmentation, augmentation
 from dist_hdnn.data.batches import batch_order
 from dist_hdnn.data.checks import validated
 from dist_hdnn.data.dataset import Dataset
-from dist_hdnn.data.files import read_dataset
 from dist_hdnn.data.patches import (
     Views,
     column_views,
@@ -16,7 +15,8 @@ from dist_hdnn.data.patches import (
     shape_of_grid,
 )
 from dist_hdnn.data.preparation import Preparation
-from dist_hdnn.data.ready import PUBLISHED, TABLES, digits, idx_folder, published, shipped_table
+from dist_hdnn.data.readers.builtin import PUBLISHED, TABLES, digits, idx_folder, published, shipped_table
+from dist_hdnn.data.readers.files import read_dataset
 from dist_hdnn.data.scaling import standardised
 from dist_hdnn.data.sensors import InitialState, Sensor, SensorMap, default_sensors
 from dist_hdnn.data.splits import Cut

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from dist_hdnn.data.checks import check_index, checked, column_names, count_classes, whole_labels
 from dist_hdnn.data.dataset import Answers, Dataset, Floats, Image
-from dist_hdnn.data.frames import collected, frame_columns, is_frame, plain
 from dist_hdnn.data.preparation import FILLS, Preparation, fitted_to_gaps
+from dist_hdnn.data.readers.frames import collected, frame_columns, is_frame, plain
 from dist_hdnn.data.splits import UNSTATED, Cut, under_cut, validation_indices
 
 WORDS = {"train": "training", "test": "test", "validation": "validation"}

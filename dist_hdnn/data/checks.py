@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dist_hdnn.data.batches import checked_integer
 from dist_hdnn.data.dataset import Answers, Floats, Integers
-from dist_hdnn.data.frames import plain
+from dist_hdnn.data.readers.frames import plain
 
 
 def checked(

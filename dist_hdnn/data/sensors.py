@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from dist_hdnn.data.batches import checked_integer
-from dist_hdnn.layers.indices import Indexed
-from dist_hdnn.model.ownership import Ownership, Shard
-from dist_hdnn.model.sharing import run, share_state
+from dist_hdnn.network.ownership import Ownership, Shard
+from dist_hdnn.network.sharing import run, share_state
+from dist_hdnn.operators.indexed import Indexed
 
 HALVES = ("p", "q")
 

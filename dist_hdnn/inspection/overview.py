@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dist_hdnn import assembly
+from dist_hdnn.build import assembly
+from dist_hdnn.build.inputs import column_agents
 from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
-from dist_hdnn.inputs import column_agents
 from dist_hdnn.inspection.reach import coupling, hops_per_layer, reach_of
 from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, trained
 from dist_hdnn.inspection.stages import Stage, stages_of
 from dist_hdnn.inspection.traffic import communication, partition, prediction
-from dist_hdnn.layers.activations import activation
-from dist_hdnn.layers.plans import chosen_plan
+from dist_hdnn.operators.activations import activation
+from dist_hdnn.operators.choice import chosen_plan
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, is_locally_computable, non_links, reach_warnings
 
 

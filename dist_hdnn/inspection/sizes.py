@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_hdnn import assembly
+from dist_hdnn.build import assembly
 from dist_hdnn.config import Config, LiftConfig
 from dist_hdnn.data import Dataset, Views
+from dist_hdnn.dynamics.architectures import Architecture, architecture
 from dist_hdnn.inspection.stages import Stage, layers_of_stages
-from dist_hdnn.layers.architectures import Architecture, architecture
-from dist_hdnn.layers.memory_plan import layers_between
+from dist_hdnn.sweep.kept import layers_between
 from dist_hdnn.topology import BlockPattern, CommunicationGraph
 
 ITEM_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dist_hdnn import assembly
+from dist_hdnn.build import assembly
 from dist_hdnn.config import Config
-from dist_hdnn.layers.architectures import Architecture, architecture
-from dist_hdnn.model.arguments import strict_upper
+from dist_hdnn.dynamics.architectures import Architecture, architecture
+from dist_hdnn.network.arguments import strict_upper
 from dist_hdnn.topology import BlockPattern, CommunicationGraph
 
 

@@ -16,7 +16,7 @@ from dist_hdnn.config import Config
 from dist_hdnn.inspection.reach import off_diagonal
 from dist_hdnn.inspection.sizes import ITEM_BYTES, kept_every
 from dist_hdnn.inspection.stages import Stage, layers_of_stages
-from dist_hdnn.layers.memory_plan import layers_again
+from dist_hdnn.sweep.kept import layers_again
 from dist_hdnn.topology import describe_partition, from_mapping, make_partition
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import dist_hdnn
 from dist_hdnn.config.files import config_from
-from dist_hdnn.launcher import environment_of_runs
-from dist_hdnn.report.drawing import pictures
+from dist_hdnn.launching.launcher import environment_of_runs
+from dist_hdnn.launching.supervisor import cores
+from dist_hdnn.plots.drawing import pictures
 from dist_hdnn.study.inputs import changed, contents, differences
 from dist_hdnn.study.live import LiveTable
 from dist_hdnn.study.optuna_search import OptunaSearch
@@ -20,7 +21,6 @@ from dist_hdnn.study.runner import Progress, Runner
 from dist_hdnn.study.search import Both, Listed, Search
 from dist_hdnn.study.summary import write_report
 from dist_hdnn.study.trials import DONE, all_results, read_json, write_json
-from dist_hdnn.supervisor import cores
 
 
 def run_study(

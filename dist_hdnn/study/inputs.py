@@ -11,7 +11,7 @@ from dist_hdnn.config.files import config_from
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.study.axes import Choice, Settings
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.training.manifest import hash_of
+from dist_hdnn.training.checkpoints.manifest import hash_of
 
 READ = ("data.file", "graph.file", "network.K.file", "network.X.file")
 

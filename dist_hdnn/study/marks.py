@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dist_hdnn.report.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from dist_hdnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from dist_hdnn.study.axes import SEED, label_of
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.results import Group

@@ -18,8 +18,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from dist_hdnn.report.drawing import Pictures, plain
-from dist_hdnn.report.figures import GREY, INK, new_figure, quiet, save
+from dist_hdnn.plots.drawing import Pictures, plain
+from dist_hdnn.plots.figures import GREY, INK, new_figure, quiet, save
 from dist_hdnn.study.figures import in_bytes, quantity
 from dist_hdnn.study.marks import COLORS, MARKERS, Marks, joined, legend_entry, marks_of
 from dist_hdnn.study.plan import Plan

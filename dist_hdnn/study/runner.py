@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dist_hdnn.launching.supervisor import ending, how_it_ended
 from dist_hdnn.study.axes import Trial
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.search import Search
 from dist_hdnn.study.trials import DONE, FAILED, TrialFolder
-from dist_hdnn.supervisor import ending, how_it_ended
 
 POLL = 0.1  # seconds between looks at the trials
 ELSEWHERE = 2.0  # seconds between looks at a trial that another process runs

@@ -20,9 +20,9 @@ from typing import Any
 
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import to_yaml
-from dist_hdnn.rundir import difference
+from dist_hdnn.run.directory import difference
 from dist_hdnn.study.axes import Trial
-from dist_hdnn.training.manifest import Manifest, candidates
+from dist_hdnn.training.checkpoints.manifest import Manifest, candidates
 
 DONE, FAILED = "done", "failed"
 

@@ -16,7 +16,6 @@ from dist_hdnn.topology.families import (
     torus,
     watts_strogatz,
 )
-from dist_hdnn.topology.files import read_graph
 from dist_hdnn.topology.graphs import CommunicationGraph
 from dist_hdnn.topology.halo import (
     Halo,
@@ -43,6 +42,7 @@ from dist_hdnn.topology.patterns import (
     thinned,
 )
 from dist_hdnn.topology.reach import exchange_graph, information_reach, reach_in_layers, reach_warnings
+from dist_hdnn.topology.readers.files import read_graph
 
 __all__ = [
     "FAMILIES",

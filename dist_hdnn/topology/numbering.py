@@ -10,8 +10,8 @@ import networkx as nx
 import numpy as np
 
 from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
-from dist_hdnn.topology.places import all_places
 from dist_hdnn.topology.readers.found import place_of
+from dist_hdnn.topology.readers.places import all_places
 
 DIGITS = re.compile(r"([0-9]{1,18})")
 INTEGER_TUPLE = re.compile(r"\(\s*-?[0-9]{1,18}\s*(,\s*-?[0-9]{1,18}\s*)*,?\s*\)")

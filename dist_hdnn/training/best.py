@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dist_hdnn.model.readout import summed
+from dist_hdnn.ends.readout import summed
+from dist_hdnn.training.checkpoints.manifest import score
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.manifest import score
 
 
 @dataclass

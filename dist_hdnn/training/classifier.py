@@ -8,10 +8,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dist_hdnn.data.sensors import InitialState, SensorMap
-from dist_hdnn.model.channels import ChannelLift
-from dist_hdnn.model.lift import ConvLift, LinearLift
-from dist_hdnn.model.network import HDNN
-from dist_hdnn.model.readout import Readout
+from dist_hdnn.ends.image_lift import ChannelLift
+from dist_hdnn.ends.lift import ConvLift, LinearLift
+from dist_hdnn.ends.readout import Readout
+from dist_hdnn.network.hdnn import HDNN
 
 
 class AgentClassifier(nn.Module):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from dist_hdnn.model.network import HDNN
-from dist_hdnn.model.readout import summed
+from dist_hdnn.ends.readout import summed
+from dist_hdnn.network.hdnn import HDNN
 
 
 class GradientLog:

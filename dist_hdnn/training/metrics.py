@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dist_hdnn.model.readout import LocalReadout, summed
+from dist_hdnn.ends.readout import LocalReadout, summed
 from dist_hdnn.training.classifier import AgentClassifier
 
 EVALUATION_BATCH = 1000  # samples: small enough for wide networks, large enough to cost little

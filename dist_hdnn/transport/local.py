@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NoReturn
 
 from dist_hdnn.transport.base import AbortError
+from dist_hdnn.transport.channel import PointToPoint, Wire
 from dist_hdnn.transport.messages import Message
-from dist_hdnn.transport.point_to_point import PointToPoint, Wire
 
 
 class LocalTransport(PointToPoint):

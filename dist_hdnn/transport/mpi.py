@@ -22,9 +22,9 @@ except ImportError as error:
     ) from error
 
 from dist_hdnn.transport.base import lost, timed_out
+from dist_hdnn.transport.channel import PointToPoint
 from dist_hdnn.transport.environment import launched
 from dist_hdnn.transport.messages import Message
-from dist_hdnn.transport.point_to_point import PointToPoint
 from dist_hdnn.transport.start_up import LAST_WORDS
 
 # Spinning hands the core to whoever else wants it. Shorter spins were measured to cost 2-3 times the exchange of 1 MB,

@@ -17,8 +17,8 @@ import torch.distributed as distributed
 from torch import Tensor
 
 from dist_hdnn.transport.base import lost
+from dist_hdnn.transport.channel import PointToPoint
 from dist_hdnn.transport.messages import Message
-from dist_hdnn.transport.point_to_point import PointToPoint
 from dist_hdnn.transport.stores import Store, first_line
 
 MOST_OPERATIONS = 100  # per call; about 256 hang (pytorch#174288)

@@ -14,8 +14,8 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from dist_hdnn.transport.base import AbortError, PeerLostError, TransportTimeoutError, lost, naming, timed_out
+from dist_hdnn.transport.channel import PointToPoint
 from dist_hdnn.transport.messages import Message
-from dist_hdnn.transport.point_to_point import PointToPoint
 
 Result = TypeVar("Result")
 GRACE = 5.0  # seconds that the others may take to end after a failure

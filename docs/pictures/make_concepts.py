@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from dist_hdnn.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY, VERMILION, new_figure, save
+from dist_hdnn.plots.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY, VERMILION, new_figure, save
 from dist_hdnn.topology import CommunicationGraph, Halo, as_graph, build_halo, build_pattern, from_mapping
 
 LINKS = [(0, 1), (0, 2), (1, 2), (1, 3), (2, 5), (3, 4), (4, 6), (5, 6), (3, 6)]

@@ -15,9 +15,9 @@ from dist_hdnn.analysis.bounds import (
     stability,
     stability_limit,
 )
-from dist_hdnn.layers.activations import activation
-from dist_hdnn.layers.architectures import architecture
-from dist_hdnn.layers.integrators import INTEGRATORS
+from dist_hdnn.dynamics.architectures import architecture
+from dist_hdnn.dynamics.integrators import INTEGRATORS
+from dist_hdnn.operators.activations import activation
 
 SLOPES = {
     "tanh": 1.0,

@@ -13,8 +13,8 @@ import dist_hdnn
 from dist_hdnn.analysis.certificate import Certificate, certify
 from dist_hdnn.analysis.promises import promises
 from dist_hdnn.data.sensors import SensorMap, default_sensors
-from dist_hdnn.layers.architectures import ARCHITECTURES
-from dist_hdnn.model.readout import make_readout
+from dist_hdnn.dynamics.architectures import ARCHITECTURES
+from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import NonFiniteError
 

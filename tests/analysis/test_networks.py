@@ -15,7 +15,7 @@ from dist_hdnn.analysis.momentum import momentum
 from dist_hdnn.analysis.sensitivity import exact_norms
 from dist_hdnn.analysis.space import Space
 from dist_hdnn.analysis.weights import spectral_bounds
-from dist_hdnn.model.dense import dense
+from dist_hdnn.network.dense import dense
 from dist_hdnn.transport import Transport, run_threads
 
 RING = nx.cycle_graph(4)

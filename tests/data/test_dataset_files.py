@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dist_hdnn.data.files import from_arrays, read_dataset, validated
+from dist_hdnn.data.readers.files import from_arrays, read_dataset, validated
 
 GOOD = "speed,load,label\n1.5,2,0\n-3,4e2,1\n0.25,0,1\n7,8,0\n"
 

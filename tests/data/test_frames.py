@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dist_hdnn.data import from_arrays, read_dataset
-from dist_hdnn.data.frames import plain
-from dist_hdnn.data.readings import Wanted, readings
+from dist_hdnn.data.readers.frames import plain
+from dist_hdnn.data.readers.readings import Wanted, readings
 
 LABELS = [0, 1] * 3
 ARROW = pytest.importorskip("pyarrow")

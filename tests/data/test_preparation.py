@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dist_hdnn import experiment
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Preparation, digits, from_arrays, from_parts, read_dataset, shipped_table, standardised
-from dist_hdnn.report.run_files import read_preparation
+from dist_hdnn.experiment import tasks
+from dist_hdnn.run.files import read_preparation
 
 NAN = float("nan")
 X = np.random.default_rng(0).normal(3, [1, 5, 20], size=(40, 3))
@@ -129,7 +129,7 @@ def test_windows_of_a_run_are_windows_of_new_rows(tmp_path) -> None:
 
 def test_a_run_keeps_its_preparation(tmp_path) -> None:
     options = ["--data.name=wine", "--train.epochs=1", "--network.layers=2", "--plots=false"]
-    run = experiment.train(read_config(None, [*options, f"--output={tmp_path / 'run'}"]))
+    run = tasks.train(read_config(None, [*options, f"--output={tmp_path / 'run'}"]))
     kept, data = read_preparation(run), standardised(shipped_table("wine"))
     assert kept == data.preparation and kept.class_names == ("class_0", "class_1", "class_2") and kept.classes == 3
     for text, message in (

@@ -6,7 +6,7 @@ import torch
 
 import dist_hdnn
 from dist_hdnn.data.sensors import InitialState, Sensor, SensorMap, default_sensors
-from dist_hdnn.model.ownership import Ownership
+from dist_hdnn.network.ownership import Ownership
 
 WIDTHS = np.array([4, 2, 6])  # columns: p 0 1, q 2 3 | p 4, q 5 | p 6 7 8, q 9 10 11
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from dist_hdnn.build.inputs import build_dataset
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Cut, Dataset, digits, from_arrays, from_parts, read_dataset, standardised, swiss_roll
 from dist_hdnn.data.splits import split_indices
-from dist_hdnn.inputs import build_dataset
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 

@@ -45,19 +45,20 @@ def differ_in_config(key: str, value: Any) -> Callable[[Any], None]:
 
 def another_graph(config: Any) -> None:
     """One worker reads another graph file under the same name: without its last link."""
-    from dist_hdnn import assembly, path
+    from dist_hdnn import path
+    from dist_hdnn.build import assembly
 
     assembly.build_graph = lambda options, key="graph": path(options.agents)
 
 
 def other_code(config: Any) -> None:
-    from dist_hdnn import handshake
+    from dist_hdnn.run import handshake
 
     handshake._code = lambda: "older"
 
 
 def other_data(config: Any) -> None:
-    from dist_hdnn import assembly
+    from dist_hdnn.build import assembly
 
     build = assembly.build_dataset
 
@@ -73,8 +74,8 @@ def wrong_plan(change: Callable[[list[Any]], list[Any]]) -> Callable[[Any], None
     """One worker builds its messages wrongly. change: of the lists (peer, agents) that it sends."""
 
     def replace_plan(config: Any) -> None:
-        from dist_hdnn import handshake
-        from dist_hdnn.model import ownership
+        from dist_hdnn.network import ownership
+        from dist_hdnn.run import handshake
 
         build = ownership.build_halo
 
@@ -118,10 +119,10 @@ class Saboteur:
 
     def install(self) -> None:
         from dist_hdnn.training import loop
-        from dist_hdnn.transport import point_to_point
+        from dist_hdnn.transport import channel
 
         step, evaluate = loop._step, loop.evaluate
-        start, build = point_to_point.FixedChannel.start, point_to_point.PointToPoint.__init__
+        start, build = channel.FixedChannel.start, channel.PointToPoint.__init__
 
         def with_pid(owner: Any, rank: int, size: int, timeout: float) -> None:
             build(owner, rank, size, timeout)
@@ -146,8 +147,8 @@ class Saboteur:
             start(channel)
 
         loop._step, loop.evaluate = stepping, evaluating
-        point_to_point.FixedChannel.start = starting  # type: ignore[method-assign]
-        point_to_point.PointToPoint.__init__ = with_pid  # type: ignore[method-assign]
+        channel.FixedChannel.start = starting  # type: ignore[method-assign]
+        channel.PointToPoint.__init__ = with_pid  # type: ignore[method-assign]
 
     def look(self, channel: Any) -> None:
         """Is it this exchange?"""
@@ -185,7 +186,8 @@ class Saboteur:
 
 def command(arguments: list[str]) -> int:
     """The command itself; what it starts comes here again."""
-    from dist_hdnn import cli, launcher, supervisor
+    from dist_hdnn import cli
+    from dist_hdnn.launching import launcher, supervisor
 
     launch = getattr(launcher.launch, "original", launcher.launch)  # a forked worker comes here a second time
     fault = json.loads(os.environ.get("FAULT", "null"))
@@ -265,10 +267,10 @@ class Fork:
 
 def fork_instead_of_starting() -> None:
     """From now on the launcher forks its workers. All that they import is imported here, once, by a small training."""
-    from dist_hdnn import supervisor
-    from dist_hdnn.transport import process_group
+    from dist_hdnn.launching import supervisor
+    from dist_hdnn.transport import gloo
 
-    assert process_group
+    assert gloo
     with tempfile.TemporaryDirectory() as folder:
         command(
             ["--data.samples=40", "--network.layers=1", "--train.epochs=1", "--plots=false", f"--output={folder}/run"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from dist_hdnn.training.checkpoint import FINAL
+from dist_hdnn.training.checkpoints.weights_file import FINAL
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "swiss_roll_ring8.yaml"

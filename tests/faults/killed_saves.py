@@ -24,9 +24,9 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 from faults.small import STEPS, Setting, same, step_folder, trained  # noqa: E402
 
-from dist_hdnn.training.checkpoint import CheckpointError, newest_checkpoint  # noqa: E402
-from dist_hdnn.training.manifest import read_manifest  # noqa: E402
-from dist_hdnn.training.saver import PART  # noqa: E402
+from dist_hdnn.training.checkpoints.manifest import read_manifest  # noqa: E402
+from dist_hdnn.training.checkpoints.saver import PART  # noqa: E402
+from dist_hdnn.training.checkpoints.weights_file import CheckpointError, newest_checkpoint  # noqa: E402
 
 GOOD = 3  # the step of the checkpoint that is there before anything goes wrong
 CALLS = ((os, "fsync"), (os, "replace"), (os, "rename"), (os, "mkdir"), (os, "unlink"), (shutil, "rmtree"))

@@ -13,14 +13,14 @@ import torch
 
 import dist_hdnn
 from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
-from dist_hdnn.model.readout import make_readout
+from dist_hdnn.ends.readout import make_readout
+from dist_hdnn.training.checkpoints.manifest import Manifest, read_manifest, verify
+from dist_hdnn.training.checkpoints.saver import Saver
+from dist_hdnn.training.checkpoints.schedule import Keeper
+from dist_hdnn.training.checkpoints.snapshot import restore, whole_weights
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.keeper import Keeper
 from dist_hdnn.training.loop import TrainingState
-from dist_hdnn.training.manifest import Manifest, read_manifest, verify
 from dist_hdnn.training.multilevel import Level, plan, train_levels
-from dist_hdnn.training.saver import Saver
-from dist_hdnn.training.snapshot import restore, whole_weights
 from dist_hdnn.transport import Transport, run_threads
 
 AGENTS, BATCHES, EPOCHS = 6, 3, 4

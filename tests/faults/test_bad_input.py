@@ -30,9 +30,9 @@ from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
 from dist_hdnn.topology import CommunicationGraph, read_graph
 from dist_hdnn.topology.readers import FORMATS
-from dist_hdnn.training.manifest import NAME, CheckpointError, Manifest, read_manifest, verify
+from dist_hdnn.training.checkpoints.manifest import NAME, CheckpointError, Manifest, read_manifest, verify
 
-published = importlib.import_module("dist_hdnn.data.published")  # its name in the package is that of a function
+published = importlib.import_module("dist_hdnn.data.readers.published")  # its name in the package is that of a function
 EXAMPLES = settings(
     max_examples=500 if NIGHTLY else 60,
     deadline=None,

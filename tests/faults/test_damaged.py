@@ -16,8 +16,7 @@ import pytest
 from faults.small import Setting, repetitions, step_folder, trained
 
 import dist_hdnn
-from dist_hdnn.training.checkpoint import CheckpointError, load_checkpoint, newest_checkpoint
-from dist_hdnn.training.manifest import (
+from dist_hdnn.training.checkpoints.manifest import (
     NAME,
     Manifest,
     _first_line,
@@ -26,6 +25,7 @@ from dist_hdnn.training.manifest import (
     verify,
     write_manifest,
 )
+from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_checkpoint, newest_checkpoint
 
 
 @pytest.fixture(scope="module")

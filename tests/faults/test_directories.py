@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from faults.small import Setting, step_folder, trained
 
-from dist_hdnn import experiment
 from dist_hdnn.cli import main
-from dist_hdnn.training import saver
-from dist_hdnn.training.checkpoint import newest_checkpoint
+from dist_hdnn.experiment import tasks
+from dist_hdnn.training.checkpoints import saver
+from dist_hdnn.training.checkpoints.weights_file import newest_checkpoint
 from dist_hdnn.training.loop import TrainingState
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "swiss_roll_ring8.yaml"
@@ -49,7 +49,7 @@ def read_only(folder: Path) -> Path:
 def test_F23_a_bad_output_ends_before_training(
     make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(experiment, "train_model", lambda *_, **__: pytest.fail("training was reached"))
+    monkeypatch.setattr(tasks, "train_model", lambda *_, **__: pytest.fail("training was reached"))
     started = time.process_time()  # of this process, whatever else the machine does
     assert main(["train", str(CONFIG), *SHORT, f"--output={make(tmp_path)}"]) == 2
     assert time.process_time() - started < 2
@@ -59,14 +59,14 @@ def test_F23_a_bad_output_ends_before_training(
 def test_F23_a_run_directory_that_vanishes_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, step = tmp_path / "run", experiment.RunLog.step
+    run, step = tmp_path / "run", tasks.RunLog.step
 
     def vanishing(log: Any, number: int, loss: float) -> None:
         step(log, number, loss)
         if number == 3:
             run.rename(tmp_path / "gone")
 
-    monkeypatch.setattr(experiment.RunLog, "step", vanishing)
+    monkeypatch.setattr(tasks.RunLog, "step", vanishing)
     assert main(["train", str(CONFIG), *SHORT, f"--output={run}", "--checkpoint.every=1 steps"]) == 7
     assert "dist-hdnn: error: " in capsys.readouterr().err and not run.exists()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from faults.small import Setting, trained
 
-from dist_hdnn.training.manifest import read_manifest, verify
+from dist_hdnn.training.checkpoints.manifest import read_manifest, verify
 
 Call = tuple[str, str]
 

@@ -15,8 +15,8 @@ from faults.conftest import Outcome
 from faults.faulty import PHASES, WORKERS, Ended, a_fault, forked, started
 from faults.small import repetitions
 
-from dist_hdnn.mpiexec import OPEN_MPI, OVERSUBSCRIBED
-from dist_hdnn.training.checkpoint import FINAL
+from dist_hdnn.launching.mpiexec import OPEN_MPI, OVERSUBSCRIBED
+from dist_hdnn.training.checkpoints.weights_file import FINAL
 
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}")

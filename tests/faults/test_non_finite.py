@@ -12,11 +12,11 @@ import pytest
 import torch
 from faults.small import STEPS, Setting, repetitions, step_folder, trained
 
+from dist_hdnn.training.checkpoints.manifest import candidates
+from dist_hdnn.training.checkpoints.snapshot import opened
 from dist_hdnn.training.loop import NonFiniteError, TrainingState
-from dist_hdnn.training.manifest import candidates
-from dist_hdnn.training.snapshot import opened
 from dist_hdnn.transport import TransportError
-from dist_hdnn.transport.point_to_point import FixedChannel
+from dist_hdnn.transport.channel import FixedChannel
 
 WORKERS, SEEING = 4, (0, 3)  # only the first and the last agent have a sensor
 NAN, INF = float("nan"), float("inf")

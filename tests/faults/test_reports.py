@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from faults.jobs import OPTIONS, TRAIN, Job
 
-from dist_hdnn.failure import reported
+from dist_hdnn.launching.failure import reported
 from dist_hdnn.transport import run_threads
 from dist_hdnn.transport.base import Transport, TransportError
 from dist_hdnn.transport.record import LAST, Record

@@ -12,7 +12,7 @@ import pytest
 from faults.jobs import OPTIONS, ROOT, Job, assert_same
 
 from dist_hdnn.cli import main
-from dist_hdnn.report import run_plots
+from dist_hdnn.experiment.tasks import pictures
 
 SRUN = """#!/usr/bin/env bash
 while [ "$1" != mpi4py ]; do shift; done
@@ -51,6 +51,6 @@ def test_F26_a_job_that_slurm_stops_is_queued_again_and_goes_on(
     code, errors = again.end(100)
     assert code == 0, errors
     assert requeued.read_text() == "7\n", "a job that is done is not queued again"
-    monkeypatch.setattr(run_plots, "plot_run", lambda *_: None)
+    monkeypatch.setattr(pictures, "plot_run", lambda *_: None)
     assert main(["train", *OPTIONS, f"--output={tmp_path / 'undisturbed'}"]) == 0
     assert_same(run, tmp_path / "undisturbed")

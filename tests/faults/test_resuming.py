@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from faults.small import STEPS, Setting, gap, repetitions, same, step_folder, tally, trained
 
-from dist_hdnn import experiment
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
-from dist_hdnn.training.manifest import CheckpointError
+from dist_hdnn.experiment import tasks
+from dist_hdnn.training.checkpoints.manifest import CheckpointError
 
 SETTINGS = {
     "local readout": Setting(),
@@ -107,7 +107,7 @@ def test_a_finished_run_is_not_passed_off_as_one_of_other_options(
 def test_resuming_a_finished_run_trains_nothing_and_says_so(
     auto: bool, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(experiment, "train_model", lambda *_, **__: pytest.fail("training was reached"))
+    monkeypatch.setattr(tasks, "train_model", lambda *_, **__: pytest.fail("training was reached"))
     words = ["--resume=auto", f"--output={finished}"] if auto else [f"--resume={finished}"]
     assert main(["train", *words]) == 0
     said = capsys.readouterr()
@@ -120,12 +120,12 @@ def test_a_finished_run_whose_data_have_changed_since_is_not_passed_off_as_one_o
     (table := tmp_path / "data.csv").write_text("\n".join(["a,b,label", *rows]))
     options = ["--data.name=file", f"--data.file={table}", "--data.split=last", f"--output={tmp_path / 'run'}", *SHORT]
     config = read_config(CONFIG, [*options, "--resume=auto"])
-    experiment.train(config)
+    tasks.train(config)
     table.write_text("\n".join(["a,b,label", *rows[::-1]]))
     with pytest.raises(
         CheckpointError, match=r"got one with another data, and it has ended\. Start a new run .*--from"
     ):
-        experiment.train(config)
+        tasks.train(config)
 
 
 @pytest.mark.parametrize(

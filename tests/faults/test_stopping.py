@@ -17,9 +17,9 @@ from faults.jobs import EPOCHS, OPTIONS, TRAIN, Job, assert_same, epochs
 from faults.small import NIGHTLY, repetitions, tally
 
 from dist_hdnn.cli import main
-from dist_hdnn.report import run_plots
-from dist_hdnn.training.checkpoint import newest_checkpoint
-from dist_hdnn.training.manifest import read_manifest
+from dist_hdnn.experiment.tasks import pictures
+from dist_hdnn.training.checkpoints.manifest import read_manifest
+from dist_hdnn.training.checkpoints.weights_file import newest_checkpoint
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(3600 if NIGHTLY else 300)]
 OFTEN = "--checkpoint.every=4 steps"
@@ -35,7 +35,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the runs in this process."""
-    monkeypatch.setattr(run_plots, "plot_run", lambda *_: None)
+    monkeypatch.setattr(pictures, "plot_run", lambda *_: None)
 
 
 @pytest.fixture

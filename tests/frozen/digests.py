@@ -29,7 +29,7 @@ import torch  # noqa: E402
 from networks import FAMILY, network, quiet_graph, uneven_widths  # noqa: E402
 from on_workers import columns_of, random_owners  # noqa: E402
 
-from dist_hdnn.layers.architectures import architecture  # noqa: E402
+from dist_hdnn.dynamics.architectures import architecture  # noqa: E402
 from dist_hdnn.transport import Transport, run_threads  # noqa: E402
 
 FILE = Path(__file__).with_name("digests.json")

@@ -205,9 +205,7 @@ def assert_a_cut_ends(lab: Lab, job: Job) -> None:
     assert lab.running(SCRIPT) == []
     a, b = ranks["host1"], ranks["host2"]
     exchange = "in (K (gather|scatter)|check of batches)"  # whichever of a step was under way
-    said = [
-        rf"worker {one}: (waited|lost) .*\bworkers? .*\b{other}\b.* {exchange}" for one, other in ((a, b), (b, a))
-    ]
+    said = [rf"worker {one}: (waited|lost) .*\bworkers? .*\b{other}\b.* {exchange}" for one, other in ((a, b), (b, a))]
     assert any(re.search(text, job.output) for text in said), job.output
 
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 import dist_hdnn
-from dist_hdnn.layers.operators import offsets, ragged_ranges
+from dist_hdnn.operators.sparsity import offsets, ragged_ranges
 from dist_hdnn.transport import Transport, TransportError
 
 AGENTS, LAYERS, BATCH = 8, 3, 3
@@ -126,7 +126,7 @@ def main() -> None:
 
         transport = MpiTransport(timeout=60)
     else:
-        from dist_hdnn.transport.process_group import join
+        from dist_hdnn.transport.gloo import join
 
         transport = join(timeout=60)
     try:

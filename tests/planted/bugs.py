@@ -19,15 +19,20 @@ class Bug(NamedTuple):
     survives: str = ""
 
 
-HALO = ("topology/test_halo.py", "layers/test_exchange.py")
+HALO = ("topology/test_halo.py", "operators/test_exchange.py")
 PATTERNS = ("topology/test_patterns.py",)
 PARTITION = ("topology/test_partition.py",)
-PARITY = ("model/test_architectures.py", "model/test_parity.py", "model/test_workers.py")
-LAYERS = ("layers/test_workspace.py", "layers/test_memory_modes.py", "layers/test_linearization.py")
-LEDGER = ("transport/test_ledger.py", "layers/test_exchange.py", "model/test_network.py", "model/test_workers.py")
+PARITY = ("network/test_architectures.py", "network/test_parity.py", "network/test_workers.py")
+LAYERS = ("sweep/test_workspace.py", "sweep/test_memory_modes.py", "sweep/test_linearization.py")
+LEDGER = (
+    "transport/test_ledger.py",
+    "operators/test_exchange.py",
+    "network/test_network.py",
+    "network/test_workers.py",
+)
 SAVES = ("faults/test_durable.py", "training/test_fill.py", "faults/test_damaged.py", "faults/test_resuming.py")
 RECIPE = ("training/test_recipe.py", "training/test_loop.py", "training/test_optimizers.py")
-READOUT = ("model/test_readout.py", "model/test_gossip.py")
+READOUT = ("ends/test_readout.py", "ends/test_gossip.py")
 ANALYSIS = (
     "analysis/test_bounds.py",
     "analysis/test_sensitivity.py",
@@ -126,38 +131,38 @@ BUGS = (
     # exchange
     Bug(
         "contributions of others overwrite",
-        "layers/exchange.py",
+        "operators/exchange.py",
         "(target if owned is None else owned[rows]).add_(contributions, alpha=share)",
         "(target if owned is None else owned[rows]).copy_(contributions)",
-        ("layers/test_exchange.py", "model/test_workers.py"),
+        ("operators/test_exchange.py", "network/test_workers.py"),
     ),
     Bug(
         "share of others forgotten",
-        "layers/exchange.py",
+        "operators/exchange.py",
         "index_add_(0, rows, contributions, alpha=share)",
         "index_add_(0, rows, contributions)",
-        ("layers/test_exchange.py", "model/test_workers.py"),
+        ("operators/test_exchange.py", "network/test_workers.py"),
     ),
     Bug(
         "a run of rows one too long",
-        "layers/exchange.py",
+        "operators/exchange.py",
         "return int(rows[-1] - rows[0]) + 1 == len(rows)",
         "return int(rows[-1] - rows[0]) >= len(rows) - 1",
-        ("layers/test_exchange.py", "model/test_workers.py"),
+        ("operators/test_exchange.py", "network/test_workers.py"),
     ),
     Bug(
         "bytes without the batch",
-        "layers/exchange.py",
+        "operators/exchange.py",
         "return slices.shape[1] * slices.element_size()",
         "return slices.element_size()",
         LEDGER,
     ),
     Bug(
         "ordered sums by row first",
-        "layers/ordered.py",
+        "operators/deterministic.py",
         "order = np.lexsort((all_rows, all_columns))",
         "order = np.lexsort((all_rows[::-1], all_columns))",
-        ("layers/test_ordered.py", "layers/test_exchange.py", "model/test_workers.py"),
+        ("operators/test_ordered.py", "operators/test_exchange.py", "network/test_workers.py"),
     ),
     Bug(
         "ledger forgets rounds",
@@ -171,7 +176,7 @@ BUGS = (
         "transport/ledger.py",
         "booked = (rounds, messages, amount, messages if plan.collective else 0)",
         "booked = (rounds, messages, amount, 0)",
-        (*LEDGER, "model/test_workers.py"),
+        (*LEDGER, "network/test_workers.py"),
     ),
     Bug(
         "non-neighbors of the transposed links",
@@ -183,35 +188,35 @@ BUGS = (
     # operators, terms, steps
     Bug(
         "gradient's adjoint without scale",
-        "layers/panel_products.py",
+        "operators/panel_products.py",
         "torch.baddbmm(out, K, panels, beta=0, alpha=scale, out=out)",
         "torch.baddbmm(out, K, panels, beta=0, out=out)",
         PARITY,
     ),
     Bug(
         "weight gradient of the first pair only",
-        "layers/panel_products.py",
+        "operators/panel_products.py",
         "beta=int(accumulate or number > 0), alpha=share)",
         "beta=int(accumulate), alpha=share)",
-        (*PARITY, "layers/test_operators.py"),
+        (*PARITY, "operators/test_operators.py"),
     ),
     Bug(
         "output not cleared",
-        "layers/panel_products.py",
+        "operators/panel_products.py",
         "            self.output.zero_()",
         "            pass",
         PARITY,
     ),
     Bug(
         "skew adjoint with the sign of the value",
-        "layers/linear.py",
+        "dynamics/linear.py",
         "torch.sub(other[: len(w)], self.rows.out(), out=self.sum)",
         "torch.sub(self.rows.out(), other[: len(w)], out=self.sum)",
         PARITY,
     ),
     Bug(
         "damping left out of the adjoint",
-        "layers/linear.py",
+        "dynamics/linear.py",
         """            gradient.add_products(self.products, (self.rows.into(x[: len(w)], -1.0), self.columns))
         return self.sum.sub_(self.owned, alpha=self.gamma) if self.gamma else self.sum""",
         """            gradient.add_products(self.products, (self.rows.into(x[: len(w)], -1.0), self.columns))
@@ -220,139 +225,139 @@ BUGS = (
     ),
     Bug(
         "biases overwritten by the second use",
-        "layers/linear.py",
+        "dynamics/linear.py",
         "self.views[0].add_(w.sum(dim=1))",
         "self.views[0].copy_(w.sum(dim=1))",
-        (*PARITY, "layers/test_memory_modes.py"),
+        (*PARITY, "sweep/test_memory_modes.py"),
     ),
     Bug(
         "near identity without h in the adjoint",
-        "layers/dynamics.py",
+        "dynamics/terms.py",
         "f = torch.add(self.u, w, alpha=self.h, out=self.v)",
         "f = torch.add(self.u, w, out=self.v)",
         PARITY,
     ),
     Bug(
         "tangent of near identity without dx",
-        "layers/dynamics.py",
+        "dynamics/terms.py",
         "torch.add(dx, f, alpha=self.h, out=self.u)\n        return f.add_(_times_slope",
         "self.u.copy_(f).mul_(self.h)\n        return f.add_(_times_slope",
-        ("layers/test_linearization.py",),
+        ("sweep/test_linearization.py",),
     ),
     Bug(
         "drift's energy without the half",
-        "layers/dynamics.py",
+        "dynamics/terms.py",
         "return 0.5 * x[: len(self.scaled)].square().sum(dim=0)",
         "return x[: len(self.scaled)].square().sum(dim=0)",
-        ("layers/test_linearization.py",),
+        ("sweep/test_linearization.py",),
     ),
     Bug(
         "undo with the sign of advance",
-        "layers/updates.py",
+        "dynamics/step.py",
         "self._add(weights, Sum(self.new, -self.scale, self.old))",
         "self._add(weights, Sum(self.new, self.scale, self.old))",
-        (*LAYERS, "model/test_network.py"),
+        (*LAYERS, "network/test_network.py"),
     ),
     Bug(
         "tangent without the step",
-        "layers/updates.py",
+        "dynamics/step.py",
         "d[self.part].add_(dv, alpha=self.scale)",
         "d[self.part].add_(dv)",
-        ("layers/test_linearization.py",),
+        ("sweep/test_linearization.py",),
     ),
     Bug(
         "a fresh copy not refreshed",
-        "layers/updates.py",
+        "dynamics/step.py",
         "            copy.copy_(version)",
         "            pass",
         (*PARITY, *LAYERS),
     ),
     Bug(
         "yoshida's inner step",
-        "layers/integrators.py",
+        "dynamics/integrators.py",
         "_INNER = 1.0 - 2.0 * _OUTER",
         "_INNER = 1.0 - _OUTER",
-        ("model/test_architectures.py", "model/test_network.py", *ANALYSIS),
+        ("network/test_architectures.py", "network/test_network.py", *ANALYSIS),
     ),
     Bug(
         "a reversal that books no gather",
-        "layers/reversal.py",
+        "dynamics/reversal.py",
         """            self.exchange.gather(self.there, "backward")
             v = gradient.value""",
         """            v = gradient.value""",
-        ("layers/test_memory_modes.py", "layers/test_workspace.py"),
+        ("sweep/test_memory_modes.py", "sweep/test_workspace.py"),
     ),
     Bug(
         "reversible compares with nothing",
-        "layers/memory.py",
+        "sweep/tape.py",
         "        frame.pack(y, d)\n        self._error.compare(self.state, d, self._scratch)",
         "        frame.pack(y, d)",
-        ("layers/test_memory_modes.py",),
+        ("sweep/test_memory_modes.py",),
     ),
     Bug(
         "anchors not put back",
-        "layers/memory.py",
+        "sweep/tape.py",
         "                _copy(known, self.state)",
         "                pass",
-        ("layers/test_memory_modes.py",),
+        ("sweep/test_memory_modes.py",),
     ),
     Bug(
         "recompute reads the last segment's state",
-        "layers/memory.py",
+        "sweep/tape.py",
         "_copy(self.starts[number], self.boundaries[0])\n                self._advance",
         "self._advance",
-        ("layers/test_memory_modes.py",),
+        ("sweep/test_memory_modes.py",),
     ),
     Bug(
         "integral of tanh without its constant",
-        "layers/activations.py",
+        "operators/activations.py",
         "torch.nn.functional.softplus(-2 * u.abs()) - math.log(2.0)",
         "torch.nn.functional.softplus(-2 * u.abs())",
-        ("model/test_network.py", "model/test_architectures.py", "analysis/test_certificate.py"),
+        ("network/test_network.py", "network/test_architectures.py", "analysis/test_certificate.py"),
         survives="an energy is defined up to a constant, and only its differences are read",
     ),
     Bug(
         "integral of arctan with the wrong half",
-        "layers/activations.py",
+        "operators/activations.py",
         "u * u.atan() - 0.5 * torch.log1p(u * u)",
         "u * u.atan() - torch.log1p(u * u)",
-        ("layers/test_activations.py",),
+        ("operators/test_activations.py",),
     ),
     # parameters
     Bug(
         "nine rounds of philox",
-        "model/initialization.py",
+        "network/keyed_random.py",
         "for _ in range(10):",
         "for _ in range(9):",
-        ("model/test_network.py",),
+        ("network/test_network.py",),
     ),
     Bug(
         "layers share their random numbers",
-        "model/initialization.py",
+        "network/keyed_random.py",
         "np.full_like(element, layer)",
         "np.full_like(element, 0)",
-        ("model/test_network.py", "model/test_workers.py"),
+        ("network/test_network.py", "network/test_workers.py"),
     ),
     Bug(
         "smoothness without the half",
-        "model/regularization.py",
+        "network/regularization.py",
         "return 0.5 * h * sum(",
         "return h * sum(",
-        ("model/test_network.py", "training/test_loop.py", "model/test_time_course.py"),
+        ("network/test_network.py", "training/test_loop.py", "network/test_time_course.py"),
     ),
     Bug(
         "smoothness gradient of inner layers once",
-        "model/regularization.py",
+        "network/regularization.py",
         "gradient[:-1].add_(part[:-1], alpha=scale).sub_(part[1:], alpha=scale)",
         "gradient[:-1].sub_(part[1:], alpha=scale)",
-        ("model/test_network.py", "training/test_loop.py"),
+        ("network/test_network.py", "training/test_loop.py"),
     ),
     Bug(
         "knots from the wrong side",
-        "model/time_course.py",
+        "network/time_course.py",
         "return first * (1 - share) + parameter.index_select(0, lower + 1) * share",
         "return first * share + parameter.index_select(0, lower + 1) * (1 - share)",
-        ("model/test_time_course.py",),
+        ("network/test_time_course.py",),
     ),
     Bug(
         "prolongation shifted by half a layer",
@@ -371,35 +376,35 @@ BUGS = (
     # readouts
     Bug(
         "gossip weights with the smaller degree",
-        "model/gossip.py",
+        "ends/gossip.py",
         "np.maximum(degrees[rows], degrees[others])",
         "np.minimum(degrees[rows], degrees[others])",
         READOUT,
     ),
     Bug(
         "gossip one round short",
-        "model/gossip.py",
+        "ends/gossip.py",
         "for _ in range(self.rounds):",
         "for _ in range(self.rounds - 1):",
         READOUT,
     ),
     Bug(
         "local loss is a sum over agents",
-        "model/readout.py",
+        "ends/readout.py",
         "share = 1.0 / max(len(labels) * len(self.output_agents), 1)",
         "share = 1.0 / max(len(labels), 1)",
         READOUT,
     ),
     Bug(
         "ties by the smaller share",
-        "model/readout.py",
+        "ends/readout.py",
         "votes + 0.5 * shares",
         "votes - 0.5 * shares",
         READOUT,
     ),
     Bug(
         "squared error summed over targets",
-        "model/readout.py",
+        "ends/readout.py",
         "each = (scores - targets).square().mean(dim=-1)",
         "each = (scores - targets).square().sum(dim=-1)",
         READOUT,
@@ -457,21 +462,21 @@ BUGS = (
     # what is saved
     Bug(
         "manifest not synced",
-        "training/manifest.py",
+        "training/checkpoints/manifest.py",
         "    write_durably(folder / NAME, _first_line(rest) + rest)",
         "    (folder / NAME).write_bytes(_first_line(rest) + rest)",
         SAVES,
     ),
     Bug(
         "tensor file not synced",
-        "training/tensor_file.py",
+        "training/checkpoints/tensor_file.py",
         "os.fsync(",
         "(lambda number: None)(",
         SAVES,
     ),
     Bug(
         "renamed before the manifest is there",
-        "training/saver.py",
+        "training/checkpoints/saver.py",
         """        write_manifest(part, manifest)
         doomed = [self._retired(folder)] if folder.exists() else []  # of the same step, before a restart
         part.rename(folder)
@@ -484,35 +489,35 @@ BUGS = (
     ),
     Bug(
         "folder of checkpoints not synced",
-        "training/saver.py",
+        "training/checkpoints/saver.py",
         "        sync_folder(self.folder)\n",
         "",
         SAVES,
     ),
     Bug(
         "hashes not compared",
-        "training/manifest.py",
+        "training/checkpoints/manifest.py",
         'if found != manifest.files[name]["sha256"]:',
         "if False:",
         SAVES,
     ),
     Bug(
         "damaged manifests believed",
-        "training/manifest.py",
+        "training/checkpoints/manifest.py",
         "if first + newline != _first_line(rest):",
         "if False:",
         SAVES,
     ),
     Bug(
         "a gap in the files goes unseen",
-        "training/snapshot.py",
+        "training/checkpoints/snapshot.py",
         "missing -= len(hit)",
         "missing = 0",
         ("training/test_fill.py",),
     ),
     Bug(
         "finite weights not asked for",
-        "training/saver.py",
+        "training/checkpoints/saver.py",
         "if tensor.is_floating_point() and not torch.isfinite(tensor).all():",
         "if False:",
         ("faults/test_non_finite.py", *SAVES),

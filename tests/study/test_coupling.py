@@ -9,8 +9,9 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from dist_hdnn import HDNN, experiment, grid
+from dist_hdnn import HDNN, grid
 from dist_hdnn.config.files import read_config
+from dist_hdnn.experiment import tasks
 from dist_hdnn.inspection.reach import coupling
 from dist_hdnn.inspection.stages import stages_of
 from dist_hdnn.topology import block_diagonal, dense, exchange_graph, hops, neighbours, reach_warnings, ring, thinned
@@ -77,7 +78,7 @@ def test_a_pattern_that_falls_apart_is_a_warning_of_inspect_and_of_the_network()
         "thinned(keep=0.5, seed=0) on grid(4, 4): falls into 4 parts, the largest of 10 agents, where the graph has 1;"
     )
     config = read_config(overrides=[*THINNED, "--data.samples=40"])
-    (said,) = experiment.inspect(config)["warnings"]
+    (said,) = tasks.inspect(config)["warnings"]
     assert said.startswith(line) and "spanning_forest" in said
     spec = {"kind": "thinned", "keep": 0.5}
     with pytest.warns(UserWarning, match="falls into 4 parts, the largest of 10 agents"):

@@ -13,8 +13,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from dist_hdnn.config import Config
-from dist_hdnn.report.drawing import Pictures
-from dist_hdnn.report.figures import INK
+from dist_hdnn.plots.drawing import Pictures
+from dist_hdnn.plots.figures import INK
 from dist_hdnn.study import plots
 from dist_hdnn.study.axes import Axis, Choice, Range, Trial
 from dist_hdnn.study.figures import figure, in_bytes, quantity, spoken

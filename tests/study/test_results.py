@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from dist_hdnn.config import Config
-from dist_hdnn.report.drawing import Pictures
+from dist_hdnn.plots.drawing import Pictures
 from dist_hdnn.study.axes import Choice, Trial
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.plots import plot_study

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dist_hdnn.model.arguments import agent_widths
+from dist_hdnn.network.arguments import agent_widths
 from dist_hdnn.topology import (
     FAMILIES,
     CommunicationGraph,

@@ -12,13 +12,13 @@ import pytest
 import torch
 from faults.small import EPOCHS, STEPS, Setting, gap, step_folder, trained
 
-from dist_hdnn import experiment
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
+from dist_hdnn.experiment import tasks
 from dist_hdnn.training import loop
-from dist_hdnn.training.checkpoint import load_checkpoint
+from dist_hdnn.training.checkpoints.manifest import read_manifest
+from dist_hdnn.training.checkpoints.weights_file import load_checkpoint
 from dist_hdnn.training.loop import TrainingState
-from dist_hdnn.training.manifest import read_manifest
 from dist_hdnn.training.metrics import Evaluation
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "swiss_roll_ring8.yaml"
@@ -147,10 +147,10 @@ def test_test_data_are_read_once_when_training_is_over(tmp_path: Path, monkeypat
         assert "test" not in seen
         return found
 
-    split, train = experiment.split_tensors, experiment.train_model
-    monkeypatch.setattr(experiment, "split_tensors", tensors)
-    monkeypatch.setattr(experiment, "train_model", train_model)
-    experiment.train(read_config(CONFIG, [*VALIDATED, f"--output={tmp_path / 'run'}"]))
+    split, train = tasks.split_tensors, tasks.train_model
+    monkeypatch.setattr(tasks, "split_tensors", tensors)
+    monkeypatch.setattr(tasks, "train_model", train_model)
+    tasks.train(read_config(CONFIG, [*VALIDATED, f"--output={tmp_path / 'run'}"]))
     assert seen == ["train", "validation", "test"]
 
 

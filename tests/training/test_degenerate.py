@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from dist_hdnn import assembly, experiment
+from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import from_arrays
+from dist_hdnn.experiment import tasks
 from dist_hdnn.training.metrics import evaluate
 
 SMALL = ["--train.epochs=1", "--network.layers=2", "--graph.agents=4", "--plots=false"]
@@ -48,7 +49,7 @@ def test_r2_of_constant_targets_is_undefined_and_of_others_as_it_was() -> None:
     config = read_config(None, ["--data.name=diabetes", "--readout.kind=local", "--network.width=4"])
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data)
-    x, y = experiment.split_tensors(config, data, "test")
+    x, y = tasks.split_tensors(config, data, "test")
     constant, usual = evaluate(model, x, torch.zeros_like(y)), evaluate(model, x, y)
     rounded = evaluate(model, x, torch.full_like(y, 0.1))
     assert math.isnan(rounded.accuracy) and math.isnan(constant.accuracy) and math.isfinite(constant.loss)
@@ -61,6 +62,6 @@ def test_parts_of_one_class_and_of_one_sample_are_measured_and_said() -> None:
         data = from_arrays(np.eye(4), [0, 1, 1, 1], name="mine", split="last", test_fraction=0.5)
     config = read_config(None, ["--graph.agents=4", "--network.layers=2"])
     model = assembly.build_classifier(config, data)
-    x, y = experiment.split_tensors(config, data, "test")
+    x, y = tasks.split_tensors(config, data, "test")
     for count in (2, 1):
         assert evaluate(model, x[:count], y[:count]).accuracy in (0.0, 0.5, 1.0)

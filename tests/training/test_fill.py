@@ -8,11 +8,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dist_hdnn.model.ownership import Shard
+from dist_hdnn.network.ownership import Shard
+from dist_hdnn.training.checkpoints.manifest import CheckpointError
+from dist_hdnn.training.checkpoints.saver import Saver
+from dist_hdnn.training.checkpoints.snapshot import PLACES, fill
 from dist_hdnn.training.loop import NonFiniteError
-from dist_hdnn.training.manifest import CheckpointError
-from dist_hdnn.training.saver import Saver
-from dist_hdnn.training.snapshot import PLACES, fill
 
 
 def files(folder: Path, *places: list[int]) -> list[object]:

@@ -8,8 +8,8 @@ import torch
 
 import dist_hdnn
 from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
-from dist_hdnn.model.readout import make_readout
-from dist_hdnn.training.checkpoint import CheckpointError, load_weights, save_weights
+from dist_hdnn.ends.readout import make_readout
+from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Epoch, NonFiniteError, train
 from dist_hdnn.training.metrics import evaluate

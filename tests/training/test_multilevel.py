@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 import dist_hdnn
-from dist_hdnn import assembly, experiment
+from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data.sensors import SensorMap, default_sensors
-from dist_hdnn.model.readout import make_readout
+from dist_hdnn.ends.readout import make_readout
+from dist_hdnn.experiment import tasks
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.multilevel import Level, interpolated, plan, prolong
 from dist_hdnn.transport import Transport, run_threads
@@ -152,7 +153,7 @@ def test_networks_of_other_shapes_are_not_prolonged() -> None:
 
 def test_a_run_goes_through_its_levels_and_each_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
     options = [*SHORT, "--train.levels=[2, 4, 8]", "--train.epochs=15", f"--output={tmp_path / 'run'}"]
-    directory = experiment.train(read_config(CONFIG, ["--data.name=double_moons", *options]))
+    directory = tasks.train(read_config(CONFIG, ["--data.name=double_moons", *options]))
     assert directory is not None
     records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, 16))
@@ -165,7 +166,7 @@ def test_a_run_goes_through_its_levels_and_each_goes_on_where_the_last_one_stopp
     summary = json.loads((directory / "summary.json").read_text())
     assert summary["layers"] == 8
     assert summary["messages_per_step"] == 2 * 8 * 4 * 16  # of the whole depth, not of the first level
-    assert experiment.evaluate(directory)["test_accuracy"] == summary["test_accuracy"]
+    assert tasks.evaluate(directory)["test_accuracy"] == summary["test_accuracy"]
 
 
 def weights_after_training(config: Config, transport: Transport | None = None) -> dict[str, Tensor]:
@@ -173,8 +174,8 @@ def weights_after_training(config: Config, transport: Transport | None = None) -
     torch.set_num_threads(1)
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data, transport)
-    training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
-    experiment.train_model(config, model, data, training, test, transport)
+    training, test = (tasks.split_tensors(config, data, which) for which in ("train", "test"))
+    tasks.train_model(config, model, data, training, test, transport)
     return model.state_dict()
 
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 import dist_hdnn
-from dist_hdnn import assembly, experiment
+from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data.batches import batch_order
 from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
-from dist_hdnn.model.lift import LinearLift
-from dist_hdnn.model.readout import make_readout
+from dist_hdnn.ends.lift import LinearLift
+from dist_hdnn.ends.readout import make_readout
+from dist_hdnn.experiment import tasks
 from dist_hdnn.training import loop, metrics
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import TrainingState, train
@@ -138,6 +139,6 @@ def test_a_config_s_recipe_reaches_the_loop_whole(monkeypatch: pytest.MonkeyPatc
     config = read_config(CONFIG, ["--data.samples=40", *(f"--train.{key}={value}" for key, value in given.items())])
     data = assembly.build_dataset(config)
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(experiment, "train_levels", lambda *_, **recipe: seen.update(recipe))
-    experiment.train_model(config, assembly.build_classifier(config, data), data, samples(40))
+    monkeypatch.setattr(tasks, "train_levels", lambda *_, **recipe: seen.update(recipe))
+    tasks.train_model(config, assembly.build_classifier(config, data), data, samples(40))
     assert {key: seen[key] for key in given} == given and seen.keys() - given.keys() == {"seed", "augment"}

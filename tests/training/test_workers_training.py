@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from dist_hdnn import assembly, experiment
+from dist_hdnn.build import assembly
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
+from dist_hdnn.experiment import tasks
 from dist_hdnn.training.metrics import evaluate
 from dist_hdnn.transport import Transport, run_threads
 
@@ -27,8 +28,8 @@ def outcome(config: Config, transport: Transport | None = None) -> dict[str, Any
     torch.set_num_threads(1)
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data, transport)
-    training, test = (experiment.split_tensors(config, data, which) for which in ("train", "test"))
-    history = experiment.train_model(config, model, data, training, test, transport)
+    training, test = (tasks.split_tensors(config, data, which) for which in ("train", "test"))
+    history = tasks.train_model(config, model, data, training, test, transport)
     return {
         "losses": torch.tensor([[record.loss, record.validation_accuracy] for record in history], dtype=torch.float64),
         "agents": torch.tensor(evaluate(model, *test).per_agent or [0.0], dtype=torch.float64),

@@ -100,7 +100,7 @@ def main() -> None:
         with mpi(PATIENCE) as transport:
             stress(transport, seconds)
         return
-    from dist_hdnn.transport.process_group import join
+    from dist_hdnn.transport.gloo import join
 
     def work(rank: int) -> None:
         with join(rank, workers, f"file://{folder}/store", PATIENCE) as joined:

@@ -145,8 +145,8 @@ def main() -> None:
 
         run_cases(rest, lambda: MpiTransport(timeout=20))
         return
+    from dist_hdnn.transport.gloo import join
     from dist_hdnn.transport.nccl import NcclTransport
-    from dist_hdnn.transport.process_group import join
     from dist_hdnn.transport.stores import open_store
 
     if kind == "torchrun":

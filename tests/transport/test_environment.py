@@ -13,8 +13,8 @@ from transport.cases import CASES
 from dist_hdnn.transport import run_threads
 from dist_hdnn.transport import staging as staging_module
 from dist_hdnn.transport.environment import Launch, launched
+from dist_hdnn.transport.gloo import join
 from dist_hdnn.transport.nccl import sub_round
-from dist_hdnn.transport.process_group import join
 from dist_hdnn.transport.stores import open_store
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}
@@ -122,7 +122,7 @@ def test_a_wrong_store_address_is_refused(address: str) -> None:
 @pytest.mark.parametrize("case", ["slices_arrive", "channels_overlap", "bytes_sent_are_counted"])
 def test_staged_buffers_carry_the_same_values(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On host memory here, so without streams: the paths of the copies are the same."""
-    import dist_hdnn.transport.point_to_point as point_to_point
+    import dist_hdnn.transport.channel as point_to_point
 
     used: list[staging_module.Staging] = []
 

@@ -15,7 +15,7 @@ from transport.cases import CASES
 from transport.processes import FAILURES, SCRIPT, run
 
 from dist_hdnn.transport import PeerLostError
-from dist_hdnn.transport.process_group import join
+from dist_hdnn.transport.gloo import join
 from dist_hdnn.transport.stores import environment_store, serve_store
 
 pytestmark = pytest.mark.processes

@@ -1,0 +1,243 @@
+"""From options to the parts they describe: graphs, block patterns, widths and the whole model.
+
+Every function raises ValueError, one line that names the option, when the parts do not fit together.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dist_hdnn.build.inputs import (
+    agent_number,
+    build_augmentation,
+    build_dataset,
+    build_lift,
+    build_sensors,
+    build_views,
+    image_of,
+)
+from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, seed_of
+from dist_hdnn.config.paths import user_path
+from dist_hdnn.data import Dataset, InitialState
+from dist_hdnn.ends.image_lift import ChannelLift, of_pixels
+from dist_hdnn.ends.readout import Readout, make_readout
+from dist_hdnn.network.arguments import agent_widths
+from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.network.ownership import Ownership
+from dist_hdnn.topology import FAMILIES, BlockPattern, CommunicationGraph, block_diagonal, build_pattern, read_graph
+from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.transport import Transport
+
+__all__ = [
+    "build_augmentation",
+    "build_block_pattern",
+    "build_classifier",
+    "build_dataset",
+    "build_device",
+    "build_graph",
+    "build_graphs",
+    "build_network",
+    "build_readout",
+    "build_sensors",
+    "build_views",
+    "build_widths",
+    "image_of",
+    "pattern_spec",
+]
+
+
+def build_graphs(config: Config) -> list[CommunicationGraph]:
+    """The communication graphs that the layers cycle through, all on the same number of agents."""
+    graphs = [build_graph(config.graph, seed_of(config.graph, config))]
+    for i, options in enumerate(config.more_graphs):
+        graph = build_graph(options, seed_of(options, config), f"more_graphs[{i}]")
+        if graph.agents != graphs[0].agents:
+            raise ValueError(
+                f"more_graphs[{i}]: expected {graphs[0].agents} agents as in graph, got {graph.agents}; "
+                "all layers live on the same agents"
+            )
+        if options.file is not None and config.graph.file is not None and graph.names != graphs[0].names:
+            here = next(name for name, other in zip(graph.names, graphs[0].names, strict=True) if name != other)
+            raise ValueError(
+                f"more_graphs[{i}]: expected the agents of graph, which have the same names in every file, got "
+                f"{here!r}; rename the agents of one of the files"
+            )
+        graphs.append(graph)
+    return graphs
+
+
+def build_graph(options: GraphConfig, seed: int, key: str = "graph") -> CommunicationGraph:
+    """One communication graph. seed: of a random family; key: where its options stand, for messages."""
+    if options.file is not None:
+        try:
+            return read_graph(user_path(options.file, f"{key}.file"), options.format)
+        except OSError as error:
+            raise ValueError(
+                f"{key}.file: expected a readable graph file, got {options.file!r}: {error.strerror}; correct the path"
+            ) from error
+    _warn_unused(options, key)
+    return FAMILIES[options.family](*_family_arguments(options, seed, key))
+
+
+def _warn_unused(options: GraphConfig, key: str) -> None:
+    for name in ("rows", "columns", "height", "dimension"):
+        if getattr(options, name) is not None and name not in FAMILY_OPTIONS.get(options.family, ()):
+            warnings.warn(f"{key}.{name} is not used by the family {options.family}", UserWarning, stacklevel=3)
+
+
+def _family_arguments(options: GraphConfig, seed: int, key: str) -> tuple[int | float, ...]:
+    if options.family in ("grid", "torus"):
+        return _rectangle(options, key)
+    if options.family == "balanced_tree":
+        return _tree(options, key)
+    if options.family == "hypercube":
+        return (_dimension(options, key),)
+    names = FAMILY_OPTIONS.get(options.family, ())
+    return (options.agents, *(seed if name == "seed" else getattr(options, name) for name in names))
+
+
+def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
+    """Rows and columns as given, or as square as the number of agents allows."""
+    rows, columns, agents = options.rows, options.columns, options.agents
+    if rows is None and columns is None:
+        rows = max(n for n in range(1, math.isqrt(agents) + 1) if agents % n == 0)
+        if rows == 1 and agents > 3:
+            raise ValueError(
+                f"{key}.agents: expected a number that makes a {options.family} of several rows, got the prime "
+                f"{agents}; choose another number, or give {key}.rows and {key}.columns"
+            )
+        return rows, agents // rows
+    if rows is not None and columns is not None:
+        if agents not in (GraphConfig.agents, rows * columns):
+            raise ValueError(
+                f"{key}.agents: expected {rows} rows x {columns} columns = {rows * columns}, got {agents}; "
+                "leave agents out, or correct one of the three"
+            )
+        return rows, columns
+    known = rows if rows is not None else columns
+    assert known is not None
+    if agents % known:
+        given, missing = ("rows", "columns") if rows is not None else ("columns", "rows")
+        raise ValueError(
+            f"{key}.{given}: expected a divisor of the {agents} agents, got {known}; give {key}.{missing} too"
+        )
+    return (known, agents // known) if rows is not None else (agents // known, known)
+
+
+def _tree(options: GraphConfig, key: str) -> tuple[int, int]:
+    """Branching and height as given, or the height that gives the number of agents."""
+    if options.height is not None:
+        return options.branching, options.height
+    height, size, smaller = 0, 1, 1
+    while size < options.agents:
+        height, smaller, size = height + 1, size, size + options.branching ** (height + 1)
+    if size != options.agents:
+        raise ValueError(
+            f"{key}.agents: expected the size of a balanced tree with branching {options.branching}, such as {smaller} "
+            f"or {size}, got {options.agents}; choose one of these, or give {key}.height"
+        )
+    return options.branching, height
+
+
+def _dimension(options: GraphConfig, key: str) -> int:
+    dimension = options.agents.bit_length() - 1
+    if options.dimension is not None:
+        return options.dimension
+    if 2**dimension != options.agents:
+        raise ValueError(
+            f"{key}.agents: expected a power of two for the family hypercube, got {options.agents}; choose "
+            f"{2**dimension} or {2 ** (dimension + 1)}, or give {key}.dimension"
+        )
+    return dimension
+
+
+def build_block_pattern(options: PatternConfig, graph: CommunicationGraph, seed: int) -> BlockPattern:
+    """Block pattern of one weight matrix on one graph; identity has the blocks of block_diagonal. seed: of the run."""
+    if options.kind == "identity":
+        return replace(block_diagonal(graph.agents), kind="identity")
+    return build_pattern(graph, pattern_spec(options), seed)
+
+
+def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
+    """The options of a pattern as `HDNN` takes them for K and X, and `topology.build_pattern` too (identity apart)."""
+    extras: dict[str, dict[str, object]] = {
+        "hops": {"hops": options.hops},
+        "thinned": {"keep": options.keep, "seed": options.seed, "spanning_forest": options.spanning_forest},
+        "matrix": {"file": options.file and str(user_path(options.file, "network: file of a pattern"))},
+    }
+    return {"kind": options.kind, **extras[options.kind]} if options.kind in extras else options.kind
+
+
+def build_widths(config: Config, graph: CommunicationGraph) -> NDArray[np.int64]:
+    """Neurons of every agent, (agents,) int64."""
+    return agent_widths(graph, config.network.width)
+
+
+def build_network(config: Config, transport: Transport | None = None) -> HDNN:
+    """The network of a config with its initial weights: this worker's part, not yet on its device."""
+    options = config.network
+    return HDNN(
+        build_graphs(config),
+        width=options.width,
+        layers=options.layers,
+        step=options.step,
+        activation=options.activation,
+        K=pattern_spec(options.K),
+        X=pattern_spec(options.X),
+        shared_x=options.shared_x,
+        architecture=options.architecture,
+        integrator=options.integrator,
+        gamma=options.gamma,
+        J=options.J,
+        time=options.time,
+        memory=options.memory,
+        keep_every=options.keep_every,
+        keep_dtype=None if options.keep_dtype is None else getattr(torch, options.keep_dtype),
+        seed=config.seed,
+        initial_scale=options.initial_scale,
+        dtype=getattr(torch, config.dtype),
+        workers=transport,
+        check_batches=False,  # a run compares all data before the first step, and draws its batches by number
+        partition=config.partition.owners or config.partition.method,
+        deterministic=config.deterministic,
+        overlap=config.overlap,
+        plan=config.plan,
+        cuda_graphs=config.cuda_graphs,
+    )
+
+
+def build_readout(config: Config, ownership: Ownership, outputs: int, regression: bool) -> Readout:
+    """The readout of a config; outputs: scores of a sample."""
+    options = config.readout
+    agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in options.agents]
+    return make_readout(options.kind, ownership, outputs, config.seed, options.rounds, agents, regression)
+
+
+def build_classifier(config: Config, data: Dataset, transport: Transport | None = None) -> AgentClassifier:
+    """Sensors, network and readout of a config, on its device, with their initial values: this worker's part."""
+    dtype, device = getattr(torch, config.dtype), build_device(config)
+    network = build_network(config, transport)
+    ownership = network.ownership
+    lift = build_lift(config, ownership, data).to(dtype) if config.lift.kind != "sensors" else None
+    scored = of_pixels(ownership, lift.pixels) if isinstance(lift, ChannelLift) else ownership
+    readout = build_readout(config, scored, data.outputs, data.regression).to(dtype)
+    if lift is not None:
+        return AgentClassifier(None, network, readout, learned_lift=lift).to(device)
+    sensors = build_sensors(config, network.graph, ownership.all_widths, data)
+    start = InitialState(sensors, ownership, dtype) if config.initial_state == "learned" else None
+    return AgentClassifier(sensors.restricted(network.owned), network, readout, start).to(device)
+
+
+def build_device(config: Config) -> torch.device:
+    """The device of state and weights, if this machine has it."""
+    device = torch.device(config.device)
+    if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
+        remedy = "use device=cpu" if found == 0 else f"use cuda:0 .. cuda:{found - 1}"
+        raise ValueError(f"device: expected one that PyTorch sees, got {config.device} with {found} GPUs; {remedy}")
+    return device

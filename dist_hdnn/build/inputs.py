@@ -1,0 +1,214 @@
+"""From options to what the agents see: data sets, sensors, fields of view and learned lifts.
+
+Every function raises ValueError, one line that names the option, when the parts do not fit together.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dist_hdnn.config import Config, DataConfig, seed_of
+from dist_hdnn.config.paths import user_path
+from dist_hdnn.data import (
+    PUBLISHED,
+    TABLES,
+    TOYS,
+    Augmentation,
+    Cut,
+    Dataset,
+    Sensor,
+    SensorMap,
+    Views,
+    augmentation,
+    column_views,
+    columns_named_like,
+    default_sensors,
+    digits,
+    even_owners,
+    even_views,
+    idx_folder,
+    patches,
+    published,
+    read_dataset,
+    shape_of_grid,
+    shipped_table,
+    standardised,
+)
+from dist_hdnn.data.dataset import Image
+from dist_hdnn.ends.image_lift import ChannelLift
+from dist_hdnn.ends.lift import ConvLift, LinearLift
+from dist_hdnn.network.ownership import Ownership
+from dist_hdnn.topology import CommunicationGraph
+
+
+def build_dataset(config: Config) -> Dataset:
+    """The data of a config, checked, and standardised if wanted; of the run's seed unless data.seed is given."""
+    options, seed = config.data, seed_of(config.data, config)
+    if options.classes is not None and options.name not in ("file", "idx"):
+        warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
+    if options.name in TOYS:
+        shares = options.test_fraction, seed, options.validation_fraction
+        return TOYS[options.name](options.samples, options.noise, options.split or "alternate", *shares)
+    data = _read_data(options, seed)
+    return standardised(data) if options.standardise else data
+
+
+def _read_data(options: DataConfig, seed: int) -> Dataset:
+    folder = None if options.folder is None else user_path(options.folder, "data.folder")
+    shares = options.test_fraction, seed
+    cut = Cut(options.split, *shares, options.validation_fraction)
+    if options.name in PUBLISHED:
+        return published(options.name, folder, options.download, cut)
+    if options.name == "idx":
+        assert folder is not None, "validate() asks for data.folder"
+        return idx_folder(folder, options.classes, cut)
+    if options.name in TABLES:
+        return shipped_table(options.name, cut)
+    if options.name == "digits":
+        return digits(cut)
+    assert options.file is not None, "validate() asks for data.file"
+    return read_dataset(
+        user_path(options.file, "data.file"),
+        options.classes,
+        options.split,
+        *shares,
+        target=options.target,
+        regression=options.task == "regression",
+        window=options.window,
+        ahead=options.ahead,
+        validation_fraction=options.validation_fraction,
+        images=options.images,
+        ignore=options.ignore,
+        time=options.time,
+        missing=options.missing.fill,
+        indicator=options.missing.indicator,
+    )
+
+
+def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:
+    """How training images change from step to step; None where they stay."""
+    options = config.data.augment
+    return augmentation(data, options.shift, options.rotate, options.scale, config.seed)
+
+
+def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> SensorMap:
+    """Which agent observes which of the features: as given, by name, or the published places."""
+    owners = None if config.sensors else feature_owners(config.data, graph, data)
+    if owners is not None:
+        return SensorMap(_column_sensors(owners, graph, data), widths, data.features)
+    if not config.sensors:
+        return SensorMap(default_sensors(data.features, graph.agents, widths), widths, data.features)
+    sensors = []
+    for i, options in enumerate(config.sensors):
+        agent = agent_number(graph, options.agent, f"sensors[{i}].agent")
+        sensors.append(Sensor(options.feature, agent, options.half, options.slot))
+    return SensorMap(sensors, widths, data.features)
+
+
+def _column_sensors(owners: dict[str, int], graph: CommunicationGraph, data: Dataset) -> list[Sensor]:
+    """One sensor a column, in the next free place of its agent: q slot 0, p slot 0, q slot 1, ..."""
+    views = column_views(data.feature_names, owners, graph.agents)
+    agents = np.repeat(np.arange(graph.agents), views.sizes)
+    places = np.arange(views.features) - views.starts[agents]
+    rows = zip(views.columns.tolist(), agents.tolist(), places.tolist(), strict=True)
+    return [Sensor(feature, agent, "qp"[place % 2], place // 2) for feature, agent, place in rows]
+
+
+def feature_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> dict[str, int] | None:
+    """Feature of a table -> number of the agent that sees it; None where the default places decide.
+
+    Columns go to the agents that data.sensors names, else to the agents of their own names. All features of a column,
+    the rows of its window and where it has gaps, go where it goes.
+    """
+    columns, sources = data.preparation.columns, data.preparation.sources
+    if options.sensors is not None:
+        given = options.sensors.items()
+        owners = {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in given}
+    elif options.name not in (*TABLES, "file") or not columns:
+        return None
+    else:
+        named = columns_named_like(columns, graph.names)
+        if named is None and len(sources) == len(columns):
+            return None
+        owners = even_owners(columns, graph.agents) if named is None else named
+    unknown = {name: agent for name, agent in owners.items() if name not in columns}
+    of_features = zip(data.feature_names, sources, strict=True)
+    return unknown | {name: owners[source] for name, source in of_features if source in owners}
+
+
+def column_agents(
+    config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset
+) -> dict[str, list[str]]:
+    """Column -> names of the agents that see it; nothing for images."""
+    if data.image is not None or not data.preparation.columns:
+        return {}
+    if config.lift.kind == "sensors":
+        pairs = [(sensor.feature, sensor.agent) for sensor in build_sensors(config, graph, widths, data).sensors]
+    else:
+        views = build_views(config, graph, data)
+        agents = np.repeat(np.arange(graph.agents), views.sizes)
+        pairs = list(zip(views.columns.tolist(), agents.tolist(), strict=True))
+    sources = data.preparation.sources
+    return {
+        column: [graph.names[agent] for agent in sorted({agent for f, agent in pairs if sources[f] == column})]
+        for column in data.preparation.columns
+    }
+
+
+def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Views:
+    """What every agent sees when it learns its own lift: a patch of an image, else an even share of the features."""
+    lift = config.lift
+    owners = feature_owners(config.data, graph, data)
+    if owners is not None:
+        return column_views(data.feature_names, owners, graph.agents)
+    if data.image is None:
+        return even_views(data.features, graph.agents)
+    if lift.rows is not None and lift.columns is not None:
+        rows, columns = lift.rows, lift.columns
+    elif config.graph.file is None and (config.graph.rows or config.graph.columns):
+        rows = config.graph.rows or graph.agents // (config.graph.columns or 1)
+        columns = graph.agents // rows
+    else:
+        rows, columns = shape_of_grid(graph.agents, data.image)
+    if rows * columns != graph.agents:
+        raise ValueError(
+            f"lift: expected one patch for each of the {graph.agents} agents, got {rows} rows x {columns} columns; "
+            "choose lift.rows and lift.columns whose product is the number of agents"
+        )
+    return patches(data.image, rows, columns)
+
+
+def image_of(config: Config, data: Dataset) -> Image:
+    """The sizes of the images, for a lift that needs images."""
+    if data.image is None:
+        raise ValueError(
+            f"lift.kind={config.lift.kind}: expected images, got the data set {data.name} without rows and columns of "
+            "pixels; use lift.kind=linear, or give images, (samples, height, width), with data.images=true"
+        )
+    return data.image
+
+
+def build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLift | ConvLift | ChannelLift:
+    """The learned lift of this worker's agents."""
+    options = config.lift
+    if options.kind == "channels":
+        return ChannelLift(ownership, image_of(config, data), options.kernel, config.seed)
+    if options.kind == "conv":
+        image_of(config, data)
+    views = build_views(config, ownership.graph, data)
+    if options.kind == "linear":
+        return LinearLift(ownership, views.features, views.starts, views.columns, config.seed)
+    assert views.patch is not None, "images have patches"
+    sizes = options.channels, options.kernel, options.pool
+    return ConvLift(ownership, views.features, views.starts, views.columns, views.patch, *sizes, config.seed)
+
+
+def agent_number(graph: CommunicationGraph, agent: int | str, key: str) -> int:
+    """Number of an agent given by number or name; key: where it is given, for messages."""
+    try:
+        return graph.index_of(agent)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error

@@ -1,0 +1,214 @@
+"""A trained run as a model from reading to answer: `dist_hdnn.load_run`, and what `dist-hdnn predict` writes.
+
+run = dist_hdnn.load_run("plant")       a run directory, or the name of a run
+run.predict("today.csv")                names of classes, or targets in their own units
+run(readings)                           raw readings (batch, features) -> scores: an nn.Module
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dist_hdnn.build import assembly
+from dist_hdnn.config import Config, forget_workers
+from dist_hdnn.config.checks import validate
+from dist_hdnn.config.paths import user_path
+from dist_hdnn.data import TOYS, Dataset
+from dist_hdnn.data.readers.readings import Rows, Wanted, readings
+from dist_hdnn.data.readers.series import in_order, points
+from dist_hdnn.data.scaler import Scaler
+from dist_hdnn.ends.readout import SumReadout
+from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.run.directory import config_of_run, find_run
+from dist_hdnn.run.files import PREPARATION, read_preparation
+from dist_hdnn.training.checkpoints.weights_file import load_weights
+from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.metrics import evaluation_batch
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers about consecutive rows: `rows` (n,) their numbers from 0, `kept` their columns that are passed through.
+
+    prediction: (n,) names or numbers of classes, or real targets (n, targets) in their own units.
+    probabilities: (n, classes), the mean over the agents where these answer; None for real targets.
+    by_agent: (n, agents), or (n, agents, targets), what each agent answers by itself, where it does.
+    """
+
+    rows: NDArray[np.int64]
+    kept: Mapping[str, Sequence[Any]]
+    prediction: NDArray[Any]
+    probabilities: NDArray[Any] | None
+    by_agent: NDArray[Any] | None
+
+
+class TrainedRun(nn.Module):
+    """Gaps, scale, lift, network and readout of a run, in one process: raw readings (batch, readings) -> scores.
+
+    features: names of the readings that forward takes, of a time series column by column, the oldest first; NaN in gaps
+    where the run fills them (with its last reading: filled and marked). columns: names of what a file has.
+    classes: names of the classes, or their numbers; () of a regression, whose targets are named by `targets`.
+    agents: names of the agents that answer by themselves; () with a `sum` readout. net: the HDNN.
+    """
+
+    def __init__(self, directory: Path, config: Config, data: Dataset, model: AgentClassifier) -> None:
+        super().__init__()
+        self.directory, self.config, self.model, fitted = directory, config, model, data.preparation
+        self.scaler = Scaler(fitted, data.feature_names, getattr(torch, config.dtype))
+        self.preparation, self.regression = fitted, data.regression
+        self.features, self.columns = self.scaler.names, fitted.columns or data.feature_names
+        self.classes: tuple[Any, ...] = () if data.regression else data.class_names or tuple(range(data.classes))
+        target = fitted.target or "target"
+        names = (target,) if data.outputs == 1 else tuple(f"{target}_{i + 1}" for i in range(data.outputs))
+        self.targets = names if data.regression else ()
+        readout, names = model.readout, model.network.graph.names
+        answering = () if isinstance(readout, SumReadout) else readout.output_agents
+        self.agents: tuple[str, ...] = tuple(names[agent] for agent in answering)
+        self.eval().requires_grad_(False)
+
+    @property
+    def net(self) -> HDNN:
+        """The network."""
+        return self.model.network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw readings (batch, features) -> scores (batch, [agents,] classes), or targets in their own units."""
+        scores: Tensor = self.model(self.scaler(x))
+        return self.scaler.answers(scores)
+
+    def predict(self, source: Any, keep: Sequence[str] = ()) -> NDArray[Any]:
+        """Answer about the rows of a file, a data frame or an array, in order: (n,), of several targets (n, targets).
+
+        source: a path of .csv, .parquet, .npz or .npy; a frame, whose columns are found by name; or (n, columns).
+        keep: columns of a table that are no readings; any other is refused.
+        Classes are answered by name where they have names. Of a time series the first rows, before a window is full,
+        have no answer. Raises ValueError, one line.
+        """
+        found: NDArray[Any] = np.concatenate([part.prediction for part in self.answers(source, keep)])
+        return found.reshape(-1) if len(self.targets) == 1 else found
+
+    def answers(self, source: Any, keep: Sequence[str] = ()) -> Iterator[Answers]:
+        """The same batch by batch, with all that there is to say; keep: columns of a table to pass through."""
+        who = "predict"
+        if isinstance(source, str | Path):
+            source, who = user_path(source, who), f"{who}: {source}"
+        fitted, aside = self.preparation, {*self.columns, *keep}
+        wanted = Wanted(
+            self.columns,
+            skip=tuple({fitted.target or "", *fitted.ignored} - aside - {""}),
+            passed=tuple({fitted.time or ""} - aside - {""}),
+            keep=tuple(keep),
+            gaps=fitted.fill is not None,
+        )
+        parts = readings(source, wanted, evaluation_batch(self.model), who)
+        if fitted.time is not None and (fitted.window > 1 or fitted.fill == "last"):
+            parts = in_order(parts, fitted.time, who, fitted.window > 1)
+        for part in points(parts, fitted, who):
+            yield self._answered(part)
+
+    def table(self, part: Answers, probabilities: bool = False, agents: bool = False) -> dict[str, Any]:
+        """Return answers as columns by name: row, what is passed through, prediction or targets, and what is asked for.
+
+        Raises ValueError for answers of agents that have none, probabilities of targets, and names that clash.
+        """
+        columns: list[tuple[str, Any]] = [("row", part.rows), *part.kept.items()]
+        if self.regression:
+            columns += [(name, part.prediction[:, i]) for i, name in enumerate(self.targets)]
+        else:
+            columns.append(("prediction", part.prediction))
+        if probabilities:
+            if part.probabilities is None:
+                raise ValueError("predict: expected classes for --probabilities, got a regression; leave it out")
+            shares = part.probabilities.T
+            columns += [(f"probability_{name}", share) for name, share in zip(self.classes, shares, strict=True)]
+        if agents:
+            columns += self._of_agents(part.by_agent)
+        names = [name for name, _ in columns]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"predict: expected columns of different names, got {repeated[0]!r} twice; rename yours")
+        return dict(columns)
+
+    def _of_agents(self, by_agent: NDArray[Any] | None) -> list[tuple[str, Any]]:
+        if by_agent is None:
+            kind = self.config.readout.kind
+            raise ValueError(
+                f"predict: expected agents that answer by themselves, got readout.kind={kind}; leave it out"
+            )
+        if not self.regression or len(self.targets) == 1:
+            each = by_agent.reshape(len(by_agent), -1)
+            return [(f"agent_{name}", each[:, i]) for i, name in enumerate(self.agents)]
+        return [
+            (f"agent_{name}_{target}", by_agent[:, i, k])
+            for i, name in enumerate(self.agents)
+            for k, target in enumerate(self.targets)
+        ]
+
+    def _answered(self, part: Rows) -> Answers:
+        readout, device = self.model.readout, self.scaler.shift.device
+        x = torch.from_numpy(part.x.astype(self.preparation.dtype))
+        scores = self.model(self.scaler.scaled(x.to(device)))
+        prediction, rows = self._named(readout.predict(scores)), part.first + np.arange(len(part.x))
+        if self.regression:
+            return Answers(rows, part.kept, prediction, None, self._named(scores) if self.agents else None)
+        shares, by_agent = scores.double().softmax(dim=-1), None
+        if self.agents:
+            shares, by_agent = shares.mean(dim=1), self._named(scores.argmax(dim=-1))
+        return Answers(rows, part.kept, prediction, shares.cpu().numpy(), by_agent)
+
+    def _named(self, found: Tensor) -> NDArray[Any]:
+        """Numbers of classes as their names; targets in their own units."""
+        if self.regression:
+            return np.asarray(self.scaler.answers(found).cpu().numpy())
+        names: NDArray[Any] = np.array(self.classes)[found.cpu().numpy()]
+        return names
+
+
+def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = None) -> TrainedRun:
+    """Load a trained run from its directory or by its name, whatever workers have trained it.
+
+    deterministic: None for what the run was trained with.
+    Raises ValueError where there is no such run, CheckpointError when its weights are missing or damaged.
+    """
+    directory = find_run(str(run))
+    config = config_of_run(directory)
+    forget_workers(config, {})
+    config = replace(config, device=device)
+    if deterministic is not None:
+        config = replace(config, deterministic=deterministic)
+    validate(config)
+    data = data_shell(directory, config)
+    model = assembly.build_classifier(config, data)
+    load_weights(model, directory)
+    return TrainedRun(directory, config, data, model).to(device)
+
+
+def data_shell(directory: Path, config: Config) -> Dataset:
+    """The data set of a run without its samples, which may be gone; of generated points and of old runs with them."""
+    if config.data.name in TOYS or not (directory / PREPARATION).is_file():
+        return assembly.build_dataset(config)
+    fitted = read_preparation(directory)
+    targets = len(fitted.target_mean) or (1 if fitted.target else 0)
+    if not fitted.classes and not targets:
+        return assembly.build_dataset(config)
+    names = tuple(f"x{i + 1}" for i in range(math.prod(fitted.image))) if fitted.image else fitted.features
+    x = np.zeros((0, len(names)), dtype=fitted.dtype)
+    y = np.zeros(0, dtype=np.int64) if fitted.classes else np.zeros((0, targets))
+    arrays: dict[str, Any] = {"train_x": x, "train_y": y, "test_x": x, "test_y": y}
+    return Dataset(
+        config.data.name,
+        classes=fitted.classes,
+        feature_names=names,
+        image=fitted.image,
+        class_names=fitted.class_names,
+        preparation=fitted,
+        **arrays,
+    )

@@ -1,0 +1,315 @@
+"""Readouts: from the last state to class scores, or to real targets.
+
+    sum      one linear map over all agents: a global sum of every agent's scores
+    local    every agent classifies from its own block; loss is the agents' mean, prediction their majority
+    agents   the same, by a few designated agents
+    gossip   every agent's scores, averaged with its neighbours' over some rounds before it decides
+
+With regression the scores are the targets themselves, the loss is the mean squared error, agents predict their mean.
+
+All hold one weight per class and neuron, (classes, neurons), and differ in who combines what. `sum` needs one global
+sum per sweep, `gossip` neighbours, `local` and `agents` nobody.
+Shapes: state (batch, neurons of the owned agents), columns agent by agent; labels (batch,), targets (batch, classes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from dist_hdnn.ends.gossip import MetropolisAverage
+from dist_hdnn.network.arguments import check_columns, check_kind, check_scores, checked_targets
+from dist_hdnn.network.keyed_random import Purpose, normal
+from dist_hdnn.network.ownership import Ownership, Shard
+from dist_hdnn.network.sharing import run, share_state
+from dist_hdnn.operators.indexed import Indexed
+from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.sweep.opaque import opaque, under_autocast
+
+IntArray = NDArray[np.int64]
+
+
+class SumReadout(nn.Module):
+    """scores = Σ over agents of W_i y_i, plus a bias; W ~ N(0, 1 / neurons), keyed by (seed, class, agent).
+
+    The bias belongs to the worker of agent 0; elsewhere it is empty. In a deterministic network the agents' scores
+    are summed in ascending order, so that the bits do not depend on the workers.
+    """
+
+    def __init__(self, ownership: Ownership, classes: int, seed: int = 0, regression: bool = False) -> None:
+        super().__init__()
+        self.ownership, self.classes, self.regression = ownership, classes, regression
+        scale = 1.0 / math.sqrt(ownership.all_widths.sum())
+        self.weight = nn.Parameter(_initial(ownership, ownership.agents, classes, seed) * scale)
+        owns_bias = 0 in ownership.agents
+        self.bias = nn.Parameter(torch.zeros(classes if owns_bias else 0))
+        self.blocks = AgentBlocks(ownership, ownership.agents)
+        bias = Shard(0, classes, np.arange(classes if owns_bias else 0))
+        self.shards = {"weight": ownership.shard_of_agents(ownership.all_widths, dimension=1), "bias": bias}
+        share_state(self, ownership, self.shards, seed)
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(batch, neurons) -> scores (batch, classes), the same on all workers."""
+        run(self, self.ownership)
+        _check_state(state, self.ownership, self.weight)
+        if self.ownership.ordered:
+            return self._in_order(state)
+        rows = state.t()  # contiguous, as a sweep gives it, and so is its gradient then
+        scores = torch.addmm(self.bias[:, None], self.weight, rows) if len(self.bias) else self.weight @ rows
+        return all_reduced(scores.t().contiguous(), self.ownership)
+
+    def _in_order(self, state: Tensor) -> Tensor:
+        scores = torch.einsum("baw,caw->bac", self.blocks(state), self.blocks(self.weight))
+        if len(self.bias):
+            scores = torch.cat([scores[:, :1] + self.bias, scores[:, 1:]], dim=1)
+        index = torch.from_numpy(self.ownership.agents).to(state.device)
+        everyone = scores.new_zeros(len(state), self.ownership.graph.agents, self.classes)
+        everyone = all_reduced(everyone.index_copy(1, index, scores), self.ownership)
+        return everyone.sum(dim=1)
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross entropy or squared error, (1,), the same on all workers.
+
+        labels: classes (batch,), or targets (batch, targets). Raises ValueError for another shape or an unknown class.
+        """
+        check_scores(scores, (self.classes,))
+        _note(self.ownership, scores, labels)
+        return _losses(scores, checked_targets(labels, scores, self.regression), self.regression, "mean").reshape(1)
+
+    def reported_loss(self, loss: Tensor) -> float:
+        """The loss of the whole network from what `loss` gave here."""
+        return float(loss.detach().sum())
+
+    def predict(self, scores: Tensor) -> Tensor:
+        """(batch, classes) -> class (batch,), or the targets as they are."""
+        check_scores(scores, (self.classes,))
+        return scores if self.regression else scores.argmax(dim=-1)
+
+
+class LocalReadout(nn.Module):
+    """scores_i = W_i y_i + bias_i for every output agent i, from its own block alone: no communication at all.
+
+    W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). output_agents: who classifies, global numbers;
+    None for every agent. Several workers: `loss` is of this worker's agents, `predict` a global count of votes.
+    """
+
+    def __init__(
+        self,
+        ownership: Ownership,
+        classes: int,
+        seed: int = 0,
+        output_agents: Sequence[int] | None = None,
+        regression: bool = False,
+    ) -> None:
+        super().__init__()
+        self.ownership, self.classes, self.regression = ownership, classes, regression
+        everyone = np.arange(ownership.graph.agents)
+        self.output_agents = everyone if output_agents is None else np.unique(np.asarray(output_agents, np.int64))
+        self.agents = np.intersect1d(ownership.agents, self.output_agents)
+        widths = ownership.all_widths[self.agents]
+        scale = torch.from_numpy(np.repeat(widths, widths) ** -0.5).to(torch.get_default_dtype())
+        self.weight = nn.Parameter(_initial(ownership, self.agents, classes, seed) * scale)
+        self.bias = nn.Parameter(torch.zeros(len(self.agents), classes))
+        self.blocks = AgentBlocks(ownership, self.agents)
+        self.weight_blocks = AgentBlocks(ownership, self.agents, of_agents_only=True)
+        self.places = np.searchsorted(self.output_agents, self.agents)
+        sizes = ownership.all_widths[self.output_agents]
+        index = ragged_ranges(offsets(sizes)[self.places], sizes[self.places])
+        self.shards = {
+            "weight": Shard(1, int(sizes.sum()), index),
+            "bias": Shard(0, len(self.output_agents), self.places),
+        }
+        share_state(self, ownership, self.shards, seed)
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(batch, neurons) -> scores of this worker's output agents (batch, agents, classes)."""
+        run(self, self.ownership)
+        _check_state(state, self.ownership, self.weight)
+        scores = torch.einsum("baw,caw->bac", self.blocks(state), self.weight_blocks(self.weight))
+        if not self.ownership.ordered:
+            return scores + self.bias
+        ones = state.new_ones(scores.shape[1], len(state), 1)  # a product per agent: its gradient is no other agent's
+        return scores + torch.bmm(ones, self.bias.unsqueeze(1)).transpose(0, 1)
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Share of each agent in the mean loss over agents and samples, (agents,); they sum to the loss.
+
+        On several workers the agents are this worker's. labels: as in `SumReadout.loss`.
+        """
+        check_scores(scores, (len(self.agents), self.classes))
+        _note(self.ownership, scores, labels)
+        labels = checked_targets(labels, scores, self.regression)
+        share = 1.0 / max(len(labels) * len(self.output_agents), 1)
+        if self.ownership.ordered:  # one agent at a time, so that no bit depends on which agents are here
+            parts = (scores[:, i].contiguous() for i in range(scores.shape[1]))
+            each = [_losses(part, labels, self.regression, "sum") for part in parts]
+            return share * torch.stack(each) if each else scores.sum().reshape(1)[:0]
+        target = labels.repeat_interleave(scores.shape[1], dim=0)
+        each_sample = _losses(scores.flatten(0, 1), target, self.regression, "none")
+        return share * each_sample.view(scores.shape[:2]).sum(dim=0)
+
+    def reported_loss(self, loss: Tensor) -> float:
+        """The loss of the whole network, summed over all agents in order; booked as metrics."""
+        everyone = torch.zeros(len(self.output_agents), dtype=torch.float64, device=loss.device)
+        everyone[self.places] = loss.detach().double()
+        return float(summed(everyone, self.ownership).sum())
+
+    def predict(self, scores: Tensor) -> Tensor:
+        """Majority vote of the output agents, (batch,); a tie goes to the larger mean share. Booked as metrics.
+
+        With regression their mean, (batch, targets).
+        """
+        check_scores(scores, (len(self.agents), self.classes))
+        if self.regression:
+            return summed(scores.double().sum(dim=1) / len(self.output_agents), self.ownership)
+        votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
+        shares = scores.double().softmax(dim=-1).sum(dim=1) / len(self.output_agents)  # in [0, 1]: never outweighs one
+        return summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
+
+
+class GossipReadout(LocalReadout):
+    """Every agent averages its scores with its neighbours' for some rounds, then decides as in `local`.
+
+    rounds: Metropolis averaging rounds; many of them approach the mean of a connected graph. Neighbours only.
+    """
+
+    def __init__(
+        self, ownership: Ownership, classes: int, seed: int = 0, rounds: int = 4, regression: bool = False
+    ) -> None:
+        super().__init__(ownership, classes, seed, regression=regression)
+        self.average = MetropolisAverage(ownership, rounds)
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(batch, neurons) -> averaged scores of this worker's agents (batch, agents, classes)."""
+        averaged: Tensor = self.average(super().forward(state))
+        return averaged
+
+
+class AgentBlocks(Indexed):
+    """(rows, neurons) -> (rows, agents, neurons of the widest agent of the network); narrower blocks end in zeros.
+
+    agents: the agents to show, global numbers. of_agents_only: the columns are those of these agents alone, not those
+    of all owned agents.
+    """
+
+    columns: Tensor
+
+    def __init__(self, ownership: Ownership, agents: IntArray, of_agents_only: bool = False) -> None:
+        super().__init__()
+        widths, widest = ownership.all_widths[agents], int(ownership.all_widths.max())
+        source = agents if of_agents_only else ownership.agents
+        starts = offsets(ownership.all_widths[source])
+        columns = np.full((len(agents), widest), int(starts[-1]), dtype=np.int64)
+        inside = ragged_ranges(np.zeros_like(widths), widths)
+        rows = np.repeat(np.arange(len(agents)), widths)
+        columns[rows, inside] = np.repeat(starts[np.searchsorted(source, agents)], widths) + inside
+        self.keep_index("columns", torch.from_numpy(columns))
+        self.whole = bool((columns.ravel() == np.arange(columns.size)).all()) and columns.size == int(starts[-1])
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(rows, neurons) -> (rows, agents, widest)."""
+        if self.whole:
+            return values.unflatten(1, self.columns.shape)  # type: ignore[no-any-return, no-untyped-call]
+        return nn.functional.pad(values, (0, 1))[:, self.columns]
+
+
+class _AllReduce(torch.autograd.Function):
+    """forward: sum over all workers. backward: the gradient as it is, for all workers compute the same loss of it."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, ownership: Ownership) -> Tensor:
+        total = values.detach().clone()
+        ownership.all_reduce(total, "readout")
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+@opaque
+def all_reduced(values: Tensor, ownership: Ownership) -> Tensor:
+    """The sum over all workers, differentiable; one global sum, booked as readout."""
+    if ownership.alone:
+        return values
+    total: Tensor = _AllReduce.apply(values, ownership)  # type: ignore[no-untyped-call]
+    return total
+
+
+def summed(values: Tensor, ownership: Ownership) -> Tensor:
+    """The sum over all workers of something to report; booked as metrics."""
+    if not ownership.alone:
+        ownership.all_reduce(values, "metrics")
+    return values
+
+
+def _initial(ownership: Ownership, agents: IntArray, classes: int, seed: int) -> Tensor:
+    """Standard normal weights (classes, neurons), each a function of (seed, class, agent, neuron of the agent)."""
+    widths = ownership.all_widths[agents]
+    owners = np.repeat(agents, widths).astype(np.uint64)
+    neurons = ragged_ranges(np.zeros_like(widths), widths).astype(np.uint64)
+    rows = [normal(seed, Purpose.READOUT, 0, np.full_like(owners, c), owners, neurons) for c in range(classes)]
+    return torch.from_numpy(np.stack(rows)).to(torch.get_default_dtype())
+
+
+def _check_state(state: Tensor, ownership: Ownership, like: Tensor) -> None:
+    remedy = "Give the last state of the network, net(y)."
+    check_columns(state, int(ownership.widths.sum()), ownership.all_widths, "readout", remedy)
+    if not under_autocast(state):  # which converts by itself
+        check_kind(state, like, "readout")
+
+
+def _note(ownership: Ownership, scores: Tensor, labels: Tensor) -> None:
+    if scores.requires_grad:  # others may look at a loss of their own
+        ownership.note("labels", labels)
+
+
+def _losses(scores: Tensor, targets: Tensor, regression: bool, reduction: str) -> Tensor:
+    """Cross entropy, or squared error as a mean over a sample's targets, of all samples (batch,), or mean or sum."""
+    if regression:
+        each = (scores - targets).square().mean(dim=-1)
+        return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each
+    try:
+        return cross_entropy(scores, targets, reduction=reduction)
+    except IndexError as error:
+        raise ValueError(
+            f"readout: expected classes from 0 to {scores.shape[-1] - 1}, got another: {error} Number them from 0."
+        ) from None
+
+
+Readout = SumReadout | LocalReadout
+KINDS = ("sum", "local", "gossip", "agents")
+
+
+def make_readout(
+    kind: str,
+    ownership: Ownership,
+    classes: int,
+    seed: int = 0,
+    rounds: int = 4,
+    output_agents: Sequence[int] | None = None,
+    regression: bool = False,
+) -> Readout:
+    """The readout of a kind for this worker's part of a network. Raises ValueError for an unknown kind.
+
+    classes: with regression the number of targets.
+    """
+    if kind == "sum":
+        return SumReadout(ownership, classes, seed, regression)
+    if kind == "local":
+        return LocalReadout(ownership, classes, seed, regression=regression)
+    if kind == "gossip":
+        return GossipReadout(ownership, classes, seed, rounds, regression)
+    if kind == "agents" and output_agents:
+        return LocalReadout(ownership, classes, seed, output_agents, regression)
+    raise ValueError(
+        f"readout.kind: expected one of {', '.join(KINDS)} (the last with a list of agents), got {kind!r}. "
+        "Choose one of these."
+    )

@@ -1,0 +1,199 @@
+"""One agent's own part of a network: its weights, its neighbours, and every round of messages that it takes part in.
+
+    parts = AgentParts(net)
+    parts.description(3)      plain values for JSON: who agent 3 is and what it does in every layer
+    parts.tensors(3)          its rows of every matrix and bias, by name
+
+Enough for an agent to run alone, exchanging slices with its neighbours: `examples/agent_by_agent.py` does so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dist_hdnn.dynamics.architectures import Force, Kind
+from dist_hdnn.exporting.program import check_alone
+from dist_hdnn.network.couplings import IntArray
+from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.operators.sparsity import offsets
+from dist_hdnn.topology import BlockPattern
+
+FORMAT = "dist_hdnn agent, version 1"
+EXCHANGES: dict[Kind, tuple[str, ...]] = {
+    "gradient": ("gather", "scatter_add"),
+    "activated": ("gather",),
+    "activated_transposed": ("scatter_add",),
+    "activated_skew": ("gather", "scatter_add"),
+    "near_identity": ("gather",),
+    "drift": (),
+}
+"""What a term's product with K, with Kᵀ, or with both sends, in order."""
+COUPLINGS: dict[str, tuple[str, ...]] = {
+    "": (),
+    "X": ("gather",),
+    "Xᵀ": ("scatter_add",),
+    "J": ("gather", "scatter_add"),
+}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The blocks of a matrix that have weights, seen by rows and by columns. starts: of every agent's weights."""
+
+    rows: BlockPattern
+    columns: BlockPattern
+    skew: bool
+    starts: IntArray
+
+    def of_row(self, agent: int) -> IntArray:
+        """Column agents of an agent's row."""
+        return self.rows.columns[self.rows.row_start[agent] : self.rows.row_start[agent + 1]]
+
+    def peers(self, agent: int, exchange: str) -> tuple[list[int], list[int]]:
+        """To whom an agent sends in an exchange, and from whom it receives."""
+        start, stop = self.columns.row_start[agent : agent + 2]
+        needed, needing = (
+            [int(j) for j in ids if j != agent] for ids in (self.of_row(agent), self.columns.columns[start:stop])
+        )
+        return (needing, needed) if exchange == "gather" else (needed, needing)
+
+
+class AgentParts:
+    """The agents of a network of one process, one at a time. Raises ValueError on several workers."""
+
+    def __init__(self, net: HDNN) -> None:
+        check_alone(net)
+        self.net, self.sizes, architecture = net, net.layout.sizes, net.architecture
+        skew = {"K": architecture.skew, "X": architecture.interconnection == "J"}
+        self.stored = {
+            which: [self._stored(pattern, skew[which]) for pattern in patterns]
+            for which, patterns in net.layout.stored.items()
+        }
+        self.weights = {name: [w.detach().cpu() for w in tensors] for name, tensors in net.weights().items()}
+        self.starts = offsets(self.sizes)
+
+    def check(self, agent: int) -> None:
+        """Raise ValueError unless there is such an agent."""
+        if not 0 <= agent < self.net.graph.agents:
+            raise ValueError(
+                f"export: expected agents 0 .. {self.net.graph.agents - 1}, got {agent}. Choose one of these."
+            )
+
+    def description(self, agent: int) -> dict[str, Any]:
+        """Who an agent is, the layout of its tensors, and what it computes, sends and receives, for JSON."""
+        self.check(agent)
+        net, architecture = self.net, self.net.architecture
+        parts, size = len(architecture.parts), int(self.sizes[agent])
+        first = parts * int(self.starts[agent])
+        return {
+            "format": FORMAT,
+            "agent": agent,
+            "name": net.graph.names[agent],
+            "neighbours": sorted({j for graph in net.graphs for j in graph.neighbours(agent)}),
+            "architecture": architecture.name,
+            "equation": architecture.equation,
+            "activation": net.sweep.sigma.name,
+            "step": net.step,
+            "gamma": net.sweep.model.gamma,
+            "layers": net.layers,
+            "parts": list(architecture.parts),
+            "neurons_per_part": size,
+            "state_columns": [first, first + parts * size],
+            "matrices": {name: [self._row(s, agent) for s in self._of(name)] for name in self._matrices()},
+            "schedule": [self._schedule(stage, agent) for stage in range(len(net.graphs))],
+        }
+
+    def tensors(self, agent: int) -> dict[str, Tensor]:
+        """Biases (layers, neurons), and for each graph rows "Kq.0" (layers of this graph, neurons, columns).
+
+        Columns are those of the agents that `description` lists for the matrix, one after the other. Of skew matrices
+        the entries above the diagonal; the interconnection has one layer where all share it.
+        """
+        self.check(agent)
+        own = slice(int(self.starts[agent]), int(self.starts[agent + 1]))
+        found = {name: self.weights[name][0][:, own].clone() for name in self.net.architecture.biases}
+        for name in self._matrices():
+            for s, (stored, values) in enumerate(zip(self._of(name), self.weights[name], strict=False)):
+                found[f"{name}.{s}"] = self._rows(stored, values, agent)
+        return found
+
+    def _rows(self, stored: _Stored, values: Tensor, agent: int) -> Tensor:
+        """An agent's rows of a matrix, (layers, neurons, columns)."""
+        size, seen = int(self.sizes[agent]), stored.of_row(agent)
+        kept = np.ones((size, int(self.sizes[seen].sum())), dtype=np.bool_)
+        if stored.skew:
+            first = int(self.sizes[seen[: np.searchsorted(seen, agent)]].sum())
+            kept[:, first : first + size] = np.triu(np.ones((size, size), dtype=np.bool_), 1)
+        rows = values.new_zeros(len(values), kept.size)
+        place = torch.from_numpy(np.flatnonzero(kept))
+        rows[:, place] = values[:, int(stored.starts[agent]) : int(stored.starts[agent + 1])]
+        return rows.view(len(values), *kept.shape)
+
+    def _schedule(self, stage: int, agent: int) -> list[dict[str, Any]]:
+        """The updates of a layer of this graph in order, each with its rounds, numbered through the layer from 1."""
+        net, number, updates = self.net, 0, []
+        integrator, parts = net.architecture.integrator, net.architecture.parts
+        for part, coefficient in integrator.steps:
+            force = net.architecture.forces[part]
+            rounds = []
+            for matrix, exchange in self._exchanges(force):
+                stored = self._of(matrix)[stage if len(self._of(matrix)) > 1 else 0]
+                if not stored.rows.is_block_diagonal:
+                    number += 1
+                    rounds.append(self._round(number, matrix, exchange, stored, agent))
+            updates.append(
+                {
+                    "part": parts[part],
+                    "source": parts[force.source],
+                    "kind": force.kind,
+                    "K": force.K,
+                    "b": force.b,
+                    "factor": force.factor,
+                    "interconnection": force.interconnection,
+                    "scale": force.sign * (1.0 if integrator.replaces else coefficient * net.step),
+                    "replaces": integrator.replaces,
+                    "rounds": rounds,
+                }
+            )
+        return updates
+
+    def _round(self, number: int, matrix: str, exchange: str, stored: _Stored, agent: int) -> dict[str, Any]:
+        to, sources = stored.peers(agent, exchange)
+        own = int(self.sizes[agent])
+        sent, received = (
+            {j: [own if mine else int(self.sizes[j]), "batch"] for j in peers}
+            for peers, mine in ((to, exchange == "gather"), (sources, exchange != "gather"))
+        )
+        return {"round": number, "exchange": exchange, "matrix": matrix, "to": sent, "from": received}
+
+    def _row(self, stored: _Stored, agent: int) -> dict[str, list[int]]:
+        seen = stored.of_row(agent)
+        return {"column_agents": seen.tolist(), "columns": self.sizes[seen].tolist()}
+
+    def _exchanges(self, force: Force) -> list[tuple[str, str]]:
+        """(matrix, exchange) of a force, in order."""
+        coupling = force.interconnection.removesuffix("ᵀ")
+        own = [(force.K, exchange) for exchange in EXCHANGES[force.kind]]
+        return own + [(coupling, exchange) for exchange in COUPLINGS[force.interconnection]]
+
+    def _matrices(self) -> list[str]:
+        names = self.net.architecture
+        return [*names.matrices, *([names.interconnection] if names.interconnection else [])]
+
+    def _of(self, name: str) -> list[_Stored]:
+        """The stored patterns of a matrix, one per graph; the one of an interconnection that all layers share."""
+        if name != self.net.architecture.interconnection:
+            return self.stored["K"]
+        return self.stored["X"][: 1 if self.net.shared_x else None]
+
+    def _stored(self, pattern: BlockPattern, skew: bool) -> _Stored:
+        counts = np.bincount(pattern.rows(), self.sizes[pattern.columns], pattern.agents).astype(np.int64) * self.sizes
+        if skew:
+            own = pattern.rows()[pattern.rows() == pattern.columns]
+            counts[own] -= self.sizes[own] * (self.sizes[own] + 1) // 2
+        return _Stored(pattern, pattern.transpose(), skew, offsets(counts))

@@ -1,0 +1,1 @@
+"""Start worker processes, supervise them, and report how they ended."""

@@ -1,0 +1,277 @@
+"""Starts the workers of a run, or joins those that torchrun, mpiexec or srun has started; all end when one fails.
+
+Nothing here imports torch before this process is known to be a worker, so a launcher costs no second start of torch.
+`os.environ` is read here and in the transports only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dist_hdnn.config import Config
+from dist_hdnn.launching.mpiexec import become_mpiexec
+from dist_hdnn.launching.stopping import StopRequest
+from dist_hdnn.launching.supervisor import WORKER, cores, run_workers
+from dist_hdnn.launching.worker import INTERRUPTED, STOPPED, USAGE, follow_launcher, tell_processes, work
+from dist_hdnn.printing import announce
+from dist_hdnn.run.directory import new_run_directory
+
+if TYPE_CHECKING:
+    from dist_hdnn.transport import Transport
+    from dist_hdnn.transport.environment import Launch
+
+    Run = Callable[[Config, Transport | None], int | None]
+
+TRAIN = ("-m", "dist_hdnn", "train")  # what the arguments given to `launch` come after
+FINAL_CODES = (0, USAGE, 3, 4, 6, 7, STOPPED, INTERRUPTED)  # of runs that a restart would not help
+RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")  # one of them is set by every known launcher
+OURS = "dist-hdnn"  # the launcher's name in messages when it is this one
+START_UP = 60.0  # seconds that workers may need at least to import torch and to meet, however small the timeout is
+FIXED_KERNELS = ("MKL_CBWR", "AVX2,STRICT")
+
+
+def prepare_environment(config: Config) -> None:
+    """Set what libraries read when they are loaded; call it before torch is imported.
+
+    deterministic: MKL takes the same kernels whatever the shapes are (MKL_CBWR, unless the user has set it).
+    MPLBACKEND: no picture of ours uses a window system, and one that is not there would fail matplotlib's import.
+    """
+    if "MPLBACKEND" in os.environ:
+        os.environ["MPLBACKEND"] = "agg"
+    name, value = FIXED_KERNELS
+    if config.deterministic and name not in os.environ:
+        os.environ[name] = value
+        if "torch" in sys.modules:
+            late = f"deterministic: {name} is set after torch was imported; for equal bits start with {name}={value}"
+            warnings.warn(late, UserWarning, stacklevel=2)
+
+
+def environment_of_runs(threads: int) -> dict[str, str]:
+    """Environment for runs that are processes of their own: no worker of ours or of a launcher, so many CPU threads."""
+    inherited = _without_launchers(os.environ)
+    inherited.pop(WORKER, None)
+    return {"OMP_NUM_THREADS": str(max(1, threads)), **inherited}
+
+
+def launch(
+    arguments: Sequence[str],
+    config: Config,
+    run: Run,
+    program: Sequence[str] = TRAIN,
+    stop: StopRequest | None = None,
+) -> int:
+    """Call `run(config, transport)` in every worker of a validated config; returns the exit code, which `run` may give.
+
+    In a process that is one of several workers already, it joins them. Otherwise `config.workers` workers are started
+    as threads, or as `python PROGRAM ARGUMENTS`, which must come here again; for mpi this process becomes `mpiexec`. A
+    single worker calls `run(config, None)`. Errors of `run` are raised where it runs in this process; else they end all
+    workers, and the first is named on stderr. stop: what `run` looks at to stop early. Call it from the main thread.
+    Raises ValueError when config and launcher do not fit, PeerLostError when the workers do not meet.
+    """
+    place, address = _place()
+    if place is None and ((config.workers or 1) > 1 or config.restarts):
+        return _start(list(arguments), config, run, program, stop)
+    if place is not None:
+        _check(place, config.transport, config.workers)
+    if address:
+        follow_launcher(*([] if stop is None else [stop.ask]))
+    if _alone(place, config.transport):
+        announce("loading PyTorch")
+        return run(config, None) or 0
+    name = config.transport or _usual_transport(place)
+    transport = _join(name, place, address, config.timeout, config.device)
+    if config.workers not in (None, transport.size):
+        transport.abort(USAGE, f"workers: MPI was started with {transport.size}, the config asks for {config.workers}")
+    if place is not None and place.launcher.startswith("mpiexec of MPICH") and place.local_size == place.size:
+        tell_processes(transport)
+    _share_cores(config, (place and place.local_size) or 1)
+    return work(transport, config, run)
+
+
+def connect(timeout: float = 120.0, transport: str | None = None, device: str = "cpu") -> Transport:
+    """This process's end of the workers that torchrun, mpiexec or srun started; alone, the only worker there is.
+
+    timeout: seconds that a worker waits for another. transport: gloo, nccl or mpi (default: mpi under mpiexec and srun,
+    else gloo). device: with "cuda" the workers of a machine share its GPUs out.
+    Use it in a `with`, or let all call `barrier` and `close` in the end.
+    Raises ValueError when launcher and transport do not fit, PeerLostError when the workers do not meet.
+    """
+    place, address = _place()
+    if place is not None:
+        _check(place, transport, None)
+    if _alone(place, transport):
+        _check_group()
+        from dist_hdnn.transport import LocalTransport
+
+        return LocalTransport(timeout)
+    return _join(transport or _usual_transport(place), place, address, timeout, device)
+
+
+def _place() -> tuple[Launch | None, str]:
+    """Which of several workers this process is, if any, and where those that we started meet."""
+    own = os.environ.pop(WORKER, None)  # popped, so that processes started from here are not taken for this worker
+    if own is None and not any(name in os.environ for name in RANKS):
+        return None, ""
+    from dist_hdnn.transport.environment import Launch, launched
+
+    if own is not None:
+        rank, size, address = own.split(maxsplit=2)
+        return Launch(OURS, int(rank), int(size), int(rank), int(size)), address
+    return launched(), ""
+
+
+def _alone(place: Launch | None, transport: str | None) -> bool:
+    """Whether this is the only worker. A launcher that we do not know is known to MPI, if that is asked for by name."""
+    return transport != "mpi" if place is None else place.size == 1
+
+
+def _check(place: Launch, transport: str | None, workers: int | None) -> None:
+    """Raise ValueError unless the launcher has started what is asked for."""
+    if workers not in (None, place.size):
+        raise ValueError(
+            f"workers: {place.launcher} started {place.size}, but the config asks for {workers}; "
+            f"leave workers out, or let {place.launcher} start {workers}"
+        )
+    usual = _usual_transport(place)
+    if place.launcher == OURS or place.size == 1 or transport in (None, usual):
+        return
+    if transport == "threads":
+        raise ValueError(
+            f"transport: threads are workers of one process, but {place.launcher} started {place.size} processes; "
+            f"use {usual}, or start one process"
+        )
+    if transport == "mpi":
+        raise ValueError(
+            f"transport: mpi needs mpiexec or srun, but {place.launcher} started this worker ({place.rank} of "
+            f"{place.size}); start with mpiexec, or use gloo"
+        )
+    if usual == "mpi" and not (os.environ.get("MASTER_ADDR") and os.environ.get("MASTER_PORT")):
+        raise ValueError(
+            f"transport: {transport} under {place.launcher} needs MASTER_ADDR and MASTER_PORT, where worker 0 can be "
+            "reached; export them, or use mpi"
+        )
+
+
+def _check_group() -> None:
+    """Raise ValueError where torch.distributed knows of other processes and the environment of none."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        size = distributed.get_world_size()
+        if size > 1:
+            raise ValueError(
+                f"connect: torch.distributed has {size} processes, but RANK and WORLD_SIZE do not say so; set them, "
+                "MASTER_ADDR and MASTER_PORT (torch.multiprocessing.spawn sets none), or start with torchrun"
+            )
+
+
+def _usual_transport(place: Launch | None) -> str:
+    return "mpi" if place is None or place.launcher.startswith(("mpiexec", "srun")) else "gloo"
+
+
+def _join(name: str, place: Launch | None, address: str, timeout: float, device: str) -> Transport:
+    """Meet the other workers. Raises ValueError, PeerLostError."""
+    meeting = max(timeout, START_UP)
+    if device == "cuda" or name == "nccl":
+        _take_gpu(name, place)
+    if name == "mpi":
+        from dist_hdnn.transport.start_up import limited
+
+        with limited(meeting, f"worker {place.rank} of {place.size}" if place else "a worker"):
+            try:
+                from dist_hdnn.transport.mpi import MpiTransport
+            except ImportError as error:
+                raise ValueError(f"transport: {error}") from None
+            return MpiTransport(timeout)
+    assert place is not None, f"{name} needs a launcher"
+    if not address:  # srun and mpiexec do not set the names that torch reads
+        os.environ.update(RANK=str(place.rank), WORLD_SIZE=str(place.size))
+    if name == "nccl":
+        import torch
+
+        from dist_hdnn.transport.nccl import NcclTransport
+        from dist_hdnn.transport.stores import environment_store, open_store
+
+        store = open_store(address, place.size, meeting) if address else environment_store(meeting)[0]
+        gpu = torch.device("cuda", torch.cuda.current_device())
+        return NcclTransport(store, place.rank, place.size, gpu, timeout)
+    from dist_hdnn.transport.gloo import join
+
+    transport: Transport = join(place.rank, place.size, address, meeting) if address else join(timeout=meeting)
+    transport.timeout = timeout
+    return transport
+
+
+def _take_gpu(name: str, place: Launch | None) -> None:
+    """Make one GPU of this machine the current one; NCCL refuses two workers on one GPU."""
+    import torch
+
+    here, gpus = (place and place.local_size) or 1, torch.cuda.device_count()
+    if gpus == 0 or (name == "nccl" and here > gpus):
+        raise ValueError(
+            f"transport: {name} with device=cuda has {here} workers on this machine, but PyTorch sees {gpus} GPUs; "
+            "gloo and mpi let workers share a GPU, device=cpu needs none"
+        )
+    torch.cuda.set_device(((place and place.local_rank) or 0) % gpus)
+
+
+def _share_cores(config: Config, workers: int) -> None:
+    """Threads of this process, unless the user has set them, when it shares its cores with so many workers."""
+    import torch
+
+    if not config.train.threads and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores() // workers))
+
+
+def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str], stop: StopRequest | None) -> int:
+    """Start `config.workers` workers on this machine."""
+    workers = config.workers or 1
+    if config.restarts and config.transport in ("threads", "mpi"):
+        raise ValueError(
+            f"restarts: expected workers that are processes of this launcher, got transport={config.transport}; use "
+            "gloo, or start the command again with --resume=auto"
+        )
+    announce(f"starting {workers} worker{'s' * (workers > 1)}")
+    if config.transport == "threads":
+        from dist_hdnn.transport import run_threads
+
+        _share_cores(config, workers)
+        return max(code or 0 for code in run_threads(workers, lambda transport: run(config, transport), config.timeout))
+    environment = _without_launchers(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(config.train.threads or max(1, cores() // workers)))
+    if config.transport == "mpi":
+        become_mpiexec(workers, [*program, *arguments], environment, workers > cores())
+    environment.pop("GLOO_SOCKET_IFNAME", None)  # of a network that is not needed
+    command = [sys.executable, *program, *arguments]
+    if config.restarts:
+        return _restarted(command, config, workers, environment, stop)
+    return run_workers(command, workers, config.timeout, environment, stop)
+
+
+def _without_launchers(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what a launcher further out has told this process, which its workers would take for their own."""
+    theirs = (*RANKS, "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    prefixes = ("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "TORCHELASTIC_")
+    return {name: value for name, value in environment.items() if name not in theirs and not name.startswith(prefixes)}
+
+
+def _restarted(
+    command: list[str], config: Config, workers: int, environment: Mapping[str, str], stop: StopRequest | None
+) -> int:
+    """Run the workers, and again from their newest checkpoint while one fails, `config.restarts` times at most.
+
+    Not when it would fail again: bad input, numbers that are not finite, a full disk, a request to stop.
+    """
+    directory = config.output or str(new_run_directory(config))
+    command = [*command, f"--output={directory}", f"--resume={config.resume or 'auto'}"]
+    for attempt in range(config.restarts + 1):
+        code = run_workers(command, workers, config.timeout, environment, stop)
+        asked = stop is not None and stop.reason is not None
+        if attempt == config.restarts or code in FINAL_CODES or asked:
+            return code
+        command[-1] = "--resume=auto"
+        print(f"dist-hdnn: restart {attempt + 1} of {config.restarts} in {directory}", file=sys.stderr, flush=True)
+    raise AssertionError("the last attempt returns")

@@ -1,1 +1,0 @@
-"""Gather and scatter-add, and the mathematics on them; knows slices, not ranks."""

@@ -1,0 +1,186 @@
+"""What a caller may give a network, checked and in one form: graphs, widths, patterns, a skew J, states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dist_hdnn.operators.sparsity import offsets
+from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph
+
+IntArray = NDArray[np.int64]
+
+
+def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int], halves: bool = True) -> IntArray:
+    """Neurons of every agent, (agents,), from one even number or a mapping agent -> even number that names every agent.
+
+    halves: whether the state has two halves; with one part, widths may be odd. Raises ValueError for another, zero or
+    negative width, an unknown agent, or an agent without a width.
+    """
+    if isinstance(width, Mapping):
+        widths = np.zeros(graph.agents, dtype=np.int64)
+        for agent, value in width.items():
+            widths[graph.index_of(agent)] = _checked_width(value, f"agent {agent}", halves)
+        if not widths.all():
+            missing = [graph.names[i] for i in np.flatnonzero(widths == 0)[:5]]
+            raise ValueError(
+                f"network.width: expected a width for each of the {graph.agents} agents, got none for "
+                f"{(widths == 0).sum()} of them, first {', '.join(missing)}. Add them, or give one number for all."
+            )
+        return widths
+    return np.full(graph.agents, _checked_width(width, "every agent", halves), dtype=np.int64)
+
+
+def _checked_width(value: int, who: str, halves: bool) -> int:
+    if not halves and not isinstance(value, bool) and int(value) == value and value >= 1:
+        return int(value)
+    if isinstance(value, bool) or int(value) != value or value < 2 or value % 2:
+        raise ValueError(
+            f"network.width: expected an even number of neurons, at least 2, for {who} (half are p, half are q), "
+            f"got {value}. Use {max(2, int(value) + 1)} for example."
+        )
+    return int(value)
+
+
+def check_depth(layers: int, step: float) -> None:
+    """Raise ValueError unless there are layers, and time passes in them."""
+    if layers < 1:
+        raise ValueError(f"network.layers: expected at least 1, got {layers}. Set a positive number of layers.")
+    if not (math.isfinite(step) and step > 0):
+        raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
+
+
+def list_of_graphs(graph: Any, layers: int) -> list[CommunicationGraph]:
+    """The graphs that so many layers cycle through, from one or a list. Raises ValueError, also for one too many."""
+    graphs = [as_graph(g) for g in graph] if isinstance(graph, list | tuple) else [as_graph(graph)]
+    if not graphs:
+        raise ValueError("graph: expected at least one graph, got an empty list. Pass a graph such as ring(8).")
+    if len(graphs) > layers:
+        raise ValueError(
+            f"graph: expected at most one graph for each of the {layers} layers, which cycle through them, got "
+            f"{len(graphs)}. Drop {len(graphs) - layers} of them, or raise layers."
+        )
+    for other in graphs[1:]:
+        if other.names != graphs[0].names:
+            raise ValueError(
+                f"graph: expected graphs on the same agents, got {graphs[0].agents} agents in {graphs[0].name} and "
+                f"{other.agents} in {other.name}, or other names. Give every graph of the list the same nodes."
+            )
+    return graphs
+
+
+def pattern_name(spec: Any) -> str:
+    """ "identity", "neighbours", ...: the kind of a pattern that is given by name, else "given"."""
+    if isinstance(spec, Mapping):
+        spec = spec.get("kind")
+    return spec if isinstance(spec, str) else "given"
+
+
+def strict_upper(pattern: BlockPattern, which: str) -> BlockPattern:
+    """The blocks (i, j), i <= j, of a pattern that a skew matrix has. Raises ValueError if (j, i) is missing."""
+    rows, columns = pattern.rows(), pattern.columns
+    if not pattern.contains(pattern.transpose()):
+        raise ValueError(
+            f"network.{which}: expected a symmetric pattern for a skew matrix, got {pattern.kind} with a block (i, j) "
+            "but no block (j, i). Use a symmetric pattern such as neighbours."
+        )
+    above = rows <= columns
+    counts = np.bincount(rows[above], minlength=pattern.agents)
+    return BlockPattern(offsets(counts), columns[above], f"{pattern.kind}, upper")
+
+
+def skew_entries(J: Any, pattern: BlockPattern, sizes: IntArray) -> tuple[IntArray, NDArray[np.float64]]:
+    """A given skew J, dense or scipy sparse: keys row * neurons + column of its entries above the diagonal, and values.
+
+    sizes: neurons of every agent. Raises ValueError for another shape, a J that is not skew, or an entry off `pattern`.
+    """
+    neurons = int(sizes.sum())
+    if hasattr(J, "tocsr"):
+        sparse = J.tocsr().tocoo()  # sums entries given twice
+        shape, entries = sparse.shape, (sparse.row, sparse.col, sparse.data)
+    else:
+        dense = np.asarray(J, dtype=np.float64)
+        shape, places = dense.shape, np.nonzero(np.atleast_1d(dense))
+        entries = (places[0], places[-1], dense[places] if dense.ndim else dense)
+    if tuple(shape) != (neurons, neurons):
+        raise ValueError(
+            f"network.J: expected a skew matrix of {neurons} x {neurons}, one row per neuron, got {tuple(shape)}. "
+            "Order its rows agent by agent."
+        )
+    rows, columns = (np.asarray(places, np.int64) for places in entries[:2])
+    values = np.asarray(entries[2], dtype=np.float64)
+    present = values != 0
+    rows, columns, values = rows[present], columns[present], values[present]
+    keys, mirrored = rows * neurons + columns, columns * neurons + rows
+    order, back = np.argsort(keys), np.argsort(mirrored)
+    if not (np.array_equal(keys[order], mirrored[back]) and np.array_equal(values[order], -values[back])):
+        raise ValueError("network.J: expected a skew matrix, J = -Jᵀ, got another. Use (J - Jᵀ) / 2 for example.")
+    agent = np.repeat(np.arange(len(sizes)), sizes)
+    blocks = pattern.rows() * len(sizes) + pattern.columns
+    stray = ~np.isin(agent[rows] * len(sizes) + agent[columns], blocks)
+    if stray.any():
+        i, j = int(rows[stray][0]), int(columns[stray][0])
+        raise ValueError(
+            f"network.J: expected entries on the pattern {pattern.kind} of X alone, got {int(stray.sum())} others, "
+            f"first ({i}, {j}) between agents {agent[i]} and {agent[j]}. Give X the pattern that J needs."
+        )
+    above = order[rows[order] < columns[order]]
+    return keys[above], values[above]
+
+
+def check_columns(y: Tensor, neurons: int, everywhere: IntArray, who: str, remedy: str = "") -> None:
+    """Raise ValueError unless y is a state (batch, neurons) of this worker; everywhere: neurons of all agents."""
+    if y.ndim != 2 or y.shape[1] != neurons:
+        remedy = remedy or "Lift the features to the agents' neurons first (see SensorMap)."
+        if y.ndim == 2 and y.shape[1] == everywhere.sum():
+            remedy = "This is the state of all workers' agents; local(state) takes this worker's columns of it."
+        raise ValueError(f"{who}: expected a state of shape (batch, {neurons}), got {tuple(y.shape)}. {remedy}")
+
+
+def check_kind(y: Tensor, like: Tensor, who: str = "HDNN", what: str = "a state") -> None:
+    """Raise ValueError unless a tensor has the dtype and the device of the weights."""
+    if y.dtype != like.dtype or y.device != like.device:
+        raise ValueError(
+            f"{who}: expected {what} of {like.dtype} on {like.device}, got {y.dtype} on {y.device}. "
+            "Convert one of them with .to(...)."
+        )
+
+
+def check_scores(scores: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless scores have this shape but for the batch, which comes first."""
+    if tuple(scores.shape[1:]) != shape or scores.ndim != len(shape) + 1:
+        raise ValueError(
+            f"readout: expected scores of shape ({', '.join(map(str, ('batch', *shape)))}), got {tuple(scores.shape)}. "
+            "Give what the readout returned for the last state."
+        )
+
+
+def checked_targets(targets: Tensor, scores: Tensor, regression: bool) -> Tensor:
+    """Targets that fit scores (batch, ..., classes), in the form that losses take.
+
+    Real targets are (batch, targets), or (batch,) where there is one; classes are integers (batch,), or shares of all
+    classes (batch, classes). Raises ValueError for others, which would be broadcast to a loss of something else.
+    """
+    batch, classes = scores.shape[0], scores.shape[-1]
+    if regression and classes == 1 and targets.ndim == 1:
+        targets = targets[:, None]
+    shares = regression or targets.is_floating_point()
+    shape = (batch, classes) if shares else (batch,)
+    if tuple(targets.shape) != shape or targets.is_complex():
+        expected = f"real targets of shape ({batch}, {classes})"
+        if not regression:
+            expected = f"integer classes of shape ({batch},) or shares of shape ({batch}, {classes})"
+        raise ValueError(
+            f"readout: expected {expected} for these scores, got {targets.dtype} of shape {tuple(targets.shape)}. "
+            "Give one row per sample of the batch."
+        )
+    if targets.device != scores.device:
+        raise ValueError(
+            f"readout: expected targets on {scores.device}, got {targets.device}. Move them with .to({scores.device})."
+        )
+    return targets if shares else targets.long()

@@ -1,0 +1,182 @@
+"""Where the weights of an architecture lie: block patterns on communication graphs, and one worker's rows of them.
+
+    K patterns (R), one per graph    ->  plan and exchange of each, the `Stage`s that layers cycle through
+    X patterns (T), or the identity
+
+Matrices count the neurons of one part of the state (p, q or y), agent by agent.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dist_hdnn.dynamics.architectures import Architecture
+from dist_hdnn.network.agreement import mark
+from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
+from dist_hdnn.network.optimizer_checks import watch_optimizers
+from dist_hdnn.network.ownership import Ownership, Shard
+from dist_hdnn.network.parameters import Matrix
+from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.sweep.buffers import Stage
+from dist_hdnn.topology import (
+    BlockPattern,
+    CommunicationGraph,
+    Partition,
+    build_pattern,
+    non_links,
+    reach_warnings,
+)
+from dist_hdnn.transport import Transport
+
+IntArray = NDArray[np.int64]
+
+
+class Layout:
+    """Patterns, owners, plans and exchanges of a network; knows which weights exist, not what they are.
+
+    architecture: with X = 1 where X is the identity. K_patterns, X_patterns: as asked for, one per graph; X_patterns is
+    None for the identity. stored: of each, the blocks that have weights: of a skew matrix those not below the diagonal.
+    sizes: neurons of a part that each agent has, (agents,). matrices: this worker's rows of "K" and "X", per graph.
+    seed: of thinned patterns without a seed of their own.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        graphs: list[CommunicationGraph],
+        width: int | Mapping[Any, int],
+        K: Any,
+        X: Any,
+        workers: Transport | None,
+        partition: Partition | str | Mapping[Any, int] | Sequence[int],
+        deterministic: bool,
+        overlap: bool,
+        plan: str,
+        seed: int,
+    ) -> None:
+        self.graphs = graphs
+        self.K_patterns = [build_pattern(graph, K, seed) for graph in graphs]
+        self.X_patterns: list[BlockPattern] | None = None
+        identity = pattern_name(X) == "identity"
+        if identity and architecture.interconnection != "J":
+            architecture = architecture.with_identity()
+        else:
+            self.X_patterns = [build_pattern(graph, "block_diagonal" if identity else X, seed) for graph in graphs]
+        self.architecture = architecture
+        skew = {"K": architecture.skew, "X": architecture.interconnection == "J"}
+        whole = {"K": self.K_patterns, "X": self.X_patterns or []}
+        self.stored = {
+            which: [strict_upper(pattern, which) if skew[which] else pattern for pattern in patterns]
+            for which, patterns in whole.items()
+        }
+        parts = len(architecture.parts)
+        widths = agent_widths(graphs[0], width, halves=parts == 2)
+        coupling = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
+        self.ownership = Ownership(graphs[0], widths, workers, partition, coupling, deterministic, overlap, plan)
+        self.sizes, self.agents = widths // parts, self.ownership.agents
+        self.matrices: dict[str, list[Matrix]] = {"K": [], "X": []}
+        self.stages = []
+        for s in range(len(graphs)):
+            made: list[Any] = [None] * 4
+            for place, which in ((0, "K"), (2, "X")):
+                if self.stored[which]:
+                    operator, exchange, columns = self.ownership.operator(
+                        self.stored[which][s], which, self.sizes, skew[which]
+                    )
+                    self.matrices[which].append(Matrix(operator, whole[which][s], self.agents, columns, self.sizes))
+                    made[place : place + 2] = operator, exchange
+            self.stages.append(Stage(*made))
+
+    def digest(self) -> int:
+        """A number that tells graphs, widths, patterns and owners apart."""
+        patterns = [*self.K_patterns, *(self.X_patterns or [])]
+        arrays = [graph.links for graph in self.graphs] + [a for p in patterns for a in (p.row_start, p.columns)]
+        arrays += [self.ownership.all_widths, np.asarray(self.ownership.partition.owners)]
+        return zlib.crc32(b"|".join(np.ascontiguousarray(array, np.int64).tobytes() for array in arrays))
+
+    def guard(self, check_batches: bool, *options: object) -> None:
+        """Watch, on several workers, optimizers and, if wanted, batches and whether all have these options."""
+        if not self.ownership.alone:
+            watch_optimizers()
+            if check_batches:
+                network = (self.architecture.name, self.architecture.integrator.name, *options, self.digest())
+                self.ownership.compare_batches(self.graphs, mark(repr(network)))
+
+    def fixed(self, trains_j: bool) -> frozenset[str]:
+        """Return the names of weights that are not trained."""
+        return frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset()
+
+    def columns(self) -> list[IntArray]:
+        """Of each part, the columns of this worker's state that hold it."""
+        parts, sizes = len(self.architecture.parts), self.sizes[self.agents]
+        starts = offsets(parts * sizes)[:-1]
+        return [ragged_ranges(starts + part * sizes, sizes) for part in range(parts)]
+
+    def shards(self, names: Sequence[str]) -> dict[str, Shard]:
+        """Which part of the global tensor this worker holds of each of these parameters, such as "bp" or "Kp.0"."""
+        rows = self.ownership.shard_of_agents(self.sizes, dimension=1)
+        found = {}
+        for name in names:
+            matrix, _, stage = name.partition(".")
+            if not stage:
+                found[name] = rows
+                continue
+            which = "X" if matrix == self.architecture.interconnection else "K"
+            stored = self.stored[which][int(stage)]
+            skew = self.architecture.skew if which == "K" else matrix == "J"
+            found[name] = self.ownership.shard_of_pattern(stored, self.sizes, skew)
+        return found
+
+    def unions(self) -> list[Tensor]:
+        """Places of every graph's weights in the union of the patterns of K, for the smoothness over cycled graphs."""
+        neurons = int(self.sizes.sum())
+        keys = [rows * neurons + columns for rows, columns in (matrix.positions() for matrix in self.matrices["K"])]
+        union = np.unique(np.concatenate(keys))
+        return [torch.from_numpy(np.searchsorted(union, key)) for key in keys]
+
+    def rounds(self) -> int:
+        """Exchanges of a layer's forward sweep; its backward has as many where it rebuilds no state."""
+        by_k, by_x = (
+            not all(pattern.is_block_diagonal for pattern in patterns)
+            for patterns in (self.K_patterns, self.X_patterns or [])
+        )
+        return self.architecture.rounds(by_k, by_x)
+
+    def check(self, layers: int, shared_x: bool) -> None:
+        """Warn of blocks beyond the links, own X per layer and too few layers; refuse one X on several patterns."""
+        for which in (self.K_patterns, self.X_patterns or []):
+            for graph, pattern in zip(self.graphs, which, strict=bool(which)):
+                beyond = len(non_links(pattern, graph))
+                if beyond:
+                    _warn(
+                        f"pattern {pattern.kind} couples {beyond} ordered pairs of agents that {graph.name} does not "
+                        "link; each of their messages needs a relay and is counted as non-neighbour."
+                    )
+        if self.X_patterns is not None:
+            first = self.X_patterns[0]
+            same = all(t.contains(first) and first.contains(t) for t in self.X_patterns)
+            if shared_x and not same:
+                raise ValueError(
+                    "network.shared_x: expected one pattern of X for all layers, got graphs whose patterns differ. "
+                    "Set shared_x=False, or use X='identity' or 'block_diagonal'."
+                )
+            if not shared_x:
+                _warn(
+                    "every layer has its own X: single layers stay symplectic, each with its own J, but the network "
+                    "as a whole is not; that needs one X shared by all layers. Gradients cannot vanish all the same."
+                )
+        patterns = [*self.K_patterns, *(self.X_patterns or [])]
+        for line in reach_warnings(self.graphs[0], patterns, layers, self.rounds()):
+            _warn(line)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=4)

@@ -1,0 +1,368 @@
+"""The network as an `nn.Module`: patterns from communication graphs, weights on them, and one sweep.
+
+    net = HDNN(ring(8), width=2, layers=16, step=0.5)      (batch, agents * width) -> (batch, agents * width)
+
+Columns of the state go agent by agent, p before q. Weights are kept in canonical order (layer, row neuron, column
+neuron, the pattern's entries only), so they are the same tensors wherever and however they are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from dist_hdnn.dynamics.architectures import architecture as named_architecture
+from dist_hdnn.dynamics.architectures import check_options
+from dist_hdnn.network.arguments import check_columns, check_depth, check_kind, list_of_graphs, pattern_name
+from dist_hdnn.network.couplings import Layout
+from dist_hdnn.network.initial import draw_biases, draw_interconnection, draw_matrices, fixed_skew
+from dist_hdnn.network.regularization import add_smoothness_gradient, smoothness
+from dist_hdnn.network.sharing import run, share_state
+from dist_hdnn.network.surroundings import check_surroundings
+from dist_hdnn.network.time_course import TimeCourse
+from dist_hdnn.operators.activations import activation as named_activation
+from dist_hdnn.operators.choice import chosen_plan
+from dist_hdnn.operators.indexed import Indexed
+from dist_hdnn.sweep.buffers import Model
+from dist_hdnn.sweep.kept import Mode, check_keep_dtype
+from dist_hdnn.sweep.linearization import Linearization
+from dist_hdnn.sweep.opaque import opaque, under_autocast
+from dist_hdnn.sweep.sweep import Sweep
+from dist_hdnn.sweep.weights import Weights
+from dist_hdnn.topology import Partition
+from dist_hdnn.transport import Transport
+
+IntArray = NDArray[np.int64]
+INITIAL_SCALE = 1.2  # standard deviation of K times the square root of its row length; over time 8 (16 layers of 0.5)
+# rotations by about twelve radians, from which training neither collapses (below 0.6) nor turns chaotic (above 2)
+
+
+class HDNN(Indexed):
+    """A deep network on a communication graph, Hamiltonian by default: y' = J Kᵀ σ(K y + b), semi-implicit Euler.
+
+    graph: a CommunicationGraph, an undirected networkx graph, or a list of them that the layers cycle through.
+    width: neurons of every agent (even; half are p, half are q), or a mapping agent number or name -> neurons.
+        Architectures whose state has one part take odd widths too.
+    layers, step: number of layers, and the step h in units of ODE time.
+    architecture, integrator: names of `layers.architectures`, `layers.integrators`; None: the published integrator.
+    activation: a name ("tanh", ...) or any smooth elementwise function on tensors.
+    K, X: patterns R and T: "neighbours", "block_diagonal", "dense", "hops=k", a mapping such as
+        {"kind": "thinned", "keep": 0.5}, a BlockPattern or a 0/1 matrix. X may be "identity": fixed, no weights.
+    shared_x: one X for all layers; without it single layers are symplectic, but not the network as a whole.
+    gamma: damping of the architecture "antisymmetric", in units of 1/time.
+    J: of the architecture "H1": "J1", "J2", "trained" or a skew matrix (neurons x neurons), on the pattern X
+        ("identity": within agents), shared by all layers.
+    time: weights "free" (a set per layer), "shared" (one set), or a number of knots, piecewise linear between them.
+    workers, partition: this worker's transport, and which worker owns which agent: a method ("contiguous", "metis"),
+        a mapping or a Partition. The state then has the columns of the owned agents only (`owned`), forward and
+        backward are collective, and so are `state_dict` and `load_state_dict`, which speak of the whole network.
+    deterministic: the same bits whatever the number of workers, for more bytes and time. The libraries have to play
+        along: set MKL_CBWR=AVX2,STRICT in the environment before PyTorch is loaded, and one thread per worker.
+    overlap: compute what needs no ghost while slices travel.
+    memory: what a training sweep keeps for its backward: "store" every state, "recompute" the state every keep_every
+        layers (about sqrt(layers) if not given), "reversible" the last state alone and, with keep_every, anchors.
+    keep_dtype: what is kept of it is rounded to this; torch.bfloat16 halves the memory of a float32 network.
+    plan: how products are computed: "tiles" (kernels made by llvmlite; on the CPU, not with
+        deterministic), "torch", or "auto": tiles where they can be had.
+    cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
+        the weights and of their gradients. Not yet measured.
+    check_batches: workers with a link compare size, features (of a lift or `local`) and labels (of a readout) of every
+        batch, 336 bytes a step each way; DisagreementError where they differ.
+    seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
+        seed also draws a thinned pattern whose mapping gives none.
+
+    Source: arXiv:2105.13205. Raises ValueError for sizes, widths, patterns or options that do not fit.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        width: int | Mapping[Any, int] = 2,
+        layers: int = 16,
+        step: float = 0.5,
+        activation: str | Callable[[Tensor], Tensor] = "tanh",
+        K: Any = "neighbours",
+        X: Any = "identity",
+        shared_x: bool = True,
+        seed: int = 0,
+        initial_scale: float = INITIAL_SCALE,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        workers: Transport | None = None,
+        partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
+        deterministic: bool = False,
+        overlap: bool = False,
+        plan: str = "auto",
+        architecture: str = "hamiltonian",
+        integrator: str | None = None,
+        gamma: float = 0.0,
+        J: Any = "J1",
+        time: str | int = "free",
+        memory: Mode = "store",
+        keep_every: int | None = None,
+        keep_dtype: torch.dtype | None = None,
+        cuda_graphs: bool = False,
+        check_batches: bool = True,
+    ) -> None:
+        super().__init__()
+        check_depth(layers, step)
+        chosen = named_architecture(architecture, integrator)
+        check_options(chosen, x=pattern_name(X), shared_x=shared_x, gamma=gamma, J=J)
+        self.graphs = list_of_graphs(graph, layers)
+        self.graph = self.graphs[0]
+        self.layers, self.step, self.seed, self.shared_x = layers, float(step), seed, shared_x
+        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap, plan, seed)
+        self.layout.check(layers, shared_x)
+        self.architecture, self.ownership = self.layout.architecture, self.layout.ownership
+        self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
+        self.widths, self.halves = self.ownership.widths, self.ownership.halves
+        self.neurons = int(self.widths.sum())
+        self._course = TimeCourse(time, layers, len(self.graphs))
+        sigma = named_activation(activation, in_blocks=deterministic)
+        options = (layers, step, shared_x, sigma.name, gamma, J if isinstance(J, str) else "", time)
+        self.layout.guard(check_batches, *options, memory, keep_every, keep_dtype, deterministic)
+        model = Model(self.architecture, self.layout.stages, sigma, layers, self.step, gamma)
+        self.columns = self.layout.columns()
+        fixed = self.layout.fixed(trains_j=isinstance(J, str) and J == "trained")
+        columns = [torch.from_numpy(index) for index in self.columns]
+        dtype = dtype or torch.get_default_dtype()
+        captures = self.ownership.ledger if cuda_graphs and self.ownership.alone else None
+        self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every, keep_dtype, captures)
+        check_keep_dtype(keep_dtype, dtype, memory, self.sweep.keep_every)
+        self._make_parameters(initial_scale, J, dtype)
+        for s, places in enumerate(self.layout.unions() if len(self.graphs) > 1 else ()):
+            self.keep_index(f"union{s}", places)
+        if device is not None:
+            self.to(device)
+
+    @property
+    def plan(self) -> str:
+        """What computes the products with the weights as they are: "tiles" or "torch"."""
+        weight = next(self.parameters())
+        return chosen_plan(self.ownership.plan, self.ownership.ordered, weight.dtype, weight.device)
+
+    @opaque
+    def forward(self, y: Tensor) -> Tensor:
+        """y0 (batch, neurons) -> yN (batch, neurons), in memory neuron by neuron (strides (1, batch)).
+
+        Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `surroundings`.
+        """
+        check_surroundings(self, self.ownership.alone, self.shards)
+        run(self, self.ownership)
+        if under_autocast(y):
+            with torch.autocast(y.device.type, enabled=False):
+                converted = y.to(next(self.parameters()).dtype) if y.is_floating_point() else y
+                return self.forward(converted)  # type: ignore[no-any-return]
+        self._check_input(y)
+        agreement = self.ownership.agreement
+        if agreement is not None:
+            agreement.before_forward(len(y))
+        output: Tensor = self.sweep(y, self.weights())
+        if agreement is not None and output.requires_grad:
+            output.register_hook(agreement.before_backward)
+        return output
+
+    def states(self, y: Tensor) -> Tensor:
+        """The state after every layer, without gradients: (layers + 1, batch, neurons); the first is y itself."""
+        self._check_input(y)
+        return self.sweep.states(y, self.weights())
+
+    def register_state_hook(self, hook: Callable[[int, Tensor], object]) -> RemovableHandle:
+        """Call hook(layer, state) in every forward sweep: before the first layer (0), then after layers 1 .. layers.
+
+        state: (batch, neurons), columns of this worker's agents (`by_agent` takes it apart): a copy without gradients,
+        so whatever the hook does to it, the sweep goes on unchanged. Not called by `states`, nor by what a backward
+        repeats. On several workers the others wait for a slow hook; one that communicates must be on all of them.
+        Returns a handle: `handle.remove()` ends it. Costs a copy of the state a layer, and nothing when there is none.
+        """
+        handle = RemovableHandle(self.sweep.watchers)
+        self.sweep.watchers[handle.id] = hook
+        return handle
+
+    def by_agent(self, state: Tensor) -> dict[int, Tensor]:
+        """A state (batch, neurons) -> {agent: (batch, its neurons)} for this worker's agents: differentiable views."""
+        self._check_columns(state, "by_agent")
+        return dict(zip(self.owned.tolist(), state.split(self.widths.tolist(), dim=1), strict=True))
+
+    def local(self, state: Tensor) -> Tensor:
+        """This worker's columns of the whole network's state: (batch, all neurons) -> (batch, neurons).
+
+        All neurons go agent by agent; in one process this is the state itself. Nothing is sent.
+        """
+        everyone = int(self.ownership.all_widths.sum())
+        if state.ndim != 2 or state.shape[1] != everyone:
+            raise ValueError(
+                f"local: expected a state of the whole network, (batch, {everyone}), got {tuple(state.shape)}. Give "
+                "the columns of all agents, agent by agent."
+            )
+        if self.ownership.alone:
+            return state
+        self.ownership.note("features", state)
+        index = self.ownership.shard_of_agents(self.ownership.all_widths, dimension=1).index
+        return state[:, torch.from_numpy(index).to(state.device)]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """yN -> y0, (batch, neurons), without gradients; exact up to rounding.
+
+        Raises ValueError for an architecture whose layers cannot be inverted exactly.
+        """
+        self._check_input(y)
+        if not self.architecture.invertible:
+            raise ValueError(
+                f"inverse: expected an architecture of two parts that advance each other, got "
+                f"{self.architecture.name}, whose layers have no exact inverse. Choose hamiltonian, for example."
+            )
+        return self.sweep.inverse(y, self.weights())
+
+    def fields(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """The field f of y' = f(y) at y_0 .. y_N, (batch, neurons) each, without gradients.
+
+        f of the layer that starts at the state; at the last state, of the last layer. All its parts are taken at the
+        same state, where a step of two parts takes one after the other. A plain feed-forward layer has its map.
+        """
+        for state in states:
+            self._check_input(state)
+        return self.sweep.fields(states, self.weights())
+
+    def apply_J(self, v: Tensor, transpose: bool = False, layer: int = 0) -> Tensor:
+        """J v or Jᵀ v = -J v for states (batch, neurons), without gradients: [[0, -Xᵀ], [X, 0]], or the J of H1.
+
+        layer: whose X, where each layer has its own. Collective. Raises ValueError for an architecture without J.
+        """
+        self._check_input(v)
+        return self.sweep.apply_J(v, self.weights(), -1.0 if transpose else 1.0, layer)
+
+    def linearize(self, y: Tensor) -> Linearization:
+        """The network at states y (batch, neurons), for products with its layers' Jacobians; see `Linearization`."""
+        self._check_input(y)
+        with torch.no_grad():
+            return Linearization(self.sweep, y, self.weights())
+
+    def energy(self, y: Tensor, layer: int = 0) -> Tensor:
+        """H(y) = Σ σ̃(K y + b), σ̃' = σ, of a layer's field y' = J ∇H: (batch,), without gradients.
+
+        On several workers each returns the sum over its own rows; H is the sum over the workers. Of leapfrog,
+        |p|² / 2 + Σ σ̃(K q + b). Collective. Raises ValueError for an architecture that has no H.
+        """
+        self._check_input(y)
+        return self.sweep.energy(y, self.weights(), layer)
+
+    def smoothness(self) -> Tensor:
+        """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `regularization`."""
+        union = [getattr(self, f"union{s}") for s in range(len(self.graphs))] if len(self.graphs) > 1 else None
+        weights, names = self.weights(), self.architecture
+        return smoothness(
+            [weights[name] for name in names.matrices], [weights[name][0] for name in names.biases], self.step, union
+        )
+
+    def add_smoothness_gradient(self, weight: float) -> None:
+        """After a backward: add weight times the gradient of `smoothness` to that of every parameter that has one."""
+        if self._course.free and len(self.graphs) == 1:
+            matrices = [getattr(self, name)[0] for name in self.architecture.matrices]
+            biases = [getattr(self, name) for name in self.architecture.biases]
+            add_smoothness_gradient([*matrices, *biases], weight * self.step)
+        else:
+            (weight * self.smoothness()).backward()  # type: ignore[no-untyped-call]
+
+    def weights(self) -> Weights:
+        """The weights of all layers by name, in the order of the sweep: the parameters themselves if time is free."""
+        course, names = self._course, self.architecture
+        weights = {name: [course(K, s) for s, K in enumerate(getattr(self, name))] for name in names.matrices}
+        weights |= {name: [course(getattr(self, name))] for name in names.biases}
+        if names.interconnection:
+            constant = names.interconnection in self.sweep.fixed
+            weights[names.interconnection] = [self.skew] if constant else list(getattr(self, names.interconnection))
+        return weights
+
+    def matrices(self) -> list[nn.Parameter]:
+        """Trained matrices: all parameters but the biases."""
+        return [p for name, p in self.named_parameters() if name not in self.architecture.biases]
+
+    def scalar_positions(self, which: str, layer: int) -> tuple[Tensor, Tensor]:
+        """Row and column neuron of every weight of a matrix ("Kp", "X", ...) in a layer, two (entries,) tensors.
+
+        Rows and columns count the neurons of one part (p, q or y), agent by agent.
+        """
+        pattern = self.layout.matrices[self._family(which)][layer % len(self.graphs)].operator.pattern
+        return torch.from_numpy(pattern.scalar_rows()), torch.from_numpy(pattern.scalar_columns())
+
+    def layer_weights(self, which: str, layer: int) -> Tensor:
+        """One layer's weights of a matrix ("Kp", "X", ...), (entries,): a view of the parameter if time is free."""
+        stage, row = layer % len(self.graphs), layer // len(self.graphs)
+        if which == self.architecture.interconnection and self.shared_x:
+            stage, row = 0, 0
+        return self.weights()[which][stage][row]
+
+    @property
+    def owned(self) -> IntArray:
+        """The agents whose columns this worker's state has, ascending; all of them in one process."""
+        return self.ownership.agents
+
+    @property
+    def time(self) -> str | int:
+        """How weights depend on time: "free", "shared", or the number of knots."""
+        return self._course.time
+
+    def traffic(self) -> dict[str, int]:
+        """What this worker has sent since `reset_traffic`: rounds, messages, bytes, and messages to non-neighbours.
+
+        In one process: what its agents would have sent, each on its own. agent_messages, agent_bytes: slices that the
+        agents of this worker have sent to other agents, here or elsewhere; their sum is the same on any workers.
+        """
+        return self.ownership.traffic(self.graphs)
+
+    def link_traffic(self) -> NDArray[np.int64]:
+        """Messages and bytes over each link since `reset_traffic`, both directions together: (links, 2).
+
+        Slices between agents; on several workers those that this worker's agents sent, here or elsewhere.
+        """
+        return self.ownership.link_traffic()
+
+    def reset_traffic(self) -> None:
+        """Start counting messages anew."""
+        self.ownership.ledger.reset()
+
+    def hops_per_layer(self) -> int:
+        """Links that information crosses in one layer, one a round."""
+        return self.layout.rounds()
+
+    def reconstruction_error(self) -> float | None:
+        """With memory="reversible": the largest relative error of a rebuilt input or anchor so far, on this worker.
+
+        None before the first backward. Raises ReconstructionError where it is so large that gradients are wrong.
+        """
+        return self.sweep.reconstruction.check()
+
+    def _family(self, which: str) -> str:
+        return "X" if which == self.architecture.interconnection else "K"
+
+    def extra_repr(self) -> str:
+        size = f"{self.graph.agents} agents, {self.neurons} neurons, step={self.step}"
+        return f"{self.architecture.name}, {self.graph.name}, {size}"
+
+    def _make_parameters(self, scale: float, J: Any, dtype: torch.dtype) -> None:
+        """Draw every weight from its key; the order is that of `state_dict`."""
+        layout, course, seed, name = self.layout, self._course, self.seed, self.architecture.interconnection
+        for matrix, drawn in draw_matrices(layout, course, seed, scale, dtype):
+            setattr(self, matrix, drawn)
+        if name in self.sweep.fixed:
+            self.register_buffer("skew", fixed_skew(layout, J, dtype), persistent=False)
+        elif name:
+            setattr(self, name, draw_interconnection(layout, self.layers, self.shared_x, seed, scale, dtype))
+        for bias, values in draw_biases(layout, course, seed, dtype):
+            setattr(self, bias, values)
+        self.shards = layout.shards([name for name, _ in self.named_parameters()])
+        share_state(self, self.ownership, self.shards, seed)
+
+    def _check_columns(self, y: Tensor, who: str) -> None:
+        check_columns(y, self.neurons, self.ownership.all_widths, who)
+
+    def _check_input(self, y: Tensor) -> None:
+        self._check_columns(y, "HDNN")
+        check_kind(y, next(self.parameters()))

@@ -1,0 +1,234 @@
+"""Who owns which agents, seen by one worker: the only place where a network learns that there are several.
+
+Everything a worker holds is a part of something global that exists nowhere: `Shard` says which part; see `sharing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dist_hdnn.network.agreement import Agreement
+from dist_hdnn.operators.choice import check_plan, panels
+from dist_hdnn.operators.deterministic import OrderedExchange
+from dist_hdnn.operators.exchange import Exchange, HaloExchange, SimulatedExchange
+from dist_hdnn.operators.sparsity import BlockOperator, offsets, ragged_ranges
+from dist_hdnn.topology import (
+    BlockPattern,
+    CommunicationGraph,
+    Partition,
+    build_halo,
+    from_mapping,
+    make_partition,
+    minimum_neurons_per_round,
+)
+from dist_hdnn.transport import Ledger, Transport
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A worker's part of a global tensor: its indices along one dimension of a given global length."""
+
+    dimension: int
+    length: int
+    index: IntArray
+
+
+class Ownership:
+    """One worker's agents and its means to reach the others; without transport it owns all agents.
+
+    partition: a Partition, a method of `make_partition`, or a mapping agent -> worker.
+    ordered: sums are made in ascending order of agents, whatever the partition (see `layers.ordered`).
+    overlap: products that need no ghost are computed while slices travel (see `layers.overlap`).
+    plan: which products (see `layers.plans`).
+    agents: owned agents, ascending. widths, halves: neurons of the owned agents and half of them; all_widths,
+    all_halves: of every agent. ledger: what this worker has sent. agreement: compares batches, if anything does.
+    """
+
+    def __init__(
+        self,
+        graph: CommunicationGraph,
+        all_widths: IntArray,
+        transport: Transport | None = None,
+        partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
+        pattern: BlockPattern | None = None,
+        ordered: bool = False,
+        overlap: bool = False,
+        plan: str = "auto",
+    ) -> None:
+        if ordered and overlap:
+            raise ValueError("overlap: sums that overlap do not keep their order; choose deterministic or overlap")
+        check_plan(plan, ordered)
+        self.ordered, self.overlap, self.plan = ordered, overlap, plan
+        self.graph, self.transport, self.ledger = graph, transport, Ledger()
+        self._collectives: dict[int, int] = {}
+        self.agreement: Agreement | None = None
+        self.rank, self.workers = (0, 1) if transport is None else (transport.rank, transport.size)
+        if isinstance(partition, str):
+            partition = make_partition(graph, self.workers, partition, all_widths, pattern)
+        elif not isinstance(partition, Partition):
+            partition = from_mapping(graph, partition, self.workers)
+        if partition.workers != self.workers or partition.agents != graph.agents:
+            raise ValueError(
+                f"partition: expected {graph.agents} agents on {self.workers} workers, got {partition.agents} on "
+                f"{partition.workers}. Make it for this graph and this number of workers."
+            )
+        self.partition = partition
+        self.agents = partition.owned(self.rank)
+        self.all_widths, self.all_halves = all_widths, all_widths // 2
+        self.widths, self.halves = all_widths[self.agents], self.all_halves[self.agents]
+
+    @property
+    def alone(self) -> bool:
+        """Whether this worker owns every agent."""
+        return self.workers == 1
+
+    def operator(
+        self, pattern: BlockPattern, label: str, sizes: IntArray | None = None, strictly_upper: bool = False
+    ) -> tuple[BlockOperator, Exchange, IntArray]:
+        """Plan and exchange of this worker's rows of a pattern, and the global number of each column agent.
+
+        sizes: rows of every agent's slice, (agents,); None for half of its neurons. label: for error messages.
+        strictly_upper: of diagonal blocks only the entries above the diagonal are weights.
+        """
+        sizes = self.all_halves if sizes is None else sizes
+        own = sizes[self.agents]
+        owners = np.asarray(self.partition.owners)
+        exchange: Exchange
+        if self.alone:
+            operator = BlockOperator(
+                pattern.row_start,
+                pattern.columns,
+                own,
+                own,
+                ordered=self.ordered,
+                strictly_upper=strictly_upper,
+                plan=self.plan,
+            )
+            column_agents = self.agents
+            exchange = SimulatedExchange(pattern, sizes, self.ledger)
+        else:
+            assert self.transport is not None, "several workers have a transport"
+            halo = build_halo(pattern, self.partition, self.rank)
+            column_agents = halo.agents
+            operator = BlockOperator(
+                halo.row_start,
+                halo.columns,
+                own,
+                sizes[column_agents],
+                column_agents=column_agents,
+                ordered=self.ordered,
+                overlap=self.overlap,
+                strictly_upper=strictly_upper,
+                plan=self.plan,
+            )
+            exchange = HaloExchange(halo, pattern, owners, sizes, self.transport, self.ledger, label)
+        if self.ordered:
+            transport = None if self.alone else self.transport
+            exchange = OrderedExchange(
+                exchange,
+                panels(operator),
+                pattern,
+                owners,
+                sizes,
+                column_agents,
+                self.rank,
+                transport,
+                self.ledger,
+                label,
+            )
+        return operator, exchange, column_agents
+
+    def compare_batches(self, graphs: Sequence[CommunicationGraph], network: int) -> None:
+        """From now on compare batches, and the number of the network, with the workers that these graphs link to it."""
+        owners = np.asarray(self.partition.owners)
+        pairs = np.concatenate([owners[graph.links] for graph in graphs])
+        peers = np.unique(pairs[(pairs == self.rank).any(axis=1)])
+        assert self.transport is not None, "several workers have a transport"
+        self.agreement = Agreement(self.transport, self.ledger, [int(peer) for peer in peers if peer != self.rank])
+        self.agreement.network = network
+
+    def note(self, what: str, values: Tensor) -> None:
+        """This worker has seen a batch's "features" or "labels", which the others have to see as well."""
+        if self.agreement is not None:
+            self.agreement.note(what, values)
+
+    def all_reduce(self, values: Tensor, phase: str, op: str = "sum") -> None:
+        """Replace `values` by their sum or maximum over all workers and book it; phase: "readout", "metrics", ..."""
+        assert self.transport is not None, "several workers have a transport"
+        key = values.numel()
+        if key not in self._collectives:
+            self._collectives[key] = self.ledger.register_collective(self.rank, self.workers, key)
+        self.transport.all_reduce(values, op)
+        self.ledger.book(self._collectives[key], phase, values.element_size())
+
+    def shard_of_pattern(
+        self, pattern: BlockPattern, sizes: IntArray | None = None, strictly_upper: bool = False
+    ) -> Shard:
+        """Where the weights of the owned rows lie among all weights of a pattern, (layers, entries) along entries.
+
+        sizes, strictly_upper: as in `operator`.
+        """
+        sizes = self.all_halves if sizes is None else sizes
+        rows = pattern.rows()
+        weights = np.bincount(rows, sizes[pattern.columns], pattern.agents).astype(np.int64) * sizes
+        if strictly_upper:
+            own = rows[rows == pattern.columns]
+            weights[own] -= sizes[own] * (sizes[own] + 1) // 2
+        return self.shard_of_agents(weights, dimension=1)
+
+    def shard_of_agents(self, sizes: IntArray, dimension: int) -> Shard:
+        """Where the owned agents' parts lie when every agent has a run of `sizes` elements, agent by agent."""
+        starts = offsets(sizes)
+        index = ragged_ranges(starts[self.agents], sizes[self.agents])
+        return Shard(dimension, int(starts[-1]), index)
+
+    def minimum_bytes_per_round(self, pattern: BlockPattern, batch: int, element_size: int) -> int:
+        """Bytes that all workers together must send in a round of this pattern; none can send fewer."""
+        return minimum_neurons_per_round(pattern, self.partition, self.all_halves) * batch * element_size
+
+    def traffic(self, graphs: Sequence[CommunicationGraph]) -> dict[str, int]:
+        """What was sent since the last reset: see `HDNN.traffic`; without what compares batches, see `Agreement`."""
+        totals = self.ledger.totals()
+        total = {name: number - totals["check"][name] for name, number in totals["all"].items()}
+        slices, slice_bytes = self.ledger.between_agents()
+        linked = sum(graph.adjacency().astype(np.int64) for graph in graphs)
+        strays = self.ledger.non_neighbour_messages(linked, None if self.alone else self.partition.owners)
+        counts = {name: total[name] for name in ("rounds", "messages", "bytes")}
+        return counts | {"non_neighbour_messages": strays, "agent_messages": slices, "agent_bytes": slice_bytes}
+
+    def link_traffic(self) -> NDArray[np.int64]:
+        """Messages and bytes over each link since the last reset, both directions together: (links, 2)."""
+        graph = self.graph
+        traffic = self.ledger.per_link(agents=not self.alone)
+        low, high = np.minimum(traffic.sender, traffic.receiver), np.maximum(traffic.sender, traffic.receiver)
+        keys, known = low * graph.agents + high, graph.links @ np.array([graph.agents, 1])
+        place = np.searchsorted(known, keys)
+        linked = place < len(known)
+        linked[linked] = known[place[linked]] == keys[linked]
+        result = np.zeros((len(known), 2), dtype=np.int64)
+        np.add.at(result, place[linked], np.stack([traffic.messages, traffic.bytes], axis=1)[linked])
+        return result
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Ownership:
+        return self  # a copied network has the same workers
+
+    def __copy__(self) -> Ownership:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not self.alone:
+            raise ValueError(
+                f"pickle: expected a network of one process, got worker {self.rank}'s part of one on {self.workers}. "
+                "Save state_dict(), which all workers call together; it loads on any number of workers."
+            )
+        return self.__dict__

@@ -1,0 +1,237 @@
+"""The kernels: one register tile of the result at a time, slices read where they lie.
+
+    pull       out_i = epilogue(bias_i + Σ over segments of W x)    K x + b, K v, and Kᵀ z over the transposed pattern,
+                                                                    alone or straight into z_i + c Kᵀ z
+    gradient   W_i   = Σ over one or two pairs of rows ⊗ columns, summed over the batch, the first one c times
+
+A segment is a run of weights of agent i that meet neighbouring rows of x. A tile is a few rows times a few vectors of
+the batch; every element is one chain of fused multiply-adds in the order of the segments, so its bits depend neither
+on the tile it falls in nor on threads. A batch that vectors do not divide ends with a vector that overlaps the one
+before it.
+Shapes: x, z, out (rows, B), rows contiguous; per agent `start` its first row, `segments` its range of segments.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from dist_hdnn.operators.tiles.machine import Code, Compiled, Value, compile_function, host, ir, once
+from dist_hdnn.operators.tiles.vectors import Writer
+
+
+def tile_shape() -> tuple[int, int]:
+    """Rows and vectors of the largest tile of `pull` that the host's registers hold."""
+    return (4, 3) if host().registers < 32 else (8, 3)
+
+
+@once
+def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str) -> Compiled:
+    """f(W, x, bias, z, out, table, first, last, B), for agents order[first:last] of `operator.Segments`.
+
+    table: the addresses of its arrays. transposed: columns of W give the rows of `out`. Epilogues: tanh of the sum;
+    slope, c times the sum times 1 - z²; add, z + c times the sum, where `out` may be z. `bias` is the address of c.
+    """
+
+    def write(code: Code, arguments: list[Value]) -> None:
+        _Pull(Writer(code, element, lanes), transposed, bias, epilogue, arguments).write()
+
+    name = f"pull_{8 * element}_{lanes}_{int(transposed)}_{int(bias)}_{epilogue}"
+    return compile_function(name, 6, 3, write, shared=(3, 4) if epilogue == "add" else ())
+
+
+class _Pull:
+    """See `pull`."""
+
+    def __init__(self, writer: Writer, transposed: bool, bias: bool, epilogue: str, arguments: list[Value]) -> None:
+        self.writer, self.code, self.b = writer, writer.code, writer.b
+        self.transposed, self.has_bias, self.epilogue = transposed, bias, epilogue
+        self.W, self.x, self.bias, self.z, self.out, table, self.first, self.last, self.batch = arguments
+        arrays = writer.arrays(table)
+        self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
+        self.factor = writer.broadcast(self.bias) if epilogue in ("slope", "add") else None
+        self.in_place = self.b.icmp_unsigned(
+            "==", self.b.ptrtoint(self.z, self.code.integer), self.b.ptrtoint(self.out, self.code.integer)
+        )
+
+    def write(self) -> None:
+        code, b, w = self.code, self.b, self.writer
+        one, lanes = code.number(1), code.number(w.lanes)
+        vectors = b.sdiv(b.add(self.batch, code.number(w.lanes - 1)), lanes)
+        final = b.sub(self.batch, lanes)
+        rows_of_tile, vectors_of_tile = tile_shape()
+        with code.loop(self.first, self.last) as position:
+            agent = w.integer(self.order, position)
+            first = w.integer(self.start, agent)
+            rows = b.sub(w.integer(self.start, b.add(agent, one)), first)
+            segments = w.integer(self.segments, agent), w.integer(self.segments, b.add(agent, one))
+
+            def strip(vector: Value, count: int) -> None:
+                wanted = [b.mul(b.add(vector, code.number(j)), lanes) for j in range(count)]
+                places = [b.select(b.icmp_signed("<", place, final), place, final) for place in wanted]
+                done = [b.sub(*pair) for pair in zip(wanted, places, strict=True)]  # lanes of the vector before
+                self.done = [b.select(self.in_place, lanes_done, code.number(0)) for lanes_done in done]
+                code.split(rows, rows_of_tile, lambda row, size: self.tile(first, row, size, places, segments))
+
+            code.split(vectors, vectors_of_tile, strip)
+            if self.epilogue == "tanh":
+                with b.if_then(b.icmp_signed(">", rows, code.number(0))):
+                    self.activate(b.mul(first, self.batch), b.mul(rows, self.batch))
+
+    def activate(self, start: Value, length: Value) -> None:
+        """Tanh of an agent's rows, still in the cache; the last vector is read before any other changes its values."""
+        b, w = self.b, self.writer
+        place = w.at(self.out, b.sub(b.add(start, length), self.code.number(w.lanes)))
+        last = w.tanh(w.load(place))
+        whole = b.mul(b.sdiv(length, self.code.number(w.lanes)), self.code.number(w.lanes))
+        with self.code.loop(start, b.add(start, whole), w.lanes) as index:
+            address = w.at(self.out, index)
+            w.store(w.tanh(w.load(address)), address)
+        w.store(last, place)
+
+    def tile(self, first: Value, row: Value, size: int, places: list[Value], segments: tuple[Value, Value]) -> None:
+        code, b, w = self.code, self.b, self.writer
+        lines = [b.add(first, b.add(row, code.number(t))) for t in range(size)]
+        zero = w.constant(0.0)
+        initial = [w.broadcast(w.at(self.bias, line)) if self.has_bias else zero for line in lines]
+        sums = [[code.variable(value) for _ in places] for value in initial]
+        for line, place in itertools.product(lines, places):  # needed when the sums are done: on its way meanwhile
+            where = b.add(b.mul(line, self.batch), place)
+            w.prefetch(w.at(self.out, where), to_write=True)
+            if self.factor is not None:
+                w.prefetch(w.at(self.z, where))
+        with code.loop(*segments) as s:
+            width = w.integer(self.width, s)
+            one = code.number(1)
+            across, along = (one, width) if self.transposed else (width, one)
+            weights = w.at(self.W, b.add(w.integer(self.weight, s), b.mul(row, across)))
+            starts = [w.at(weights, b.mul(across, code.number(t))) for t in range(size)]
+            source = b.mul(w.integer(self.row, s), self.batch)
+            sources = [w.at(self.x, b.add(source, place)) for place in places]
+            with code.loop(code.number(0), w.integer(self.length, s)) as k:
+                there, here = b.mul(k, self.batch), b.mul(k, along)
+                vectors = [w.load(w.at(pointer, there)) for pointer in sources]
+                for t in range(size):
+                    scalar = w.broadcast(w.at(starts[t], here))
+                    for vector, place in zip(vectors, sums[t], strict=True):
+                        b.store(w.multiply_add(scalar, vector, code.get(place, w.vector)), place)
+        for line, row_sums in zip(lines, sums, strict=True):
+            for place, done, value in zip(places, self.done, row_sums, strict=True):
+                where = b.add(b.mul(line, self.batch), place)
+                w.store(self.finished(code.get(value, w.vector), where, done), w.at(self.out, where))
+
+    def finished(self, value: Value, where: Value, done: Value) -> Value:
+        w = self.writer
+        if self.epilogue == "add":  # in place, what the vector before has written stays
+            before = w.load(w.at(self.z, where))
+            return self.b.select(w.first(done), before, w.multiply_add(self.factor, value, before))
+        if self.epilogue == "slope":
+            z = w.load(w.at(self.z, where))
+            slope = w.multiply_add(self.b.fneg(z), z, w.constant(1.0))
+            return self.b.fmul(self.b.fmul(value, slope), self.factor)
+        return value
+
+
+def gradient_shape() -> tuple[int, int]:
+    """Rows and columns of the largest tile of `gradient`: 4 columns, whose sums fill one vector."""
+    return (3, 4) if host().registers < 32 else (4, 4)
+
+
+@once
+def gradient(element: int, lanes: int) -> Compiled:
+    """f(W, z, v, w, x, table, first, last, B, pairs, add, factor): the rest as for `pull`; factor: the address of c.
+
+    The gradient c z vᵀ, of two pairs c z vᵀ + w xᵀ, is written to W or added to it.
+    """
+
+    def write(code: Code, arguments: list[Value]) -> None:
+        _Gradient(Writer(code, element, lanes), arguments).write()
+
+    return compile_function(f"gradient_{8 * element}_{lanes}", 6, 6, write)
+
+
+class _Gradient:
+    """See `gradient`."""
+
+    def __init__(self, writer: Writer, arguments: list[Value]) -> None:
+        self.writer, self.code, self.b = writer, writer.code, writer.b
+        self.W, self.z, self.v, self.w, self.x, table, self.first, self.last, self.batch = arguments[:9]
+        self.pairs, self.add, factor = arguments[9:]
+        self.factor = writer.broadcast(self.b.inttoptr(factor, ir.PointerType()))
+        arrays = writer.arrays(table)
+        self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
+
+    def write(self) -> None:
+        code, b, w = self.code, self.b, self.writer
+        one = code.number(1)
+        largest_rows, largest_columns = gradient_shape()
+        whole = b.mul(b.sdiv(self.batch, code.number(w.lanes)), code.number(w.lanes))
+        with code.loop(self.first, self.last) as position:
+            agent = w.integer(self.order, position)
+            first = w.integer(self.start, agent)
+            rows = b.sub(w.integer(self.start, b.add(agent, one)), first)
+            with code.loop(w.integer(self.segments, agent), w.integer(self.segments, b.add(agent, one))) as s:
+                source, weight, width = (w.integer(array, s) for array in (self.row, self.weight, self.width))
+
+                def columns(column: Value, across: int) -> None:
+                    def tile(row: Value, down: int) -> None:
+                        sums = self.sums(b.add(first, row), down, b.add(source, column), across, whole)
+                        for t in range(down):
+                            place = b.add(weight, b.add(b.mul(b.add(row, code.number(t)), width), column))
+                            self.write_sums(sums[t], w.at(self.W, place), across)
+
+                    code.split(rows, largest_rows, tile)
+
+                code.split(w.integer(self.length, s), largest_columns, columns)
+
+    def sums(self, row: Value, down: int, column: Value, across: int, whole: Value) -> list[list[Value]]:
+        """Vectors of partial sums of a tile, rows x columns."""
+        code, b, w = self.code, self.b, self.writer
+        sums = [[code.variable(w.constant(0.0)) for _ in range(across)] for _ in range(down)]
+
+        with code.loop(code.number(0), self.pairs) as pair:
+            first = b.icmp_signed("==", pair, code.number(0))
+            left, right = b.select(first, self.z, self.w), b.select(first, self.v, self.x)
+            lefts = [w.at(left, b.mul(b.add(row, code.number(t)), self.batch)) for t in range(down)]
+            rights = [w.at(right, b.mul(b.add(column, code.number(t)), self.batch)) for t in range(across)]
+
+            def add(load: Callable[[Value], Value]) -> None:
+                values = [load(pointer) for pointer in lefts]
+                for c, pointer in enumerate(rights):
+                    other = load(pointer)
+                    for value, places in zip(values, sums, strict=True):
+                        b.store(w.multiply_add(value, other, code.get(places[c], w.vector)), places[c])
+
+            with code.loop(code.number(0), whole, w.lanes) as k:
+                add(lambda pointer: w.load(w.at(pointer, k)))
+            if w.lanes > 1:
+                with b.if_then(b.icmp_signed("<", whole, self.batch)):
+                    add(lambda pointer: w.load_first(w.at(pointer, whole), b.sub(self.batch, whole)))
+            with b.if_then(first):
+                for place in itertools.chain(*sums):
+                    b.store(b.fmul(self.factor, code.get(place, w.vector)), place)
+        return [[code.get(place, w.vector) for place in places] for places in sums]
+
+    def write_sums(self, sums: list[Value], address: Value, count: int) -> None:
+        """The sum of each vector, to neighbouring weights, by one tree whatever their number."""
+        b, w = self.b, self.writer
+        if w.lanes == 1:
+            for t, vector in enumerate(sums):
+                self.put(b.bitcast(vector, w.scalar), w.at(address, self.code.number(t)), w.scalar)
+            return
+        total = w.sum_of_each(sums + [w.constant(0.0)] * (4 - count))
+        if count == 4:
+            self.put(total, address, total.type)
+            return
+        for t in range(count):
+            value = b.extract_element(total, ir.Constant(ir.IntType(32), t))
+            self.put(value, w.at(address, self.code.number(t)), w.scalar)
+
+    def put(self, value: Value, address: Value, type: Any) -> None:
+        b, align = self.b, self.writer.element
+        wanted = b.icmp_signed("!=", self.add, self.code.number(0))
+        before = self.code.variable(ir.Constant(type, None if type == self.writer.scalar else [0.0] * type.count))
+        with b.if_then(wanted):
+            b.store(b.load(address, align=align, typ=type), before)
+        b.store(b.fadd(value, b.load(before, typ=type)), address, align=align)

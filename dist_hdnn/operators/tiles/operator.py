@@ -1,0 +1,127 @@
+"""A block-sparse matrix for tiles: weights stay in canonical order, and integer arrays say where every block lies.
+
+    by row       for K x: agent i's segments are runs of neighbouring columns, in ascending order of agents
+    by column    for Kᵀ z: agent j's segments are the blocks (i, j), i ascending, so every result is pulled by one tile
+
+Nothing is padded: an agent of n rows with W weights in each occupies n W weights, whatever its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dist_hdnn.operators.sparsity import ScalarPattern, offsets
+
+IntArray = NDArray[np.int64]
+
+
+class Segments(NamedTuple):
+    """Arguments of a kernel: agents in the order of work, and per segment where it reads.
+
+    order: agents. start: first row of every agent's result. segments: every agent's first segment. row, length: of x.
+    weight: first weight. width: weights from one row of the block to the next. cost: multiply-adds per column of x done
+    before each position of `order`.
+    """
+
+    order: IntArray
+    start: IntArray
+    segments: IntArray
+    row: IntArray
+    length: IntArray
+    weight: IntArray
+    width: IntArray
+    cost: IntArray
+
+    def table(self) -> IntArray:
+        """Addresses of the arrays that kernels read, as they expect them: (7,)."""
+        return np.array([array.ctypes.data for array in self[:7]], dtype=np.int64)
+
+
+class TileOperator:
+    """The arrangement of one matrix for tiles, see `layers.operators.Arrangement`.
+
+    interior: so many agents, the first in by_row.order, need no ghost. owned: column agents that have rows here; the
+    rest are ghosts.
+    """
+
+    rows_in_order = True
+
+    def __init__(self, pattern: ScalarPattern) -> None:
+        self.rows, self.column_neurons = int(pattern.row_sizes.sum()), int(pattern.column_sizes.sum())
+        self.owned = len(pattern.row_sizes)
+        agent_start = offsets(pattern.row_widths * pattern.row_sizes)
+        self.stored, self.entries = int(agent_start[-1]), pattern.entries
+        self.kept = None if pattern.kept is None else torch.from_numpy(pattern.kept)
+        self.stored_in_order = self.kept is None
+        self.weight_shapes: list[tuple[int, ...]] = [(self.stored,)]
+        self.row_shapes: list[tuple[int, ...]] = [(self.rows, 1)]
+        self.row_order = torch.arange(self.rows)
+        first = agent_start[pattern.block_rows] + pattern.block_start_in_row
+        self.by_row = _by_row(pattern, first)
+        self.by_column = _by_column(pattern, first)
+        needs_ghosts = np.bincount(pattern.block_rows, pattern.columns >= self.owned, self.owned) > 0
+        self.interior = int(self.owned - needs_ghosts.sum())
+
+    def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
+        """Canonical weights (layers, entries) -> blocks (layers, stored); `out` is zero where a block has no weight."""
+        return weights.contiguous() if self.kept is None else out.index_copy_(1, self.kept, weights)
+
+    def collect(self, blocks: Tensor, out: Tensor | None = None) -> Tensor:
+        """Blocks (layers, stored) -> canonical weights (layers, entries): the adjoint of `arrange`."""
+        if self.kept is None:
+            return blocks if out is None else out.copy_(blocks)
+        return torch.index_select(blocks, 1, self.kept, out=out)
+
+    def order_rows(self, rows: Tensor) -> Tensor:
+        """Rows stay as they are."""
+        return rows
+
+    def restore_rows(self, rows: Tensor) -> Tensor:
+        """Rows stay as they are."""
+        return rows
+
+
+def _by_row(pattern: ScalarPattern, first: IntArray) -> Segments:
+    """Blocks side by side in a row whose columns are side by side as well are one segment; interior agents first."""
+    agents = len(pattern.row_sizes)
+    column_start, widths = offsets(pattern.column_sizes)[pattern.columns], pattern.column_sizes[pattern.columns]
+    begins = np.ones(len(widths), dtype=bool)
+    begins[1:] = (column_start[1:] != (column_start + widths)[:-1]) | (np.diff(pattern.block_rows) != 0)
+    heads = np.flatnonzero(begins)
+    lengths = np.add.reduceat(widths, heads) if len(heads) else widths
+    agent = pattern.block_rows[heads]
+    needs_ghosts = np.bincount(pattern.block_rows, pattern.columns >= agents, agents) > 0
+    order = np.argsort(needs_ghosts, kind="stable")
+    return Segments(
+        order,
+        offsets(pattern.row_sizes),
+        offsets(np.bincount(agent, minlength=agents)),
+        column_start[heads],
+        lengths,
+        first[heads],
+        pattern.row_widths[agent],
+        offsets((pattern.row_widths * pattern.row_sizes)[order]),
+    )
+
+
+def _by_column(pattern: ScalarPattern, first: IntArray) -> Segments:
+    """The blocks of every column agent, those of lower row agents first."""
+    agents = len(pattern.column_sizes)
+    by_column = np.lexsort((pattern.block_rows, pattern.columns))
+    rows = pattern.block_rows[by_column]
+    weights = pattern.row_sizes[pattern.block_rows] * pattern.column_sizes[pattern.columns]
+    return Segments(
+        np.arange(agents),
+        offsets(pattern.column_sizes),
+        offsets(np.bincount(pattern.columns, minlength=agents)),
+        offsets(pattern.row_sizes)[rows],
+        pattern.row_sizes[rows],
+        first[by_column],
+        pattern.row_widths[rows],
+        offsets(np.bincount(pattern.columns, weights, agents).astype(np.int64)),
+    )

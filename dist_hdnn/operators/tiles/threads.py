@@ -1,0 +1,67 @@
+"""Work cut over threads by agents: as many as torch uses, and its own where it has GNU OpenMP's; none needs the GIL.
+
+Elsewhere a pool of Python threads does it, which cost more to wake and compete with those of torch.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+
+import numpy as np
+import torch
+
+from dist_hdnn.operators.tiles.machine import Compiled, openmp, team
+from dist_hdnn.operators.tiles.operator import Segments
+
+WORTH = 1 << 23  # multiply-adds of a call below which a second thread costs more than it does
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads - 1, "tiles")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+
+
+class Work:
+    """Kernel calls over the agents of `segments` for a batch; `table` is the argument that names its arrays."""
+
+    def __init__(self, segments: Segments, batch: int) -> None:
+        self.segments, self.batch = segments, batch
+        self._table = segments.table()
+        self.table = self._table.ctypes.data
+        self._small = int(segments.cost[-1]) * batch < WORTH
+        self._cuts: dict[tuple[int, int, int], list[int]] = {}
+
+    def run(self, kernel: Compiled, arguments: tuple[int, ...], first: int, last: int, *extra: int) -> None:
+        """Kernel(*arguments, start, stop, batch, *extra) on parts of range(first, last) of equal cost, side by side."""
+        if not self.batch and not extra:  # nothing to pull; a gradient is zero, which the kernel writes
+            return
+        threads = 1 if self._small else torch.get_num_threads()
+        if threads == 1:
+            kernel.call(*arguments, first, last, self.batch, *extra)
+            return
+        cuts = self._cuts.get((first, last, threads)) or self._cut(first, last, threads)
+        start = openmp()
+        if start is not None:
+            places, values = np.array(cuts), (*arguments, self.batch, *extra)
+            data = np.array([kernel.address, places.ctypes.data, threads, *values])
+            start(team(len(values)).address, data.ctypes.data, threads, 0)
+            return
+        others = [
+            _pool(threads).submit(kernel.call, *arguments, *pair, self.batch, *extra)
+            for pair in zip(cuts[1:-1], cuts[2:], strict=True)
+        ]
+        kernel.call(*arguments, *cuts[:2], self.batch, *extra)
+        wait(others)
+
+    def _cut(self, first: int, last: int, threads: int) -> list[int]:
+        """Where parts of equal cost begin, and where the last one ends."""
+        cost = self.segments.cost[first : last + 1]
+        inner = np.searchsorted(cost, cost[0] + (cost[-1] - cost[0]) * np.arange(1, threads) // threads)
+        cuts = self._cuts[first, last, threads] = [first, *(first + inner).tolist(), last]
+        return cuts

@@ -1,0 +1,1 @@
+"""Figures. Modules here import matplotlib, so import them where something is drawn."""

@@ -1,0 +1,221 @@
+"""The picture of the communication graph: agents, links, sensors, accuracy per agent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
+from scipy.spatial import cKDTree
+
+from dist_hdnn.data.sensors import Sensor, SensorMap
+from dist_hdnn.plots.drawing import plain
+from dist_hdnn.plots.figures import BLUE, GREY, INK, SKY, VERMILION, new_figure, save
+from dist_hdnn.plots.labels import short, write_labels
+from dist_hdnn.plots.positions import Points, drawing_positions
+from dist_hdnn.topology.graphs import CommunicationGraph
+
+LEAST_RANGE = 5.0  # percentage points that the colours of accuracies span
+DRAWN_INCHES = 6.0  # about the width that the agents take up
+
+
+def plot_graph(
+    graph: CommunicationGraph,
+    sensors: SensorMap | Sequence[Sensor] | None,
+    accuracy_per_agent: npt.ArrayLike | None,
+    path: str | Path,
+    feature_names: Sequence[str] | None = None,
+    link_bytes: npt.ArrayLike | None = None,
+) -> Path:
+    """Draw the agents and their links; sensor agents are ringed and named after their features; the path written.
+
+    accuracy_per_agent: (agents,) fractions in [0, 1] for the colours (NaN is left grey), or None for one colour.
+    feature_names: by feature number, else "feature 0" and so on. Agent names are written for up to 60 agents.
+    link_bytes: (links,) bytes per training step, which then colour and thicken the links.
+    ValueError when accuracy_per_agent has another length.
+    """
+    accuracy = None if accuracy_per_agent is None else np.asarray(accuracy_per_agent, dtype=np.float64)
+    if accuracy is not None and accuracy.shape != (graph.agents,):
+        raise ValueError(
+            f"graph picture: expected one accuracy for each of the {graph.agents} agents, got shape {accuracy.shape}; "
+            "give accuracies in agent order"
+        )
+    points = drawing_positions(graph.links, graph.agents, graph.positions)
+    traffic = None if link_bytes is None else np.asarray(link_bytes, dtype=np.float64)
+    figure, axes = _canvas(points, _varies(accuracy) or _varies(traffic))
+    size = _node_size(points)
+    _draw_links(figure, axes, points, graph.links, traffic)
+    shades = _draw_agents(figure, axes, points, accuracy, size)
+    observed = _observed(sensors, feature_names)
+    _draw_sensor_rings(figure, axes, points, sorted(observed), size)
+    axes.set_title(_title(graph, accuracy, traffic), fontsize=11, color=INK)
+    figure.draw_without_rendering()  # fixes the transforms that the placing of labels needs
+    write_labels(figure, axes, points, graph, shades, size, observed)
+    return save(figure, path)
+
+
+def _title(
+    graph: CommunicationGraph, accuracy: npt.NDArray[np.float64] | None, traffic: npt.NDArray[np.float64] | None
+) -> str:
+    links = len(graph.links)
+    words = f"{plain(graph.name)}: {graph.agents} agent{'s' * (graph.agents != 1)}, {links} link{'s' * (links != 1)}"
+    if traffic is not None and len(traffic) and not _varies(traffic):
+        words += f"\n{EngFormatter('B')(traffic[0])} over every link in a training step, both directions"
+    if accuracy is not None and np.isfinite(accuracy).any():
+        worst, mean = int(np.nanargmin(accuracy)), f"{100 * np.nanmean(accuracy):.1f} %"
+        if not _varies(accuracy):
+            words += f"\naccuracy: {mean}" + (" of every agent" if np.isfinite(accuracy).sum() > 1 else "")
+        else:
+            words += f"\naccuracy: mean {mean}, worst {100 * accuracy[worst]:.1f} % (agent {short(graph.names[worst])})"
+    return words
+
+
+def _varies(values: npt.NDArray[np.float64] | None) -> bool:
+    """Whether there are different finite values, which colours can then tell apart."""
+    if values is None:
+        return False
+    seen = values[np.isfinite(values)]
+    return bool(len(seen) and seen.min() < seen.max())
+
+
+def _canvas(points: Points, colour_bar: bool) -> tuple[Figure, Axes]:
+    """A figure whose shape follows the drawing's, within limits, with room around it for labels."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = np.maximum(high - low, max(0.25 * float((high - low).max()), 1e-9))
+    ratio = float(np.clip(extent[1] / extent[0], 0.5, 1.15))
+    figure = new_figure(8.2 + 0.8 * colour_bar, 7.4 * ratio + 1.0)
+    axes = figure.subplots()
+    middle, half = (low + high) / 2, 0.5 * extent + 0.1 * float(extent.max())
+    axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
+    axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
+    axes.set_aspect("equal", adjustable="box")
+    axes.set_axis_off()
+    return figure, axes
+
+
+def _node_size(points: Points) -> float:
+    """Area of a node in points squared: by the number of agents, smaller where many of them stand close together."""
+    agents = len(points)
+    size = float(np.clip(11000.0 / agents, 6.0, 420.0))
+    if agents == 1:
+        return size
+    nearest = cKDTree(points).query(points, k=2)[0][:, 1]
+    inches = DRAWN_INCHES * float(np.quantile(nearest, 0.2)) / max(float(np.ptp(points, axis=0).max()), 1e-9)
+    return float(np.clip(np.pi / 4 * (72.0 * inches) ** 2, min(size, 40.0), size))
+
+
+def _draw_links(
+    figure: Figure,
+    axes: Axes,
+    points: Points,
+    links: npt.NDArray[np.int64],
+    traffic: npt.NDArray[np.float64] | None,
+) -> None:
+    width = float(np.clip(24.0 / np.sqrt(max(len(links), 1)), 0.25, 1.4))
+    opacity = float(np.clip(3000.0 / max(len(links), 1), 0.08, 1.0))
+    drawn = list(points[links])
+    for number in _hidden(points, links):
+        drawn[number] = _bowed(points[links[number, 0]], points[links[number, 1]], points.mean(axis=0))
+    if traffic is None or not _varies(traffic):
+        colour = GREY if traffic is None else BLUE
+        collection = LineCollection(drawn, colors=colour, linewidths=width, alpha=opacity, zorder=1)
+    else:
+        scale, widths = Normalize(traffic.min(), traffic.max()), width * (0.6 + 1.6 * traffic / traffic.max())
+        collection = LineCollection(drawn, cmap="viridis_r", norm=scale, linewidths=widths, zorder=1)
+        collection.set_array(traffic)
+        bar = figure.colorbar(collection, ax=axes, shrink=0.75, aspect=28, format=EngFormatter("B"))
+        bar.set_label("over the link in a training step, both directions", fontsize=9)
+    collection.set_in_layout(False)  # measuring a hundred thousand links takes longer than drawing them
+    axes.add_collection(collection, autolim=False)
+
+
+def _hidden(points: Points, links: npt.NDArray[np.int64]) -> list[int]:
+    """The links that run over a third agent, as those around a torus do: straight, they could not be told apart."""
+    if len(links) * len(points) > 1_000_000:
+        return []
+    start, along = points[links[:, 0]], points[links[:, 1]] - points[links[:, 0]]
+    squared = np.maximum((along**2).sum(axis=1), 1e-30)
+    offset = points[None] - start[:, None]  # (links, agents, 2)
+    part = (offset * along[:, None]).sum(axis=2) / squared[:, None]
+    beside = offset - part[..., None] * along[:, None]
+    over = (part > 1e-6) & (part < 1 - 1e-6) & ((beside**2).sum(axis=2) < 1e-6 * squared[:, None])
+    return [int(number) for number in np.flatnonzero(over.any(axis=1))]
+
+
+def _bowed(start: Points, end: Points, middle: Points) -> Points:
+    """A shallow arc from start to end, bulging away from the middle of the drawing."""
+    part = np.linspace(0.0, 1.0, 24)[:, None]
+    across = np.array([start[1] - end[1], end[0] - start[0]])
+    side = 1.0 if across @ ((start + end) / 2 - middle) >= 0 else -1.0
+    arc: Points = start + part * (end - start) + side * 0.2 * part * (1 - part) * across
+    return arc
+
+
+def _draw_agents(
+    figure: Figure, axes: Axes, points: Points, accuracy: npt.NDArray[np.float64] | None, size: float
+) -> npt.NDArray[np.float64]:
+    """Scatter the agents; their colours, (agents, 4)."""
+    edge = 0.8 if size > 30 else 0.0
+    style: dict[str, Any] = {"s": size, "edgecolors": "white", "linewidths": edge, "zorder": 2, "clip_on": False}
+    if accuracy is None or not _varies(accuracy):
+        known = np.ones(len(points), dtype=bool) if accuracy is None else np.isfinite(accuracy)
+        shades = np.where(known[:, None], to_rgba(SKY), to_rgba(GREY))
+        axes.scatter(points[:, 0], points[:, 1], c=shades, **style)
+        return shades
+    percent = 100.0 * accuracy
+    viridis = colormaps["viridis"].with_extremes(bad=GREY)
+    scale = Normalize(*_range(percent[np.isfinite(percent)]))
+    shades = np.asarray(viridis(scale(np.ma.masked_invalid(percent))), dtype=np.float64)
+    axes.scatter(points[:, 0], points[:, 1], c=shades, **style)
+    bar = figure.colorbar(ScalarMappable(scale, viridis), ax=axes, shrink=0.75, aspect=28, pad=0.02)
+    bar.set_label("accuracy of the agent (%)", fontsize=10)
+    bar.outline.set_visible(False)
+    return shades
+
+
+def _range(percent: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Whole percentages around the values, at least five apart, so that a hair's breadth has no colour of its own."""
+    low, high = float(np.floor(percent.min())), float(np.ceil(percent.max()))
+    high = min(100.0, max(high, low + LEAST_RANGE))
+    return min(low, high - LEAST_RANGE), high
+
+
+def _observed(sensors: SensorMap | Sequence[Sensor] | None, names: Sequence[str] | None) -> dict[int, str]:
+    """Agent number -> the features it observes and the half each one enters, e.g. "x1 → q"."""
+    entries = sensors.sensors if isinstance(sensors, SensorMap) else sensors or ()
+    texts: dict[int, list[str]] = {}
+    for sensor in entries:
+        name = f"feature {sensor.feature}" if names is None else plain(names[sensor.feature])
+        texts.setdefault(int(sensor.agent), []).append(f"{name} → {sensor.half}")
+    return {
+        agent: "\n".join(lines[:3]) + (f"\nand {len(lines) - 3} more" if len(lines) > 3 else "")
+        for agent, lines in texts.items()
+    }
+
+
+def _draw_sensor_rings(figure: Figure, axes: Axes, points: Points, agents: list[int], size: float) -> None:
+    if not agents:
+        return
+    ring = max(2.2 * size, 60.0) if size < 200 else 1.7 * size
+    axes.scatter(
+        points[agents, 0],
+        points[agents, 1],
+        s=ring,
+        facecolors="none",
+        edgecolors=VERMILION,
+        linewidths=1.8,
+        zorder=4,
+        clip_on=False,
+    )
+    handle = Line2D([], [], linestyle="", marker="o", markersize=9, markerfacecolor="none", markeredgecolor=VERMILION)
+    handle.set_markeredgewidth(1.8)
+    label = "sensor: feature → half of the agent's state it enters"
+    figure.legend([handle], [label], loc="outside lower center", fontsize=9, frameon=False)

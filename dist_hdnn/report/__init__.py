@@ -1,1 +1,0 @@
-"""Plots and files of a run. Modules that draw import matplotlib, so they are imported where something is drawn."""

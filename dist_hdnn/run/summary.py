@@ -1,0 +1,119 @@
+"""What summary.json says of a trained run: accuracy, size, traffic and memory, summed over its workers."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dist_hdnn.data import Dataset
+from dist_hdnn.ends.readout import SumReadout, summed
+from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.topology import CommunicationGraph
+from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.loop import Epoch
+from dist_hdnn.training.metrics import Evaluation
+
+LISTED_LINKS = 2000  # links, beyond which summary.json gives mean and maximum traffic alone
+
+
+def figures_of_run(
+    model: AgentClassifier, history: Sequence[Epoch], result: Evaluation, traffic: Mapping[str, int]
+) -> dict[str, Any]:
+    """Accuracies, sizes and times. Collective. traffic: of this worker in the first training step; empty: unknown.
+
+    messages_per_step, bytes_per_step: slices between agents, equal on any workers. wire_...: what the workers sent each
+    other instead, a slice once for all agents of a worker, with the sums of readouts and metrics.
+    """
+    network, last = model.network, history[-1]
+    kept = next((record for record in reversed(history) if record.best), last)  # whose weights the model has
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    counts = torch.tensor([*traffic.values(), parameters, _peak_memory(network)], dtype=torch.int64)
+    total = dict(zip([*traffic, "parameters", "memory"], summed(counts, network.ownership).tolist(), strict=True))
+    seconds = sorted(record.seconds for record in history)[len(history) // 2] * len(history) / last.step
+    return {
+        "status": "done",
+        "test_accuracy": result.accuracy,
+        "train_accuracy": kept.train_accuracy,
+        **({} if kept.best is None else {"validation_accuracy": kept.validation_accuracy, "best_epoch": kept.epoch}),
+        "loss": kept.loss,
+        **agent_figures(model, result),
+        "agents": network.graph.agents,
+        "links": len(network.graph.links),
+        "parameters": total["parameters"],
+        "layers": network.layers,
+        "plan": network.plan,
+        "epochs": last.epoch,
+        "steps": last.step,
+        "seconds_per_step": seconds,
+        "peak_memory_bytes": total["memory"],
+        "messages_per_step": total.get("agent_messages"),  # None: the run went on from after its last step
+        "bytes_per_step": total.get("agent_bytes"),
+        "wire_messages_per_step": 0 if network.ownership.alone else total.get("messages"),
+        "wire_bytes_per_step": 0 if network.ownership.alone else total.get("bytes"),
+        "non_neighbour_messages": total.get("non_neighbour_messages", 0),
+        **_reconstruction(network),
+    }
+
+
+def agent_figures(model: AgentClassifier, result: Evaluation, prefix: str = "") -> dict[str, Any]:
+    """Accuracies of the agents by their names, where agents classify."""
+    readout = model.readout
+    if result.per_agent is None or isinstance(readout, SumReadout):
+        return {}
+    names = [model.network.graph.names[agent] for agent in readout.output_agents]
+    return {
+        f"{prefix}mean_agent_accuracy": result.mean_agent,
+        f"{prefix}worst_agent_accuracy": result.worst_agent,
+        f"{prefix}agent_accuracy": dict(zip(names, result.per_agent, strict=True)),
+    }
+
+
+def link_figures(graph: CommunicationGraph, over_links: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Messages and bytes of a step over each link, by the agents' names; of large graphs mean and maximum alone.
+
+    over_links: (links, 2), of all workers; None: unknown.
+    """
+    if over_links is None:
+        return {}
+    amount = over_links[:, 1] if len(over_links) else np.zeros(1, dtype=np.int64)
+    figures: dict[str, Any] = {"bytes_per_link": {"mean": float(amount.mean()), "max": int(amount.max())}}
+    if len(over_links) <= LISTED_LINKS:
+        rows = zip(graph.links.tolist(), over_links.tolist(), strict=True)
+        figures["link_traffic"] = [[graph.names[i], graph.names[j], *counts] for (i, j), counts in rows]
+    return figures
+
+
+def inputs_of(data: Dataset) -> dict[str, Any]:
+    """What one has to know of the data to use the trained network: scale and names."""
+    return {
+        "task": "regression" if data.regression else "classification",
+        "normalisation": data.normalisation,
+        **({"class_names": data.class_names} if data.class_names is not None else {}),
+    }
+
+
+def _reconstruction(network: HDNN) -> dict[str, float]:
+    """Of a reversible network, the largest relative error of a rebuilt state in training, over all workers."""
+    ownership, error = network.ownership, network.reconstruction_error()
+    if network.sweep.memory != "reversible":
+        return {}
+    of_workers = torch.zeros(ownership.workers, dtype=torch.float64)
+    of_workers[ownership.rank] = error or 0.0
+    return {"reconstruction_error": float(summed(of_workers, ownership).max())}
+
+
+def _peak_memory(network: HDNN) -> int:
+    """Largest resident memory of this process so far, in bytes (Linux counts in KiB, macOS in bytes).
+
+    Workers that are threads have one process between them, which the first one counts.
+    """
+    transport = network.ownership.transport
+    if transport is not None and transport.name == "threads" and transport.rank:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,81 @@
+"""The network at one batch of states: products with the Jacobians of its layers, layer by layer and sample by sample.
+
+    push     tangents     (batch, neurons) before layer `first` -> before layer `last`     M_{last-1} ... M_first
+    pull     cotangents   (batch, neurons) before layer `last` -> before layer `first`     the transpose
+
+Collective on several workers, each with the columns it owns. No autograd: weight gradients are not formed.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from dist_hdnn.sweep.sweep import Sweep
+from dist_hdnn.sweep.weights import Weights
+
+
+class Linearization:
+    """A sweep stored at y (batch, neurons). Close it, or use it in a `with`, to give its memory back to the network.
+
+    layers: number of layers; positions run from 0, before the first layer, to `layers`, after the last.
+    Weights are those of the time of making: do not train in between.
+    """
+
+    @torch.no_grad()
+    def __init__(self, sweep: Sweep, y: Tensor, weights: Weights) -> None:
+        self.layers, self._sweep = sweep.layers, sweep
+        self._kind = tuple(y.shape), y.dtype, y.device
+        self._trace = sweep.lease_stored(y)
+        self._open = True
+        self._trace.run(y, weights)
+
+    @torch.no_grad()
+    def states(self, layer: int) -> Tensor:
+        """The state at a position, (batch, neurons)."""
+        self._check(layer, layer)
+        return self._sweep.unpack(self._trace.boundaries[layer])
+
+    @torch.no_grad()
+    def pull(self, cotangent: Tensor, last: int, first: int) -> Tensor:
+        """Jᵀ of the layers between two positions, first <= last: (batch, neurons) at `last` -> at `first`."""
+        self._check(first, last, cotangent)
+        return self._trace.pull(cotangent, last, first)
+
+    @torch.no_grad()
+    def push(self, tangent: Tensor, first: int, last: int) -> Tensor:
+        """J of the layers between two positions, first <= last: (batch, neurons) at `first` -> at `last`."""
+        self._check(first, last, tangent)
+        return self._trace.push(tangent, first, last)
+
+    def close(self) -> None:
+        """Give the memory back; nothing can be asked after."""
+        if self._open:
+            self._trace.weights.release()
+            self._sweep.pool.give_back(self._trace)
+            self._open = False
+
+    def __enter__(self) -> Linearization:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, first: int, last: int, vector: Tensor | None = None) -> None:
+        if not self._open:
+            raise ValueError("linearization: expected to be open, got one that was closed. Make a new one.")
+        if not 0 <= first <= last <= self.layers:
+            raise ValueError(
+                f"linearization: expected positions 0 <= first <= last <= {self.layers}, got {first} and {last}. "
+                "Position j is the state before layer j + 1."
+            )
+        if vector is not None and (tuple(vector.shape), vector.dtype, vector.device) != self._kind:
+            shape, dtype, device = self._kind
+            raise ValueError(
+                f"linearization: expected a vector of shape {shape}, {dtype} on {device}, as its state, got "
+                f"{tuple(vector.shape)}, {vector.dtype} on {vector.device}. Give one row per sample."
+            )

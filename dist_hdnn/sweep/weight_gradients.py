@@ -1,0 +1,150 @@
+"""Gradients of the weights, from the panels of the products back to canonical order.
+
+Panels hold the gradients of some of a stage's layers at a time; where panels are in canonical order, they are rows of
+the gradients themselves and nothing is copied.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dist_hdnn.dynamics.architectures import Architecture
+from dist_hdnn.dynamics.linear import GradientSum
+from dist_hdnn.dynamics.terms import TermGradients
+from dist_hdnn.operators.products import layer_panels
+from dist_hdnn.operators.sparsity import Arrangement
+from dist_hdnn.sweep.weights import Buffer, Grouping, Operators, Weights
+
+
+class GradientPanels:
+    """Where every layer's gradients go; one backward sweep asks for the layers in one run, up or down.
+
+    at_once: layers of a stage whose panels are there at a time. fixed: names of weights that get no gradient.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        architecture: Architecture,
+        operators: Operators,
+        layers: int,
+        shared: bool,
+        buffer: Buffer,
+        at_once: int,
+        fixed: frozenset[str],
+    ) -> None:
+        self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
+        self.groups = Grouping(layers, len(operators), min(at_once, layers))
+        self.counts = {name: len(tensors) for name, tensors in weights.items()}
+        self.results = {  # new ones, because autograd takes them over
+            name: [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
+            for name, tensors in weights.items()
+            if name not in fixed
+        }
+        self._start = [-1] * len(operators)
+        self._ready: list[list[list[TermGradients]]] = [[] for _ in operators]
+        self._panels: list[dict[str, Tensor]] = [{} for _ in operators]  # of this group, to be collected
+        self._couplings: dict[int, GradientSum] = {}  # by stage, of an X that layers share
+
+    def of(self, layer: int) -> list[TermGradients]:
+        """Where a layer's gradients go, for each part's force."""
+        s, start, place = self.groups.find(layer)
+        if self._start[s] != start:
+            self._collect(s)
+            self._ready[s] = self._opened(s, self.groups.span(s, start))
+            self._start[s] = start
+        return self._ready[s][place]
+
+    def collected(self) -> list[Tensor | None]:
+        """Gradients in canonical order, flat as `flatten` has them; None for fixed weights."""
+        for s in range(len(self.operators)):
+            self._collect(s)
+        name = self.architecture.interconnection
+        if name in self.results:
+            self._finish_couplings(name)
+        found: list[Tensor | None] = []
+        for name, count in self.counts.items():
+            found += self.results.get(name, [None] * count)  # type: ignore[arg-type]
+        return found
+
+    def _opened(self, s: int, rows: slice) -> list[list[TermGradients]]:
+        """Sums for the layers of one group, by layer and force."""
+        (K, X), architecture, sums = self.operators[s], self.architecture, dict[str, list[GradientSum]]()
+        for name in self.results:
+            if name in architecture.biases:
+                panels = self._bias_panels(name, s, K, rows)
+                sums[name] = [GradientSum((row,)) for row in panels.unbind(0)]
+            elif name in architecture.matrices:
+                sums[name] = [GradientSum(views) for views in layer_panels(K, self._matrix_panels(name, s, K, rows))]
+            elif X is not None and self.shared:
+                if s not in self._couplings:
+                    self._couplings[s] = GradientSum(layer_panels(X, self._coupling_panel(s, X))[0])
+                sums[name] = [self._couplings[s]] * (rows.stop - rows.start)
+            elif X is not None:
+                sums[name] = [GradientSum(views) for views in layer_panels(X, self._matrix_panels(name, s, X, rows))]
+
+        def of(name: str, row: int) -> GradientSum | None:
+            return sums[name][row] if name in sums else None
+
+        forces, coupling = architecture.forces, architecture.interconnection
+        return [
+            [TermGradients(of(force.K, row), of(force.b, row), of(coupling, row)) for force in forces]
+            for row in range(rows.stop - rows.start)
+        ]
+
+    def _matrix_panels(self, name: str, s: int, operator: Arrangement, rows: slice) -> Tensor:
+        if operator.stored_in_order:
+            return self.results[name][s][rows]
+        panels = self.buffer("gradient of " + name, s, self.groups.size, operator.stored)[: rows.stop - rows.start]
+        self._panels[s][name] = panels
+        return panels
+
+    def _bias_panels(self, name: str, s: int, K: Arrangement, rows: slice) -> Tensor:
+        if K.rows_in_order or not self.architecture.bias_in_panels(name):
+            return self._bias(name, s)[rows]
+        panels = self.buffer("gradient of " + name, s, self.groups.size, K.rows)[: rows.stop - rows.start]
+        self._panels[s][name] = panels
+        return panels
+
+    def _bias(self, name: str, s: int) -> Tensor:
+        return self.results[name][0][s :: len(self.operators)]
+
+    def _coupling_panel(self, s: int, X: Arrangement) -> Tensor:
+        name = self.architecture.interconnection
+        if X.stored_in_order and len(self.operators) == 1:
+            return self.results[name][0]
+        return self.buffer("gradient of " + name, s, 1, X.stored)
+
+    def _collect(self, s: int) -> None:
+        """Panels of the stage's last group -> canonical order."""
+        if self._start[s] < 0:
+            return
+        rows, (K, X) = self.groups.span(s, self._start[s]), self.operators[s]
+        for name, panels in self._panels[s].items():
+            if name in self.architecture.biases:
+                self._bias(name, s)[rows] = K.restore_rows(panels)
+            else:
+                operator = K if name in self.architecture.matrices else X
+                assert operator is not None, "an interconnection has an operator"
+                operator.collect(panels, out=self.results[name][s][rows])
+        self._panels[s] = {}
+
+    def _finish_couplings(self, name: str) -> None:
+        """The sum over stages of an X that layers share; zero where no layer uses a stage."""
+        if not self.shared:
+            for s, result in enumerate(self.results[name]):
+                if not self.groups.rows[s]:
+                    result.zero_()
+            return
+        total = self.results[name][0]
+        for number, s in enumerate(sorted(self._couplings)):
+            X = self.operators[s][1]
+            assert X is not None, "an interconnection has an operator"
+            panel = self._coupling_panel(s, X)
+            if panel is total:
+                continue
+            if number:
+                total.add_(X.collect(panel))
+            else:
+                X.collect(panel, out=total)

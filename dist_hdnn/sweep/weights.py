@@ -1,0 +1,169 @@
+"""Weights from canonical order, in which parameters live, to the panels of the products.
+
+    weights    name -> tensors: of a matrix one per stage (layers of the stage, entries), of a bias one (layers, rows)
+
+Layer j belongs to stage j mod the number of stages. The interconnection (X or J) may be one for all layers: then it is
+one tensor (1, entries). Panels are arranged for some of a stage's layers at a time, in memory that the next ones take
+over; a sweep that stores all arranges all layers at once, so that its backward finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from dist_hdnn.dynamics.architectures import Architecture
+from dist_hdnn.dynamics.terms import TermWeights
+from dist_hdnn.operators.products import BlockWeights, layer_weights
+from dist_hdnn.operators.sparsity import Arrangement
+
+Weights = dict[str, list[Tensor]]
+Operators = Sequence[tuple[Arrangement, Arrangement | None]]
+"""Of every stage: the arrangement of K, and that of X or J."""
+Buffer = Callable[[str, int, int, int], Tensor]
+"""(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
+
+PANEL_BYTES, PANEL_LAYERS = 2**22, 8  # at most, arranged at a time where a sweep keeps none: small networks save calls
+
+
+def flatten(weights: Weights) -> list[Tensor]:
+    """All tensors, name by name."""
+    return [tensor for tensors in weights.values() for tensor in tensors]
+
+
+def unflatten(tensors: Sequence[Tensor], counts: Mapping[str, int]) -> Weights:
+    """The inverse of `flatten`, given how many tensors each name has."""
+    remaining = iter(tensors)
+    return {name: [next(remaining) for _ in range(count)] for name, count in counts.items()}
+
+
+def layers_at_once(architecture: Architecture, operators: Operators, item_bytes: int) -> int:
+    """Layers of a stage whose panels are arranged at a time: the same number from 8 layers on, at any depth."""
+    stored = max(len(architecture.matrices) * K.stored + (X.stored if X else 0) for K, X in operators)
+    return min(max(1, PANEL_BYTES // max(1, stored * item_bytes)), PANEL_LAYERS)
+
+
+class Grouping:
+    """The layers of every stage in groups of `size` neighbours."""
+
+    def __init__(self, layers: int, stages: int, size: int) -> None:
+        self.stages, self.size = stages, size
+        self.rows = [len(range(s, layers, stages)) for s in range(stages)]
+
+    def find(self, layer: int) -> tuple[int, int, int]:
+        """(stage, first row of the group, place in the group) of a layer."""
+        s, row = layer % self.stages, layer // self.stages
+        return s, row - row % self.size, row % self.size
+
+    def span(self, s: int, start: int) -> slice:
+        """The rows of the stage that a group holds."""
+        return slice(start, min(start + self.size, self.rows[s]))
+
+
+class WeightPanels:
+    """Every layer's weights as views of panels; those of `at_once` layers of a stage are there at a time."""
+
+    def __init__(
+        self, architecture: Architecture, operators: Operators, layers: int, shared: bool, buffer: Buffer, at_once: int
+    ) -> None:
+        self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
+        self.groups = Grouping(layers, len(operators), min(at_once, layers))
+        self.weights: Weights | None = None
+        # of a stage's groups of so many layers, from this one on where weights lie in order; where their memory is
+        self._views: dict[tuple[int, int, int], tuple[list[int], list[list[TermWeights]]]] = {}
+        self.release()
+
+    def hold(self, weights: Weights) -> None:
+        """Weights of the sweep to come, which change no more before `release`."""
+        self.release()
+        self.weights = weights
+
+    def release(self) -> None:
+        """Forget the weights."""
+        self.weights = None
+        self._start = [-1] * len(self.operators)
+        self._ready: list[list[list[TermWeights]]] = [[] for _ in self.operators]
+        self._couplings: list[list[BlockWeights | None]] = [[] for _ in self.operators]
+        self._same: dict[tuple[str, int], Tensor] = {}  # panels of matrices that all layers share
+
+    def of(self, layer: int) -> list[TermWeights]:
+        """A layer's weights for each part's force, valid until another group is asked for."""
+        s, start, place = self.groups.find(layer)
+        if self._start[s] != start:
+            self._ready[s] = self._arranged(s, self.groups.span(s, start))
+            self._start[s] = start
+        return self._ready[s][place]
+
+    def coupling(self, layer: int) -> BlockWeights | None:
+        """A layer's X or J, without arranging the other weights."""
+        s, start, place = self.groups.find(layer)
+        return self._coupled(s, self.groups.span(s, start))[place]
+
+    def _arranged(self, s: int, rows: slice) -> list[list[TermWeights]]:
+        assert self.weights is not None, "weights are held during a sweep"
+        K, count, weights = self.operators[s][0], rows.stop - rows.start, self.weights
+        panels = {name: self._panels(name, s, rows) for name in self.architecture.matrices}
+        biases = {name: self._bias(name, s, rows) for name in self.architecture.biases}
+        couplings = self._coupled(s, rows)
+        used = [*self.architecture.matrices, *([self.architecture.interconnection] if couplings[0] else [])]
+        in_order = any(operator is not None and operator.stored_in_order for operator in self.operators[s])
+        where = [panel.data_ptr() for panel in panels.values()]
+        where += [couplings[0].classes[0].data_ptr()] if couplings[0] and couplings[0].classes else []
+        key = s, rows.start if in_order else 0, count
+        if key not in self._views or self._views[key][0] != where:
+            views = self._viewed(K, panels, biases, couplings)
+            if in_order and not all(isinstance(tensor, Parameter) for name in used for tensor in weights[name]):
+                return views  # of weights that nobody has after this step
+            self._views[key] = where, views
+        return self._views[key][1]
+
+    def _viewed(
+        self,
+        K: Arrangement,
+        panels: dict[str, Tensor],
+        biases: dict[str, Tensor],
+        couplings: list[BlockWeights | None],
+    ) -> list[list[TermWeights]]:
+        """The weights of a group's layers for each part's force."""
+        forces = []
+        for force in self.architecture.forces:
+            matrices: Sequence[BlockWeights | None] = [None] * len(couplings)
+            columns: Sequence[Tensor | None] = [None] * len(couplings)
+            if force.K and force.bias_in_panels:
+                matrices = layer_weights(K, panels[force.K], biases[force.b])
+            elif force.K:
+                matrices, columns = layer_weights(K, panels[force.K]), biases[force.b].unsqueeze(-1).unbind(0)
+            forces.append([TermWeights(*row) for row in zip(matrices, columns, couplings, strict=True)])
+        return [list(layer) for layer in zip(*forces, strict=True)]
+
+    def _panels(self, name: str, s: int, rows: slice) -> Tensor:
+        """A matrix of a group's layers, arranged once where all layers have the same (`time="shared"`)."""
+        assert self.weights is not None, "weights are held during a sweep"
+        K, count, weights = self.operators[s][0], rows.stop - rows.start, self.weights[name][s]
+        if weights.stride(0):
+            return K.arrange(weights[rows], self.buffer(name, s, self.groups.size, K.stored)[:count])
+        if (name, s) not in self._same:
+            self._same[name, s] = K.arrange(weights[:1], self.buffer(name, s, 1, K.stored))
+        return self._same[name, s].expand(count, -1)
+
+    def _bias(self, name: str, s: int, rows: slice) -> Tensor:
+        """A bias of a group's layers, in the order in which it is added."""
+        assert self.weights is not None, "weights are held during a sweep"
+        K, bias = self.operators[s][0], self.weights[name][0][s :: len(self.operators)][rows]
+        out = self.buffer(name, s, self.groups.size, K.rows)[: len(bias)]
+        return out.copy_(K.order_rows(bias) if self.architecture.bias_in_panels(name) else bias)
+
+    def _coupled(self, s: int, rows: slice) -> list[BlockWeights | None]:
+        name, X = self.architecture.interconnection, self.operators[s][1]
+        count: int = rows.stop - rows.start
+        if not name or X is None:
+            return [None] * count
+        assert self.weights is not None, "weights are held during a sweep"
+        if not self.shared:
+            panels = self.buffer(name, s, self.groups.size, X.stored)[:count]
+            return [*layer_weights(X, X.arrange(self.weights[name][s][rows], panels))]
+        if not self._couplings[s]:
+            self._couplings[s] += layer_weights(X, X.arrange(self.weights[name][0], self.buffer(name, s, 1, X.stored)))
+        return self._couplings[s] * count

@@ -1,0 +1,1 @@
+"""Checkpoints: written while training runs, read by any number of workers."""
