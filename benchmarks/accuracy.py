@@ -248,7 +248,8 @@ Test accuracy in %, mean±sd over seeds, in brackets the mean of the published c
 
 {table}
 
-One agent of {width} neurons; the first and the last feature are the inputs, the others start at zero; 8000 points (of
+`configs/one_agent.yaml` trains one network of a cell. One agent of {width} neurons; the first and the last feature are
+the inputs, the others start at zero; 8000 points (of
 data.seed 0), of which the even ones train and the odd ones test, as published. "h=.075" columns end at time 0.075 x
 layers, "t=1.2" columns at 1.2. MS3 is the Hamiltonian network with X = 1, which is what H2 is here: one network,
 trained once, shown twice. float32; network and readout train together.
