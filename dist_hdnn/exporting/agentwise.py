@@ -18,7 +18,6 @@ from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Force, Kind
 from dist_hdnn.exporting.program import check_alone
-from dist_hdnn.network.couplings import IntArray
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.topology import BlockPattern
 from dist_hdnn.topology.ragged import IntArray, offsets

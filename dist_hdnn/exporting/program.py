@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from dist_hdnn.dynamics.architectures import Force
 from dist_hdnn.ends.gossip import MetropolisAverage
-from dist_hdnn.network.couplings import IntArray
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
