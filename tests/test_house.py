@@ -13,14 +13,13 @@ PACKAGE = Path(__file__).parents[1] / "dist_hdnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     # the heart, in the order of the mathematics
-    {"topology"},
+    {"topology", "data"},
     {"transport"},
     {"operators"},
     {"dynamics"},
     {"sweep"},
     {"network"},
     {"ends"},
-    {"data"},
     {"training"},
     {"analysis"},
     # around it: options, the run directory, worker processes

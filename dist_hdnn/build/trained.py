@@ -25,8 +25,8 @@ from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import TOYS, Dataset
 from dist_hdnn.data.readers.readings import Rows, Wanted, readings
 from dist_hdnn.data.readers.series import in_order, points
-from dist_hdnn.data.scaler import Scaler
 from dist_hdnn.ends.readout import SumReadout
+from dist_hdnn.ends.scaler import Scaler
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.run.directory import config_of_run, find_run
 from dist_hdnn.run.files import PREPARATION, read_preparation

@@ -18,7 +18,7 @@ from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.data.readers.builtin import PUBLISHED, TABLES, digits, idx_folder, published, shipped_table
 from dist_hdnn.data.readers.files import read_dataset
 from dist_hdnn.data.scaling import standardised
-from dist_hdnn.data.sensors import InitialState, Sensor, SensorMap, default_sensors
+from dist_hdnn.data.sensors import Sensor, SensorMap, default_sensors
 from dist_hdnn.data.splits import Cut
 from dist_hdnn.data.toys import TOYS, double_circles, double_moons, swiss_roll
 
@@ -29,7 +29,6 @@ __all__ = [
     "Augmentation",
     "Cut",
     "Dataset",
-    "InitialState",
     "Preparation",
     "Sensor",
     "SensorMap",
