@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--data.samples=40", "--train.epochs=1", "--network.layers=1", "--train.batch_size=10", "--plots=false")
 SHORT = (*SMALL, "--resume=auto")
 HOLD = """
-import sys, time; from pathlib import Path; from dist_hdnn import run_lock
-lock = lock.take(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)
+import sys, time; from pathlib import Path; from dist_hdnn.run import lock as run_lock
+lock = run_lock.take(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)
 """
 
 Hold = Callable[[Path], "subprocess.Popen[str]"]
