@@ -192,7 +192,7 @@ def test_an_architecture_without_promises_is_measured_all_the_same(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "certify: expected one run directory, got none"),
+        ((), "certify: expected RUN, got nothing"),
         (("nowhere",), "certify: expected a run directory, got none: nowhere"),
         (("{run}", "--samples=0"), "certify: --samples: expected a whole number >= 1, got '0'"),
         (("{run}", "--sample=4"), "certify: unknown option --sample=4; did you mean --samples?"),

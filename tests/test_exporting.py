@@ -208,7 +208,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no run": (["nowhere"], "expected a run directory, got none: nowhere"),
     "unknown option": (["RUN", "--agnets=3"], "unknown option --agnets=3; did you mean --agents?"),
     "unknown agent": (["RUN", "--agents=3,99"], "99"),
-    "nothing": ([], "expected one run directory, got none"),
+    "nothing": ([], "export: expected RUN, got nothing"),
     "a full directory": (["RUN", "--output=RUN"], "expected a new or empty directory"),
 }
 
