@@ -22,7 +22,8 @@ from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import tasks
-from dist_hdnn.exporting.files import export_agents, files
+from dist_hdnn.exporting import files
+from dist_hdnn.exporting.files import export_agents
 from dist_hdnn.training.checkpoints.weights_file import load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 
