@@ -296,7 +296,7 @@ def test_windows_of_rows_that_are_not_in_order_of_time_are_refused(
     new = tmp_path / "new.csv"
     for at in (3, 14):  # inside a batch and between two
         new.write_text("\n".join([first, *lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]) + "\n")
-        with pytest.raises(ValueError, match=f"rows in order of 'time', got .* in row {at + 1}; sort the rows"):
+        with pytest.raises(ValueError, match=f"rows in order of 'time', got .* in line {at + 3}; sort the rows"):
             run.predict(new)
 
 
@@ -392,7 +392,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "an output nowhere": (["RUN", "x.npy", "--output=no/a.csv"], "expected a folder that exists"),
     "other shape": (["RUN", "x.npy"], "expected 10 readings a row (age, sex, bmi"),
     "text": (["RUN", "text.npy"], "expected real numbers, got an array of <U1"),
-    "not a number": (["RUN", "nan.npy"], "expected finite numbers, got nan in row 1, column 'bp'"),
+    "not a number": (["RUN", "nan.npy"], "expected finite numbers, got nan at row 1, column 'bp'"),
     "columns of arrays": (["RUN", "nan.npy", "--keep=a"], "expected a table for --keep, got arrays"),
     "agents that do not answer": (["RUN", "good.npy", "--agents"], "got readout.kind=sum; leave it out"),
     "probabilities of targets": (["RUN", "good.npy", "--probabilities"], "got a regression; leave it out"),
