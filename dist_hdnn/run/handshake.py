@@ -80,9 +80,9 @@ def shake_hands(transport: Transport, config: Config, network: HDNN, data: Datas
 
 
 def _code() -> str:
-    """Version and source of this package."""
+    """Hash the version and the source of the whole package."""
     digest = hashlib.sha256(dist_hdnn.__version__.encode())
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     for path in sorted(folder.rglob("*.py")):
         digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()
