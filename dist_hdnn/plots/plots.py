@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from dist_hdnn.data.dataset import Dataset, Floats, Integers
+from dist_hdnn.data.checks import Floats, Integers
+from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.plots.curves import plot_curves
 from dist_hdnn.plots.drawing import plain
 from dist_hdnn.plots.figures import BLUE, CLASS_COLOURS, GREY, INK, ORANGE, PALE, VERMILION, new_figure, quiet, save
