@@ -207,7 +207,6 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
         check_batches=False,  # a run compares all data before the first step, and draws its batches by number
         partition=config.partition.owners or config.partition.method,
         deterministic=config.deterministic,
-        overlap=config.overlap,
         plan=config.plan,
         cuda_graphs=config.cuda_graphs,
     )

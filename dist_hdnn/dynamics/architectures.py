@@ -16,28 +16,16 @@ from typing import Literal
 
 from dist_hdnn.dynamics.integrators import INTEGRATORS, TWO_PARTS, Integrator
 
-Kind = Literal["gradient", "activated", "activated_transposed", "activated_skew", "near_identity", "drift"]
-ROUNDS: dict[Kind, int] = {
-    "gradient": 2,
-    "activated": 1,
-    "activated_transposed": 1,
-    "activated_skew": 2,
-    "near_identity": 1,
-    "drift": 0,
-}
-"""Rounds of each term, forward and backward alike: one for every gather and every scatter-add."""
-COUPLINGS = {"": 0, "X": 1, "Xᵀ": 1, "J": 2}
-"""Rounds of each interconnection."""
-
 
 @dataclass(frozen=True)
 class Force:
     """sign · [interconnection] term(part `source`), with the names of its weights.
 
-    factor: in front of Kᵀ (activated_transposed). interconnection: the force is multiplied by X, Xᵀ or the skew J.
+    kind: the term, by its name in `terms.TERMS`. factor: in front of Kᵀ (activated_transposed). interconnection: the
+    force is multiplied by X, Xᵀ or the skew J.
     """
 
-    kind: Kind
+    kind: str
     source: int
     sign: float = 1.0
     K: str = ""
@@ -111,20 +99,6 @@ class Architecture:
     def with_identity(self) -> Architecture:
         """The same with X = 1."""
         return replace(self, forces=tuple(replace(force, interconnection="") for force in self.forces))
-
-    def rounds(self, by_k: bool, by_x: bool) -> int:
-        """Exchanges of a layer's forward sweep, by which matrices couple agents; its backward has as many."""
-        forces = [self.forces[part] for part, _ in self.integrator.steps]
-        return sum(ROUNDS[force.kind] * by_k + COUPLINGS[force.interconnection] * by_x for force in forces)
-
-    def rounds_reversed(self, by_k: bool, by_x: bool) -> int:
-        """Exchanges of a layer's backward sweep that rebuilds the state too: twice the slices, in joint messages of K.
-
-        Only a gradient has value and adjoint in the same rounds; those of other terms, and of X, follow each other.
-        """
-        forces = [self.forces[part] for part, _ in self.integrator.steps]
-        joint = sum(ROUNDS[force.kind] * by_k for force in forces if force.kind == "gradient")
-        return 2 * self.rounds(by_k, by_x) - joint
 
 
 HAMILTONIAN = Architecture(

@@ -19,7 +19,7 @@ from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, traine
 from dist_hdnn.inspection.stages import Stage, stages_of
 from dist_hdnn.inspection.traffic import communication, partition, prediction
 from dist_hdnn.operators.activations import activation
-from dist_hdnn.operators.choice import chosen_plan
+from dist_hdnn.operators.choice import chosen_products
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, is_locally_computable, non_links, reach_warnings
 
 
@@ -127,7 +127,7 @@ def _network(config: Config, stages: list[Stage], widths: NDArray[np.int64], end
         "activation": network.activation,
         "X_trained": trained(config, stages[0].architecture),
         "placement": [stage.placement for stage in stages] if len(stages) > 1 else stages[0].placement,
-        "plan": chosen_plan(
+        "plan": chosen_products(
             config.plan, config.deterministic, getattr(torch, config.dtype), assembly.build_device(config)
         ),
         "parameters": parameters(config, stages, widths, ends),

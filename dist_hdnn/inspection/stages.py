@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dist_hdnn.build import assembly
 from dist_hdnn.config import Config
 from dist_hdnn.dynamics.architectures import Architecture, architecture
+from dist_hdnn.dynamics.terms import rounds, rounds_reversed
 from dist_hdnn.network.arguments import strict_upper
 from dist_hdnn.topology import BlockPattern, CommunicationGraph
 
@@ -34,16 +35,16 @@ class Stage:
     @property
     def rounds(self) -> list[tuple[BlockPattern, int]]:
         """(pattern, forward rounds of one layer) of each pattern that couples agents."""
-        rounds = self.architecture.rounds
-        both = ((self.stored_K, rounds(True, False)), (self.stored_X, rounds(False, True)))
-        return [(pattern, rounds) for pattern, rounds in both if not pattern.is_block_diagonal]
+        of = self.architecture
+        both = ((self.stored_K, rounds(of, True, False)), (self.stored_X, rounds(of, False, True)))
+        return [(pattern, count) for pattern, count in both if not pattern.is_block_diagonal]
 
     @property
     def rounds_reversed(self) -> list[int]:
         """Of the same patterns, rounds of a layer's backward sweep that rebuilds the state."""
-        of = self.architecture.rounds_reversed
-        both = ((self.stored_K, of(True, False)), (self.stored_X, of(False, True)))
-        return [rounds for pattern, rounds in both if not pattern.is_block_diagonal]
+        of = self.architecture
+        both = ((self.stored_K, rounds_reversed(of, True, False)), (self.stored_X, rounds_reversed(of, False, True)))
+        return [count for pattern, count in both if not pattern.is_block_diagonal]
 
     @property
     def placement(self) -> str:

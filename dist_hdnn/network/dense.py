@@ -24,8 +24,8 @@ class DenseTwin(nn.Module):
 
     def __init__(self, net: HDNN) -> None:
         super().__init__()
-        self.step, self.layers, self.gamma = net.step, net.layers, net.sweep.model.gamma
-        self.sigma = net.sweep.sigma.function
+        self.step, self.layers, self.gamma = net.step, net.layers, net.sweep.spec.gamma
+        self.sigma = net.sweep.spec.sigma.function
         self.forces, self.integrate = FORCES[net.architecture.name], INTEGRATORS[net.architecture.integrator.name]
         self.columns = [torch.from_numpy(columns) for columns in net.columns]
         self.weights, self.masks = nn.ParameterDict(), dict[str, Tensor]()

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dist_hdnn.dynamics.architectures import architecture as named_architecture
 from dist_hdnn.dynamics.architectures import check_options
+from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.network.arguments import check_columns, check_depth, check_kind, list_of_graphs, pattern_name
 from dist_hdnn.network.couplings import Layout
 from dist_hdnn.network.initial import draw_biases, draw_interconnection, draw_matrices, fixed_skew
@@ -27,13 +28,13 @@ from dist_hdnn.network.sharing import run, share_state
 from dist_hdnn.network.surroundings import check_surroundings
 from dist_hdnn.network.time_course import TimeCourse
 from dist_hdnn.operators.activations import activation as named_activation
-from dist_hdnn.operators.choice import chosen_plan
+from dist_hdnn.operators.choice import chosen_products
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.sweep.buffers import Model
+from dist_hdnn.sweep import queries
 from dist_hdnn.sweep.kept import Mode, check_keep_dtype
 from dist_hdnn.sweep.linearization import Linearization
 from dist_hdnn.sweep.opaque import opaque, under_autocast
-from dist_hdnn.sweep.sweep import Sweep
+from dist_hdnn.sweep.sweep import Layers, Sweep
 from dist_hdnn.sweep.weights import Weights
 from dist_hdnn.topology import Partition
 from dist_hdnn.topology.ragged import IntArray
@@ -97,7 +98,6 @@ class HDNN(Indexed):
         workers: Transport | None = None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
         deterministic: bool = False,
-        overlap: bool = False,
         plan: str = "auto",
         architecture: str = "hamiltonian",
         integrator: str | None = None,
@@ -117,7 +117,7 @@ class HDNN(Indexed):
         self.graphs = list_of_graphs(graph, layers)
         self.graph = self.graphs[0]
         self.layers, self.step, self.seed, self.shared_x = layers, float(step), seed, shared_x
-        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap, plan, seed)
+        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, plan, seed)
         self.layout.check(layers, shared_x)
         self.architecture, self.ownership = self.layout.architecture, self.layout.ownership
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
@@ -127,13 +127,15 @@ class HDNN(Indexed):
         sigma = named_activation(activation, in_blocks=deterministic)
         options = (layers, step, shared_x, sigma.name, gamma, J if isinstance(J, str) else "", time)
         self.layout.guard(check_batches, *options, memory, keep_every, keep_dtype, deterministic)
-        model = Model(self.architecture, self.layout.stages, sigma, layers, self.step, gamma)
+        spec = LayerSpec(self.architecture, self.layout.couplings, sigma, layers, self.step, gamma)
         self.columns = self.layout.columns()
         fixed = self.layout.fixed(trains_j=isinstance(J, str) and J == "trained")
         columns = [torch.from_numpy(index) for index in self.columns]
         dtype = dtype or torch.get_default_dtype()
         captures = self.ownership.ledger if cuda_graphs and self.ownership.alone else None
-        self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every, keep_dtype, captures)
+        self.sweep = Sweep(
+            spec, columns, shared_x, fixed, self.ownership.where, memory, keep_every, keep_dtype, captures
+        )
         check_keep_dtype(keep_dtype, dtype, memory, self.sweep.keep_every)
         self._make_parameters(initial_scale, J, dtype)
         for s, places in enumerate(self.layout.unions() if len(self.graphs) > 1 else ()):
@@ -145,7 +147,7 @@ class HDNN(Indexed):
     def plan(self) -> str:
         """What computes the products with the weights as they are: "tiles" or "torch"."""
         weight = next(self.parameters())
-        return chosen_plan(self.ownership.plan, self.ownership.ordered, weight.dtype, weight.device)
+        return chosen_products(self.ownership.products, self.ownership.deterministic, weight.dtype, weight.device)
 
     @opaque
     def forward(self, y: Tensor) -> Tensor:
@@ -163,7 +165,7 @@ class HDNN(Indexed):
         agreement = self.ownership.agreement
         if agreement is not None:
             agreement.before_forward(len(y))
-        output: Tensor = self.sweep(y, self.weights())
+        output: Tensor = Layers.apply(*self.sweep.arguments(y, self.weights()))  # type: ignore[no-untyped-call]
         if agreement is not None and output.requires_grad:
             output.register_hook(agreement.before_backward)
         return output
@@ -171,7 +173,7 @@ class HDNN(Indexed):
     def states(self, y: Tensor) -> Tensor:
         """The state after every layer, without gradients: (layers + 1, batch, neurons); the first is y itself."""
         self._check_input(y)
-        return self.sweep.states(y, self.weights())
+        return queries.states(self.sweep, y, self.weights())
 
     def register_state_hook(self, hook: Callable[[int, Tensor], object]) -> RemovableHandle:
         """Call hook(layer, state) in every forward sweep: before the first layer (0), then after layers 1 .. layers.
@@ -218,7 +220,7 @@ class HDNN(Indexed):
                 f"inverse: expected an architecture of two parts that advance each other, got "
                 f"{self.architecture.name}, whose layers have no exact inverse. Choose hamiltonian, for example."
             )
-        return self.sweep.inverse(y, self.weights())
+        return queries.inverse(self.sweep, y, self.weights())
 
     def fields(self, states: Sequence[Tensor]) -> list[Tensor]:
         """The field f of y' = f(y) at y_0 .. y_N, (batch, neurons) each, without gradients.
@@ -228,7 +230,7 @@ class HDNN(Indexed):
         """
         for state in states:
             self._check_input(state)
-        return self.sweep.fields(states, self.weights())
+        return queries.fields(self.sweep, states, self.weights())
 
     def apply_J(self, v: Tensor, transpose: bool = False, layer: int = 0) -> Tensor:
         """J v or Jᵀ v = -J v for states (batch, neurons), without gradients: [[0, -Xᵀ], [X, 0]], or the J of H1.
@@ -236,7 +238,7 @@ class HDNN(Indexed):
         layer: whose X, where each layer has its own. Collective. Raises ValueError for an architecture without J.
         """
         self._check_input(v)
-        return self.sweep.apply_J(v, self.weights(), -1.0 if transpose else 1.0, layer)
+        return queries.apply_J(self.sweep, v, self.weights(), -1.0 if transpose else 1.0, layer)
 
     def linearize(self, y: Tensor) -> Linearization:
         """The network at states y (batch, neurons), for products with its layers' Jacobians; see `Linearization`."""
@@ -251,7 +253,7 @@ class HDNN(Indexed):
         |p|² / 2 + Σ σ̃(K q + b). Collective. Raises ValueError for an architecture that has no H.
         """
         self._check_input(y)
-        return self.sweep.energy(y, self.weights(), layer)
+        return queries.energy(self.sweep, y, self.weights(), layer)
 
     def smoothness(self) -> Tensor:
         """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `regularization`."""

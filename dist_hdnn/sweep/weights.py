@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from dist_hdnn.dynamics.architectures import Architecture
+from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.dynamics.terms import TermWeights
+from dist_hdnn.operators.choice import arrangement
 from dist_hdnn.operators.products import BlockWeights, layer_weights
 from dist_hdnn.operators.sparsity import Arrangement
 
@@ -65,11 +67,15 @@ class Grouping:
 class WeightPanels:
     """Every layer's weights as views of panels; those of `at_once` layers of a stage are there at a time."""
 
-    def __init__(
-        self, architecture: Architecture, operators: Operators, layers: int, shared: bool, buffer: Buffer, at_once: int
-    ) -> None:
-        self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
-        self.groups = Grouping(layers, len(operators), min(at_once, layers))
+    def __init__(self, spec: LayerSpec, shared: bool, like: Tensor, buffer: Buffer, at_once: int | None = None) -> None:
+        """at_once: layers of a coupling whose panels are there at a time; None: as many as fit the cache."""
+        self.architecture, self.shared, self.buffer = spec.architecture, shared, buffer
+        self.operators: Operators = [
+            (arrangement(each.K, like), None if each.X is None else arrangement(each.X, like))
+            for each in spec.couplings
+        ]
+        at_once = at_once or layers_at_once(spec.architecture, self.operators, like.element_size())
+        self.groups = Grouping(spec.layers, len(self.operators), min(at_once, spec.layers))
         self.weights: Weights | None = None
         # of a stage's groups of so many layers, from this one on where weights lie in order; where their memory is
         self._views: dict[tuple[int, int, int], tuple[list[int], list[list[TermWeights]]]] = {}

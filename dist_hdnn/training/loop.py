@@ -145,7 +145,7 @@ def _optimizer(
     Fused is one pass over every weight, where the default makes temporary copies and takes nine times as long on a CPU;
     its bits depend on where in a tensor a weight lies, and so on the number of workers.
     """
-    fused = not model.network.ownership.ordered
+    fused = not model.network.ownership.deterministic
     return OPTIMIZERS[name](_groups(model, weight_decay), lr=rate, betas=BETAS, fused=fused)
 
 
