@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from dist_hdnn.dynamics.integrators import INTEGRATORS, TWO_PARTS, Integrator
@@ -77,17 +78,17 @@ class Architecture:
         """Whether a layer is inverted exactly: no part is advanced by itself."""
         return len(self.forces) == 2
 
-    @property
+    @cached_property
     def matrices(self) -> tuple[str, ...]:
         """Names of the matrices on the pattern of K, in the order of the parameters."""
         return tuple(sorted({force.K for force in self.forces if force.K}))
 
-    @property
+    @cached_property
     def biases(self) -> tuple[str, ...]:
         """Names of the biases, (layers, neurons of a part) each."""
         return tuple(sorted({force.b for force in self.forces if force.b}))
 
-    @property
+    @cached_property
     def interconnection(self) -> str:
         """Name of the interconnection's weights, on the pattern of X: "X", "J", or "" where it is the identity."""
         return next((force.interconnection.removesuffix("ᵀ") for force in self.forces if force.interconnection), "")

@@ -41,24 +41,34 @@ def backward(uses: Uses, weights: Sequence[TermWeights], gradients: Sequence[Ter
     """Pull the cotangents of all parts back through the layer, and add the weight gradients that are wanted."""
     for use in reversed(uses):
         use.weights, use.gradients = weights[use.part], gradients[use.part]
-        _pull(use)
+        dx = use.term.adjoint(use, use.pulled_sum)
+        if dx is None:
+            continue  # the product has added it already
+        if use.replaces:
+            use.dx.copy_(dx)
+        else:
+            use.dx.add_(dx)
 
 
 def inverse(uses: Uses, weights: Sequence[TermWeights]) -> None:
     """Undo the layer, whose updates read other parts than they advance."""
     for use in reversed(uses):
         use.weights = weights[use.part]
-        _undo(use)
+        if use.copied is not None:
+            use.x.owned.copy_(use.copied)
+        v = use.term.value(use, use.inverse_sum)
+        if v is not None:
+            torch.add(use.new, v, alpha=-use.scale, out=use.old)
 
 
 def retrace(uses: Uses, weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
     """Do `inverse` and `backward` together, in the same rounds where a term has such a form."""
     for use in reversed(uses):
-        use.weights, use.gradients = weights[use.part], gradients[use.part]
         if use.joint is None:
-            _undo(use)  # leaves the ghosts and the z that the adjoint needs
-            _pull(use)
+            inverse((use,), weights)  # leaves the ghosts and the z that the adjoint needs
+            backward((use,), weights, gradients)
         else:
+            use.weights, use.gradients = weights[use.part], gradients[use.part]
             use.joint(use)
 
 
@@ -81,21 +91,3 @@ def force(use: Use, weights: Sequence[TermWeights]) -> Tensor:
     v = use.term.value(use, None)
     assert v is not None, "no sum was asked for"
     return v
-
-
-def _pull(use: Use) -> None:
-    dx = use.term.adjoint(use, use.pulled_sum)
-    if dx is None:
-        return  # the product has added it already
-    if use.replaces:
-        use.dx.copy_(dx)
-    else:
-        use.dx.add_(dx)
-
-
-def _undo(use: Use) -> None:
-    if use.copied is not None:
-        use.x.owned.copy_(use.copied)
-    v = use.term.value(use, use.inverse_sum)
-    if v is not None:
-        torch.add(use.new, v, alpha=-use.scale, out=use.old)

@@ -47,6 +47,7 @@ class Ownership:
     deterministic: sums are made in ascending order of agents, whatever the partition. products: see `operators.choice`.
     agents: owned agents, ascending. widths, halves: neurons of the owned agents and half of them; all_widths,
     all_halves: of every agent. ledger: what this worker has sent. agreement: compares batches, if anything does.
+    alone: whether this worker owns every agent.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class Ownership:
         self._collectives: dict[int, int] = {}
         self.agreement: Agreement | None = None
         self.rank, self.workers = (0, 1) if transport is None else (transport.rank, transport.size)
-        self.where = Where(None if self.workers == 1 else transport)
+        self.alone = self.workers == 1
+        self.where = Where(None if self.alone else transport)
         if isinstance(partition, str):
             partition = make_partition(graph, self.workers, partition, all_widths, pattern)
         elif not isinstance(partition, Partition):
@@ -79,11 +81,6 @@ class Ownership:
         self.agents = partition.owned(self.rank)
         self.all_widths, self.all_halves = all_widths, all_widths // 2
         self.widths, self.halves = all_widths[self.agents], self.all_halves[self.agents]
-
-    @property
-    def alone(self) -> bool:
-        """Whether this worker owns every agent."""
-        return self.workers == 1
 
     def operator(
         self,

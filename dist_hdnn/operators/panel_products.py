@@ -63,8 +63,10 @@ class PanelProducts(BlockProducts):
 
     def transposed(self, weights: BlockWeights, rows: Rows, into: Sum | None = None) -> Tensor:
         self._clear()
-        for chunk, wT, z in zip(self._of(self.output), weights.transposed, rows.classes, strict=True):
-            self._contribute(wT, z, chunk)
+        for chunk, KT, z in zip(self._of(self.output), weights.transposed, rows.classes, strict=True):
+            torch.bmm(KT, z, out=chunk.panels)
+            if self._adds:
+                self.output.tensor.index_add_(0, chunk.rows, chunk.flat)
         return self._scattered()
 
     def weight_gradient(self, pairs: Sequence[Pair], gradient: GradientSum, scale: float = 1.0) -> None:
@@ -110,7 +112,7 @@ class PanelProducts(BlockProducts):
         """Go chunk by chunk: the columns of v are gathered once for both products, and w stays in the cache."""
         self.exchange.gather(v)
         self._clear()
-        z = saved.z.classes
+        z, adds = saved.z.classes, self._adds
         u: Sequence[Tensor | None] = [None] * len(z) if saved.u is None else saved.u.classes
         views: Sequence[Tensor | None] = [None] * len(z)
         accumulate = False
@@ -125,19 +127,15 @@ class PanelProducts(BlockProducts):
             if dK is not None:
                 dK.baddbmm_(value, panels.mT, beta=int(accumulate), alpha=scale)  # z δᵀ
                 dK.baddbmm_(out, self._filled(of_x, x).mT)  # w xᵀ
-            self._contribute(KT, out, of_output)
+            torch.bmm(KT, out, out=of_output.panels)  # Kᵀ w
+            if adds:
+                self.output.tensor.index_add_(0, of_output.rows, of_output.flat)
         return self._scattered()
 
     def _clear(self) -> None:
         """Clear the output before contributions are added."""
         if self._gathers:
             self.output.tensor.zero_()
-
-    def _contribute(self, wT: Tensor, z: Tensor, chunk: Chunk) -> None:
-        """Compute Kᵀ z of one chunk, and add it to the output unless sums are ordered."""
-        torch.bmm(wT, z, out=chunk.panels)
-        if self._adds:
-            self.output.tensor.index_add_(0, chunk.rows, chunk.flat)
 
     def _scattered(self) -> Tensor:
         if self.exchange.links is None:

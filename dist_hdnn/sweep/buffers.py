@@ -38,7 +38,6 @@ class Buffers:
 
     def __init__(self, spec: LayerSpec, like: Tensor, kept: int = 0, reverses: bool = False) -> None:
         self.spec, self.kept, self.batch, self.like = spec, kept, like.shape[0], like.new_empty(0)
-        self._panels: dict[tuple[str, int], Tensor] = {}
         self._K: list[BlockProducts] = []
         self._terms: list[list[Term]] = []
         for coupling in spec.couplings:
@@ -62,13 +61,6 @@ class Buffers:
             s = layer % len(spec.couplings)
             self.uses.append([self._use(s, current, written, *step) for step in spec.architecture.integrator.steps])
             self.boundaries.append([version.owned for version in current])
-
-    def panels(self, name: str, coupling: int, layers: int, stored: int) -> Tensor:
-        """Return panels (layers, stored) that only ever get weights written at the same places: the rest stays zero."""
-        key = (name, coupling)
-        if key not in self._panels:
-            self._panels[key] = self.like.new_zeros(layers, stored)
-        return self._panels[key]
 
     def coupled(self, part: int, coupling: int, v: Tensor, X: BlockWeights | None) -> Tensor:
         """Apply the interconnection of a part's force alone to owned rows: X v, Xᵀ v, J v, or v if there is none."""

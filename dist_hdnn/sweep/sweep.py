@@ -232,7 +232,7 @@ def run_back(sweep: Sweep, tape: Forget, y: Tensor, dy: Tensor, weights: Weights
     sweep.pack(dy, d)
     if tape.weights.weights is None:
         tape.weights.hold(weights)  # autograd sees to it that they are the same
-    gradients = GradientPanels(weights, tape.weights, tape.buffers.panels, sweep.fixed)
+    gradients = GradientPanels(weights, tape.weights, sweep.fixed)
 
     def rerun(layer: int) -> None:
         where.at("backward", layer, sweep.layers)

@@ -58,7 +58,7 @@ class Forget:
         self.key, self.ticket = tape_key(like, kind), 0
         self.layers, self.buffers = spec.layers, Buffers(spec, like, kept, reverses)
         self.cotangents, self.start = self.buffers.cotangents, self.buffers.boundaries[0]
-        self.weights = WeightPanels(spec, shared, like, self.buffers.panels, at_once)
+        self.weights = WeightPanels(spec, shared, like, at_once)
 
     def uses(self, layer: int) -> list[Use]:
         """Return the updates of a layer, in order."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from dist_hdnn.dynamics.terms import TermGradients
 from dist_hdnn.operators.products import GradientSum, layer_panels
 from dist_hdnn.operators.sparsity import Arrangement
-from dist_hdnn.sweep.weights import Buffer, WeightPanels, Weights
+from dist_hdnn.sweep.weights import WeightPanels, Weights
 
 
 class GradientPanels:
@@ -21,9 +21,9 @@ class GradientPanels:
     panels: of the weights, whose groups of layers it shares. fixed: names of weights that get no gradient.
     """
 
-    def __init__(self, weights: Weights, panels: WeightPanels, buffer: Buffer, fixed: frozenset[str]) -> None:
+    def __init__(self, weights: Weights, panels: WeightPanels, fixed: frozenset[str]) -> None:
         self.architecture, self.operators, self.shared = panels.architecture, panels.operators, panels.shared
-        self.groups, self.buffer = panels.groups, buffer
+        self.groups, self.buffer = panels.groups, panels.buffer
         self.counts = {name: len(tensors) for name, tensors in weights.items()}
         self.results = {  # new ones, because autograd takes them over
             name: [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]

@@ -9,7 +9,7 @@ over; a sweep that stores all arranges all layers at once, so that its backward 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -24,8 +24,6 @@ from dist_hdnn.operators.sparsity import Arrangement
 Weights = dict[str, list[Tensor]]
 Operators = Sequence[tuple[Arrangement, Arrangement | None]]
 """Of every stage: the arrangement of K, and that of X or J."""
-Buffer = Callable[[str, int, int, int], Tensor]
-"""(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
 
 PANEL_BYTES, PANEL_LAYERS = 2**22, 8  # at most, arranged at a time where a sweep keeps none: small networks save calls
 
@@ -67,9 +65,10 @@ class Grouping:
 class WeightPanels:
     """Every layer's weights as views of panels; those of `at_once` layers of a stage are there at a time."""
 
-    def __init__(self, spec: LayerSpec, shared: bool, like: Tensor, buffer: Buffer, at_once: int | None = None) -> None:
+    def __init__(self, spec: LayerSpec, shared: bool, like: Tensor, at_once: int | None = None) -> None:
         """at_once: layers of a coupling whose panels are there at a time; None: as many as fit the cache."""
-        self.architecture, self.shared, self.buffer = spec.architecture, shared, buffer
+        self.architecture, self.shared = spec.architecture, shared
+        self._memory, self._like = dict[tuple[str, int], Tensor](), like.new_empty(0)
         self.operators: Operators = [
             (arrangement(each.K, like), None if each.X is None else arrangement(each.X, like))
             for each in spec.couplings
@@ -80,6 +79,13 @@ class WeightPanels:
         # of a stage's groups of so many layers, from this one on where weights lie in order; where their memory is
         self._views: dict[tuple[int, int, int], tuple[list[int], list[list[TermWeights]]]] = {}
         self.release()
+
+    def buffer(self, name: str, s: int, layers: int, stored: int) -> Tensor:
+        """Return panels (layers, stored) that only ever get weights written at the same places: the rest stays zero."""
+        key = (name, s)
+        if key not in self._memory:
+            self._memory[key] = self._like.new_zeros(layers, stored)
+        return self._memory[key]
 
     def hold(self, weights: Weights) -> None:
         """Weights of the sweep to come, which change no more before `release`."""
