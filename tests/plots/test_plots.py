@@ -95,7 +95,7 @@ GRAPHS = {
 def test_graphs_are_drawn_with_accuracies_and_sensors(tmp_path, case):
     graph = GRAPHS[case]
     widths = np.full(graph.agents, 2)
-    sensors = SensorMap(default_sensors(2, graph.agents, widths), widths, 2)
+    sensors = SensorMap(default_sensors(2, widths), widths, 2)
     accuracy = np.linspace(0.5, 1.0, graph.agents)
     check_picture(plot_graph(graph, sensors, accuracy, tmp_path / "graph.png", ("x1", "x2")))
 
