@@ -24,8 +24,9 @@ from dist_hdnn.build.inputs import (
 )
 from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, seed_of
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.data import Dataset, InitialState
+from dist_hdnn.data import Dataset
 from dist_hdnn.ends.image_lift import ChannelLift, of_pixels
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import Readout, make_readout
 from dist_hdnn.network.arguments import agent_widths
 from dist_hdnn.network.hdnn import HDNN

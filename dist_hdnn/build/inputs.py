@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config, DataConfig, seed_of
+from dist_hdnn.config.data import PUBLISHED, TABLES
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import (
-    PUBLISHED,
-    TABLES,
     TOYS,
     Augmentation,
     Cut,
@@ -37,7 +36,7 @@ from dist_hdnn.data import (
     shipped_table,
     standardised,
 )
-from dist_hdnn.data.dataset import Image
+from dist_hdnn.data.checks import Image
 from dist_hdnn.ends.image_lift import ChannelLift
 from dist_hdnn.ends.lift import ConvLift, LinearLift
 from dist_hdnn.network.ownership import Ownership

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from dist_hdnn.data.batches import keyed_stream
-from dist_hdnn.data.dataset import Dataset, Image
+from dist_hdnn.data.checks import Image
+from dist_hdnn.data.dataset import Dataset
 
 
 @dataclass(frozen=True)

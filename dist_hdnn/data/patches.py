@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dist_hdnn.data.dataset import Image, Integers
+from dist_hdnn.data.checks import Image, Integers
 
 
 @dataclass(frozen=True, eq=False)

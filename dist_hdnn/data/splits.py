@@ -6,13 +6,12 @@ windows of rows are made inside each part.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from dist_hdnn.data.batches import checked_integer, shuffled
-from dist_hdnn.data.dataset import Dataset, Integers, UncutDataset
+from dist_hdnn.data.checks import Integers
 
 SPLITS = ("alternate", "random", "last")
 Parts = tuple[Integers, Integers, Integers]
@@ -29,7 +28,7 @@ class Cut:
 
     def parts(self, samples: int) -> Parts:
         """`split_indices` of that many samples."""
-        assert self.split is not None, "under_cut() states one"
+        assert self.split is not None, "dataset_of() states one"
         return split_indices(samples, self.split, self.test_fraction, self.seed, self.validation_fraction)
 
 
@@ -95,16 +94,3 @@ def _held_out(rows: int, fraction: float, name: str) -> int:
     if not isinstance(fraction, int | float) or not 0.0 < fraction < 1.0:
         raise ValueError(f"data {name}: expected a number above 0 and below 1, got {fraction!r}; 0.5 holds out half")
     return min(max(round(rows * fraction), 1), rows - 1)
-
-
-def under_cut(cut: Cut, made: Callable[[Cut], Dataset]) -> Dataset:
-    """Return the data set that is made under a cut; where no split is stated, one whose parts cannot be read."""
-    if cut.split is not None:
-        return made(cut)
-    whole = made(replace(cut, split="last"))  # any split, so that what is wrong with the samples is said now
-    return UncutDataset(**vars(whole))
-
-
-def at_random(cut: Cut) -> Cut:
-    """A cut, a random one where none is stated: for samples that are known not to depend on each other."""
-    return cut if cut.split is not None else replace(cut, split="random")

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
-from dist_hdnn.data.dataset import Dataset, Floats
+from dist_hdnn.data.checks import Floats
+from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.plots.drawing import plain
 from dist_hdnn.plots.figures import CLASS_COLORS, GREY, INK, new_figure, quiet, save
 

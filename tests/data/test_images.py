@@ -8,11 +8,12 @@ from sklearn.datasets import load_digits
 from dist_hdnn.data import (
     Augmentation,
     Cut,
+    Task,
     augmentation,
+    dataset_of,
     digits,
     even_views,
     from_arrays,
-    from_parts,
     patches,
     read_dataset,
     shape_of_grid,
@@ -41,7 +42,7 @@ def test_images_in_memory_and_on_disk_become_rows_of_pixels(tmp_path) -> None:
     assert read_dataset(tmp_path / "images.npz", images=True).image == (2, 3, 1)
     with pytest.raises(ValueError, match="features in test_x as in train_x"):
         parts = {"train_x": x, "train_y": y, "test_x": x.reshape(4, 3, 2, 2), "test_y": y}
-        from_parts("mixed", parts, images=True)
+        dataset_of(parts, Task("mixed", images=True))
 
 
 def test_three_dimensions_are_images_only_when_asked_for(tmp_path) -> None:

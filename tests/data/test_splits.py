@@ -6,7 +6,7 @@ import pytest
 from dist_hdnn.build.inputs import build_dataset
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
-from dist_hdnn.data import Cut, Dataset, digits, from_arrays, from_parts, read_dataset, standardised, swiss_roll
+from dist_hdnn.data import Cut, Dataset, Task, dataset_of, digits, from_arrays, read_dataset, standardised, swiss_roll
 from dist_hdnn.data.splits import split_indices
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -69,7 +69,7 @@ def test_every_data_set_can_give_validation_points_and_none_has_them_unasked(tmp
     assert parts_of(read_dataset(tmp_path / "t.csv", split="random", validation_fraction=0.2)) == [8, 10, 2]
     assert parts_of(read_dataset(tmp_path / "four.npz", validation_fraction=0.2)) == [16, 6, 4]
     assert parts_of(read_dataset(tmp_path / "four.npz")) == [20, 6]
-    data = from_parts("six", four | {"validation_x": X[:4], "validation_y": Y[:4]})
+    data = dataset_of(four | {"validation_x": X[:4], "validation_y": Y[:4]}, Task("six"))
     assert parts_of(data) == [20, 6, 4] and np.array_equal(data.validation_x, X[:4])
     assert swiss_roll(100).validation_x is None and list(swiss_roll(100).parts) == ["train", "test"]
 
@@ -139,7 +139,7 @@ FAULTS = {
 @pytest.mark.parametrize("cut", [Cut("random"), Cut("alternate", validation_fraction=0.2)])
 def test_a_split_of_data_that_bring_their_test_samples_is_said_to_be_unused(cut):
     with pytest.warns(UserWarning, match=f"mine: data.split={cut.split} is not used, because the test samples are"):
-        from_parts("mine", {"train_x": X, "train_y": Y, "test_x": X, "test_y": Y}, cut=cut)
+        dataset_of({"train_x": X, "train_y": Y, "test_x": X, "test_y": Y}, Task("mine", cut=cut))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -147,7 +147,7 @@ def test_parts_that_do_not_fit_are_a_one_line_error(fault):
     options, message = FAULTS[fault]
     arrays = {"train_x": X, "train_y": Y, "test_x": X, "test_y": Y} | options.pop("more", {})
     with pytest.raises(ValueError, match=message) as caught:
-        from_parts("mine", arrays, **options)
+        dataset_of(arrays, Task("mine", **options))
     assert "\n" not in str(caught.value)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 import dist_hdnn
-from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
+from dist_hdnn.data.sensors import SensorMap, default_sensors
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.training.checkpoints.manifest import Manifest, read_manifest, verify
 from dist_hdnn.training.checkpoints.saver import Saver

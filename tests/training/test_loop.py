@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import dist_hdnn
-from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
+from dist_hdnn.data.sensors import SensorMap, default_sensors
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier

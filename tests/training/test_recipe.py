@@ -14,7 +14,8 @@ import dist_hdnn
 from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data.batches import batch_order
-from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
+from dist_hdnn.data.sensors import SensorMap, default_sensors
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.lift import LinearLift
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.experiment import tasks
