@@ -206,7 +206,7 @@ def test_the_command_exports_a_run(run: Path, tmp_path: Path, capsys: pytest.Cap
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no run": (["nowhere"], "expected a run directory, got none: nowhere"),
-    "unknown option": (["RUN", "--agnets=3"], "unknown option --agnets=3; did you mean --agents?"),
+    "unknown option": (["RUN", "--agnets=3"], "unknown option --agnets; did you mean --agents?"),
     "unknown agent": (["RUN", "--agents=3,99"], "99"),
     "nothing": ([], "export: expected RUN, got nothing"),
     "a full directory": (["RUN", "--output=RUN"], "expected a new or empty directory"),

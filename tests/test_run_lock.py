@@ -67,7 +67,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path, hold: Hold) -> None:
     process.wait()
     with lock.take(tmp_path) or pytest.fail("still held"):
         assert lock.take(tmp_path) is None and str(os.getpid()) in lock.holder(tmp_path)
-    (lock.take(tmp_path) or pytest.fail("not given back")).release()
+    (lock.take(tmp_path) or pytest.fail("not given back")).close()
 
 
 def test_auto_takes_the_newest_run_that_no_living_process_holds(config: Config, hold: Hold) -> None:

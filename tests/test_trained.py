@@ -384,7 +384,7 @@ def test_a_file_that_does_not_fit_is_one_line_and_leaves_nothing(
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no file": (["RUN"], "expected RUN and FILE, got"),
-    "unknown option": (["RUN", "x.csv", "--ouput=a.csv"], "unknown option --ouput=a.csv; did you mean --output?"),
+    "unknown option": (["RUN", "x.csv", "--ouput=a.csv"], "unknown option --ouput; did you mean --output?"),
     "no such file": (["RUN", "none.csv"], "none.csv: expected a file (.csv, .tsv"),
     "a suffix": (["RUN", "config.txt"], "expected one of the suffixes .csv, .tsv"),
     "a suffix of the output": (["RUN", "x.npy", "--output=a.xls"], "expected one of the suffixes .csv, .parquet, .npz"),
