@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
-from dist_hdnn import HDNN, ring
+from dist_hdnn import HDNN, Execution, ring
 from dist_hdnn.plots.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, new_figure, quiet, save
 
 AGENTS, HALF, BATCH, TIME = 64, 8, 128, 8.0
@@ -88,7 +88,7 @@ def made(layers: int, mode: dict[str, Any]) -> HDNN:
     """A network of one mode; all modes draw the same weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return HDNN(ring(AGENTS), width=2 * HALF, layers=layers, step=TIME / layers, **mode)
+        return HDNN(ring(AGENTS), width=2 * HALF, layers=layers, step=TIME / layers, execution=Execution(**mode))
 
 
 def gradients(run: Run, net: HDNN, y: Tensor) -> list[Tensor]:
@@ -157,9 +157,9 @@ def draw(results: dict[int, dict[str, dict[str, float]]], path: Path) -> Path:
     figure = new_figure(9.6, 3.9)
     left, right = figure.subplots(1, 2)
     depths = list(results)
-    for name, (colour, line) in LINES.items():
+    for name, (color, line) in LINES.items():
         found = [results[depth][name] for depth in depths]
-        look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4}
+        look = {"color": color, "linestyle": line, "marker": "o", "markersize": 4}
         left.plot(depths, [each["bytes"] / 2**20 for each in found], label=name, **look)
         right.plot(depths, [each["over_store"] for each in found], **look)
     left.set(

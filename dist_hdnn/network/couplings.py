@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
 from dist_hdnn.network.optimizer_checks import watch_optimizers
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.parameters import Matrix
+from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -55,8 +57,7 @@ class Layout:
         X: Any,
         workers: Transport | None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int],
-        deterministic: bool,
-        plan: str,
+        execution: Execution,
         seed: int,
     ) -> None:
         self.graphs = graphs
@@ -77,7 +78,7 @@ class Layout:
         parts = len(architecture.parts)
         widths = agent_widths(graphs[0], width, halves=parts == 2)
         coupling = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
-        self.ownership = Ownership(graphs[0], widths, workers, partition, coupling, deterministic, plan)
+        self.ownership = Ownership(graphs[0], widths, workers, partition, coupling, execution)
         self.sizes, self.agents = widths // parts, self.ownership.agents
         self.matrices: dict[str, list[Matrix]] = {"K": [], "X": []}
         self.couplings = []
@@ -99,12 +100,13 @@ class Layout:
         arrays += [self.ownership.all_widths, np.asarray(self.ownership.partition.owners)]
         return zlib.crc32(b"|".join(np.ascontiguousarray(array, np.int64).tobytes() for array in arrays))
 
-    def guard(self, check_batches: bool, *options: object) -> None:
+    def guard(self, execution: Execution, *options: object) -> None:
         """Watch, on several workers, optimizers and, if wanted, batches and whether all have these options."""
         if not self.ownership.alone:
             watch_optimizers()
-            if check_batches:
-                network = (self.architecture.name, self.architecture.integrator.name, *options, self.digest())
+            if execution.check_batches:
+                names = self.architecture.name, self.architecture.integrator.name
+                network = (*names, *options, replace(execution, products="", cuda_graphs=False), self.digest())
                 self.ownership.compare_batches(self.graphs, mark(repr(network)))
 
     def fixed(self, trains_j: bool) -> frozenset[str]:

@@ -18,6 +18,7 @@ from dist_hdnn.operators.choice import check_products, panels
 from dist_hdnn.operators.deterministic import OrderedSum
 from dist_hdnn.operators.exchange import Exchange, HaloExchange, SimulatedExchange, Where
 from dist_hdnn.operators.sparsity import BlockOperator
+from dist_hdnn.sweep.execution import DEFAULT, Execution
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -44,7 +45,7 @@ class Ownership:
     """One worker's agents and its means to reach the others; without transport it owns all agents.
 
     partition: a Partition, a method of `make_partition`, or a mapping agent -> worker.
-    deterministic: sums are made in ascending order of agents, whatever the partition. products: see `operators.choice`.
+    execution: whether sums are deterministic, and which products compute them.
     agents: owned agents, ascending. widths, halves: neurons of the owned agents and half of them; all_widths,
     all_halves: of every agent. ledger: what this worker has sent. agreement: compares batches, if anything does.
     alone: whether this worker owns every agent.
@@ -57,11 +58,10 @@ class Ownership:
         transport: Transport | None = None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
         pattern: BlockPattern | None = None,
-        deterministic: bool = False,
-        products: str = "auto",
+        execution: Execution = DEFAULT,
     ) -> None:
-        check_products(products, deterministic)
-        self.deterministic, self.products = deterministic, products
+        check_products(execution.products, execution.deterministic)
+        self.deterministic, self.products = execution.deterministic, execution.products
         self.graph, self.transport, self.ledger = graph, transport, Ledger()
         self._collectives: dict[int, int] = {}
         self.agreement: Agreement | None = None

@@ -25,7 +25,7 @@ from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.operators.exchange import Where
 from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.sweep.cuda_graphs import RECORDERS, Captured, captured
-from dist_hdnn.sweep.kept import Mode, layers_between
+from dist_hdnn.sweep.execution import Kept
 from dist_hdnn.sweep.opaque import under_autocast
 from dist_hdnn.sweep.pool import Pool
 from dist_hdnn.sweep.reconstruction import Reconstruction
@@ -44,9 +44,8 @@ class Sweep(Indexed):
 
     columns: of every part, the columns of y that hold it, (neurons of the part,). shared: one interconnection for all
     layers. fixed: names of weights that are constants. where: is told of the layer and the sweep, for exchanges.
-    memory, keep_every, keep_dtype: what sweeps with gradients keep, see `tape`.
+    kept: what sweeps with gradients keep, see `tape`.
     captures: the ledger of one worker alone whose sweeps are replayed where a device can, see `cuda_graphs`; else None.
-    Raises ValueError for a memory mode that does not suit the architecture.
     """
 
     def __init__(
@@ -56,16 +55,13 @@ class Sweep(Indexed):
         shared: bool,
         fixed: frozenset[str],
         where: Where,
-        memory: Mode = "store",
-        keep_every: int | None = None,
-        keep_dtype: torch.dtype | None = None,
+        kept: Kept,
         captures: Ledger | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.layers, self.shared, self.fixed, self.where = spec, spec.layers, shared, fixed, where
         couplings = spec.couplings
-        self.memory, self.keep_dtype, self.captures = memory, keep_dtype, captures
-        self.keep_every = layers_between(memory, keep_every, spec.architecture, spec.layers, len(couplings))
+        self.kept, self.captures = kept, captures
         operators = [operator for each in couplings for operator in (each.K, each.X) if operator is not None]
         self.operators = nn.ModuleList(operators)  # so that their index tensors follow the module to its device
         self.owned, self.parts = len(columns[0]), len(columns)
@@ -89,15 +85,16 @@ class Sweep(Indexed):
 
     def lease(self, y: Tensor) -> Any:
         """Lease the tape of a sweep with gradients over a batch like y."""
-        dtype = None if self.keep_dtype == y.dtype else self.keep_dtype
-        key = tape_key(y, self.memory)
+        kept = self.kept
+        dtype = None if kept.dtype is None else getattr(torch, kept.dtype)
+        key = tape_key(y, kept.memory)
 
         def make() -> Forget:
             arguments = self.spec, self.shared, y
-            if self.memory == "recompute":
-                return Recompute(*arguments, self.keep_every, dtype)
-            if self.memory == "reversible":
-                return Reverse(*arguments, self.keep_every, self.reconstruction, dtype)
+            if kept.memory == "recompute":
+                return Recompute(*arguments, kept.every, dtype)
+            if kept.memory == "reversible":
+                return Reverse(*arguments, kept.every, self.reconstruction, dtype)
             return Keep(*arguments)
 
         if self.captures is None or y.device.type not in RECORDERS:

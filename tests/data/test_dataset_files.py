@@ -97,15 +97,15 @@ def test_a_faulty_csv_file_is_a_one_line_error_that_names_the_file(write, fault)
 def test_a_missing_or_wrongly_named_file_is_a_one_line_error(write, tmp_path):
     path = write(GOOD)
     with pytest.raises(
-        ValueError, match=r"pints.csv: expected a file .csv, .* or .npz, found nothing; .* points.csv; correct"
+        ValueError, match=r"pints.csv: expected a file \(.csv, .*, .npz\), found nothing; .* points.csv; correct"
     ):
         read_dataset(tmp_path / "pints.csv")
     with pytest.raises(ValueError, match="found nothing; the folder holds no such file"):
         read_dataset(tmp_path / "none" / "points.csv")
-    with pytest.raises(ValueError, match=r"points.xls: expected the suffix .csv, .* or .npz, got '.xls'"):
+    with pytest.raises(ValueError, match=r"points.xls: expected one of the suffixes .csv, .*, .npz, got '.xls'"):
         read_dataset(path.rename(tmp_path / "points.xls"))
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(ValueError, match="expected a file, got a folder"):
+    with pytest.raises(ValueError, match=r"expected a file \(.*\), got a folder"):
         read_dataset(tmp_path / "folder.csv")
 
 
