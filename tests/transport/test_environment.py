@@ -10,12 +10,11 @@ import pytest
 import torch
 from transport.cases import CASES
 
+from dist_hdnn.transport import channel as staging_module
 from dist_hdnn.transport import run_threads
-from dist_hdnn.transport import staging as staging_module
-from dist_hdnn.transport.environment import Launch, launched
 from dist_hdnn.transport.gloo import join
 from dist_hdnn.transport.nccl import sub_round
-from dist_hdnn.transport.stores import open_store
+from dist_hdnn.transport.rendezvous import Launch, launched, open_store
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}
 OPEN_MPI = {
@@ -73,7 +72,7 @@ def test_a_variable_that_cannot_be_right_is_named_with_its_value(environment: di
 
 
 def test_variables_of_two_jobs_are_refused() -> None:
-    both = "mpiexec of Open MPI made this worker 1 of 3, but RANK=0 and WORLD_SIZE=2 say another; unset .* left over"
+    both = "mpiexec of Open MPI made this worker 1 of 3, but RANK=0 and WORLD_SIZE=2 disagree; unset .* left over"
     with pytest.raises(ValueError, match=both):
         launched(OPEN_MPI | {"RANK": "0", "WORLD_SIZE": "2"})
 
