@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dist_hdnn.data import InitialState
 from dist_hdnn.ends.image_lift import ChannelLift
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.lift import ConvLift, LinearLift
 from dist_hdnn.ends.readout import Readout, SumReadout
 from dist_hdnn.network.couplings import Layout
