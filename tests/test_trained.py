@@ -363,7 +363,7 @@ FILES: dict[str, tuple[str, str]] = {
     "short row": ("a,b\n1,2\n3\n", "expected 2 cells as in the header, got 1 in line 3"),
     "no rows": ("a,b\n", "expected rows of readings, got none"),
     "fewer rows than a window": ("a,b\n1,2\n3,4\n", "expected at least 3 rows for a window of as many, got 2"),
-    "empty": ("", "expected a header line that names the columns, got an empty line first"),
+    "empty": ("", "expected samples, got an empty file"),
 }
 
 
@@ -385,7 +385,7 @@ def test_a_file_that_does_not_fit_is_one_line_and_leaves_nothing(
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no file": (["RUN"], "expected RUN and FILE, got"),
     "unknown option": (["RUN", "x.csv", "--ouput=a.csv"], "unknown option --ouput; did you mean --output?"),
-    "no such file": (["RUN", "none.csv"], "none.csv: expected a file of readings"),
+    "no such file": (["RUN", "none.csv"], "none.csv: expected a file (.csv, .tsv"),
     "a suffix": (["RUN", "config.txt"], "expected one of the suffixes .csv, .tsv"),
     "a suffix of the output": (["RUN", "x.npy", "--output=a.xls"], "expected one of the suffixes .csv, .parquet, .npz"),
     "an output that exists": (["RUN", "x.npy", "--output=out.csv"], "which exists; delete it"),

@@ -1,10 +1,17 @@
 """Data sets, which agent observes which feature, and the order of the batches."""
 
 from dist_hdnn.data.arrays import Task, dataset_of, from_arrays
-from dist_hdnn.data.augmentation import Augmentation, augmentation
+from dist_hdnn.data.augmentation import Augmentation
 from dist_hdnn.data.batches import batch_order
 from dist_hdnn.data.dataset import Dataset, standardised
-from dist_hdnn.data.patches import (
+from dist_hdnn.data.preparation import Preparation
+from dist_hdnn.data.readers.builtin import digits, shipped_table
+from dist_hdnn.data.readers.files import read_dataset
+from dist_hdnn.data.readers.idx import idx_folder, published
+from dist_hdnn.data.sensors import Sensor, SensorMap, default_sensors
+from dist_hdnn.data.splits import Cut
+from dist_hdnn.data.toys import TOYS, double_circles, double_moons, swiss_roll
+from dist_hdnn.data.views import (
     Views,
     column_views,
     columns_named_like,
@@ -13,13 +20,6 @@ from dist_hdnn.data.patches import (
     patches,
     shape_of_grid,
 )
-from dist_hdnn.data.preparation import Preparation
-from dist_hdnn.data.readers.builtin import digits, shipped_table
-from dist_hdnn.data.readers.files import read_dataset
-from dist_hdnn.data.readers.idx import idx_folder, published
-from dist_hdnn.data.sensors import Sensor, SensorMap, default_sensors
-from dist_hdnn.data.splits import Cut
-from dist_hdnn.data.toys import TOYS, double_circles, double_moons, swiss_roll
 
 __all__ = [
     "TOYS",
@@ -31,7 +31,6 @@ __all__ = [
     "SensorMap",
     "Task",
     "Views",
-    "augmentation",
     "batch_order",
     "column_views",
     "columns_named_like",

@@ -30,7 +30,7 @@ from dist_hdnn.data.checks import (
 from dist_hdnn.data.dataset import Dataset, UncutDataset
 from dist_hdnn.data.preparation import FILLS, Preparation, fitted_to_gaps
 from dist_hdnn.data.readers.frames import collected, frame_columns, is_frame
-from dist_hdnn.data.splits import Cut, validation_indices
+from dist_hdnn.data.splits import Cut
 
 WORDS = {"train": "training", "test": "test", "validation": "validation"}
 MOST_COPIES = 0.1  # of a part that may be training samples again without a word
@@ -131,7 +131,7 @@ def dataset_of(
         _check_cut(cut, "validation" in parts, task.who)
         if cut.validation_fraction:
             x, y = parts["train"]
-            train, validation = validation_indices(len(x), cut.split or "random", cut.seed, cut.validation_fraction)
+            train, validation = cut.validation(len(x))
             parts |= {"train": (x[train], y[train]), "validation": (x[validation], y[validation])}
     data = _prepared(parts, image, classes, names, task)
     return UncutDataset(**vars(data)) if uncut else data

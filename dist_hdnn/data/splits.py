@@ -1,6 +1,6 @@
-"""Which samples train, which choose, and which test.
+"""Which samples train, which validate, and which test.
 
-Samples that know of each other must not stand on both sides of a cut: rows of a time series are cut in time, and
+Samples that depend on each other must not stand on both sides of a cut. So rows of a time series are cut in time, and
 windows of rows are made inside each part.
 """
 
@@ -19,7 +19,13 @@ Parts = tuple[Integers, Integers, Integers]
 
 @dataclass(frozen=True)
 class Cut:
-    """How samples are cut into training, validation and test points: the arguments of `split_indices`."""
+    """How samples are cut into training, validation and test points.
+
+    split: "alternate" (even positions train, odd positions test; test_fraction and seed play no part); "random":
+    round(samples * test_fraction) points, at least one, held out under the seed; "last": as many at the end, as for a
+    time series. None where nobody has said.
+    validation_fraction: the share of the rest that validates, its end with "last", else random points under the seed.
+    """
 
     split: str | None = None
     test_fraction: float = 0.5
@@ -27,56 +33,45 @@ class Cut:
     validation_fraction: float = 0.0
 
     def parts(self, samples: int) -> Parts:
-        """`split_indices` of that many samples."""
-        assert self.split is not None, "dataset_of() states one"
-        return split_indices(samples, self.split, self.test_fraction, self.seed, self.validation_fraction)
+        """Indices of the training, the validation and the test points, ascending and disjoint.
+
+        ValueError for an unknown split, a fraction outside its range, and too few samples for the parts.
+        """
+        samples = checked_integer(samples, "number of samples", 2, "training and test need at least one point each")
+        if self.split not in SPLITS:
+            raise ValueError(
+                f"data split: expected one of {', '.join(SPLITS)}, got {self.split!r}; set data.split to one of them"
+            )
+        if self.split == "alternate":
+            rest, test = np.arange(0, samples, 2, dtype=np.int64), np.arange(1, samples, 2, dtype=np.int64)
+        elif self.split == "last":
+            rest, test = _ends(samples, self.test_fraction, "test_fraction")
+        else:
+            rest, test = _drawn(samples, self.test_fraction, "test_fraction", self.seed, "held-out split")
+        kept, chosen = self.validation(len(rest))
+        return rest[kept], rest[chosen], test
+
+    def validation(self, samples: int) -> tuple[Integers, Integers]:
+        """Which of the samples that are no test points train, and which validate."""
+        fraction = self.validation_fraction
+        if not isinstance(fraction, int | float) or not 0.0 <= fraction < 1.0:
+            raise ValueError(
+                f"data validation_fraction: expected a number of at least 0 and below 1, got {fraction!r}; 0.2 takes a "
+                "fifth of the training points"
+            )
+        if fraction == 0.0:
+            return np.arange(samples, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        if samples < 2:
+            raise ValueError(
+                f"data.validation_fraction: expected at least 2 points to train on and to validate, got {samples}; "
+                "lower data.test_fraction, or leave data.validation_fraction out"
+            )
+        if self.split == "last":
+            return _ends(samples, fraction, "validation_fraction")
+        return _drawn(samples, fraction, "validation_fraction", self.seed, "validation split")
 
 
 UNSTATED = Cut()
-
-
-def split_indices(samples: int, split: str, test_fraction: float, seed: int, validation_fraction: float = 0.0) -> Parts:
-    """Indices of the training, the validation and the test points, ascending and disjoint.
-
-    split: "alternate" (even positions train, odd positions test; test_fraction and seed play no part); "random":
-    round(samples * test_fraction) points, at least one, held out under the seed; "last": the last so many, as for a
-    time series. validation_fraction: the share of what is left that validates: the last of it with "last", else a
-    random one under the seed; 0 for none.
-    ValueError for an unknown split, a fraction outside its range, and too few samples for the parts.
-    """
-    samples = checked_integer(samples, "number of samples", 2, "training and test need at least one point each")
-    if split not in SPLITS:
-        raise ValueError(
-            f"data split: expected one of {', '.join(SPLITS)}, got {split!r}; set data.split to one of them"
-        )
-    if split == "alternate":
-        rest, test = np.arange(0, samples, 2, dtype=np.int64), np.arange(1, samples, 2, dtype=np.int64)
-    elif split == "last":
-        rest, test = _ends(samples, test_fraction, "test_fraction")
-    else:
-        rest, test = _drawn(samples, test_fraction, "test_fraction", seed, "held-out split")
-    kept, chosen_by = validation_indices(len(rest), split, seed, validation_fraction)
-    train, validation = rest[kept], rest[chosen_by]
-    return train, validation, test
-
-
-def validation_indices(samples: int, split: str, seed: int, fraction: float) -> tuple[Integers, Integers]:
-    """Which of the samples that are no test points train, and which validate; as in `split_indices`."""
-    if not isinstance(fraction, int | float) or not 0.0 <= fraction < 1.0:
-        raise ValueError(
-            f"data validation_fraction: expected a number of at least 0 and below 1, got {fraction!r}; 0.2 takes a "
-            "fifth of the training points"
-        )
-    if fraction == 0.0:
-        return np.arange(samples, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    if samples < 2:
-        raise ValueError(
-            f"data.validation_fraction: expected at least 2 points to train on and to validate, got {samples}; lower "
-            "data.test_fraction, or leave data.validation_fraction out"
-        )
-    if split == "last":
-        return _ends(samples, fraction, "validation_fraction")
-    return _drawn(samples, fraction, "validation_fraction", seed, "validation split")
 
 
 def _ends(rows: int, fraction: float, name: str) -> tuple[Integers, Integers]:

@@ -1,17 +1,16 @@
 """Two-dimensional classification problems of the H-DNN papers: swiss roll, double circles, double moons.
 
 Points: x (n, 2) float64, labels y (n,) int64. The formulas are those of the published code, DecodEPFL/HamiltonianNet
-(data/datasets.py at commit 288ffbef7e454f7d4f8f4e8cb7ba33bca6e50bae), derived anew. Its quirks, kept:
+(data/datasets.py at commit 288ffbef7e454f7d4f8f4e8cb7ba33bca6e50bae), derived anew. We keep its quirks:
 
-- double circles and double moons sweep their angles with 3.14 in place of pi, so the two turns of a circle are 0.2
-  degrees out of step and a moon ends 0.1 degrees early. With pi the curves would close; nothing else would change.
+- Double circles and double moons sweep their angles with 3.14 in place of pi. So the two turns of a circle are 0.2
+  degrees out of step and a moon ends 0.1 degrees early. With pi the curves would close and nothing else would change.
 - The swiss roll has no noise of its own, so with noise=0 its test points lie on the curves of its training points.
 
 Where the published points are random (the jitter of circles and moons), ours have the same distribution under `seed`.
 
 Split "alternate": in the order below, even positions train and odd positions test (4000 + 4000 by default). The
-published code does the same after a random shuffle, that is, it trains on a random half: split="random" with
-test_fraction=0.5 is that, seeded.
+published code shuffles first, so it trains on a random half: split="random" with test_fraction=0.5 is that, seeded.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dist_hdnn.data.arrays import Task, dataset_of
-from dist_hdnn.data.batches import checked_integer, keyed_stream
+from dist_hdnn.data.batches import keyed_stream
 from dist_hdnn.data.checks import Floats, Integers
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.splits import Cut
@@ -80,7 +79,7 @@ def double_moons_points(samples: int, seed: int) -> tuple[Floats, Integers]:
 
 
 def _toy(name: str, points: Callable[[int, int], tuple[Floats, Integers]]) -> Callable[..., Dataset]:
-    """The data set of a generator of (samples, seed) -> x, y in a fixed order, with noise and a split."""
+    """Return the data set of a generator of (samples, seed) -> x, y in a fixed order, with noise and a split."""
 
     def toy(
         samples: int = 8000,
@@ -90,11 +89,6 @@ def _toy(name: str, points: Callable[[int, int], tuple[Floats, Integers]]) -> Ca
         seed: int = 0,
         validation_fraction: float = 0.0,
     ) -> Dataset:
-        samples = checked_integer(samples, f"{name} samples", 4, "set data.samples to 4 or more")
-        if not isinstance(noise, int | float) or not math.isfinite(noise) or noise < 0.0:
-            raise ValueError(
-                f"{name} noise: expected a finite standard deviation of 0 or more, got {noise!r}; use 0 for none"
-            )
         cut = Cut(split, test_fraction, seed, validation_fraction)
         x, y = points(samples, seed)
         if noise > 0.0:
@@ -103,8 +97,8 @@ def _toy(name: str, points: Callable[[int, int], tuple[Floats, Integers]]) -> Ca
         return dataset_of({"x": x, "y": y}, Task(name, classes=2, cut=cut))
 
     toy.__doc__ = f"""{points.__doc__}
-    noise: standard deviation of the Gaussian noise added to both coordinates, in coordinate units. ValueError for fewer
-    than 4 samples, a negative or infinite noise, or a bad split (see splits.split_indices).
+    samples: at least 4. noise: standard deviation of the Gaussian noise added to both coordinates, in coordinate units.
+    The other arguments and their errors: see `Cut`.
     """
     return toy
 

@@ -73,6 +73,6 @@ def _settings(job: Job) -> dict[str, Any]:
         "device": config.device,
         "versions": versions(),
         "digests": {"graph": job.identity["graph"], "data": job.identity["data"]},
-        **exchanged(config, job.data),
+        **exchanged(config, job.model.network.layout, job.data),
         **inputs_of(job.data),
     }

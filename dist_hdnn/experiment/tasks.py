@@ -198,4 +198,4 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
         found = evaluate_classifier(model, *split_tensors(config, data, which))
         result |= {f"{which}_accuracy": found.accuracy, f"{which}_loss": found.loss}
         result |= agent_figures(model, found, f"{which}_")
-    return measured(result, measure_of(data)) | per_prediction(config, data)
+    return measured(result, measure_of(data)) | per_prediction(config, model.network.layout, data)

@@ -26,13 +26,6 @@ def test_a_csv_file_gives_its_columns_names_and_labels(write):
     assert data.train_x.dtype == np.float64 and data.test_y.dtype == np.int64
 
 
-def test_csv_oddities_are_read(write):
-    # byte order mark, spaces, blank lines, Windows line ends, quotes, whole-number floats as labels
-    text = '\ufeffspeed, label ,"a, b"\r\n1, 1.0 ,"2"\r\n\r\n3,0,4\r\n\r\n'
-    data = read_dataset(write(text), split="alternate")
-    assert data.feature_names == ("speed", "a, b") and data.train_x.tolist() == [[1, 2]] and data.test_y.tolist() == [0]
-
-
 def test_a_random_split_holds_out_the_fraction_under_the_seed(write):
     path = write("x,label\n" + "".join(f"{i},{i % 2}\n" for i in range(50)))
     data, other = (read_dataset(path, split="random", test_fraction=0.2, seed=seed) for seed in (0, 1))
@@ -97,15 +90,15 @@ def test_a_faulty_csv_file_is_a_one_line_error_that_names_the_file(write, fault)
 def test_a_missing_or_wrongly_named_file_is_a_one_line_error(write, tmp_path):
     path = write(GOOD)
     with pytest.raises(
-        ValueError, match=r"pints.csv: expected a file .csv, .* or .npz, found nothing; .* points.csv; correct"
+        ValueError, match=r"pints.csv: expected a file \(.csv, .*, .npz\), found nothing; .* points.csv; correct"
     ):
         read_dataset(tmp_path / "pints.csv")
     with pytest.raises(ValueError, match="found nothing; the folder holds no such file"):
         read_dataset(tmp_path / "none" / "points.csv")
-    with pytest.raises(ValueError, match=r"points.xls: expected the suffix .csv, .* or .npz, got '.xls'"):
+    with pytest.raises(ValueError, match=r"points.xls: expected one of the suffixes .csv, .*, .npz, got '.xls'"):
         read_dataset(path.rename(tmp_path / "points.xls"))
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(ValueError, match="expected a file, got a folder"):
+    with pytest.raises(ValueError, match=r"expected a file \(.*\), got a folder"):
         read_dataset(tmp_path / "folder.csv")
 
 

@@ -5,11 +5,13 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from dist_hdnn.build.inputs import build_augmentation
+from dist_hdnn.config import Config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.data import (
     Augmentation,
     Cut,
     Task,
-    augmentation,
     dataset_of,
     digits,
     even_views,
@@ -142,6 +144,6 @@ def test_a_turn_keeps_the_middle_and_a_quarter_turn_moves_a_corner_to_the_next()
 
 
 def test_only_images_can_be_changed() -> None:
-    assert augmentation(swiss_roll(), 0.0, 0.0, 0.0, 0) is None
+    assert build_augmentation(Config(), swiss_roll()) is None
     with pytest.raises(ValueError, match="data.augment: expected images, got the data set swiss_roll"):
-        augmentation(swiss_roll(), 1.0, 0.0, 0.0, 0)
+        build_augmentation(read_config(None, ["--data.augment.shift=1"]), swiss_roll())

@@ -44,22 +44,22 @@ def test_the_gradient_of_a_feature_is_the_sum_over_its_sensors():
 
 def test_the_lift_costs_no_loop_over_agents():
     agents = 100_000
-    sensors = SensorMap(default_sensors(2, agents, np.full(agents, 2)), np.full(agents, 2), features=2)
+    sensors = SensorMap(default_sensors(2, np.full(agents, 2)), np.full(agents, 2), features=2)
     state = sensors.lift(torch.ones(2, 2))
     assert state.shape == (2, 200_000) and state.sum() == 4
 
 
 def test_two_default_sensors_are_the_first_and_last_channel_as_published():
-    assert default_sensors(2, 8, np.full(8, 2)) == (Sensor(0, 0, "q"), Sensor(1, 7, "p"))
-    assert default_sensors(2, 1, np.array([2])) == (Sensor(0, 0, "q"), Sensor(1, 0, "p"))
-    assert default_sensors(1, 3, WIDTHS) == (Sensor(0, 0, "q"),)
+    assert default_sensors(2, np.full(8, 2)) == (Sensor(0, 0, "q"), Sensor(1, 7, "p"))
+    assert default_sensors(2, np.array([2])) == (Sensor(0, 0, "q"), Sensor(1, 0, "p"))
+    assert default_sensors(1, WIDTHS) == (Sensor(0, 0, "q"),)
 
 
 @pytest.mark.parametrize("widths", [[2], [2] * 8, [4, 2, 6], [6, 6, 2, 2, 4]])
 def test_default_sensors_fit_up_to_one_feature_a_neuron_and_spread(widths):
     widths = np.array(widths)
     for features in range(1, widths.sum() + 1):
-        sensors = default_sensors(features, len(widths), widths)
+        sensors = default_sensors(features, widths)
         placed = SensorMap(sensors, widths, features)  # raises on any collision
         assert [sensor.feature for sensor in placed.sensors] == list(range(features))
         agents = [sensor.agent for sensor in sensors]
@@ -107,7 +107,7 @@ def test_more_features_than_neurons_is_a_one_line_error():
     with pytest.raises(
         ValueError, match="more features than sensors fit: expected at most 12 .* got 13; increase network.width"
     ):
-        default_sensors(13, 3, WIDTHS)
+        default_sensors(13, WIDTHS)
 
 
 @pytest.mark.parametrize("widths", [[], [3], [0, 2], [2.0, 2.0], [[2, 2]]])
@@ -117,7 +117,7 @@ def test_widths_that_no_network_has_are_refused(widths):
 
 
 def test_input_of_another_shape_is_a_one_line_error():
-    sensors = SensorMap(default_sensors(2, 3, WIDTHS), WIDTHS, 2)
+    sensors = SensorMap(default_sensors(2, WIDTHS), WIDTHS, 2)
     with pytest.raises(ValueError, match=r"expected input of shape \(batch, 2\), got \(5, 3\)"):
         sensors.lift(torch.zeros(5, 3))
 

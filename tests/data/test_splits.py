@@ -7,25 +7,24 @@ from dist_hdnn.build.inputs import build_dataset
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Cut, Dataset, Task, dataset_of, digits, from_arrays, read_dataset, standardised, swiss_roll
-from dist_hdnn.data.splits import split_indices
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
 
 def test_the_alternate_split_trains_on_even_and_tests_on_odd_positions():
-    train, validation, test = split_indices(9, "alternate", 0.1, seed=3)
+    train, validation, test = Cut("alternate", 0.1, seed=3).parts(9)
     assert train.tolist() == [0, 2, 4, 6, 8] and test.tolist() == [1, 3, 5, 7] and not len(validation)
 
 
 @pytest.mark.parametrize(("samples", "fraction", "held_out"), [(100, 0.2, 20), (10, 0.01, 1), (10, 0.999, 9)])
 def test_the_random_split_holds_out_the_fraction_and_loses_no_point(samples, fraction, held_out):
-    train, _, test = split_indices(samples, "random", fraction, seed=3)
+    train, _, test = Cut("random", fraction, seed=3).parts(samples)
     assert len(test) == held_out and sorted([*train, *test]) == list(range(samples))
-    assert split_indices(samples, "random", fraction, seed=3)[2].tolist() == test.tolist()
+    assert Cut("random", fraction, seed=3).parts(samples)[2].tolist() == test.tolist()
 
 
 def test_the_last_samples_of_a_time_series_are_held_out_and_those_before_validate():
-    train, validation, test = split_indices(20, "last", 0.3, seed=0, validation_fraction=0.5)
+    train, validation, test = Cut("last", 0.3, seed=0, validation_fraction=0.5).parts(20)
     assert (train.tolist(), validation.tolist(), test.tolist()) == (
         list(range(7)),
         list(range(7, 14)),
@@ -35,11 +34,11 @@ def test_the_last_samples_of_a_time_series_are_held_out_and_those_before_validat
 
 @pytest.mark.parametrize("split", ["alternate", "random"])
 def test_validation_points_come_out_of_the_training_points_under_the_seed(split):
-    rest, _, test = split_indices(40, split, 0.25, seed=3)
-    train, validation, same = split_indices(40, split, 0.25, 3, validation_fraction=0.3)
+    rest, _, test = Cut(split, 0.25, seed=3).parts(40)
+    train, validation, same = Cut(split, 0.25, 3, validation_fraction=0.3).parts(40)
     assert test.tolist() == same.tolist() and sorted([*train, *validation]) == rest.tolist()
     assert len(validation) == round(0.3 * len(rest)) and np.all(np.diff(validation) > 0)
-    others = split_indices(40, split, 0.25, 4, validation_fraction=0.3)[1]
+    others = Cut(split, 0.25, 4, validation_fraction=0.3).parts(40)[1]
     assert validation.tolist() != others.tolist()
 
 

@@ -147,7 +147,7 @@ def classifier(transport: Transport, setting: Setting, level: Level) -> AgentCla
         dtype=torch.float64,
     )
     widths = net.ownership.all_widths
-    sensors = SensorMap(default_sensors(2, AGENTS, widths), widths, 2)
+    sensors = SensorMap(default_sensors(2, widths), widths, 2)
     readout = make_readout(setting.readout, net.ownership, 2, seed=3).to(torch.float64)
     start = None if setting.deterministic else InitialState(sensors, net.ownership, torch.float64)
     return AgentClassifier(sensors.restricted(net.owned), net, readout, start)

@@ -60,7 +60,7 @@ GRAPHS = {
 def test_a_picture_has_all_agents_links_sensors_and_accuracies(drawn: Any, case: str) -> None:
     graph = named(GRAPHS[case])
     widths, accuracy = np.full(graph.agents, 2), np.linspace(0.5, 1.0, graph.agents)
-    sensors = SensorMap(default_sensors(2, graph.agents, widths), widths, 2)
+    sensors = SensorMap(default_sensors(2, widths), widths, 2)
     figure = drawn(plot_graph, graph, sensors, accuracy, feature_names=("x1", "x2"))
     axes = figure.axes[0]
     places = agents_of(axes).get_offsets()

@@ -29,7 +29,7 @@ BETA, EPSILON = 0.95, 1e-8
 
 def classifier(readout: str = "local", regression: bool = False) -> AgentClassifier:
     net = dist_hdnn.HDNN(dist_hdnn.ring(3), layers=2, step=0.5, X="neighbours", dtype=torch.float64)
-    sensors = SensorMap(default_sensors(2, 3, net.widths), net.widths, 2)
+    sensors = SensorMap(default_sensors(2, net.widths), net.widths, 2)
     start = InitialState(sensors, net.ownership, torch.float64)
     return AgentClassifier(sensors, net, make_readout(readout, net.ownership, 2, regression=regression).double(), start)
 

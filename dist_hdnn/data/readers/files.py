@@ -26,7 +26,6 @@ from dist_hdnn.data.readers.cells import check_order, labels
 from dist_hdnn.data.readers.tables import SUFFIXES, suffix_of, table_blocks
 from dist_hdnn.data.splits import Cut
 
-ARRAYS = (".npz", ".npy")
 SETS = (("x", "y"), ("train_x", "train_y", "test_x", "test_y"))
 VALIDATION = ("validation_x", "validation_y")
 # what numpy.load raises on damaged, encrypted, pickled or foreign archives
@@ -72,7 +71,7 @@ def read_dataset(
     regression: the target is a real number, or in arrays several, (n, targets).
     split: "random" for samples that do not depend on each other, "last" for rows in order of time, "alternate". No
     default suits all samples, so without one the columns and classes are known, but the parts raise ValueError; with
-    `time` it is "last". test_fraction, seed, validation_fraction: see splits.split_indices.
+    `time` it is "last". test_fraction, seed, validation_fraction: see `dist_hdnn.data.Cut`.
     table: how the columns of a table are used:
 
         ignore      columns that are no features
@@ -87,7 +86,7 @@ def read_dataset(
     """
     path, blank = Path(path), _blank(target, **table)
     who = f"data file {path}"
-    _check_file(path, who)
+    check_file(path, who, (*SUFFIXES, ".npz"), "correct data.file", folders=True)
     if blank.time is not None and split is None:
         split = "last"
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
@@ -117,24 +116,26 @@ def _blank(
     )
 
 
-def _check_file(path: Path, who: str) -> None:
-    """Refuse what is not there, is empty or has a suffix that nobody reads."""
-    kinds = f"{', '.join(SUFFIXES)} or .npz"
+def check_file(path: Path, who: str, suffixes: Sequence[str], remedy: str, folders: bool = False) -> None:
+    """Refuse what is not there, is empty or has a suffix that nobody reads. folders: a folder of arrays may be read."""
+    kinds = ", ".join(suffixes)
     try:
         there = path.exists()
     except OSError as error:  # a name that is too long, a folder without rights
-        raise ValueError(f"{who}: expected a path, got {error.strerror}; correct data.file") from None
+        raise ValueError(f"{who}: expected a path, got {error.strerror}; {remedy}") from None
     if not there:
-        near = sorted(entry.name for entry in path.parent.glob("*") if suffix_of(entry) in (*SUFFIXES, ".npz"))[:5]
+        near = sorted(entry.name for entry in path.parent.glob("*") if suffix_of(entry) in suffixes)[:5]
         found = f"the folder holds {', '.join(near)}" if near else "the folder holds no such file"
-        raise ValueError(f"{who}: expected a file {kinds}, found nothing; {found}; correct data.file")
-    known = suffix_of(path) in (*SUFFIXES, ".npz")
-    if path.is_dir() and not known:
+        raise ValueError(f"{who}: expected a file ({kinds}), found nothing; {found}; {remedy}")
+    known = suffix_of(path) in suffixes
+    if path.is_dir() and folders and not known:
         return
-    if not known:
-        raise ValueError(f"{who}: expected the suffix {kinds}, got {path.suffix!r}; convert or rename it")
     if not path.is_file():
-        raise ValueError(f"{who}: expected a file, got a folder; name a file inside it")
+        raise ValueError(f"{who}: expected a file ({kinds}), got a folder; name a file inside it")
+    if not known:
+        raise ValueError(
+            f"{who}: expected one of the suffixes {kinds}, got {path.suffix!r}; convert or rename the file"
+        )
     if path.stat().st_size == 0:
         raise ValueError(f"{who}: expected samples, got an empty file; write it again")
 

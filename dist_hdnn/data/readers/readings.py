@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 from dist_hdnn.data.checks import check_finite, some
 from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.data.readers.cells import check_order
-from dist_hdnn.data.readers.files import ARRAYS, load_arrays
+from dist_hdnn.data.readers.files import check_file, load_arrays
 from dist_hdnn.data.readers.frames import collected, column_cells, is_frame, plain
 from dist_hdnn.data.readers.tables import SUFFIXES, Block, frame_block, suffix_of, table_blocks
-
-READ = (*SUFFIXES, *ARRAYS)
 
 
 class Rows(NamedTuple):
@@ -73,7 +71,7 @@ def readings(source: Any, preparation: Preparation, keep: Sequence[str], batch: 
     source = collected(source)
     if isinstance(source, str | Path):
         path = Path(source)
-        _check_file(path, who)
+        check_file(path, who, (*SUFFIXES, ".npz", ".npy"), "correct the path")
         if suffix_of(path) in SUFFIXES:
             yield from _of_table(table_blocks(path, who, batch), preparation, keep, batch)
             return
@@ -128,16 +126,6 @@ def _of_array(values: NDArray[Any], preparation: Preparation, batch: int, who: s
         x = np.asarray(values[first : first + batch]).reshape(-1, width)
         check_finite(x, columns, who, Block(who, {}, first).where, gaps=preparation.fill is not None)
         yield Rows(first, x, {})
-
-
-def _check_file(path: Path, who: str) -> None:
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
-        raise ValueError(f"{who}: expected a file of readings ({', '.join(READ)}), found {found}; correct the path")
-    if suffix_of(path) not in READ:
-        raise ValueError(
-            f"{who}: expected one of the suffixes {', '.join(READ)}, got {suffix_of(path)!r}; convert the file"
-        )
 
 
 def _array_in(path: Path, who: str) -> NDArray[Any]:
