@@ -21,17 +21,15 @@ SHARE = 0.1  # of the training time: how much longer than a straggler all others
 @contextmanager
 def long_waits_shown(transport: Transport) -> Iterator[None]:
     """Print a line on stderr, inside the block, for every LONG seconds that this worker waits in one exchange."""
-    from dist_hdnn.transport.record import EXCHANGE, WAITING, WHERE
-
     ended = threading.Event()
 
     def watch() -> None:
         shown: tuple[float, float] = (0.0, 0.0)  # when the wait began, and how long it had lasted at its last line
         while not ended.wait(min(POLL, LONG)):
             now = transport.record.now()
-            if now is None:
+            if now is None or now.waiting is None:
                 continue
-            exchange, context, since = now[EXCHANGE], now[WHERE], now[WAITING]
+            exchange, context, since = now.exchange, now.where, now.waiting
             lasted, before = time.monotonic() - since, shown[1] if shown[0] == since else 0.0
             if lasted >= before + LONG:
                 shown = since, lasted
