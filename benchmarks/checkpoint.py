@@ -44,7 +44,7 @@ def build(transport: Any, parameters: int) -> AgentClassifier:
         dist_hdnn.ring(AGENTS), width=2 * half, layers=LAYERS, workers=transport if transport.size > 1 else None
     )
     widths = net.ownership.all_widths
-    sensors = SensorMap(default_sensors(2, AGENTS, widths), widths, 2)
+    sensors = SensorMap(default_sensors(2, widths), widths, 2)
     return AgentClassifier(sensors.restricted(net.owned), net, make_readout("local", net.ownership, 2))
 
 

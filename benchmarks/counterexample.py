@@ -21,10 +21,11 @@ from torch import Tensor
 import dist_hdnn
 from dist_hdnn.analysis.measure import layer_matrices
 from dist_hdnn.analysis.space import Space
-from dist_hdnn.plots.counterexample import plot_counterexample
+from dist_hdnn.plots.figures import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, new_figure, quiet, save
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "counterexample.png"
 SEED = 2020  # of the published start
+COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
 
 
 def slow_oscillator(eps: float, layers: int, step: float) -> dist_hdnn.HDNN:
@@ -53,6 +54,36 @@ def published_start() -> Tensor:
     return torch.from_numpy(y0 / np.linalg.norm(y0))[None]
 
 
+def plot(sensitivity: dict[float, np.ndarray], orbit: np.ndarray, step: float, path: Path) -> None:
+    """Draw the orbit, the entries of ∂y(T)/∂y(T-t) of the first eps, and the norms of all over eps t.
+
+    sensitivity: eps -> (layers, 2, 2), for t = step .. T. orbit: (layers + 1, 2) of the first eps.
+    """
+    figure = new_figure(12.0, 3.9)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(0.8, 1.2, 1.0))
+    left.plot(orbit[:, 0], orbit[:, 1], color=BLUE, linewidth=0.8)
+    left.plot(*orbit[0], "o", color=VERMILION, markersize=6, label="start")
+    left.set_aspect("equal", adjustable="datalim")
+    left.set(title="The state keeps its orbit", xlabel="p", ylabel="q")
+    first = next(iter(sensitivity))
+    time = step * np.arange(1, len(sensitivity[first]) + 1)
+    for (i, j), color in zip(((0, 0), (0, 1), (1, 0), (1, 1)), COLORS, strict=False):
+        middle.plot(time, sensitivity[first][:, i, j], color=color, linewidth=0.9, label=f"({i + 1}, {j + 1})")
+    middle.set(title=f"Entries of ∂y(T)/∂y(T-t), ε = {first:g}", xlabel="time before the end, t", ylabel="entry")
+    middle.legend(fontsize=9, frameon=False, ncols=2, loc="upper left")
+    for (eps, values), color in zip(sensitivity.items(), COLORS, strict=False):
+        time = eps * step * np.arange(1, len(values) + 1)
+        right.plot(time, np.linalg.norm(values, 2, axis=(1, 2)), color=color, linewidth=1.3, label=f"ε = {eps:g}")
+    right.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
+    right.set(xscale="log", yscale="log", title="Spectral norm: grows like ε t")
+    right.set(xlabel="ε t", ylabel="|∂y(T)/∂y(T-t)|")
+    for axes in (left, middle, right):
+        quiet(axes)
+        if axes is not middle:
+            axes.legend(fontsize=9, frameon=False)
+    save(figure, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--eps", type=float, nargs="+", default=[1.0, 0.3, 0.1])
@@ -73,7 +104,7 @@ def main() -> None:
             f"eps = {eps:<5g} |∂y(T)/∂y(0)| = {norms[-1]:8.3f}, smallest over t {norms.min():.12f}, "
             f"largest entry {np.abs(found[eps]).max():8.3f}, determinant 1 to {determinant:.1e}"
         )
-    plot_counterexample(found, orbit, given.step, given.picture)
+    plot(found, orbit, given.step, given.picture)
     print(f"picture {given.picture}")
 
 

@@ -157,9 +157,9 @@ def draw(results: dict[int, dict[str, dict[str, float]]], path: Path) -> Path:
     figure = new_figure(9.6, 3.9)
     left, right = figure.subplots(1, 2)
     depths = list(results)
-    for name, (colour, line) in LINES.items():
+    for name, (color, line) in LINES.items():
         found = [results[depth][name] for depth in depths]
-        look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4}
+        look = {"color": color, "linestyle": line, "marker": "o", "markersize": 4}
         left.plot(depths, [each["bytes"] / 2**20 for each in found], label=name, **look)
         right.plot(depths, [each["over_store"] for each in found], **look)
     left.set(

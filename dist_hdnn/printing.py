@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 WORST = 5  # agents that a table names
@@ -223,6 +224,22 @@ def _figure(value: float | None, share: bool) -> str:
     if value is None:
         return "undefined"
     return f"{100 * value:.2f} %" if share else f"{value:.6g}"
+
+
+def summary_rows(summary: dict[str, Any], directory: Path, plots: Path | None) -> list[tuple[str, str]]:
+    """Return what `train` prints of a finished run."""
+    if "test_r2" in summary:
+        fit = summary["test_r2"]
+        rows = [("test R²", "undefined: all targets are equal" if fit is None else f"{fit:.4f}")]
+    else:
+        rows = [("test accuracy", f"{100 * summary['test_accuracy']:.2f} %")]
+    if "best_epoch" in summary:
+        best = f"of epoch {summary['best_epoch']} of {summary['epochs']}, the best on validation data"
+        rows.append(("weights", best))
+    if "mean_agent_accuracy" in summary:
+        mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
+        rows.append(("agents", f"mean {mean:.2f} %, worst {worst:.2f} %"))
+    return rows + [("plots", str(plots))] * (plots is not None) + [("run", str(directory))]
 
 
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:

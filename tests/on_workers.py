@@ -10,7 +10,7 @@ import torch
 from networks import network
 
 import dist_hdnn
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.topology.ragged import offsets, ragged_ranges
 from dist_hdnn.transport import Transport, run_threads
 
 BATCH = 3

@@ -189,7 +189,7 @@ def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
         (["train", "none.yaml"], "none.yaml: no such config file"),
-        (["train", "a.yaml", "b.yaml"], "expected one config file, got a.yaml and b.yaml"),
+        (["train", "a.yaml", "b.yaml"], "train: expected [CONFIG], got a.yaml and b.yaml"),
         (["train", "--json"], "train takes no --json"),
         (["evaluate"], "usage: dist-hdnn evaluate RUN"),
         (["evaluate", "nowhere"], "expected a run directory, got none: nowhere"),
@@ -430,11 +430,11 @@ def test_doctor_says_what_to_install_for_what_is_missing(monkeypatch: pytest.Mon
         return asked(package)
 
     monkeypatch.setattr(doctor.importlib.metadata, "version", version)
-    found = {finding.name: finding for finding in doctor.examine()["software"]}
+    found = doctor.examine()["software"]
     assert doctor.OPTIONAL.keys() <= found.keys()
     for package, extra in doctor.OPTIONAL.items():
-        remedy = found[package].detail
-        assert not found[package].ok
+        remedy = found[package][1]
+        assert not found[package][0]
         assert (
             re.search(rf"pip install .*{package}", remedy) or f'pip install -e ".[{extra}]" in the checkout' in remedy
         )
@@ -572,5 +572,5 @@ def test_exit_codes_are_those_of_the_design() -> None:
     from dist_hdnn.training.checkpoints.weights_file import CheckpointError
     from dist_hdnn.training.loop import NonFiniteError
 
-    assert (cli.USAGE_ERROR, cli.DISK, cli.INTERRUPTED) == (2, 7, 130)
+    assert (cli.USAGE, cli.DISK, cli.INTERRUPTED) == (2, 7, 130)
     assert (CheckpointError.exit_code, NonFiniteError.exit_code) == (4, 6)

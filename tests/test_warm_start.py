@@ -16,7 +16,7 @@ from dist_hdnn.cli import main
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config, self_contained, to_yaml
 from dist_hdnn.network.hdnn import HDNN
-from dist_hdnn.operators.sparsity import offsets
+from dist_hdnn.topology.ragged import offsets
 from dist_hdnn.training.checkpoints.weights_file import CheckpointError, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport, run_threads

@@ -16,7 +16,7 @@ from torch import Tensor
 from dist_hdnn.ends.readout import summed
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership
-from dist_hdnn.operators.sparsity import ragged_ranges
+from dist_hdnn.topology.ragged import ragged_ranges
 
 
 class LinearLayers(Protocol):

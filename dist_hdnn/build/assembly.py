@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dist_hdnn.build.inputs import (
     agent_number,
@@ -24,29 +21,30 @@ from dist_hdnn.build.inputs import (
 )
 from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, seed_of
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.data import Dataset, InitialState
+from dist_hdnn.data import Dataset
+from dist_hdnn.dynamics.architectures import architecture
 from dist_hdnn.ends.image_lift import ChannelLift, of_pixels
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import Readout, make_readout
-from dist_hdnn.network.arguments import agent_widths
+from dist_hdnn.network.couplings import Layout
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.network.ownership import Ownership
-from dist_hdnn.topology import FAMILIES, BlockPattern, CommunicationGraph, block_diagonal, build_pattern, read_graph
+from dist_hdnn.topology import FAMILIES, CommunicationGraph, read_graph
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport
 
 __all__ = [
     "build_augmentation",
-    "build_block_pattern",
     "build_classifier",
     "build_dataset",
     "build_device",
     "build_graph",
     "build_graphs",
+    "build_layout",
     "build_network",
     "build_readout",
     "build_sensors",
     "build_views",
-    "build_widths",
     "image_of",
     "pattern_spec",
 ]
@@ -157,13 +155,6 @@ def _dimension(options: GraphConfig, key: str) -> int:
     return dimension
 
 
-def build_block_pattern(options: PatternConfig, graph: CommunicationGraph, seed: int) -> BlockPattern:
-    """Block pattern of one weight matrix on one graph; identity has the blocks of block_diagonal. seed: of the run."""
-    if options.kind == "identity":
-        return replace(block_diagonal(graph.agents), kind="identity")
-    return build_pattern(graph, pattern_spec(options), seed)
-
-
 def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
     """The options of a pattern as `HDNN` takes them for K and X, and `topology.build_pattern` too (identity apart)."""
     extras: dict[str, dict[str, object]] = {
@@ -174,9 +165,22 @@ def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
     return {"kind": options.kind, **extras[options.kind]} if options.kind in extras else options.kind
 
 
-def build_widths(config: Config, graph: CommunicationGraph) -> NDArray[np.int64]:
-    """Neurons of every agent, (agents,) int64."""
-    return agent_widths(graph, config.network.width)
+def build_layout(config: Config) -> Layout:
+    """Where the weights of the network of a config lie, in one process, without a weight."""
+    options = config.network
+    return Layout(
+        architecture(options.architecture, options.integrator),
+        build_graphs(config),
+        options.width,
+        pattern_spec(options.K),
+        pattern_spec(options.X),
+        workers=None,
+        partition="contiguous",
+        deterministic=False,
+        overlap=False,
+        plan="auto",
+        seed=config.seed,
+    )
 
 
 def build_network(config: Config, transport: Transport | None = None) -> HDNN:

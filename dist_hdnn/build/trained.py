@@ -23,10 +23,9 @@ from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import TOYS, Dataset
-from dist_hdnn.data.readers.readings import Rows, Wanted, readings
-from dist_hdnn.data.readers.series import in_order, points
-from dist_hdnn.data.scaler import Scaler
+from dist_hdnn.data.readers.readings import Rows, points
 from dist_hdnn.ends.readout import SumReadout
+from dist_hdnn.ends.scaler import Scaler
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.run.directory import config_of_run, find_run
 from dist_hdnn.run.files import PREPARATION, read_preparation
@@ -101,18 +100,8 @@ class TrainedRun(nn.Module):
         who = "predict"
         if isinstance(source, str | Path):
             source, who = user_path(source, who), f"{who}: {source}"
-        fitted, aside = self.preparation, {*self.columns, *keep}
-        wanted = Wanted(
-            self.columns,
-            skip=tuple({fitted.target or "", *fitted.ignored} - aside - {""}),
-            passed=tuple({fitted.time or ""} - aside - {""}),
-            keep=tuple(keep),
-            gaps=fitted.fill is not None,
-        )
-        parts = readings(source, wanted, evaluation_batch(self.model), who)
-        if fitted.time is not None and (fitted.window > 1 or fitted.fill == "last"):
-            parts = in_order(parts, fitted.time, who, fitted.window > 1)
-        for part in points(parts, fitted, who):
+        named = replace(self.preparation, columns=self.columns)
+        for part in points(source, named, keep, evaluation_batch(self.model), who):
             yield self._answered(part)
 
     def table(self, part: Answers, probabilities: bool = False, agents: bool = False) -> dict[str, Any]:

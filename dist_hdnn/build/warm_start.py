@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dist_hdnn.build import assembly
@@ -27,6 +26,7 @@ from dist_hdnn.ends.readout import Readout, SumReadout
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.run.directory import config_of_run, weights_of_run
 from dist_hdnn.run.files import PREPARATION
+from dist_hdnn.topology.ragged import IntArray
 from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_checkpoint
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.transplant import (
@@ -39,7 +39,6 @@ from dist_hdnn.training.transplant import (
     transplant,
 )
 
-IntArray = NDArray[np.int64]
 FILE = "warm_start.json"
 NAMED = 5  # agents in the line
 WORDS = {"readout": "readout", "learned_lift": "lift", "initial_state": "initial state"}

@@ -1,4 +1,4 @@
-"""What every data set is: points and answers for training, validation and test."""
+"""Data sets: points and answers for training, validation and test, and the scale that training points give them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from dist_hdnn.data.preparation import Floats, Image, Preparation
-
-__all__ = ["Answers", "Dataset", "Floats", "Image", "Integers", "UncutDataset"]
-
-Integers = npt.NDArray[np.int64]
-Answers = npt.NDArray[Any]  # labels (n,) int64, or real targets (n, targets) float64
+from dist_hdnn.data.checks import Answers, Floats, Image
+from dist_hdnn.data.preparation import Preparation
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,3 +99,23 @@ class UncutDataset(Dataset):
                 "rows in order of time"
             )
         return super().__getattribute__(name)
+
+
+def standardised(data: Dataset) -> Dataset:
+    """The same data with training features of mean 0 and deviation 1: (x - mean) / deviation for every part.
+
+    Images share one mean and one deviation, so that differences between pixels keep their size; other features have
+    their own. A feature that is constant over the training points is shifted only. Real targets are treated alike, so
+    the loss of a regression is in units of the training targets' variance.
+    """
+    axis = None if data.image is not None else 0
+    mean = data.train_x.mean(axis=axis, dtype=np.float64)
+    deviation = np.atleast_1d(data.train_x.std(axis=axis, dtype=np.float64))
+    deviation[deviation < 1e-12 * (1 + np.abs(mean).max())] = 1.0
+    fitted = replace(data.preparation, mean=tuple(np.atleast_1d(mean).tolist()), deviation=tuple(deviation.tolist()))
+    if data.regression:
+        center, spread = data.train_y.mean(axis=0), data.train_y.std(axis=0)
+        spread[spread < 1e-12 * (1 + np.abs(center).max())] = 1.0
+        fitted = replace(fitted, target_mean=tuple(center.tolist()), target_deviation=tuple(spread.tolist()))
+    found = data.changed(fitted.scaled, fitted.scaled_targets)
+    return replace(found, preparation=fitted)

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
-Image = tuple[int, int, int]  # height, width, channels
+from dist_hdnn.data.checks import Floats, Image, check_finite, some
+
 FILLS = ("mean", "zero", "last")
+INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls an index without a name
 
 
 @dataclass(frozen=True)
@@ -84,25 +85,26 @@ class Preparation:
         if self.image is not None and x.ndim > 2:
             x = x.reshape(len(x), -1)
         if names is not None:
-            x = self._by_name(x, list(names))
+            self.check_columns(names, "readings")
+            x = x[:, [names.index(name) for name in self.columns]]
         wanted = len(self.columns) or (int(np.prod(self.image)) if self.image else x.shape[-1])
         if x.ndim != 2 or x.shape[1] != wanted or x.dtype.kind not in "biuf":
             raise ValueError(
                 f"readings: expected numbers of shape (rows, {wanted}), got {x.dtype} of shape {x.shape}; give a "
-                f"column for each of {_some(self.columns) or 'the pixels'}"
+                f"column for each of {some(self.columns) or 'the pixels'}"
             )
-        return self.scaled(self.points(x.astype(self.dtype)))
-
-    def points(self, x: Floats) -> Floats:
-        """`apply` without the scale, for checked columns."""
-        self._check_gaps(x)
-        filled = self._filled(x)
-        if self.window == 1:
-            return filled
+        check_finite(x, self.columns, "readings", gaps=self.fill is not None)
         if len(x) < self.window:
             raise ValueError(
                 f"readings: expected at least {self.window} rows for a window, got {len(x)}; give more rows"
             )
+        return self.scaled(self.points(x.astype(self.dtype)))
+
+    def points(self, x: Floats) -> Floats:
+        """`apply` without the scale, for checked columns and at least as many rows as a window has."""
+        filled = self._filled(x)
+        if self.window == 1:
+            return filled
         seen = np.lib.stride_tricks.sliding_window_view(filled, self.window, axis=0)  # (samples, columns, window)
         return seen.reshape(len(seen), -1)
 
@@ -139,29 +141,36 @@ class Preparation:
         plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
         return Preparation(**plain)
 
-    def _by_name(self, x: npt.NDArray[Any], names: list[str]) -> npt.NDArray[Any]:
-        missing = [name for name in self.columns if name not in names]
-        if missing:
-            near = difflib.get_close_matches(missing[0], names, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f", got {_some(names)}; add it"
-            raise ValueError(f"readings: expected a column {missing[0]!r} as in training{hint}")
-        aside = {*self.ignored, self.target, self.time}
-        unknown = [name for name in names if name not in self.columns and name not in aside]
-        if unknown:
-            raise ValueError(
-                f"readings: expected the columns {_some(self.columns)} as in training, got {unknown[0]!r}; remove it"
-            )
-        return x[:, [names.index(name) for name in self.columns]]
+    def check_columns(
+        self, held: Sequence[str], who: str, keep: Sequence[str] | None = None, index: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Refuse columns that lack, stand twice or are unknown; return those that pass through, new name -> held name.
 
-    def _check_gaps(self, x: Floats) -> None:
-        wrong = np.argwhere(~np.isfinite(x) if self.fill is None else np.isinf(x))
-        if len(wrong):
-            row, column = wrong[0]
-            name = self.columns[column] if self.columns else str(column)
+        keep: columns that have to be there and pass through; None where none can. index: columns that pandas wrote as
+        the row index; they pass through, too, and so does the time.
+        """
+        wanted = (*self.columns, *(keep or ()))
+        known = {*wanted, *self.ignored, self.target}
+        passed = [name for name in held if name in {*index, *INDEX, self.time} and name not in known]
+        for name in wanted:
+            if held.count(name) != 1:
+                others = {other.casefold(): other for other in held if other not in known}
+                near = [others[word] for word in difflib.get_close_matches(name.casefold(), others, 1)]
+                remedy = f"is it {near[0]!r}?" if near else f"the columns are {some(held)}"
+                if not {*held} & known:
+                    remedy = f"the first line is {some(held)} and has to name the columns"
+                got = f"{name!r} twice" if name in held else f"no {name!r}"
+                raise ValueError(f"{who}: expected the columns {some(wanted)}, got {got}; {remedy}")
+        unknown = [name for name in held if name not in known and name not in passed]
+        if unknown:
+            remedy = "remove them"
+            if keep is not None:
+                remedy = f"give --keep={','.join(unknown)} to pass columns through, or {remedy}"
             raise ValueError(
-                f"readings: expected finite numbers, got {x[row, column]} at row {row}, column {name!r}; complete or "
-                "remove these rows"
+                f"{who}: expected the columns {some(self.columns)}, got {some([repr(name) for name in unknown])} too; "
+                f"{remedy}"
             )
+        return {"index" if name in INDEX else name: name for name in (*passed, *(keep or ()))}
 
     def _filled(self, x: Floats) -> Floats:
         if self.fill is None:
@@ -190,7 +199,3 @@ def fitted_to_gaps(blank: Preparation, train: Floats, who: str) -> Preparation:
     fills = np.zeros(train.shape[1]) if zero else np.asarray(np.nanmean(train, axis=0, dtype=np.float64))
     marked = [name for name, any_gap in zip(blank.columns, np.asarray(gaps.any(axis=0)), strict=True) if any_gap]
     return dataclasses.replace(blank, fills=tuple(fills.tolist()), indicators=tuple(marked) if blank.indicator else ())
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

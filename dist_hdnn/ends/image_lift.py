@@ -19,7 +19,7 @@ from dist_hdnn.ends.lift import Gather, check_features, contiguous, pooled_windo
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.network.sharing import run, share_state
-from dist_hdnn.operators.sparsity import ragged_ranges
+from dist_hdnn.topology.ragged import ragged_ranges
 
 
 class ChannelLift(nn.Module):

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dist_hdnn.network.arguments import check_kind
@@ -22,10 +21,8 @@ from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.sharing import run, share_state
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.operators.sparsity import ragged_ranges
 from dist_hdnn.sweep.opaque import under_autocast
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 
 class Gather(Indexed):

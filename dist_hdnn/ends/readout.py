@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
@@ -30,10 +29,8 @@ from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.sharing import run, share_state
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
 from dist_hdnn.sweep.opaque import opaque, under_autocast
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 
 class SumReadout(nn.Module):

@@ -14,10 +14,10 @@ from dist_hdnn.analysis.certificate import Certificate, certify
 from dist_hdnn.analysis.promises import RESIDUAL
 from dist_hdnn.build import assembly
 from dist_hdnn.config import Config
+from dist_hdnn.experiment.job import split_tensors, useful_threads
 from dist_hdnn.experiment.resume import warn_of_other_data
-from dist_hdnn.experiment.tasks import split_tensors, useful_threads
 from dist_hdnn.plots.drawing import Pictures, pictures
-from dist_hdnn.run.handshake import shake_hands
+from dist_hdnn.run.handshake import identity_of, shake_hands
 from dist_hdnn.training.checkpoints.weights_file import load_weights
 from dist_hdnn.transport import Transport
 
@@ -25,7 +25,7 @@ FILE = "certificate.json"
 
 
 class BrokenPromiseError(ArithmeticError):
-    """A network that does not keep what theory promises of it: wrong by more than rounding."""
+    """A network that breaks a promise of the theory by more than rounding."""
 
     exit_code = 8
 
@@ -33,18 +33,16 @@ class BrokenPromiseError(ArithmeticError):
 def certify_run(
     directory: Path, config: Config, samples: int, transport: Transport | None = None
 ) -> dict[str, Any] | None:
-    """Measure a trained run in float64 at `samples` points spread evenly over its test set.
+    """Measure a trained run in float64 at `samples` points spread evenly over its test set. Collective.
 
-    config: that of the run, but for workers and transport. Several workers call it together; worker 0 writes
-    certificate.json and pictures and returns the certificate, the others return None.
+    config: that of the run, except for workers and transport. Worker 0 writes certificate.json and pictures and returns
+    the certificate, the others return None.
     Raises ValueError, CheckpointError when the weights are unusable, TransportError.
     """
     data = assembly.build_dataset(config)
     wide = replace(config, dtype="float64")
     model = assembly.build_classifier(wide, data, transport)
-    if not model.network.ownership.alone:
-        assert transport is not None, "several workers have a transport"
-        shake_hands(transport, config, model.network, data)
+    shake_hands(transport, config, model.network, identity_of(config, model.network.graphs, data))
     load_weights(model, directory)
     points, labels = split_tensors(wide, data, "test")
     chosen = np.unique(np.linspace(0, len(points) - 1, min(samples, len(points))).round().astype(np.int64))
@@ -73,8 +71,8 @@ def complain(result: dict[str, Any]) -> None:
 
 
 def draw(found: Certificate, album: Pictures) -> None:
-    """The pictures of a certificate: sensitivity.png, layers.png, momentum.png."""
-    # here, because matplotlib takes half a second that only the worker that draws should spend
+    """Draw sensitivity.png, layers.png and momentum.png."""
+    # imported here, because matplotlib takes half a second, which only the worker that draws should spend
     from dist_hdnn.plots.certificate import plot_layers, plot_momentum, plot_sensitivity
 
     figures, measured = found.to_json(), found.measured

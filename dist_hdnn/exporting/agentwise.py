@@ -18,10 +18,9 @@ from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Force, Kind
 from dist_hdnn.exporting.program import check_alone
-from dist_hdnn.network.couplings import IntArray
 from dist_hdnn.network.hdnn import HDNN
-from dist_hdnn.operators.sparsity import offsets
 from dist_hdnn.topology import BlockPattern
+from dist_hdnn.topology.ragged import IntArray, offsets
 
 FORMAT = "dist_hdnn agent, version 1"
 EXCHANGES: dict[Kind, tuple[str, ...]] = {

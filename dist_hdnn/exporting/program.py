@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from dist_hdnn.dynamics.architectures import Force
 from dist_hdnn.ends.gossip import MetropolisAverage
-from dist_hdnn.network.couplings import IntArray
 from dist_hdnn.network.hdnn import HDNN
-from dist_hdnn.operators.sparsity import ragged_ranges
+from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 
 def plain_copy(module: nn.Module) -> nn.Module:

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.operators.sparsity import offsets
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.ragged import IntArray, offsets
 
 
 def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int], halves: bool = True) -> IntArray:

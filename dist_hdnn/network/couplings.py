@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Architecture
@@ -24,7 +23,6 @@ from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
 from dist_hdnn.network.optimizer_checks import watch_optimizers
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.parameters import Matrix
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
 from dist_hdnn.sweep.buffers import Stage
 from dist_hdnn.topology import (
     BlockPattern,
@@ -34,9 +32,8 @@ from dist_hdnn.topology import (
     non_links,
     reach_warnings,
 )
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 from dist_hdnn.transport import Transport
-
-IntArray = NDArray[np.int64]
 
 
 class Layout:

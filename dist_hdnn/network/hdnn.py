@@ -36,9 +36,9 @@ from dist_hdnn.sweep.opaque import opaque, under_autocast
 from dist_hdnn.sweep.sweep import Sweep
 from dist_hdnn.sweep.weights import Weights
 from dist_hdnn.topology import Partition
+from dist_hdnn.topology.ragged import IntArray
 from dist_hdnn.transport import Transport
 
-IntArray = NDArray[np.int64]
 INITIAL_SCALE = 1.2  # standard deviation of K times the square root of its row length; over time 8 (16 layers of 0.5)
 # rotations by about twelve radians, from which training neither collapses (below 0.6) nor turns chaotic (above 2)
 

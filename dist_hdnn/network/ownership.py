@@ -17,7 +17,7 @@ from dist_hdnn.network.agreement import Agreement
 from dist_hdnn.operators.choice import check_plan, panels
 from dist_hdnn.operators.deterministic import OrderedExchange
 from dist_hdnn.operators.exchange import Exchange, HaloExchange, SimulatedExchange
-from dist_hdnn.operators.sparsity import BlockOperator, offsets, ragged_ranges
+from dist_hdnn.operators.sparsity import BlockOperator
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -27,9 +27,8 @@ from dist_hdnn.topology import (
     make_partition,
     minimum_neurons_per_round,
 )
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 from dist_hdnn.transport import Ledger, Transport
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn.operators.exchange import Exchange, Work, deal
 from dist_hdnn.operators.panels import PanelOperator
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
 from dist_hdnn.topology import BlockPattern
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 from dist_hdnn.transport import Channel, Ledger, Transport
-
-IntArray = NDArray[np.int64]
 
 
 class _Buffers(NamedTuple):

@@ -17,14 +17,12 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
 from dist_hdnn.topology import BlockPattern, Halo
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 from dist_hdnn.transport import Channel, Ledger, Transport
 
-IntArray = NDArray[np.int64]
 Work = Callable[[], None]
 
 

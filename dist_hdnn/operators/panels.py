@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.operators.sparsity import ScalarPattern, offsets, ragged_ranges
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.operators.sparsity import ScalarPattern
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 PANEL_ROWS = 16  # measured on 64-1024 agents of 1-8 neurons, batch 128: 8-16 rows a panel are fastest
 TINY = 64 * 64  # values of a matrix that is one panel: fewer calls, and no columns to gather

@@ -10,22 +10,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-IntArray = NDArray[np.int64]
-
-
-def ragged_ranges(starts: IntArray, lengths: IntArray) -> IntArray:
-    """Concatenate arange(start, start + length) for every pair, without a Python loop."""
-    ends = np.cumsum(lengths)
-    within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-    return np.repeat(starts, lengths) + within
-
-
-def offsets(sizes: IntArray) -> IntArray:
-    """Start of every block when blocks of these sizes lie one after the other: (len(sizes) + 1,)."""
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 
 class ScalarPattern:

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dist_hdnn.topology.partition import Partition, agent_neurons
 from dist_hdnn.topology.patterns import BlockPattern, same_agents
+from dist_hdnn.topology.ragged import IntArray
 
-IntArray = NDArray[np.int64]
 PeerLists = tuple[tuple[int, IntArray], ...]
 
 SEND, RECEIVE = 0, 1

@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from dist_hdnn.topology.graphs import CommunicationGraph, whole_number
 from dist_hdnn.topology.partitioners import METHODS
 from dist_hdnn.topology.patterns import BlockPattern, neighbours, same_agents
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.ragged import IntArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from scipy.linalg import eigh
 from scipy.sparse import csgraph, csr_array, diags_array
 from scipy.sparse.linalg import lobpcg
 
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.ragged import IntArray
+
 FloatArray = NDArray[np.float64]
 Way = Callable[[csr_array, FloatArray, int, int], IntArray]
 Order = Callable[[csr_array], IntArray]

@@ -11,19 +11,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.data import InitialState
 from dist_hdnn.ends.image_lift import ChannelLift
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.lift import ConvLift, LinearLift
 from dist_hdnn.ends.readout import Readout, SumReadout
 from dist_hdnn.network.couplings import Layout
 from dist_hdnn.network.keyed_random import block_keys
 from dist_hdnn.network.ownership import Ownership
-from dist_hdnn.operators.sparsity import ragged_ranges
+from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
-IntArray = NDArray[np.int64]
 SIDE = 1 << 31  # of a block's shape as one number: rows * SIDE + columns
 
 

@@ -75,7 +75,7 @@ REFUSED = {
         "5,",
         "2,",
         {"time": "a"},
-        "rows in order of 'a', got 2.0 after 3.0 in line 4; sort the rows",
+        "rows in order of 'a', got 2 after 3 in line 4; sort the rows",
     ),
     "a gap in time": ("5,", ",", {"time": "a"}, "expected a time, got a gap in line 4, column 'a'"),
     "no date": ("5,", "May,", {"time": "a"}, "a number or a date such as 2026-01-31 12:00, got '.*' in line"),
@@ -87,7 +87,7 @@ REFUSED = {
     ),
     "two delimiters": (",", ";", {}, "got 'a;b;label', separated by ';'; save it with commas"),
     "tabs in .csv": (",", "\t", {}, "separated by tabs; name it .tsv"),
-    "a time of two rows": ("5,", "3,", {"time": "a", "window": 2}, "one row for each time .* got 3.0 again in line 4"),
+    "a time of two rows": ("5,", "3,", {"time": "a", "window": 2}, "one row for each time .* got 3 again in line 4"),
     "time at random": ("", "", {"time": "a", "split": "random"}, "expected data.split=last .* got random"),
 }
 

@@ -4,7 +4,6 @@ import functools
 import gzip
 import hashlib
 import http.server
-import importlib
 import threading
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 from images import idx_bytes, write_idx_digits
 
-from dist_hdnn.data.readers.builtin import idx_folder, published
-from dist_hdnn.data.readers.idx import PARTS, read_idx
+from dist_hdnn.data.readers import idx as fetching
+from dist_hdnn.data.readers.idx import PARTS, idx_folder, published, read_idx
 
-fetching = importlib.import_module("dist_hdnn.data.readers.published")  # the package has a function of that name
 PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
 

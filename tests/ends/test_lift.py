@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import dist_hdnn
-from dist_hdnn.data.patches import column_views, even_views, patches
+from dist_hdnn.data.views import column_views, even_views, patches
 from dist_hdnn.ends.lift import ConvLift, LinearLift
 from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.transport import run_threads

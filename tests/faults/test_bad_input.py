@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib
 import io
 import json
 import pickle
@@ -28,11 +27,11 @@ from hypothesis import strategies as st
 from dist_hdnn import cli
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
+from dist_hdnn.data.readers import idx as published
 from dist_hdnn.topology import CommunicationGraph, read_graph
 from dist_hdnn.topology.readers import FORMATS
 from dist_hdnn.training.checkpoints.manifest import NAME, CheckpointError, Manifest, read_manifest, verify
 
-published = importlib.import_module("dist_hdnn.data.readers.published")  # its name in the package is that of a function
 EXAMPLES = settings(
     max_examples=500 if NIGHTLY else 60,
     deadline=None,
@@ -280,6 +279,6 @@ def test_F27_a_download_that_is_not_whole_leaves_no_file(
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO(answer))
     began = time.monotonic()
     with pytest.raises(ValueError) as refusal:
-        published.published_arrays("mnist", None, download=True)
+        published.published("mnist", None, download=True)
     assert "\n" not in str(refusal.value) and time.monotonic() - began < 30
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

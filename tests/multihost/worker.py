@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 import dist_hdnn
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.topology.ragged import offsets, ragged_ranges
 from dist_hdnn.transport import Transport, TransportError
 
 AGENTS, LAYERS, BATCH = 8, 3, 3

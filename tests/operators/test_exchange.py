@@ -6,8 +6,8 @@ import torch
 from networks import GRAPHS, quiet_graph, uneven_widths
 
 from dist_hdnn.network.ownership import Ownership
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
 from dist_hdnn.topology import BlockPattern, neighbours
+from dist_hdnn.topology.ragged import offsets, ragged_ranges
 from dist_hdnn.transport import Transport, run_threads
 
 CASES = [(name, workers) for name in GRAPHS for workers in (1, 2, 3, 4, 8) if workers <= quiet_graph(name).agents]

@@ -14,8 +14,9 @@ from dist_hdnn.operators.exchange import Work
 from dist_hdnn.operators.panel_products import PanelProducts
 from dist_hdnn.operators.panels import PanelOperator
 from dist_hdnn.operators.products import Sum, layer_panels, layer_weights
-from dist_hdnn.operators.sparsity import ScalarPattern, ragged_ranges
+from dist_hdnn.operators.sparsity import ScalarPattern
 from dist_hdnn.topology import as_graph, neighbours
+from dist_hdnn.topology.ragged import ragged_ranges
 
 
 def operator_for(name: str, panel_rows: int, widest: int = 3, tiny: int = 0) -> PanelOperator:

@@ -7,7 +7,7 @@ import torch
 from networks import FAMILY, PLACEMENTS, network, quiet_graph, uneven_widths
 
 from dist_hdnn.network.dense import DenseTwin
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.topology.ragged import offsets, ragged_ranges
 from dist_hdnn.transport import Transport, run_threads
 
 LAYERS, BATCH = 3, 4

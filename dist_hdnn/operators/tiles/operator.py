@@ -12,12 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.operators.sparsity import ScalarPattern, offsets
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.operators.sparsity import ScalarPattern
+from dist_hdnn.topology.ragged import IntArray, offsets
 
 
 class Segments(NamedTuple):

@@ -1,7 +1,7 @@
-"""Who observes which feature when agents learn their own lift: patches of an image, or columns of a table.
+"""Views: which features each agent sees when it learns its own lift, patches of an image or columns of a table.
 
-A field of view is an array of feature numbers; agent i sees x[:, views[i]]. Feature number `features`, one beyond the
-last, is the padding at the border of an image, which the lift reads as 0, the mean of standardised pixels.
+Agent i sees x[:, columns[starts[i]:starts[i + 1]]]. Feature number `features`, one beyond the last, is the padding at
+the border of an image. The lift reads it as 0, the mean of standardized pixels.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dist_hdnn.data.dataset import Image, Integers
+from dist_hdnn.data.checks import Image, Integers, some
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """What every agent sees: agent i has the features views[starts[i]:starts[i + 1]].
+    """What each agent sees: agent i has the features columns[starts[i]:starts[i + 1]].
 
-    patch: height, width and channels of every agent's view where it is a patch of an image, row by row.
+    patch: height, width and channels of each view where it is a patch of an image, row by row.
     """
 
     features: int
@@ -30,7 +30,7 @@ class Views:
 
     @property
     def sizes(self) -> Integers:
-        """Features that each agent sees, (agents,)."""
+        """Number of features that each agent sees, (agents,)."""
         return np.diff(self.starts)
 
 
@@ -57,32 +57,33 @@ def patches(image: Image, rows: int, columns: int) -> Views:
     features = height * width * channels
     padded = np.full((rows * high, columns * wide, channels), features, dtype=np.int64)
     padded[:height, :width] = np.arange(features).reshape(image)
+    # (rows, columns, high, wide, channels): one patch after the other, each row by row
     grid = padded.reshape(rows, high, columns, wide, channels).transpose(0, 2, 1, 3, 4)
     agents, size = rows * columns, high * wide * channels
     return Views(features, size * np.arange(agents + 1), grid.reshape(-1), (high, wide, channels))
 
 
 def shape_of_grid(agents: int, image: Image) -> tuple[int, int]:
-    """Rows and columns of so many patches, as square as the number and the image allow."""
+    """Rows and columns of a grid of one patch per agent, as square as the number and the image allow."""
     shapes = [(rows, agents // rows) for rows in range(1, agents + 1) if agents % rows == 0]
     fitting = [shape for shape in shapes if shape[0] <= image[0] and shape[1] <= image[1]] or shapes
     return min(fitting, key=lambda shape: (abs(shape[0] - shape[1]), shape[0]))
 
 
 def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -> Views:
-    """Views of a table: column `name` is seen by agent owners[name].
+    """Views of a table in which agent owners[name] sees the column `name`.
 
     ValueError for a column that the data lack, and for one that nobody sees.
     """
     unknown = [name for name in owners if name not in names]
     if unknown:
         raise ValueError(
-            f"data.sensors: expected columns of the data ({_some(names)}), got {unknown[0]!r}; correct its name"
+            f"data.sensors: expected columns of the data ({some(names)}), got {unknown[0]!r}; correct its name"
         )
     missing = [name for name in names if name not in owners]
     if missing:
         raise ValueError(
-            f"data.sensors: expected an agent for every column, got none for {_some(missing)}; add "
+            f"data.sensors: expected an agent for every column, got none for {some(missing)}; add "
             f"{missing[0]}: <agent>, or drop the column from the file"
         )
     agent = np.array([owners[name] for name in names], dtype=np.int64)
@@ -92,9 +93,9 @@ def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -
 
 
 def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[str, int] | None:
-    """Column -> agent of the same name, where all columns are named like agents; None where none is.
+    """Column -> agent of the same name where all columns are named like agents; None where none is.
 
-    ValueError where some are: the others would have to be guessed.
+    ValueError where only some are, because the others would have to be guessed.
     """
     numbers = {name: number for number, name in enumerate(agents)}
     strangers = [name for name in columns if name not in numbers]
@@ -103,24 +104,20 @@ def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[st
     if strangers:
         known = [name for name in columns if name in numbers]
         raise ValueError(
-            f"data.sensors: expected all columns named like agents, or none, got {_some(known)} named like agents and "
-            f"{_some(strangers)} not; say in data.sensors which agent sees which column, or name {strangers[0]!r} in "
+            f"data.sensors: expected all columns named like agents, or none, got {some(known)} named like agents and "
+            f"{some(strangers)} not; say in data.sensors which agent sees which column, or name {strangers[0]!r} in "
             "data.ignore"
         )
     return {name: numbers[name] for name in columns}
 
 
 def even_owners(columns: Sequence[str], agents: int) -> dict[str, int]:
-    """Column -> agent: neighboring columns to neighboring agents, as evenly as the numbers allow."""
+    """Column -> agent, neighboring columns to neighboring agents, as evenly as the numbers allow."""
     sizes = even_views(len(columns), agents).sizes
     return dict(zip(columns, np.repeat(np.arange(agents), sizes).tolist(), strict=True))
 
 
 def even_views(features: int, agents: int) -> Views:
-    """Neighbouring features to neighbouring agents, as evenly as the numbers allow; some agents may see none."""
+    """Give neighboring features to neighboring agents, as evenly as the numbers allow; some agents may see none."""
     starts = np.arange(agents + 1, dtype=np.int64) * features // agents
     return Views(features, starts, np.arange(features, dtype=np.int64))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
