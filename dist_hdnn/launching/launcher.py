@@ -22,7 +22,7 @@ from dist_hdnn.run.directory import new_run_directory
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
-    from dist_hdnn.transport.environment import Launch
+    from dist_hdnn.transport.rendezvous import Launch
 
     Run = Callable[[Config, Transport | None], int | None]
 
@@ -116,7 +116,7 @@ def _place() -> tuple[Launch | None, str]:
     own = os.environ.pop(WORKER, None)  # popped, so that processes started from here are not taken for this worker
     if own is None and not any(name in os.environ for name in RANKS):
         return None, ""
-    from dist_hdnn.transport.environment import Launch, launched
+    from dist_hdnn.transport.rendezvous import Launch, launched
 
     if own is not None:
         rank, size, address = own.split(maxsplit=2)
@@ -178,9 +178,9 @@ def _join(name: str, place: Launch | None, address: str, timeout: float, device:
     if device == "cuda" or name == "nccl":
         _take_gpu(name, place)
     if name == "mpi":
-        from dist_hdnn.transport.start_up import limited
+        from dist_hdnn.transport.rendezvous import limit_start_up
 
-        with limited(meeting, f"worker {place.rank} of {place.size}" if place else "a worker"):
+        with limit_start_up(meeting, f"worker {place.rank} of {place.size}" if place else "a worker"):
             try:
                 from dist_hdnn.transport.mpi import MpiTransport
             except ImportError as error:
@@ -193,7 +193,7 @@ def _join(name: str, place: Launch | None, address: str, timeout: float, device:
         import torch
 
         from dist_hdnn.transport.nccl import NcclTransport
-        from dist_hdnn.transport.stores import environment_store, open_store
+        from dist_hdnn.transport.rendezvous import environment_store, open_store
 
         store = open_store(address, place.size, meeting) if address else environment_store(meeting)[0]
         gpu = torch.device("cuda", torch.cuda.current_device())

@@ -21,17 +21,15 @@ SHARE = 0.1  # of the training time that the others must have waited longer than
 @contextmanager
 def told(transport: Transport) -> Iterator[None]:
     """Inside, a line on stderr for every LONG seconds that this worker waits in one exchange."""
-    from dist_hdnn.transport.record import EXCHANGE, WAITING, WHERE
-
     ended = threading.Event()
 
     def watch() -> None:
         said: tuple[float, float] = (0.0, 0.0)  # when the wait began, and how long it was when it was told
         while not ended.wait(min(POLL, LONG)):
             now = transport.record.now()
-            if now is None:
+            if now is None or now.waiting is None:
                 continue
-            exchange, context, since = now[EXCHANGE], now[WHERE], now[WAITING]
+            exchange, context, since = now.exchange, now.where, now.waiting
             lasted, before = time.monotonic() - since, said[1] if said[0] == since else 0.0
             if lasted >= before + LONG:
                 said = since, lasted
