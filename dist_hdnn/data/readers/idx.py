@@ -1,6 +1,6 @@
 """IDX files, the format of MNIST, and the data sets that come in them: MNIST, Fashion-MNIST, images of one's own.
 
-    bytes 0 0 | type | dimensions     then one 32-bit size a dimension, then the numbers, big-endian, last one fastest
+    bytes 0 0 | type | dimensions     then a 32-bit size per dimension, then the numbers, big-endian, last one fastest
 
 An image becomes a row of height x width pixels (float32), which `standardised` shifts and scales.
 Sources: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", section on file formats; Xiao, Rasul and
@@ -82,12 +82,12 @@ def idx_folder(folder: Path, classes: int | None = None, cut: Cut = UNSTATED) ->
 
 
 def read_idx(path: Path) -> npt.NDArray[np.generic]:
-    """The array in an IDX file, plain or gzipped. Raises ValueError, one line that names the file."""
+    """Read the array in an IDX file, plain or gzipped. ValueError, one line that names the file."""
     return _parsed(_content(path), path)
 
 
 def _content(path: Path) -> bytes:
-    """The content of an IDX file, unpacked where it is gzipped. ValueError when it cannot be read or unpacked."""
+    """Read an IDX file, and unpack it where it is gzipped. ValueError for a file that cannot be read or unpacked."""
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
@@ -100,17 +100,17 @@ def _content(path: Path) -> bytes:
 
 
 def _parsed(content: bytes, path: Path) -> npt.NDArray[np.generic]:
-    """The array in the content of an IDX file, in its own type and shape; path: for messages.
+    """Return the array in the content of an IDX file, in its own type and shape. path: for messages.
 
     ValueError for a wrong magic number, a size that the content does not fill, or content beyond it.
     """
     kind, dimensions = (content[2], content[3]) if len(content) >= 4 else (0, 0)
     if content[:2] != b"\0\0" or kind not in TYPES or dimensions == 0:
         raise ValueError(
-            f"IDX file {path}: expected the magic number 0x0000{0x08:02x}01 or alike (two zero bytes, a type, the "
-            f"number of dimensions), got 0x{content[:4].hex() or 'nothing'}; give the original IDX file"
+            f"IDX file {path}: expected a magic number such as 0x00000801 (two zero bytes, a type, the number of "
+            f"dimensions), got 0x{content[:4].hex() or 'nothing'}; give the original IDX file"
         )
-    start = 4 + 4 * dimensions
+    start = 4 + 4 * dimensions  # of the numbers, behind the magic number and the sizes
     shape = tuple(int(size) for size in np.frombuffer(content[4:start].ljust(4 * dimensions, b"\0"), ">u4"))
     number = np.dtype(TYPES[kind])
     expected = start + int(np.prod(shape, dtype=object)) * number.itemsize
@@ -124,7 +124,7 @@ def _parsed(content: bytes, path: Path) -> npt.NDArray[np.generic]:
 
 
 def _find(folder: Path, part: str) -> Path | None:
-    """The file of one of PARTS in a folder, gzipped or not; None where there is none."""
+    """Return the file of one of PARTS in a folder, gzipped or not; None where there is none."""
     return next((path for path in (folder / f"{PARTS[part]}.gz", folder / PARTS[part]) if path.is_file()), None)
 
 
@@ -143,7 +143,7 @@ def _located(name: str, part: str, folders: tuple[Path, ...], cache: Path, downl
 
 
 def _downloaded(address: str, path: Path, digest: str) -> Path:
-    """Fetch a file; it appears whole and with the right content, or not at all."""
+    """Fetch a file, which appears whole and with the right content, or not at all."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
