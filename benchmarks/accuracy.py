@@ -242,19 +242,19 @@ PAGE = """# Accuracy of every architecture on the two-dimensional problems
 
     python benchmarks/accuracy.py --json docs/accuracy.json --table docs/accuracy.md
 
-Test accuracy in %, mean±sd over seeds, in brackets the mean of the published code (DecodEPFL/HamiltonianNet at
-288ffbef, its own training, 3 seeds, also run by us; - where that was not run). Bold: below it.
+Test accuracy in %, mean±sd over seeds; in brackets the mean of the published code (DecodEPFL/HamiltonianNet at
+288ffbef with its own training, 3 seeds, also run by us; - where not run). Bold: below it.
 {verdict}
 
 {table}
 
 One agent of {width} neurons; the first and the last feature are the inputs, the others start at zero; 8000 points (of
-data.seed 0), of which the even ones train and the odd ones test, as published. "h=.075" columns end at time 0.075 x
-layers, "t=1.2" columns at 1.2. MS3 is the Hamiltonian network with X = 1, which is what H2 is here: one network,
+data.seed 0), the even ones for training and the odd ones for testing, as published. "h=.075" columns end at time
+0.075 x layers, "t=1.2" columns at 1.2. MS3 and H2 are both the Hamiltonian network with X = 1 here: one network,
 trained once, shown twice. float32; network and readout train together.
 
-One recipe for a data set, whatever the architecture, the number of layers and the step: Adam with betas {betas}, K
-drawn with standard deviation scale / sqrt(row length), cross entropy, no weight decay, half a cosine down to zero.
+One recipe per data set, for every architecture, number of layers and step: Adam with betas {betas}, K
+drawn with standard deviation scale / sqrt(row length), cross entropy, no weight decay, half a cosine to zero.
 
 {recipes}
 
@@ -262,11 +262,11 @@ drawn with standard deviation scale / sqrt(row length), cross entropy, no weight
 
 The recipes were chosen by the test accuracy of a prototype with other seeds, at 4, 8, 16 and 64 layers.
 
-The double moons were first trained with a learning rate of 0.1; then 118 of the 120 cells reached the published mean.
+The double moons were first trained with a learning rate of 0.1, where 118 of the 120 cells reached the published mean.
 H2 (and so MS3) with 4 layers did not at t=1.2: 99.8±0.6 %, one of 16 networks at 97.4 %. At h=.075 it did not with a
 first set of 5 seeds (99.0±2.0 %, one network at 95.1 %) and did with 16 others (99.7±1.2 %). In the prototype, 4 layers
 at h=.075, scales 1.2 and 2, smoothness 1e-3 and 1e-5, about 9 of 128 networks stay near 95 % at a rate of 0.1, and none
-of 128 at 0.2. So all cells of the double moons were trained anew with 0.2, and these are shown: 5 seeds, 10 with 4
+of 128 at 0.2. So all cells of the double moons were trained again with 0.2, and these are shown: 5 seeds, 10 with 4
 layers.
 
 The other data sets have 5 seeds in the columns of 8 and 64 layers at h=.075, which came first, and 16 with 4 layers.

@@ -37,8 +37,7 @@ from dist_hdnn.operators.exchange import HaloExchange
 from dist_hdnn.run.files import versions
 from dist_hdnn.topology import build_halo, build_pattern, make_partition
 from dist_hdnn.transport import Ledger, Transport
-from dist_hdnn.transport.environment import launched
-from dist_hdnn.transport.stores import open_store, serve_store
+from dist_hdnn.transport.rendezvous import launched, open_store, serve_store
 
 BATCH = 128
 SIZES = {"1 KB": 1 << 10, "64 KB": 1 << 16, "1 MB": 1 << 20}  # of the slice that goes each way

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import dist_hdnn
-from dist_hdnn.network.dense import DenseTwin, dense
+from dist_hdnn.network.dense import DenseTwin
 from dist_hdnn.topology import as_graph
 
 GRAPHS: dict[str, Any] = {
@@ -105,10 +105,7 @@ def largest_difference_to_twin(net: dist_hdnn.HDNN, batch: int = 5) -> float:
     (expected * cotangent).sum().backward()
     assert ours.grad is not None and theirs.grad is not None
     pairs = [(output.detach(), expected.detach()), (ours.grad, theirs.grad)]
-    for name, theirs_of_name in twin.weights.items():
-        if name in net.sweep.fixed:
-            continue
-        matrix = name not in net.architecture.biases
-        gradient = dense(net, name, "grad")[: len(theirs_of_name)] if matrix else getattr(net, name).grad
-        pairs.append((gradient, theirs_of_name.grad))
+    parameters = dict(net.named_parameters())
+    assert list(parameters) == [name for name, w in twin.weights.items() if w.requires_grad]
+    pairs += [(parameter.grad, twin.weights[name].grad) for name, parameter in parameters.items()]
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in pairs if b.numel())

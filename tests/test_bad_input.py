@@ -28,7 +28,7 @@ STUDIES = {
 DATA = {
     "missing": (["mnist", "--data.folder=nowhere"], "train-images-idx3-ubyte.gz in nowhere, got no such folder"),
     "missing anywhere": (["mnist"], "in data/mnist or "),
-    "magic": (["idx", "--data.folder=magic"], "expected the magic number 0x0000"),
+    "magic": (["idx", "--data.folder=magic"], "expected a magic number such as 0x0000"),
     "truncated": (["idx", "--data.folder=truncated"], "it is truncated, copy it again"),
     "cut": (["idx", "--data.folder=cut"], "expected a whole gzip file"),
     "hash": (["mnist", "--data.folder=good"], "expected the published content of mnist, got another sha256"),

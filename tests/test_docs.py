@@ -6,12 +6,14 @@ its options are parsed and its scripts are looked at; NOT_RUN says why for those
 
 from __future__ import annotations
 
+import builtins
 import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from documents import INCLUDE, PAGES, ROOT, Command, arguments, commands, python_blocks, shown_after
@@ -38,7 +40,20 @@ NOT_RUN = {
     "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",
     "dist-hdnn export swiss_roll_ring8 --output=exported": "the fixture does it",
 }
-FRAGMENTS = {"docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs"}
+FRAGMENTS = {
+    "docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs",
+    "docs/sharp_bits.md": "test_sharp_bits_fail_and_work_as_the_page_says runs them",
+}
+SHARP_BITS = """
+import networkx, numpy, torch, dist_hdnn
+from torch.utils.data import DataLoader
+from dist_hdnn.data import batch_order
+graph, workers, epoch = dist_hdnn.ring(8), dist_hdnn.connect(), 1
+net = dist_hdnn.HDNN(graph, width=2, layers=2)
+readout = dist_hdnn.LocalReadout(net.ownership, classes=2)
+x, labels = torch.randn(40, net.neurons), torch.randint(2, (40,))
+measured = numpy.random.default_rng(0).standard_normal((40, net.neurons))
+"""
 QUICKSTART = DOCS / "quickstart.md"
 pytestmark = pytest.mark.timeout(300)
 
@@ -185,6 +200,20 @@ def test_python_of_a_document_runs(page: Path, workplace: Path, monkeypatch: pyt
     for number, block in enumerate(python_blocks(page)):
         block = re.sub(r"runs/[^/]+/\d{8}T\w+-s0", A_RUN, block)
         exec(compile(block, f"{page.name}, block {number}", "exec"), {"__name__": "__document__"})
+
+
+@pytest.mark.filterwarnings("ignore:.*information travels")
+@pytest.mark.parametrize("block", python_blocks(DOCS / "sharp_bits.md"), ids=lambda block: block.splitlines()[1][:30])
+def test_sharp_bits_fail_and_work_as_the_page_says(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong, instead = block.split("# INSTEAD")
+    assert wrong.startswith("# DO NOT DO THIS")
+    names: dict[str, Any] = {}
+    exec(SHARP_BITS, names)
+    if error := re.search(r"^# (\w+Error): (.+)$", wrong, flags=re.MULTILINE):
+        with pytest.raises(getattr(builtins, error[1]), match=re.escape(error[2])):
+            exec(wrong, names)
+    exec("#" + instead, names)
 
 
 def test_the_page_of_examples_includes_every_program_once() -> None:

@@ -12,9 +12,8 @@ from dist_hdnn.transport.base import (
     TransportError,
     TransportTimeoutError,
 )
-from dist_hdnn.transport.ledger import Ledger, Rounds, Traffic
-from dist_hdnn.transport.local import LocalTransport
-from dist_hdnn.transport.threads import run_threads
+from dist_hdnn.transport.threads import LocalTransport, run_threads
+from dist_hdnn.transport.traffic import Ledger, Rounds, Traffic
 
 __all__ = [
     "AbortError",

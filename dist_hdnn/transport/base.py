@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.transport.record import Record
+from dist_hdnn.transport.traffic import Record
 
 
 class TransportError(RuntimeError):
@@ -46,7 +46,11 @@ class DisagreementError(TransportError):
 
 
 class AbortError(TransportError):
-    """A worker asked to end all of them, where that does not end the process; `exit_code` is the code it gave."""
+    """A worker asked to end all of them, where that does not end the process. exit_code: the code it gave."""
+
+    def __init__(self, message: str, code: int, worker: int, peer: int | None = None) -> None:
+        super().__init__(message, worker, peer)
+        self.exit_code = code
 
 
 class Channel(Protocol):

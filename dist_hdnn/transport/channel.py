@@ -1,11 +1,13 @@
-"""What all transports share: a transport has to move messages only, and all else follows from that.
+"""The part that all transports share: channels over fixed buffers, their tags and order, and the collectives.
 
-A transport gives `_wire` (its way to move fixed messages once per round), `abort` and `_release`.
+A transport adds `_wire` (its way to move fixed messages once per round), `abort` and `_release`.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -18,29 +20,64 @@ from torch import Tensor
 
 from dist_hdnn.transport import collectives
 from dist_hdnn.transport.messages import Buffers, Message, bytes_of, check_buffers
-from dist_hdnn.transport.record import ENDED, WAITING, Record, Round
-from dist_hdnn.transport.staging import Staging, needs_staging
+from dist_hdnn.transport.traffic import Record, Round
 
 FIRST_TAG = 512  # smaller tags are for collectives
 
 
 class Wire(Protocol):
-    """A transport's own part of a channel; label: for error messages."""
+    """A transport's own part of a channel. label: for error messages."""
 
     label: str
 
     def post(self) -> None:
-        """Start to send and receive."""
+        """Start sending and receiving."""
 
     def complete(self, timeout: float) -> None:
-        """Return when all is sent and received, or raise a TransportError. Adds its waits to `record.waited`."""
+        """Return when all is sent and received, or raise a TransportError. Add the waits to `record.waited`."""
 
     def free(self) -> None:
-        """Give all back; called once, not between post and complete unless complete failed."""
+        """Release everything. Called once, and between post and complete only when complete failed."""
+
+
+def needs_staging(sends: Buffers, receives: Buffers) -> bool:
+    """Whether a buffer is in the memory of a GPU, which most transports do not move."""
+    return any(tensor.is_cuda for _, tensor in (*sends, *receives))
+
+
+class Staging:
+    """Pinned host buffers for a channel's device buffers, and the copies between them.
+
+    Copies run on the current stream of the device, so they come after the kernels that wrote a buffer and before those
+    that read it.
+    """
+
+    def __init__(self, sends: Buffers, receives: Buffers) -> None:
+        self.sends = [(peer, _host_buffer(tensor)) for peer, tensor in sends]
+        self.receives = [(peer, _host_buffer(tensor)) for peer, tensor in receives]
+        self._out = [(host, device) for (_, host), (_, device) in zip(self.sends, sends, strict=True)]
+        self._in = [(device, host) for (_, host), (_, device) in zip(self.receives, receives, strict=True)]
+        self._device = next(tensor.device for _, tensor in (*sends, *receives))
+
+    def copy_out(self) -> None:
+        """Fill the host buffers, after the device has left them: also waits for the previous `copy_in`."""
+        for host, device in self._out:
+            host.copy_(device, non_blocking=True)
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()
+
+    def copy_in(self) -> None:
+        """Queue the copies of the received buffers."""
+        for device, host in self._in:
+            device.copy_(host, non_blocking=True)
+
+
+def _host_buffer(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
 
 
 class FixedChannel:
-    """A channel of any transport: keeps the order of start and wait, counts rounds, stages device buffers."""
+    """A channel of any transport: keeps start and wait in turn, counts rounds, stages device buffers."""
 
     def __init__(
         self,
@@ -55,7 +92,7 @@ class FixedChannel:
         self.sent_bytes, self.received_bytes = (
             [(message.peer, message.data.numel()) for message in direction] for direction in messages
         )
-        self._round: Round = []
+        self._round: Round | None = None
         self._owner = owner
         self._wire = wire
         self._staging = staging
@@ -79,10 +116,10 @@ class FixedChannel:
         if self._state != "moving":
             self._refuse("wait")
         self._state = "failed"
-        if self._wire is not None:
-            self._round[WAITING] = time.monotonic()
+        if self._wire is not None and self._round is not None:
+            self._round.waiting = time.monotonic()
             self._wire.complete(self._owner.timeout if timeout is None else timeout)
-            self._round[ENDED] = True
+            self._round.ended = True
         if self._staging is not None:
             self._staging.copy_in()
         self._state = "idle"
@@ -101,7 +138,7 @@ class FixedChannel:
             self._owner._retired.append(self)  # atomic: no lock, as the collector may run inside any locked section
 
     def relabel(self, label: str) -> None:
-        """What error messages call this exchange from now on."""
+        """Rename this exchange in error messages."""
         self.label = label
         if self._wire is not None:
             self._wire.label = label
@@ -138,7 +175,7 @@ class PointToPoint:
         return self._open(sends, receives, label, None)
 
     def _open(self, sends: Buffers, receives: Buffers, label: str, tag: int | None) -> FixedChannel:
-        """A channel; without a tag it gets, per peer and direction, the next one, so both ends count alike."""
+        """Make a channel. Without a tag it takes the next one per peer and direction, so both ends count alike."""
         if self._closed:
             raise RuntimeError(f"{label}: the transport of worker {self.rank} is closed; make channels before that")
         self._close_retired()
@@ -196,7 +233,13 @@ class PointToPoint:
             self.close()
 
     def abort(self, code: int, message: str) -> NoReturn:
-        raise NotImplementedError
+        self._last_words(message)
+        os._exit(code)  # closes the connections at once, so the others notice
+
+    def _last_words(self, message: str) -> None:
+        print(f"worker {self.rank}: {message}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
 
     def __deepcopy__(self, memo: dict[int, object]) -> PointToPoint:
         return self  # a copied network has the same workers
@@ -221,7 +264,7 @@ class PointToPoint:
         raise NotImplementedError
 
     def _release(self) -> None:
-        """Give back what the transport itself holds."""
+        """Release what the transport itself holds."""
 
 
 def _count(channel: FixedChannel, total: NDArray[np.int64]) -> None:

@@ -7,19 +7,17 @@ sub-rounds, numbered so that both ends of a message agree.
 
 from __future__ import annotations
 
-import os
-import sys
 from datetime import timedelta
-from typing import NoReturn
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from dist_hdnn.transport.base import lost
 from dist_hdnn.transport.channel import PointToPoint
 from dist_hdnn.transport.messages import Message
-from dist_hdnn.transport.stores import Store, first_line
+from dist_hdnn.transport.rendezvous import first_line
 
 MOST_OPERATIONS = 100  # per call; about 256 hang (pytorch#174288)
 
@@ -66,12 +64,6 @@ class NcclTransport(PointToPoint):
         )
         # The first batched call must involve all workers (pytorch#74701), so they connect here, once.
         distributed.all_reduce(torch.zeros(1, device=device))
-
-    def abort(self, code: int, message: str) -> NoReturn:
-        print(f"worker {self.rank}: {message}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
     def _buffer(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.uint8, device=self.device)

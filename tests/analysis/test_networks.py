@@ -15,7 +15,7 @@ from dist_hdnn.analysis.momentum import momentum
 from dist_hdnn.analysis.sensitivity import exact_norms
 from dist_hdnn.analysis.space import Space
 from dist_hdnn.analysis.weights import spectral_bounds
-from dist_hdnn.network.dense import dense
+from dist_hdnn.network.dense import DenseTwin
 from dist_hdnn.transport import Transport, run_threads
 
 RING = nx.cycle_graph(4)
@@ -227,11 +227,10 @@ def test_fields_are_those_of_the_differential_equation() -> None:
     states = [y, y + 1, y - 1, 2 * y]
     found = net.fields(states)
     p, q = (torch.from_numpy(columns) for columns in net.columns)
-    X = dense(net, "X")[0]
+    twin = DenseTwin(net)
     for number, state in enumerate(states):
         layer = min(number, 2)
-        Kp, Kq = dense(net, "Kp")[layer], dense(net, "Kq")[layer]
-        bp, bq = net.bp[layer], net.bq[layer]
+        Kp, Kq, X, bp, bq = (twin.matrix(name)[layer] for name in ("Kp", "Kq", "X", "bp", "bq"))
         rate_p = -torch.tanh(state[:, q] @ Kq.T + bq) @ Kq @ X
         rate_q = torch.tanh(state[:, p] @ Kp.T + bp) @ Kp @ X.T
         assert torch.allclose(found[number][:, p], rate_p, atol=1e-13)

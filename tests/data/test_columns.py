@@ -218,13 +218,6 @@ def test_arrays_of_any_kind_are_the_numbers_they_hold(kind: str) -> None:
         assert data.feature_names == ("a", "b")
 
 
-def test_a_masked_reading_is_a_gap() -> None:
-    x = np.ma.array(np.arange(8).reshape(4, 2), mask=[[0, 0], [0, 1], [0, 0], [0, 0]])
-    with pytest.raises(ValueError, match="got nan at row 1, column 'x2'"):
-        from_arrays(x, [0, 1, 0, 1], split="last")
-    assert rows_of(from_arrays(x, [0, 1, 0, 1], split="last", missing="zero"))[1] == [2, 0, 1]
-
-
 def test_columns_of_pandas_may_be_answers_and_gaps() -> None:
     frame = pandas.DataFrame({"a": pandas.array([1, None, 3, 4], dtype="Int64"), "b": [1.0, 2.0, 3.0, 4.0]})
     labels = pandas.Series([0, 1, 0, 1], index=[9, 8, 7, 6])

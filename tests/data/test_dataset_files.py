@@ -26,13 +26,6 @@ def test_a_csv_file_gives_its_columns_names_and_labels(write):
     assert data.train_x.dtype == np.float64 and data.test_y.dtype == np.int64
 
 
-def test_csv_oddities_are_read(write):
-    # byte order mark, spaces, blank lines, Windows line ends, quotes, whole-number floats as labels
-    text = '\ufeffspeed, label ,"a, b"\r\n1, 1.0 ,"2"\r\n\r\n3,0,4\r\n\r\n'
-    data = read_dataset(write(text), split="alternate")
-    assert data.feature_names == ("speed", "a, b") and data.train_x.tolist() == [[1, 2]] and data.test_y.tolist() == [0]
-
-
 def test_a_random_split_holds_out_the_fraction_under_the_seed(write):
     path = write("x,label\n" + "".join(f"{i},{i % 2}\n" for i in range(50)))
     data, other = (read_dataset(path, split="random", test_fraction=0.2, seed=seed) for seed in (0, 1))

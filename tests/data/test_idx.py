@@ -34,9 +34,9 @@ def test_numbers_of_several_bytes_are_big_endian(tmp_path: Path) -> None:
 
 GOOD = idx_bytes(PIXELS)
 BAD = {
-    "magic": (b"\x89PNG" + GOOD[4:], "expected the magic number .* got 0x89504e47"),
-    "type": (b"\0\0\x07\x03" + GOOD[4:], "expected the magic number .* got 0x00000703"),
-    "empty": (b"", "expected the magic number .* got 0xnothing|got nothing"),
+    "magic": (b"\x89PNG" + GOOD[4:], "expected a magic number .* got 0x89504e47"),
+    "type": (b"\0\0\x07\x03" + GOOD[4:], "expected a magic number .* got 0x00000703"),
+    "empty": (b"", "expected a magic number .* got 0xnothing|got nothing"),
     "truncated": (GOOD[:-1], "expected 40 bytes for 2 x 3 x 4 numbers, got 39; it is truncated"),
     "header": (GOOD[:10], "it is truncated, copy it again"),
     "longer": (GOOD + b"\0", "expected 40 bytes .* got 41; it holds more"),

@@ -33,7 +33,6 @@ def test_a_target_may_be_a_real_number(write) -> None:
 
 
 BAD = {
-    "text among numbers": (NAMED.replace("4,", "much,"), {"target": "state"}, "got 'much' in line 3, column 'load'"),
     "unknown label": (
         NAMED.replace("ok\n3", "1\n3"),
         {"target": "state"},
@@ -52,8 +51,6 @@ BAD = {
         {"target": "output", "regression": True},
         "got the gap 'nan' in line 3",
     ),
-    "empty": ("", {}, "expected samples, got an empty file"),
-    "header": ("speed,label\n", {}, "expected samples below the header, got none"),
 }
 
 

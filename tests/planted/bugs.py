@@ -166,26 +166,33 @@ BUGS = (
     ),
     Bug(
         "ledger forgets rounds",
-        "transport/ledger.py",
+        "transport/traffic.py",
         "self._rounds[key] += rounds",
         "self._rounds[key] += 1",
         LEDGER,
     ),
     Bug(
         "collectives counted among neighbors",
-        "transport/ledger.py",
+        "transport/traffic.py",
         "booked = (rounds, messages, amount, messages if plan.collective else 0)",
         "booked = (rounds, messages, amount, 0)",
         (*LEDGER, "network/test_workers.py"),
     ),
     Bug(
         "non-neighbors of the transposed links",
-        "transport/ledger.py",
+        "transport/traffic.py",
         "count += rounds * _beyond(messages, links)",
         "count += _beyond(messages, links)",
         LEDGER,
     ),
     # operators, terms, steps
+    Bug(
+        "q before p in the state, everywhere",
+        "network/couplings.py",
+        "for part in range(parts)]",
+        "for part in reversed(range(parts))]",
+        ("network/test_parity.py",),
+    ),
     Bug(
         "gradient's adjoint without scale",
         "operators/panel_products.py",

@@ -1,7 +1,7 @@
-"""What the cells of a column say: numbers, gaps, answers, and moments in order of time.
+"""The meaning of a column's cells: numbers, gaps, answers, and moments in order of time.
 
 Numbers are read as people write them: `2021_05` and `1,234` are none, `true` and `false` are 1 and 0. Every error is
-one line that names the row and the column. `where` turns a row into its name in messages.
+one line that names the row and the column. `where` returns the name of a row for messages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def number(cell: str) -> float | None:
 
 def texts(column: Column) -> list[str]:
     """Return cells as text, gaps empty. Times become ISO dates, where numpy's own lists count nanoseconds."""
-    return ["" if cell is None else str(cell) for cell in column]
+    cells = column.tolist() if column.dtype.kind == "O" else column
+    return ["" if cell is None else str(cell) for cell in cells]
 
 
 def first_gap(column: Column) -> int | None:
@@ -52,11 +53,12 @@ def numbers(column: Column, name: str, who: str, where: Where, remedy: str) -> n
     """Return a column as float64, NaN in gaps. ValueError for cells that are no numbers."""
     if column.dtype.kind in "biuf":
         return column.astype(np.float64)
-    cells = texts(column)
-    joined = "".join(cells)
-    if joined.isascii() and "_" not in joined:  # the usual case, and faster
-        with suppress(ValueError):
+    cells = column.tolist()
+    with suppress(TypeError, ValueError):  # the usual case, and faster: text of which Python reads what people mean
+        joined = "".join(cells)
+        if joined.isascii() and "_" not in joined:
             return np.array([float(cell) for cell in cells])
+    cells = texts(column)
     values = [number(cell) for cell in cells]
     if None in values:
         row = values.index(None)

@@ -1,6 +1,6 @@
 """IDX files, the format of MNIST, and the data sets that come in them: MNIST, Fashion-MNIST, images of one's own.
 
-    bytes 0 0 | type | dimensions     then one 32-bit size a dimension, then the numbers, big-endian, last one fastest
+    bytes 0 0 | type | dimensions     then a 32-bit size per dimension, then the numbers, big-endian, last one fastest
 
 An image becomes a row of height x width pixels (float32), which `standardised` shifts and scales.
 Sources: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", section on file formats; Xiao, Rasul and
@@ -15,6 +15,7 @@ import os
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,30 +65,49 @@ def published(name: str, folder: Path | None = None, download: bool = False, cut
     """
     cache = (CACHE / name).expanduser()
     usual = (HERE / name, HERE / name.replace("_", "-"), cache)
-    folders = tuple(dict.fromkeys(usual)) if folder is None else (folder,)
-    arrays = {part: _verified(_located(name, part, folders, cache, download), name, part) for part in PARTS}
+    folders = usual if folder is None else (folder,)
+    arrays = {}
+    for part in PARTS:
+        path = _find(part, (*folders, cache) if download else folders)
+        if path is None and download:
+            path = _downloaded(SOURCES[name] + f"{PARTS[part]}.gz", cache / f"{PARTS[part]}.gz", SHA256[name][part])
+        if path is None:
+            remedy = f"set data.folder to their folder, or data.download=true to fetch all four into {cache}"
+            raise _missing(f"data.name={name}", part, folders, remedy)
+        arrays[part] = _verified(path, name, part)
     return dataset_of(arrays, Task(name, classes=10, images=True, cut=cut))
 
 
 def idx_folder(folder: Path, classes: int | None = None, cut: Cut = UNSTATED) -> Dataset:
     """The data set in a folder of four IDX files named as those of MNIST, plain or gzipped."""
     arrays = {}
-    for part, name in PARTS.items():
-        path = _find(folder, part)
+    for part in PARTS:
+        path = _find(part, (folder,))
         if path is None:
-            found = "no such folder" if not folder.is_dir() else "a folder without it"
-            raise ValueError(f"data.folder: expected {name} or {name}.gz in {folder}, got {found}; correct data.folder")
+            raise _missing("data.folder", part, (folder,), "correct data.folder")
         arrays[part] = read_idx(path)
     return dataset_of(arrays, Task(folder.name, f"data.folder {folder}", classes, images=True, cut=cut))
 
 
+def _find(part: str, folders: Sequence[Path]) -> Path | None:
+    """Return the file of one of PARTS in the first folder that has it, gzipped or not; None where there is none."""
+    paths = (folder / f"{PARTS[part]}{suffix}" for folder in folders for suffix in (".gz", ""))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _missing(who: str, part: str, folders: Sequence[Path], remedy: str) -> ValueError:
+    name, places = PARTS[part], " or ".join(map(str, dict.fromkeys(folders)))
+    got = "a folder without it" if any(folder.is_dir() for folder in folders) else "no such folder"
+    return ValueError(f"{who}: expected {name} or {name}.gz in {places}, got {got}; {remedy}")
+
+
 def read_idx(path: Path) -> npt.NDArray[np.generic]:
-    """The array in an IDX file, plain or gzipped. Raises ValueError, one line that names the file."""
+    """Read the array in an IDX file, plain or gzipped. ValueError, one line that names the file."""
     return _parsed(_content(path), path)
 
 
 def _content(path: Path) -> bytes:
-    """The content of an IDX file, unpacked where it is gzipped. ValueError when it cannot be read or unpacked."""
+    """Read an IDX file, and unpack it where it is gzipped. ValueError for a file that cannot be read or unpacked."""
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
@@ -100,17 +120,17 @@ def _content(path: Path) -> bytes:
 
 
 def _parsed(content: bytes, path: Path) -> npt.NDArray[np.generic]:
-    """The array in the content of an IDX file, in its own type and shape; path: for messages.
+    """Return the array in the content of an IDX file, in its own type and shape. path: for messages.
 
     ValueError for a wrong magic number, a size that the content does not fill, or content beyond it.
     """
     kind, dimensions = (content[2], content[3]) if len(content) >= 4 else (0, 0)
     if content[:2] != b"\0\0" or kind not in TYPES or dimensions == 0:
         raise ValueError(
-            f"IDX file {path}: expected the magic number 0x0000{0x08:02x}01 or alike (two zero bytes, a type, the "
-            f"number of dimensions), got 0x{content[:4].hex() or 'nothing'}; give the original IDX file"
+            f"IDX file {path}: expected a magic number such as 0x00000801 (two zero bytes, a type, the number of "
+            f"dimensions), got 0x{content[:4].hex() or 'nothing'}; give the original IDX file"
         )
-    start = 4 + 4 * dimensions
+    start = 4 + 4 * dimensions  # of the numbers, behind the magic number and the sizes
     shape = tuple(int(size) for size in np.frombuffer(content[4:start].ljust(4 * dimensions, b"\0"), ">u4"))
     number = np.dtype(TYPES[kind])
     expected = start + int(np.prod(shape, dtype=object)) * number.itemsize
@@ -123,27 +143,8 @@ def _parsed(content: bytes, path: Path) -> npt.NDArray[np.generic]:
     return np.frombuffer(content, number, offset=start).reshape(shape)
 
 
-def _find(folder: Path, part: str) -> Path | None:
-    """The file of one of PARTS in a folder, gzipped or not; None where there is none."""
-    return next((path for path in (folder / f"{PARTS[part]}.gz", folder / PARTS[part]) if path.is_file()), None)
-
-
-def _located(name: str, part: str, folders: tuple[Path, ...], cache: Path, download: bool) -> Path:
-    searched = dict.fromkeys((*folders, cache) if download else folders)
-    path = next((found for folder in searched if (found := _find(folder, part))), None)
-    if path is not None:
-        return path
-    if not download:
-        words = "a folder without it" if any(folder.is_dir() for folder in folders) else "no such folder"
-        raise ValueError(
-            f"data.name={name}: expected {PARTS[part]}.gz in {' or '.join(map(str, folders))}, got {words}; set "
-            f"data.folder to the folder of the four IDX files, or data.download=true to fetch them into {cache}"
-        )
-    return _downloaded(SOURCES[name] + f"{PARTS[part]}.gz", cache / f"{PARTS[part]}.gz", SHA256[name][part])
-
-
 def _downloaded(address: str, path: Path, digest: str) -> Path:
-    """Fetch a file; it appears whole and with the right content, or not at all."""
+    """Fetch a file, which appears whole and with the right content, or not at all."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

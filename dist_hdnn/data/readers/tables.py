@@ -16,7 +16,6 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +83,23 @@ def _text_blocks(path: Path, who: str, rows: int) -> Iterator[Block]:
             reader = csv.reader(stream, delimiter=delimiter)
             header = [cell.strip() for cell in next(reader, [])]
             _check_header(header, delimiter, who)
-            numbered = ((reader.line_num, cells) for cells in reader if cells)  # blank lines are skipped
-            for part in iter(lambda: list(islice(numbered, rows)), []):
-                for line, cells in part:
-                    if len(cells) != len(header):
-                        raise ValueError(
-                            f"{who}: expected {len(header)} cells as in the header, got {len(cells)} in line {line}; "
-                            "complete or remove that line"
-                        )
-                columns = [np.array(cells, dtype=object) for cells in zip(*(cells for _, cells in part), strict=True)]
-                yield Block(who, dict(zip(header, columns, strict=True)), first, [line for line, _ in part])
-                first += len(part)
+            lines: list[int] = []
+            part: list[list[str]] = []
+            for cells in reader:
+                if not cells:  # a blank line
+                    continue
+                if len(cells) != len(header):
+                    raise ValueError(
+                        f"{who}: expected {len(header)} cells as in the header, got {len(cells)} in line "
+                        f"{reader.line_num}; complete or remove that line"
+                    )
+                part.append(cells)
+                lines.append(reader.line_num)
+                if len(part) == rows:
+                    yield _text_block(who, header, part, first, lines)
+                    first, part, lines = first + rows, [], []
+            if part:
+                yield _text_block(who, header, part, first, lines)
     except (UnicodeDecodeError, csv.Error) as error:
         kind, remedy = ("tab", "as .tsv") if delimiter == "\t" else ("comma", "as .csv")
         if isinstance(error, UnicodeDecodeError):
@@ -107,6 +112,11 @@ def _text_blocks(path: Path, who: str, rows: int) -> Iterator[Block]:
         raise ValueError(
             f"{who}: expected a readable file, got {reason}; check its rights, or write it again"
         ) from None
+
+
+def _text_block(who: str, header: list[str], rows: list[list[str]], first: int, lines: list[int]) -> Block:
+    columns = (np.array(cells, dtype=object) for cells in zip(*rows, strict=True))
+    return Block(who, dict(zip(header, columns, strict=True)), first, lines)
 
 
 def _parquet_blocks(path: Path, who: str, rows: int) -> Iterator[Block]:

@@ -1,23 +1,27 @@
-"""The ledger: every message counted by phase, from, to and bytes.
+"""Two books of messages: the ledger counts every one by phase, from, to and bytes; the record keeps the last exchanges.
 
-An exchange registers the messages of its round once; a round is then booked by one addition, whatever the number of
-messages, and the counts are multiplied out when somebody asks. One ledger holds what it is told: the sends of one
-worker, or those of all.
+An exchange registers the messages of its round once. Booking a round is then one addition, whatever the number of
+messages, and the counts are multiplied out when somebody asks. One ledger holds the sends of one worker, or of all.
 """
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
+from dist_hdnn.topology.ragged import IntArray
+
 Rounds = dict[tuple[int, str, int], int]
-"""Rounds of a plan in a phase with so many bytes a neuron."""
+"""(registered exchange, phase, bytes per neuron) -> rounds."""
+LAST = 256  # exchanges that a record keeps
 PHASES = ("forward", "backward", "readout", "metrics", "setup", "optimizer", "check")
 
 
@@ -25,19 +29,19 @@ PHASES = ("forward", "backward", "readout", "metrics", "setup", "optimizer", "ch
 class Traffic:
     """Messages and bytes per directed link, sorted by (sender, receiver): five arrays of one length, all int64."""
 
-    sender: NDArray[np.int64]
-    receiver: NDArray[np.int64]
-    messages: NDArray[np.int64]
-    bytes: NDArray[np.int64]
+    sender: IntArray
+    receiver: IntArray
+    messages: IntArray
+    bytes: IntArray
 
 
 @dataclass(frozen=True, eq=False)
 class _Messages:
     """One message per entry; neurons: rows of the state in it."""
 
-    sender: NDArray[np.int64]
-    receiver: NDArray[np.int64]
-    neurons: NDArray[np.int64]
+    sender: IntArray
+    receiver: IntArray
+    neurons: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +65,20 @@ class Ledger:
         neurons: ArrayLike,
         agents: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
     ) -> int:
-        """The messages of one round of an exchange, one per entry; returns the number to book rounds with.
+        """Register the messages of one round of an exchange, one per entry; return the number to book rounds with.
 
-        agents: (from, to, neurons) of the slices, one entry per slice and agent that it is for, also those between
-        agents of one worker. Raises ValueError for arrays of different length.
+        agents: (from, to, neurons) of the slices, one entry per slice and agent that needs it, also between agents of
+        one worker. Raises ValueError for arrays of different length.
         """
         by_agent = None if agents is None else _messages("agents", *agents)
         self._plans.append(_Plan(_messages("workers", from_worker, to_worker, neurons), by_agent, False))
         return len(self._plans) - 1
 
     def register_collective(self, worker: int, workers: int, values: int, reply: int | None = None) -> int:
-        """What this worker sends in an all-reduce of so many values (reply: as many, if not given), header not counted.
+        """Register what this worker sends in an all-reduce of `values` numbers, headers not counted; as `register`.
 
-        Worker 0 collects and answers. Collectives are no part of `non_neighbour_messages`; `totals` lists them apart.
+        reply: numbers in worker 0's answer, by default as many. Collectives are no part of
+        `non_neighbour_messages`; `totals` lists them apart.
         """
         to = np.arange(1, workers, dtype=np.int64) if worker == 0 else np.zeros(1, np.int64)
         each = (values if reply is None else reply) if worker == 0 else values
@@ -81,7 +86,7 @@ class Ledger:
         return len(self._plans) - 1
 
     def book(self, plan: int, phase: str, row_bytes: int, rounds: int = 1) -> None:
-        """`rounds` of a registered exchange; row_bytes: batch times bytes per value, what one neuron takes."""
+        """Count rounds of a registered exchange. row_bytes: bytes per neuron, batch times bytes per value."""
         key = plan, phase, row_bytes
         if key in self._rounds:
             self._rounds[key] += rounds
@@ -92,7 +97,7 @@ class Ledger:
 
     @contextmanager
     def aside(self) -> Iterator[Rounds]:
-        """Inside, rounds go into what this gives instead of being counted, for `book_all`."""
+        """Collect the rounds of the block for `book_all` instead of counting them."""
         counted, self._rounds = self._rounds, {}
         try:
             yield self._rounds
@@ -100,16 +105,16 @@ class Ledger:
             self._rounds = counted
 
     def book_all(self, rounds: Rounds) -> None:
-        """Count what was booked aside."""
+        """Count rounds that were collected aside."""
         for key, number in rounds.items():
             self._rounds[key] = self._rounds.get(key, 0) + number
 
     def reset(self) -> None:
-        """Forget what was booked, not what is registered."""
+        """Forget the rounds, not the registered exchanges."""
         self._rounds.clear()
 
     def totals(self) -> dict[str, dict[str, int]]:
-        """For each phase, and for "all": rounds, messages, bytes, and how many of the messages were collective."""
+        """Return rounds, messages, bytes and collective messages, for each phase and for "all"."""
         names = ("rounds", "messages", "bytes", "collective_messages")
         totals = {phase: dict.fromkeys(names, 0) for phase in (*PHASES, "all")}
         for (number, phase, row_bytes), rounds in self._rounds.items():
@@ -123,10 +128,10 @@ class Ledger:
         return totals
 
     def between_agents(self) -> tuple[int, int]:
-        """Messages and bytes of the slices that agents send to other agents, on their own worker or on another.
+        """Return messages and bytes of the slices that agents send to other agents, on any worker.
 
-        Summed over the workers the same on any number of them; collectives are no part of it. An exchange that did not
-        tell its agents is that of one agent a worker.
+        The sum over the workers does not depend on their number. Collectives are left out. An exchange registered
+        without agents has one agent per worker.
         """
         messages = amount = 0
         for (number, _, row_bytes), rounds in self._rounds.items():
@@ -138,7 +143,7 @@ class Ledger:
         return messages, amount
 
     def per_link(self, phase: str | None = None, agents: bool = False) -> Traffic:
-        """Traffic between workers (or agents, where exchanges told them), in one phase or in all."""
+        """Return the traffic between workers, or between agents where registered, in one phase or in all."""
         parts = []
         for (number, booked, row_bytes), rounds in self._rounds.items():
             plan = self._plans[number]
@@ -148,19 +153,11 @@ class Ledger:
                 parts.append(np.stack([messages.sender, messages.receiver, np.full_like(amount, rounds), amount]))
         return _summed(np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), np.int64))
 
-    def matrix(self, workers: int) -> NDArray[np.int64]:
-        """(phases, workers, workers, 2): messages and bytes from row to column; summed over the workers it is whole."""
-        result = np.zeros((len(PHASES), workers, workers, 2), np.int64)
-        for index, phase in enumerate(PHASES):
-            traffic = self.per_link(phase)
-            result[index, traffic.sender, traffic.receiver] = np.stack([traffic.messages, traffic.bytes], axis=1)
-        return result
-
     def non_neighbour_messages(self, adjacency: csr_array, owners: ArrayLike | None = None) -> int:
-        """Messages, collectives aside, that went past the links of the graph.
+        """Count the messages that went past the links of the graph, collectives left out.
 
         adjacency: (agents, agents) of the communication graph. owners: (agents,) worker of each agent; when None, agent
-        k is worker k. Counted are slices between agents that are not linked, and, of exchanges that did not tell their
+        k is worker k. Counted are slices between agents that are not linked and, of exchanges registered without
         agents, messages between workers no agents of which are linked.
         """
         linked = csr_array(adjacency).astype(bool)
@@ -188,8 +185,8 @@ def _messages(what: str, sender: ArrayLike, receiver: ArrayLike, neurons: ArrayL
     return _Messages(*(array[arrays[2] > 0] for array in arrays))  # an empty buffer sends nothing
 
 
-def _summed(entries: NDArray[np.int64]) -> Traffic:
-    """entries: (4, n) of sender, receiver, messages, bytes; repeated links are added up."""
+def _summed(entries: IntArray) -> Traffic:
+    """Add up the entries of each link. entries: (4, n) of sender, receiver, messages, bytes."""
     sender, receiver, messages, amount = entries
     order = np.lexsort((receiver, sender))
     entries = entries[:, order]
@@ -201,9 +198,65 @@ def _summed(entries: NDArray[np.int64]) -> Traffic:
 
 
 def _beyond(messages: _Messages, linked: csr_array) -> int:
-    """How many of the messages join what is not linked."""
+    """Count the messages between ends that are not linked."""
     if not len(messages.sender):
         return 0
     if max(messages.sender.max(), messages.receiver.max()) >= linked.shape[0]:
         raise ValueError(f"ledger: messages of more than the {linked.shape[0]} in the graph; pass the right owners")
     return int(len(messages.sender) - np.count_nonzero(linked[messages.sender, messages.receiver]))
+
+
+@dataclass(slots=True)
+class Round:
+    """One exchange from its start on. where: the sweep's place. started: Unix time. waiting: monotonic time."""
+
+    exchange: Exchange
+    where: object
+    started: float
+    waiting: float | None = None  # since when this worker waits for it to end
+    ended: bool = False
+
+
+class Exchange(Protocol):
+    """The messages of a channel. sent_bytes, received_bytes: (peer, bytes) of each."""
+
+    label: str
+    sent_bytes: list[tuple[int, int]]
+    received_bytes: list[tuple[int, int]]
+
+
+class Record:
+    """The last exchanges of one worker among `size`. waited: seconds that it has waited for each worker.
+
+    Kept while slices travel, so an exchange costs one small object. Words are made when somebody asks.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.rounds: deque[Round] = deque(maxlen=LAST)
+        self.waited = [0.0] * size
+
+    def start(self, exchange: Exchange, context: object) -> Round:
+        """Add an exchange that starts now. context: of the transport, must not change later."""
+        entry = Round(exchange, context, time.time())
+        self.rounds.append(entry)
+        return entry
+
+    def now(self) -> Round | None:
+        """Return the exchange that this worker waits for at this moment."""
+        last = self.rounds[-1] if self.rounds else None
+        return last if last is not None and last.waiting is not None and not last.ended else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, the newest exchange last; times in seconds since 1970."""
+        messages = [
+            {
+                "exchange": entry.exchange.label,
+                "where": "" if entry.where is None else str(entry.where),
+                "state": "done" if entry.ended else "started" if entry.waiting is None else "waiting",
+                "started": entry.started,
+                "sends": [{"to": peer, "bytes": amount} for peer, amount in entry.exchange.sent_bytes],
+                "receives": [{"from": peer, "bytes": amount} for peer, amount in entry.exchange.received_bytes],
+            }
+            for entry in self.rounds
+        ]
+        return {"waited_for": self.waited, "last_exchanges": messages}
