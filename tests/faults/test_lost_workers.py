@@ -53,7 +53,7 @@ def names_the_first(job: Ended, how: str) -> list[str]:
         problems.append(f"the report names worker {job.report.get('worker')}")
     if not 0 <= job.report.get("step", -1) <= fault["step"]:
         problems.append(f"the report says step {job.report.get('step')}")
-    if job.said.splitlines().count(f"dist-hdnn: go on with: {job.report.get('go_on_with')}") != 1:
+    if job.said.splitlines().count(f"dist-hdnn: resume with: {job.report.get('go_on_with')}") != 1:
         problems.append("it is not said once how to go on")
     return problems
 
