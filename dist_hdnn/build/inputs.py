@@ -25,7 +25,6 @@ from dist_hdnn.data import (
     columns_named_like,
     default_sensors,
     digits,
-    even_owners,
     even_views,
     idx_folder,
     patches,
@@ -48,16 +47,14 @@ def build_dataset(config: Config) -> Dataset:
     if options.classes is not None and options.name not in ("file", "idx"):
         warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
     if options.name in TOYS:
-        shares = options.test_fraction, seed, options.validation_fraction
-        return TOYS[options.name](options.samples, options.noise, options.split or "alternate", *shares)
-    data = _read_data(options, seed)
+        cut = options.split or "alternate", options.test_fraction, seed, options.validation_fraction
+        return TOYS[options.name](options.samples, options.noise, *cut)
+    data = _read_data(options, Cut(options.split, options.test_fraction, seed, options.validation_fraction))
     return standardised(data) if options.standardise else data
 
 
-def _read_data(options: DataConfig, seed: int) -> Dataset:
+def _read_data(options: DataConfig, cut: Cut) -> Dataset:
     folder = None if options.folder is None else user_path(options.folder, "data.folder")
-    shares = options.test_fraction, seed
-    cut = Cut(options.split, *shares, options.validation_fraction)
     if options.name in PUBLISHED:
         return published(options.name, folder, options.download, cut)
     if options.name == "idx":
@@ -71,13 +68,14 @@ def _read_data(options: DataConfig, seed: int) -> Dataset:
     return read_dataset(
         user_path(options.file, "data.file"),
         options.classes,
-        options.split,
-        *shares,
-        target=options.target,
-        regression=options.task == "regression",
+        cut.split,
+        cut.test_fraction,
+        cut.seed,
+        options.target,
+        options.task == "regression",
+        validation_fraction=cut.validation_fraction,
         window=options.window,
         ahead=options.ahead,
-        validation_fraction=options.validation_fraction,
         images=options.images,
         ignore=options.ignore,
         time=options.time,
@@ -113,9 +111,8 @@ def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.
 def _column_sensors(owners: dict[str, int], graph: CommunicationGraph, data: Dataset) -> list[Sensor]:
     """One sensor per column, in the next free place of its agent: q slot 0, p slot 0, q slot 1, ..."""
     views = column_views(data.feature_names, owners, graph.agents)
-    agents = np.repeat(np.arange(graph.agents), views.sizes)
-    places = np.arange(views.features) - views.starts[agents]  # of each column inside its agent
-    rows = zip(views.columns.tolist(), agents.tolist(), places.tolist(), strict=True)
+    places = np.arange(views.features) - views.starts[views.agents]  # of each column inside its agent
+    rows = zip(views.columns.tolist(), views.agents.tolist(), places.tolist(), strict=True)
     return [Sensor(feature, agent, "qp"[place % 2], place // 2) for feature, agent, place in rows]
 
 
@@ -134,7 +131,8 @@ def feature_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset
         named = columns_named_like(columns, graph.names)
         if named is None and len(sources) == len(columns):
             return None
-        owners = even_owners(columns, graph.agents) if named is None else named
+        spread = even_views(len(columns), graph.agents).agents.tolist()
+        owners = dict(zip(columns, spread, strict=True)) if named is None else named
     unknown = {name: agent for name, agent in owners.items() if name not in columns}
     of_features = zip(data.feature_names, sources, strict=True)
     return unknown | {name: owners[source] for name, source in of_features if source in owners}
@@ -150,8 +148,7 @@ def column_agents(
         pairs = [(sensor.feature, sensor.agent) for sensor in build_sensors(config, graph, widths, data).sensors]
     else:
         views = build_views(config, graph, data)
-        agents = np.repeat(np.arange(graph.agents), views.sizes)
-        pairs = list(zip(views.columns.tolist(), agents.tolist(), strict=True))
+        pairs = list(zip(views.columns.tolist(), views.agents.tolist(), strict=True))
     sources = data.preparation.sources
     return {
         column: [graph.names[agent] for agent in sorted({agent for f, agent in pairs if sources[f] == column})]

@@ -96,10 +96,8 @@ def from_arrays(
     if feature_names is None and is_frame(x):
         feature_names = [str(column) for column in frame_columns(x)]
         column_names(len(feature_names), feature_names, name)
-    cut, blank = (
-        Cut(split, test_fraction, seed, more.validation_fraction),
-        Preparation(fill=more.missing, indicator=more.indicator),
-    )
+    cut = Cut(split, test_fraction, seed, more.validation_fraction)
+    blank = Preparation(fill=more.missing, indicator=more.indicator)
     task = Task(name, "", classes, regression, more.images, cut, blank)
     return dataset_of({"x": x, "y": y}, task, feature_names, more.lines)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,13 +76,6 @@ class Dataset:
             parts["validation"] = (self.validation_x, self.validation_y)
         return parts
 
-    def changed(self, of_x: Callable[[Floats], Floats], of_y: Callable[[Answers], Answers] = lambda y: y) -> Dataset:
-        """Apply a function to the points, and one to the answers, of every part."""
-        arrays: dict[str, Any] = {}
-        for which, (x, y) in self.parts.items():
-            arrays |= {f"{which}_x": of_x(x), f"{which}_y": of_y(y)}
-        return replace(self, **arrays)
-
 
 class UncutDataset(Dataset):
     """A data set without a stated split. It has columns and classes, but its parts raise ValueError.
@@ -117,4 +109,7 @@ def standardised(data: Dataset) -> Dataset:
         center, spread = data.train_y.mean(axis=0), data.train_y.std(axis=0)
         spread[spread < 1e-12 * (1 + np.abs(center).max())] = 1.0
         fitted = replace(fitted, target_mean=tuple(center.tolist()), target_deviation=tuple(spread.tolist()))
-    return replace(data.changed(fitted.scaled, fitted.scaled_targets), preparation=fitted)
+    arrays: dict[str, Any] = {}
+    for which, (x, y) in data.parts.items():
+        arrays |= {f"{which}_x": fitted.scaled(x), f"{which}_y": fitted.scaled_targets(y)}
+    return replace(data, preparation=fitted, **arrays)

@@ -33,6 +33,11 @@ class Views:
         """Number of features that each agent sees, (agents,)."""
         return np.diff(self.starts)
 
+    @property
+    def agents(self) -> Integers:
+        """The agent of each entry of `columns`."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
 
 def patches(image: Image, rows: int, columns: int) -> Views:
     """A grid of rows x columns agents over an image; agent r * columns + c sees the patch in row r, column c.
@@ -109,12 +114,6 @@ def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[st
             "data.ignore"
         )
     return {name: numbers[name] for name in columns}
-
-
-def even_owners(columns: Sequence[str], agents: int) -> dict[str, int]:
-    """Column -> agent, neighboring columns to neighboring agents, as evenly as the numbers allow."""
-    sizes = even_views(len(columns), agents).sizes
-    return dict(zip(columns, np.repeat(np.arange(agents), sizes).tolist(), strict=True))
 
 
 def even_views(features: int, agents: int) -> Views:

@@ -50,7 +50,7 @@ def assert_names_the_first(job: Ended, how: str) -> None:
     assert f"worker {fault['worker']} of {WORKERS} failed first, {how}" in job.said
     assert report.get("worker") == fault["worker"]
     assert 0 <= report.get("step", -1) <= fault["step"]
-    assert job.said.splitlines().count(f"dist-hdnn: go on with: {report.get('go_on_with')}") == 1
+    assert job.said.splitlines().count(f"dist-hdnn: resume with: {report.get('go_on_with')}") == 1
 
 
 def test_F01_a_killed_worker_ends_the_job_and_is_named(tmp_path: Path, outcome: Outcome) -> None:

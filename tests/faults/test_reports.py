@@ -34,7 +34,7 @@ def test_a_job_that_is_killed_says_who_was_first_and_how_to_go_on(tmp_path: Path
         job.kill()
     lines = errors.strip().splitlines()
     assert code == 5 and any("worker 1 of 2 failed first, killed by SIGKILL" in line for line in lines), errors
-    go_on = f"dist-hdnn: go on with: dist-hdnn train --resume=auto --output={run} --workers=2"
+    go_on = f"dist-hdnn: resume with: dist-hdnn train --resume=auto --output={run} --workers=2"
     assert lines.count(go_on) == 1, errors
     report = json.loads((run / "report.json").read_text())
     assert (report["worker"], report["told_by"], report["exit_code"]) == (1, 0, 5)

@@ -1,9 +1,9 @@
-"""What a trained network is asked about: rows of a file, a data frame or an array, in batches that bound the memory.
+"""Readings for a trained network: rows of a file, a data frame or an array, in batches that bound the memory.
 
     for part in points(source, preparation, keep, batch, who): ...
 
-Columns of tables are found by their names, in any order; the target and ignored columns may be there and are not
-read. Any other column has to be named (`keep`), so that none is taken for a feature, or left out, in silence.
+Columns of tables are found by their names, in any order. The target and ignored columns may be there and are not
+read. Any other column has to be named (`keep`), so that none is used, or left out, in silence.
 Every error is one line that names the file, the line or row, and the column.
 """
 
@@ -33,27 +33,25 @@ class Rows(NamedTuple):
 
 
 def points(source: Any, preparation: Preparation, keep: Sequence[str], batch: int, who: str) -> Iterator[Rows]:
-    """Read a source and yield what `Preparation.points` makes of all its rows together, at most `batch` rows at once.
+    """Yield the points that `Preparation.points` makes of all rows of a source, at most `batch` rows at once.
 
-    preparation: of the run, with a name for each column. `first` of a part is the row that its first point is about;
-    rows before a window is full are left out. Raises ValueError where that leaves none.
+    preparation: of the run, with a name for each column. `first` of a part is the row that its first point is about.
+    Rows before a window is full are left out. ValueError where that leaves none.
     """
     window, seen = preparation.window, 0
-    before: NDArray[Any] | None = (
-        None  # the last reading of each column in rows that have left the window, (1, columns)
-    )
     held = np.empty((0, len(preparation.columns)))  # rows that the next windows reach back to
+    before = held  # (1, columns), the last readings among the rows before those, where gaps are filled with them
     for part in readings(source, preparation, keep, batch, who):
         block = np.concatenate([held, part.x]) if len(held) else part.x
         rows = len(block) - window + 1
         seen += len(part.x)
         if rows > 0:
-            whole = block if before is None else np.concatenate([before, block])
+            whole = np.concatenate([before, block]) if len(before) else block
             kept = {name: cells[len(cells) - rows :] for name, cells in part.kept.items()}
             yield Rows(part.first + len(part.x) - rows, preparation.points(whole)[-rows:], kept)
         leaving, held = block[: max(rows, 0)], block[max(rows, 0) :]
         if preparation.fill == "last" and len(leaving):
-            before = _last(leaving if before is None else np.concatenate([before, leaving]))
+            before = _last(np.concatenate([before, leaving]))
     if not seen:
         raise ValueError(f"{who}: expected rows of readings, got none; add at least one")
     if seen < window:
@@ -61,9 +59,9 @@ def points(source: Any, preparation: Preparation, keep: Sequence[str], batch: in
 
 
 def _last(rows: NDArray[Any]) -> NDArray[Any]:
-    """The last reading of every column, (1, columns); NaN where there is none."""
-    numbers = np.where(np.isnan(rows), -1, np.arange(len(rows))[:, None]).max(axis=0)
-    return np.where(numbers < 0, np.nan, rows[numbers, np.arange(rows.shape[1])])[None]
+    """Return the last reading of every column, (1, columns); NaN where there is none."""
+    last = np.where(np.isnan(rows), -1, np.arange(len(rows))[:, None]).max(axis=0)  # row of it, -1 for none
+    return np.where(last < 0, np.nan, rows[last, np.arange(rows.shape[1])])[None]
 
 
 def readings(source: Any, preparation: Preparation, keep: Sequence[str], batch: int, who: str) -> Iterator[Rows]:
@@ -129,7 +127,7 @@ def _of_array(values: NDArray[Any], preparation: Preparation, batch: int, who: s
 
 
 def _array_in(path: Path, who: str) -> NDArray[Any]:
-    """The array of an .npy file, or the one named x, or the only one, of an .npz file."""
+    """Return the array of an .npy file, or the one named x, or the only one, of an .npz file."""
     held, arrays = load_arrays(path, who, lambda names: ["x"] if "x" in names else list(names)[:1])
     if "x" not in held and len(held) != 1:
         raise ValueError(f"{who}: expected an array x, got {', '.join(held) or 'none'}; name it x")
