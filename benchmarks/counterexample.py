@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 import dist_hdnn
-from dist_hdnn.analysis.measure import layer_matrices
-from dist_hdnn.analysis.space import Space
+from dist_hdnn.analysis.measurements import layer_matrices
+from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.plots.figures import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, new_figure, quiet, save
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "counterexample.png"

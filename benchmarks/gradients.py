@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from measure import command
 
-from dist_hdnn.analysis.measure import measure
-from dist_hdnn.analysis.space import Space
+from dist_hdnn.analysis.measurements import measure
+from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment.tasks import split_tensors, train_model
