@@ -8,12 +8,19 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import spsolve
 
 from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
-from dist_hdnn.topology.readers.found import place_of
-from dist_hdnn.topology.readers.places import all_places
+from dist_hdnn.topology.ragged import IntArray
+from dist_hdnn.topology.readers.content import place_of
 
 DIGITS = re.compile(r"([0-9]{1,18})")
+ENOUGH = 0.5  # share of the agents, beyond which a file's places are those of its network
+APART = 0.03  # of the picture's extent, between an agent without a place and the mean of its neighbors
+TURN = np.pi * (3 - 5**0.5)  # the golden angle: no two of many directions are alike
 INTEGER_TUPLE = re.compile(r"\(\s*-?[0-9]{1,18}\s*(,\s*-?[0-9]{1,18}\s*)*,?\s*\)")
 
 
@@ -70,7 +77,7 @@ def from_networkx(
     if repeats := len(proper) - len(links):
         notes.append(f"{name}: merged {_count(repeats, 'repeated link')} (a pair of agents is linked once)")
     found = [place_of(graph.nodes[node]) if positions is None else positions[node] for node in nodes]
-    places = all_places(found, links)
+    places = _all_places(found, links)
     names = tuple(str(node) if labels is None else labels[node] for node in nodes)
     result = CommunicationGraph(name, names, links, places)
     sizes = result.component_sizes()
@@ -95,6 +102,34 @@ def canonical_order(names: Sequence[str]) -> list[int]:
     elif all(map(INTEGER_TUPLE.fullmatch, names)):
         keys = [tuple(int(part) for part in name[1:-1].split(",") if part.strip()) for name in names]
     return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
+
+
+def _all_places(given: Sequence[Sequence[float] | None], links: IntArray) -> NDArray[np.float64] | None:
+    """Return (agents, 2): the given places, and for each agent without one a place near the mean of its neighbors.
+
+    Files of real networks know most of their sites, hardly ever all.
+
+    links: (links, 2). None where half of the agents or more have no place, or one has no way to any that has.
+    """
+    known = np.array([place is not None for place in given])
+    if not known.any() or known.mean() <= ENOUGH:
+        return None
+    places = np.array([place or (0.0, 0.0) for place in given], dtype=np.float64)
+    if known.all():
+        return places
+    agents, (i, j) = len(given), links.T
+    ends = np.concatenate([i, j]), np.concatenate([j, i])
+    adjacency = csr_array((np.ones(2 * len(links)), ends), shape=(agents, agents))
+    component = connected_components(adjacency)[1]
+    if not np.isin(component, component[known]).all():
+        return None
+    laplacian = (diags_array(adjacency.sum(axis=1)) - adjacency).tocsr()
+    free = np.flatnonzero(~known)
+    right = -(laplacian[free][:, known] @ places[known])
+    places[free] = spsolve(laplacian[free][:, free].tocsc(), right).reshape(-1, 2)
+    angle, extent = TURN * np.arange(len(free)), np.ptp(places[known], axis=0).max()
+    places[free] += APART * extent * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return places
 
 
 def _count(number: int, noun: str) -> str:

@@ -420,7 +420,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("g.g6", b"B\n", "well-formed graph6, found damage"),
     ("g.net", PAJEK.replace('"a"', '"a'), "quotes in pairs, found '1 \"a 1 2 0.5'"),
     ("g.edges", 'a "b\n', "quotes in pairs"),
-    ("g.sif", "a pp\n", "'a kind b' a line, found 'a pp' on line 1"),
+    ("g.sif", "a pp\n", "'a kind b' per line, found 'a pp' on line 1"),
     ("g.json", '{"nodes": [], "nodes": [{"id": 1}], "edges": []}', "every key once in an object, found 'nodes' twice"),
     ("g.json", json.dumps({**GRAPHOLOGY, "options": {"type": "directed"}}), "a directed link from 'a' to 'b'"),
     ("g.json", json.dumps(nx.adjacency_data(nx.path_graph(2, create_using=nx.DiGraph))), "undirected links"),

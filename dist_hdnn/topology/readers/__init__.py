@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dist_hdnn.topology.readers.compact import read_graph6, read_sparse6
+from dist_hdnn.topology.readers.content import Content, Damaged, Directed
 from dist_hdnn.topology.readers.dot import read_dot
-from dist_hdnn.topology.readers.found import Damaged, Directed, Found
 from dist_hdnn.topology.readers.gml import read_gml
 from dist_hdnn.topology.readers.lists import read_adjlist, read_edgelist, read_lgl, read_sif
 from dist_hdnn.topology.readers.markup import (
@@ -29,14 +29,14 @@ from dist_hdnn.topology.readers.sections import (
 )
 from dist_hdnn.topology.readers.tables import looks_like_matrix, read_csv, read_matrix, read_mtx
 
-__all__ = ["FORMATS", "SHARED", "Damaged", "Directed", "Format", "Found", "looks_like"]
+__all__ = ["FORMATS", "SHARED", "Damaged", "Directed", "Format", "Content", "looks_like"]
 
 
 class Format(NamedTuple):
     """How files of a format are called and read; read takes bytes where binary, else text."""
 
     suffixes: tuple[str, ...]
-    read: Callable[[Any], Found]
+    read: Callable[[Any], Content]
     binary: bool = False
 
 
