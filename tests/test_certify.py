@@ -87,15 +87,15 @@ def test_a_broken_promise_is_told_loudly_and_ends_with_exit_code_8(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sensitivity that shrinks and is not symplectic, as a wrong adjoint would give."""
-    from dist_hdnn.analysis import measure
-    from dist_hdnn.analysis.space import Space
+    from dist_hdnn.analysis import measurements
+    from dist_hdnn.analysis.vectors import Space
 
-    true = measure.layer_matrices
+    true = measurements.layer_matrices
 
     def wrong(network: Any, y: torch.Tensor, space: Space) -> torch.Tensor:
         return 0.1 * true(network, y, space)
 
-    monkeypatch.setattr(measure, "layer_matrices", wrong)
+    monkeypatch.setattr(measurements, "layer_matrices", wrong)
     capsys.readouterr()
     assert main(["certify", str(run)]) == 8
     captured = capsys.readouterr()

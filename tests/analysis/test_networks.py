@@ -10,11 +10,11 @@ import torch
 from networks import network
 
 import dist_hdnn
-from dist_hdnn.analysis.measure import Measured, layer_matrices, measure, one_interconnection
+from dist_hdnn.analysis.bounds import spectral_bounds
+from dist_hdnn.analysis.measurements import Measurements, layer_matrices, measure, one_interconnection
 from dist_hdnn.analysis.momentum import momentum
 from dist_hdnn.analysis.sensitivity import exact_norms
-from dist_hdnn.analysis.space import Space
-from dist_hdnn.analysis.weights import spectral_bounds
+from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.network.dense import DenseTwin
 from dist_hdnn.transport import Transport, run_threads
 
@@ -46,7 +46,7 @@ NO_PROMISE: dict[str, dict[str, Any]] = {
 }
 
 
-def measured(options: dict[str, Any], layers: int, step: float = 0.1, exact_up_to: int = 256) -> Measured:
+def measured(options: dict[str, Any], layers: int, step: float = 0.1, exact_up_to: int = 256) -> Measurements:
     net = network(RING, layers=layers, step=step, **options)
     y = torch.randn(3, net.neurons, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return measure(net, y, Space(net.ownership), seed=0, exact_up_to=exact_up_to)

@@ -103,14 +103,13 @@ def test_F17_a_bad_graph_file_is_refused_at_once(tmp_path: Path, outcome: Outcom
     for (name, _), line in zip(BAD, done.stdout.splitlines(), strict=True):
         found = json.loads(line)
         said, used = found["said"], found["seconds"]
-        problems = [] if found["code"] == 2 else [f"exit code {found['code']}"]
-        problems += [] if used < 2 else [f"{used:.1f} s of processor time"]
-        problems += [] if str(tmp_path / name) in said and len(said.splitlines()) == 1 else ["not one line, named"]
-        problems += [] if LINES.get(name, "") in said else ["the line is not named"]
-        problems += ["torch was imported"] if found["torch"] else []
-        outcome.add(problems, f"{name}: {said}", used)
+        with outcome.trial(f"{name}: {said}", used):
+            assert found["code"] == 2
+            assert used < 2, "seconds of processor time"
+            assert str(tmp_path / name) in said and len(said.splitlines()) == 1, "one line names the file"
+            assert LINES.get(name, "") in said, "the line of the file is named"
+            assert not found["torch"], "torch is not imported"
     assert outcome.tried == 30 and not (tmp_path / "run").exists()
-    outcome.check()
 
 
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)

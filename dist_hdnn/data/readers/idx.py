@@ -15,6 +15,7 @@ import os
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,21 +65,40 @@ def published(name: str, folder: Path | None = None, download: bool = False, cut
     """
     cache = (CACHE / name).expanduser()
     usual = (HERE / name, HERE / name.replace("_", "-"), cache)
-    folders = tuple(dict.fromkeys(usual)) if folder is None else (folder,)
-    arrays = {part: _verified(_located(name, part, folders, cache, download), name, part) for part in PARTS}
+    folders = usual if folder is None else (folder,)
+    arrays = {}
+    for part in PARTS:
+        path = _find(part, (*folders, cache) if download else folders)
+        if path is None and download:
+            path = _downloaded(SOURCES[name] + f"{PARTS[part]}.gz", cache / f"{PARTS[part]}.gz", SHA256[name][part])
+        if path is None:
+            remedy = f"set data.folder to their folder, or data.download=true to fetch all four into {cache}"
+            raise _missing(f"data.name={name}", part, folders, remedy)
+        arrays[part] = _verified(path, name, part)
     return dataset_of(arrays, Task(name, classes=10, images=True, cut=cut))
 
 
 def idx_folder(folder: Path, classes: int | None = None, cut: Cut = UNSTATED) -> Dataset:
     """The data set in a folder of four IDX files named as those of MNIST, plain or gzipped."""
     arrays = {}
-    for part, name in PARTS.items():
-        path = _find(folder, part)
+    for part in PARTS:
+        path = _find(part, (folder,))
         if path is None:
-            found = "no such folder" if not folder.is_dir() else "a folder without it"
-            raise ValueError(f"data.folder: expected {name} or {name}.gz in {folder}, got {found}; correct data.folder")
+            raise _missing("data.folder", part, (folder,), "correct data.folder")
         arrays[part] = read_idx(path)
     return dataset_of(arrays, Task(folder.name, f"data.folder {folder}", classes, images=True, cut=cut))
+
+
+def _find(part: str, folders: Sequence[Path]) -> Path | None:
+    """Return the file of one of PARTS in the first folder that has it, gzipped or not, else None."""
+    paths = (folder / f"{PARTS[part]}{suffix}" for folder in folders for suffix in (".gz", ""))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _missing(who: str, part: str, folders: Sequence[Path], remedy: str) -> ValueError:
+    name, places = PARTS[part], " or ".join(map(str, dict.fromkeys(folders)))
+    got = "a folder without it" if any(folder.is_dir() for folder in folders) else "no such folder"
+    return ValueError(f"{who}: expected {name} or {name}.gz in {places}, got {got}; {remedy}")
 
 
 def read_idx(path: Path) -> npt.NDArray[np.generic]:
@@ -121,25 +141,6 @@ def _parsed(content: bytes, path: Path) -> npt.NDArray[np.generic]:
             f"{len(content)}; {what}, copy it again"
         )
     return np.frombuffer(content, number, offset=start).reshape(shape)
-
-
-def _find(folder: Path, part: str) -> Path | None:
-    """Return the file of one of PARTS in a folder, gzipped or not; None where there is none."""
-    return next((path for path in (folder / f"{PARTS[part]}.gz", folder / PARTS[part]) if path.is_file()), None)
-
-
-def _located(name: str, part: str, folders: tuple[Path, ...], cache: Path, download: bool) -> Path:
-    searched = dict.fromkeys((*folders, cache) if download else folders)
-    path = next((found for folder in searched if (found := _find(folder, part))), None)
-    if path is not None:
-        return path
-    if not download:
-        words = "a folder without it" if any(folder.is_dir() for folder in folders) else "no such folder"
-        raise ValueError(
-            f"data.name={name}: expected {PARTS[part]}.gz in {' or '.join(map(str, folders))}, got {words}; set "
-            f"data.folder to the folder of the four IDX files, or data.download=true to fetch them into {cache}"
-        )
-    return _downloaded(SOURCES[name] + f"{PARTS[part]}.gz", cache / f"{PARTS[part]}.gz", SHA256[name][part])
 
 
 def _downloaded(address: str, path: Path, digest: str) -> Path:

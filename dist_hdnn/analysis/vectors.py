@@ -1,7 +1,7 @@
-"""Vectors as large as the state, whose neurons are spread over the workers: inner products and random probes.
+"""Vectors as large as the state, spread over the workers: inner products and random probes.
 
-Shapes: vectors (batch, neurons of the owned agents), one vector for each sample; everything about a sample is global,
-so all workers call together and get the same bits.
+Shapes: vectors (batch, neurons of the owned agents), one vector per sample. Figures of a sample are global: all workers
+call together and get the same bits.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from dist_hdnn.topology.ragged import ragged_ranges
 
 
 class LinearLayers(Protocol):
-    """A network linearised at one batch of states, as `layers.linearization.Linearization` is.
+    """A network linearized at one batch of states, as `sweep.linearization.Linearization` is.
 
-    push(tangent, first, last): ∂y_last/∂y_first times a tangent of layer `first`; pull(cotangent, last, first): its
-    transpose times a cotangent of layer `last`. y_j is the state before layer j, so j = 0 .. layers.
+    push(tangent, first, last): ∂y_last/∂y_first times a tangent of layer `first`. pull(cotangent, last, first): its
+    transpose times a cotangent of layer `last`. y_j is the state before layer j, j = 0 .. layers.
     """
 
     @property
@@ -43,36 +43,36 @@ class Space:
         self.columns = torch.from_numpy(ownership.shard_of_agents(ownership.all_widths, dimension=1).index).to(device)
 
     def dots(self, vectors: Sequence[Tensor], other: Tensor) -> Tensor:
-        """Inner products of each of `vectors` with `other`, sample by sample: (vectors, batch); one global sum."""
+        """Return inner products of each of `vectors` with `other`, (vectors, batch), by one global sum."""
         return summed(torch.stack([torch.linalg.vecdot(vector, other) for vector in vectors]), self.ownership)
 
     def norms(self, vector: Tensor) -> Tensor:
-        """Euclidean norm of every sample's vector, (batch,)."""
+        """Return the Euclidean norm of every sample's vector, (batch,)."""
         return self.dots([vector], vector)[0].sqrt()
 
     def normalized(self, vector: Tensor) -> Tensor:
-        """Every sample's vector divided by its norm; zero where that is zero."""
+        """Divide every sample's vector by its norm, or return zero where that is zero."""
         return safe_divide(vector, self.norms(vector))
 
     def gaussian(self, seed: int, number: int, batch: int) -> Tensor:
-        """Probe `number` of a seed: standard normal (batch, owned neurons), keyed so that workers do not matter."""
+        """Draw probe `number` of a seed: standard normal (batch, owned neurons), the same on any workers."""
         widths = self.ownership.widths
         owners = np.repeat(self.ownership.agents, widths).astype(np.uint64)
         neurons = ragged_ranges(np.zeros_like(widths), widths).astype(np.uint64)
-        shape = (batch, len(owners))
+        shape = (batch, len(owners))  # a number is keyed by agent, sample and neuron within the agent
         samples = np.broadcast_to(np.arange(batch, dtype=np.uint64)[:, None], shape)
         rows, elements = np.broadcast_to(owners, shape), np.broadcast_to(neurons, shape)
         values = normal(seed, Purpose.PROBE, number, rows, samples, elements)
         return torch.from_numpy(values).to(self.device)
 
     def identity(self) -> Tensor:
-        """This worker's columns of the identity, (all neurons, owned neurons): row i is the i-th unit vector."""
+        """Return this worker's columns of the identity, (all neurons, owned neurons)."""
         unit = torch.zeros(self.neurons, len(self.columns), dtype=torch.float64, device=self.device)
         unit[self.columns, torch.arange(len(self.columns), device=self.device)] = 1.0
         return unit
 
     def whole(self, vectors: Tensor) -> Tensor:
-        """(rows, owned neurons) -> (rows, all neurons) on every worker; for small networks alone."""
+        """Gather (rows, owned neurons) to (rows, all neurons) on every worker, for small networks."""
         if self.ownership.alone:
             return vectors
         everyone = vectors.new_zeros(len(vectors), self.neurons)
@@ -80,5 +80,5 @@ class Space:
 
 
 def safe_divide(vector: Tensor, length: Tensor) -> Tensor:
-    """vector (batch, neurons) / length (batch,), zero where length is zero."""
+    """Return vector (batch, neurons) / length (batch,), zero where the length is zero."""
     return vector * torch.where(length > 0, 1.0 / length, 0.0)[:, None]
