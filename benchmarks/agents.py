@@ -37,13 +37,8 @@ def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) ->
     """Measure one size: steps for `seconds` of CPU time, at least one, after one to warm up."""
     torch.set_num_threads(1)
     began = time.process_time()
-<<<<<<< HEAD
-    warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are meant here
-    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, execution=Execution(memory=mode))
-=======
     warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are intended
-    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, memory=mode)
->>>>>>> main
+    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, execution=Execution(memory=mode))
     adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
     set_up = time.process_time() - began
     y = torch.randn(batch, network.neurons, generator=torch.Generator().manual_seed(0))
