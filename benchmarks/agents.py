@@ -1,13 +1,13 @@
-"""How do the time of a training step and its memory grow with the number of agents, from a hundred to 100 000?
+"""Measure how time and memory of a training step grow with the number of agents, from a hundred to 100 000.
 
     python benchmarks/agents.py --json agents.json
     python benchmarks/agents.py --agents 100000 --layers 64 --memory reversible          # the large one
 
-A torus of agents of 4 neurons each, one thread. A step is forward, backward and Adam (the fused one, which makes no
-temporary copies) for the mean square of the last state. Every size runs in a process of its own. Seconds are medians
-over steps, CPU and wall; the exponent is that of CPU time against agents, fitted from 1000 agents on. Set-up is from
-the graph to the optimiser. Memory: "peak" is resident memory of the whole process during the steps, "sweep" is its
-growth since before the first step minus the gradients and moments; so the sweep's states, products and panels.
+A torus of agents of 4 neurons each, one thread. A step is forward, backward and fused Adam (which makes no
+temporary copies) for the mean square of the last state. Every size runs in its own process. Seconds are medians
+over steps, CPU and wall; the exponent is that of CPU time against agents, fitted from 1000 agents on. Set-up runs from
+the graph to the optimizer. Memory: "peak" is the resident memory of the whole process during the steps, "sweep" its
+growth since before the first step minus gradients and moments, i.e. the sweep's states, products and panels.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ MIB = 2**20
 
 
 def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) -> dict[str, Any]:
-    """One size: steps for so many seconds of CPU time, one at least, after one to warm up."""
+    """Measure one size: steps for `seconds` of CPU time, at least one, after one to warm up."""
     torch.set_num_threads(1)
     began = time.process_time()
-    warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are meant here
+    warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are intended
     network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, memory=mode)
     adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
     set_up = time.process_time() - began
@@ -65,7 +65,7 @@ def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) ->
 
 
 def both_clocks(step: Callable[[], None], seconds: float) -> tuple[list[float], list[float]]:
-    """CPU and wall seconds of every step after the first, until so many seconds of CPU time are over."""
+    """Return CPU and wall seconds of every step after the first, until `seconds` of CPU time have passed."""
     times: list[tuple[float, float]] = []
     while sum(cpu for cpu, _ in times[1:]) < seconds or len(times) < 2:
         cpu, wall = time.process_time(), time.perf_counter()
@@ -75,7 +75,7 @@ def both_clocks(step: Callable[[], None], seconds: float) -> tuple[list[float], 
 
 
 def exponent(results: list[dict[str, Any]]) -> float | None:
-    """Of the time of a step against the number of agents, by least squares of the logarithms; None below two sizes."""
+    """Fit the power of agents in the time of a step, by least squares of the logarithms; None below two sizes."""
     fitted = [found for found in results if found["agents"] >= FITTED_FROM]
     if len(fitted) < 2:
         return None
@@ -84,8 +84,8 @@ def exponent(results: list[dict[str, Any]]) -> float | None:
 
 
 def lines_of(results: list[dict[str, Any]], given: argparse.Namespace) -> list[str]:
-    """The table and, below it, the exponent."""
-    names = ("agents", "set-up, CPU s", "step, CPU ms", "wall ms", "us an agent", "parameters, MiB", "sweep", "peak")
+    """Return the table and, below it, the exponent."""
+    names = ("agents", "set-up, CPU s", "step, CPU ms", "wall ms", "us per agent", "parameters, MiB", "sweep", "peak")
     rows = [
         (
             found["agents"],

@@ -1,4 +1,4 @@
-"""Are gradients bounded when the state turns slowly? No: y' = eps J tanh(y), the counterexample of the paper.
+"""Show that gradients are unbounded even if the state turns slowly: the paper's y' = eps J tanh(y).
 
     python benchmarks/counterexample.py
 
@@ -29,7 +29,7 @@ COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
 
 
 def slow_oscillator(eps: float, layers: int, step: float) -> dist_hdnn.HDNN:
-    """y' = eps J tanh(y) on one agent of two neurons: p' = -eps tanh q, q' = eps tanh p."""
+    """Build y' = eps J tanh(y) on one agent of two neurons: p' = -eps tanh q, q' = eps tanh p."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = dist_hdnn.HDNN(nx.empty_graph(1), width=2, layers=layers, step=eps * step, dtype=torch.float64)
@@ -40,7 +40,7 @@ def slow_oscillator(eps: float, layers: int, step: float) -> dist_hdnn.HDNN:
 
 
 def sensitivities(net: dist_hdnn.HDNN, y0: Tensor) -> Tensor:
-    """∂y_N/∂y_{N-j} for j = 1 .. N, (layers, 2, 2)."""
+    """Return ∂y_N/∂y_{N-j} for j = 1 .. N, (layers, 2, 2)."""
     product, found = torch.eye(2, dtype=torch.float64), []
     for M in reversed(layer_matrices(net, y0, Space(net.ownership))[:, 0].unbind()):
         product = product @ M
@@ -49,7 +49,7 @@ def sensitivities(net: dist_hdnn.HDNN, y0: Tensor) -> Tensor:
 
 
 def published_start() -> Tensor:
-    """(1, 2), of length 1."""
+    """Return the published y0, (1, 2), of length 1."""
     y0 = np.random.RandomState(SEED).rand(2) - 0.5
     return torch.from_numpy(y0 / np.linalg.norm(y0))[None]
 

@@ -1,10 +1,10 @@
-"""Do gradients reach the first layers? 64 layers on the paper's ring of 8, Hamiltonian against plain networks.
+"""Measure how gradients reach the first of 64 layers on the paper's ring of 8, Hamiltonian against plain networks.
 
     python benchmarks/gradients.py --epochs 20 --json gradients.json
 
 Draws docs/pictures/gradients.png: norms of the sensitivities ∂y_N/∂y_{N-j} over the depth j, at points of the test
 set, before and after training on the swiss roll. Every network starts from its usual weights: hamiltonian and MS1 from
-ours, resnet and mlp from the scale 1/sqrt(3 n) of torch.nn.Linear.
+our defaults, resnet and mlp from the scale 1/sqrt(3 n) of torch.nn.Linear.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NETWORKS = {
 
 
 def measured(options: list[str], epochs: int) -> dict[str, Any]:
-    """Norms over depth, (layers, points), before and after training, with the accuracy and the CPU time it took."""
+    """Measure norms over depth, (layers, points), before and after training, with accuracy and CPU time."""
     started = time.process_time()
     size = [f"--network.layers={LAYERS}", f"--network.step={STEP}", "--dtype=float64"]
     config = read_config(ROOT / "configs" / "swiss_roll_ring8.yaml", [*size, f"--train.epochs={epochs}", *options])
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def _range(norms: list[list[float]]) -> np.ndarray:
-    """Smallest and largest over the points, (2, layers)."""
+    """Return the smallest and largest over the points, (2, layers)."""
     values = np.array(norms)
     return np.stack([values.min(axis=1), values.max(axis=1)])
 

@@ -1,8 +1,8 @@
-"""How accurate is the ring of 8 agents, over seeds, at 16 and at 64 layers, with the sum and with the local readout?
+"""Measure the accuracy of the ring of 8 agents over seeds, at 16 and 64 layers, with the sum and the local readout.
 
     python benchmarks/ring8_accuracy.py --seeds 5 --json ring8.json
 
-Each case is one of configs/*_ring8.yaml with a few options changed, all seeds on the points of data.seed 0; the
+Each case is one of configs/*_ring8.yaml with a few options changed, all seeds on the points of data.seed 0. The
 published code reaches, with the same network and 10 seeds, 97.5 ± 3.6 % (worst 88.6) on the swiss roll and 99.4 ± 0.6 %
 (98.2) on the double circles at 16 layers.
 """
@@ -37,7 +37,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
 
 
 def run(config: str, options: list[str], seed: int) -> dict[str, Any]:
-    """Train one run and return its summary, with the CPU seconds it took."""
+    """Train one run and return its summary with its CPU seconds."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
         given = [*options, f"--seed={seed}", "--data.seed=0", f"--output={folder}/run"]
@@ -47,7 +47,7 @@ def run(config: str, options: list[str], seed: int) -> dict[str, Any]:
 
 
 def row(name: str, runs: list[dict[str, Any]]) -> str:
-    """One line of the table: mean and worst test accuracy, agents where they predict, wall and CPU time of a run."""
+    """Return a table line: mean and worst test accuracy, that of agents which predict, wall and CPU time per run."""
     accuracy = [100 * summary["test_accuracy"] for summary in runs]
     text = f"{name:34} {statistics.mean(accuracy):7.3f} {min(accuracy):7.3f}"
     agents = [100 * summary["mean_agent_accuracy"] for summary in runs if "mean_agent_accuracy" in summary]

@@ -1,7 +1,7 @@
-"""Documents say what the code says, and their commands and Python blocks work.
+"""Documents agree with the code, and their commands and Python blocks work.
 
-Every command of README and docs is either run here in a folder of its own, shortened where it would take minutes, or
-its options are parsed and its scripts are looked at; NOT_RUN says why for those of which not even that is done.
+Every command of README and docs is either run here in a separate folder, shortened where it would take minutes, or
+its options are parsed and its scripts are checked; NOT_RUN says why for the others.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from dist_hdnn.study.plan import read_plan
 
 DOCS = ROOT / "docs"
 SHORT = ["--train.epochs=1", "--data.samples=500"]  # instead of minutes of training
-A_RUN = "runs/swiss_roll_ring8/a-run"  # what stands for the <run> of documents
+A_RUN = "runs/swiss_roll_ring8/a-run"  # the <run> of documents
 PLACES = {"<run>": Path(A_RUN).name, "FILE": "readings.csv", "CONFIG": "configs/swiss_roll_ring8.yaml", "DIR": A_RUN}
-RUN = ("inspect", "evaluate", "certify", "predict", "doctor")  # of dist-hdnn: run as they stand
+RUN = ("inspect", "evaluate", "certify", "predict", "doctor")  # commands of dist-hdnn that run unchanged
 NOT_RUN = {
-    ". .venv/bin/activate": "activates what make demo has made",
+    ". .venv/bin/activate": "activates the environment of make demo",
     "MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 python my_training.py": "a program of the reader",
     "dist-hdnn certify runs/swiss_roll_ring8/<run> --workers 4": "takes long; test_certify.py certifies on workers",
     "python tests/transport/collected.py threads 600": "takes long; test_collected.py runs it for seconds",
@@ -62,7 +62,7 @@ def name_of(page: Path) -> str:
 
 
 def row(each: Architecture) -> str:
-    """One line of the table of architectures."""
+    """Return one line of the table of architectures."""
     symplectic = "yes" if each.symplectic else "determinant 1" if each.volume_preserving else "no"
     inverse = "yes" if each.invertible else "no"
     rounds = str(each.rounds(True, False))
@@ -71,7 +71,7 @@ def row(each: Architecture) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_no_page_names_where_files_lay_on_the_machine_that_wrote_it(page: Path) -> None:
+def test_no_page_has_paths_of_the_machine_that_wrote_it(page: Path) -> None:
     assert not re.findall(r"(?<![\w.])/(?:tmp|home|root|work)/\S*", page.read_text())
 
 
@@ -89,7 +89,7 @@ def test_every_integrator_is_in_the_table_with_its_order() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like the repository, with a run in it."""
+    """Make a folder that looks like the repository, with a run in it."""
     folder = tmp_path_factory.mktemp("documents")
     for name in ("configs", "benchmarks", "launch", "docs", "docker"):
         (folder / name).symlink_to(ROOT / name)
@@ -134,7 +134,7 @@ def test_the_quickstart_goes_from_a_graph_file_to_a_certificate_and_four_workers
 
 
 def check(command: Command, page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Run a command in the current folder, or parse it; fails for one that is neither and not in NOT_RUN."""
+    """Run a command in the current folder or parse it; fail if neither applies and NOT_RUN lacks it."""
     if " ".join(command.words) in NOT_RUN:
         return
     words = [
@@ -170,7 +170,7 @@ def check(command: Command, page: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def answer(command: Command, given: list[str], page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A command of dist-hdnn: run, or read with all its options."""
+    """Run a command of dist-hdnn, or parse it with all its options."""
     rest = [word for word in given[1:] if word != "..."]
     if not rest and given[:1] != ["doctor"]:
         assert cli.main([*given[:1], "--help"]) == 0, str(command)
@@ -186,7 +186,7 @@ def answer(command: Command, given: list[str], page: Path, capsys: pytest.Captur
         )
     else:
         assert given[0] == "train", f"{command}: neither run, parsed nor listed"
-        given = [word for word in given if word != "--from=RUN"]  # which is read as the words are
+        given = [word for word in given if word != "--from=RUN"]  # RUN stands for any run
         assert cli.main([*given, "--print_config"]) == 0, f"{command}: {capsys.readouterr().err}"
 
 
@@ -224,7 +224,7 @@ def test_the_page_of_examples_includes_every_program_once() -> None:
     assert len(python_blocks(page)) == len(included) and all("def main(" in text for text in python_blocks(page))
 
 
-def test_what_is_not_run_still_stands_somewhere() -> None:
+def test_every_command_that_is_not_run_is_on_a_page() -> None:
     written = {" ".join(command.words) for page in PAGES for command in commands(page)}
     assert not NOT_RUN.keys() - written
 
