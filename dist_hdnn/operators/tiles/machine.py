@@ -108,7 +108,7 @@ def compile_function(
 
 @cache
 def openmp() -> Callable[..., None] | None:
-    """Return GOMP_parallel of the OpenMP library that PyTorch has loaded, whose threads are running already, or None."""
+    """Return GOMP_parallel of the OpenMP library that PyTorch has loaded, whose threads are running, or None."""
     if os.name != "posix":
         return None
     process = ctypes.CDLL(None)
