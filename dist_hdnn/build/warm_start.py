@@ -66,15 +66,9 @@ def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[st
             same = np.where(np.isin(numbers, [here[name] for name in moved if name in here]), -1, numbers)
             drawn += [f"lift of agent {name}" for name in moved if name in here]
         places = places_of(module, model.network.layout), places_of(old[prefix], before.layout)
-        values = {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(prefix)}
-        _fill(
-            module,
-            *places,
-            values,
-            same,
-            f"{weights}: expected the weights of the network that config.yaml beside it "
-            f"describes, got another {prefix}.",
-        )
+        start = f"{prefix}."
+        values = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+        _fill(module, *places, values, same, f"{weights}: {prefix}")
     if model.sensors is not None and there.lift.kind == "sensors":
         _warn_of_moved(run, _entries(config, model.network, data), _entries(there, before, data_there))
     return _report(run, model.network, before, numbers, drawn)
@@ -222,7 +216,10 @@ def _fill(
     for name, parameter in module.named_parameters():
         found = values.get(name)
         if found is None or (name in there and found.shape[there[name].dimension] != len(there[name].rows)):
-            raise CheckpointError(f"{where}{name}. Restore the graph and the data that it was trained with.")
+            raise CheckpointError(
+                f"{where}.{name}: expected weights of the network that config.yaml beside it describes, got others; "
+                "restore the graph and the data that it was trained with"
+            )
         if name in here:
             transplant(parameter, here[name], found, there[name], numbers)
         elif parameter.numel():
