@@ -7,7 +7,7 @@ or real targets (samples, targets) float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,15 @@ def some(names: Sequence[str]) -> str:
 
 
 def row_number(row: int) -> str:
-    """What a row without a file line is called."""
+    """Return the name of a row without a file line."""
     return f"row {row}"
+
+
+def check_options(options: Mapping[str, Any], known: Mapping[str, Any], function: str) -> None:
+    """Refuse keyword arguments that a function does not have. TypeError, as of any function."""
+    unknown = options.keys() - known.keys()
+    if unknown:
+        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}; it has {', '.join(known)}")
 
 
 def check_features(
@@ -95,7 +102,7 @@ def check_answers(y: npt.ArrayLike, rows: int, regression: bool, who: str, where
             )
         return targets
     labels = _numbers(values, who, "the labels", "number the classes 0, 1, 2, ...")
-    # 2**53: above it float64 skips integers, so a label could not be told from its neighbor
+    # 2**53: above it float64 skips integers, so a label and its neighbor would be equal
     broken = np.flatnonzero(~(np.isfinite(labels) & (np.trunc(labels) == labels) & (np.abs(labels) < 2**53)))
     if len(broken):
         raise ValueError(
@@ -155,7 +162,7 @@ def check_index(x: Any, y: Any, who: str) -> None:
 
 
 def pixel_rows(x: npt.ArrayLike, who: str, images: bool) -> tuple[npt.ArrayLike, Image | None]:
-    """Images (n, height, width) or (n, height, width, channels) as rows of pixels and their sizes; other x as it is."""
+    """Return images (n, height, width[, channels]) as rows of pixels with their sizes, and other x as it is."""
     x = plain(x)
     shape = x.shape
     if not images:
