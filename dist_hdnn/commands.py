@@ -134,7 +134,7 @@ def certify(line: Line) -> int:
 
 
 class StudyStopped(Exception):
-    """A study that was asked to stop."""
+    """A study that a signal has stopped."""
 
     def __init__(self, name: str, exit_code: int) -> None:
         super().__init__(f"study {name}: stopped; the same command resumes it")

@@ -1,4 +1,4 @@
-"""What the commands print: sections of label and text, as a table on a terminal and as plain lines elsewhere."""
+"""What commands print: sections of label and text, a table on a terminal and plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-WORST = 5  # agents that a table names
+WORST = 5  # agents that a table lists
 Sections = dict[str, list[tuple[str, str]]]
 
 
@@ -26,7 +26,7 @@ def show(sections: Sections) -> None:
     from rich.text import Text
 
     console = Console()
-    for title, rows in sections.items():  # a table each, so that a long title does not widen the labels
+    for title, rows in sections.items():  # one table per section: a long title must not widen the labels
         console.print(Text(title, style="bold"))
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column(width=width + 2, no_wrap=True, style="cyan")
@@ -42,13 +42,13 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def announce(what: str) -> None:
-    """A line on a terminal about what takes some seconds; nothing elsewhere."""
+    """Announce, on a terminal only, a step that takes some seconds."""
     if sys.stderr.isatty():
         print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def inspection_sections(info: dict[str, Any]) -> Sections:
-    """The result of `inspection.inspect` as sections."""
+    """Return the result of `inspect` as sections."""
     sections: Sections = _stage_sections(info, "")
     for i, stage in enumerate(info["more_graphs"], start=2):
         sections |= _stage_sections(stage, f" {i}")
@@ -75,19 +75,19 @@ def _partition_rows(partition: dict[str, Any]) -> list[tuple[str, str]]:
     each = f"{_span(agents)} agents on each of {partition['workers']} workers"
     rows = [
         ("partition", f"{partition['method']}, {each}"),
-        ("neurons of a worker", f"{_span(neurons)}, imbalance {neurons['imbalance']:.2f}"),
+        ("neurons per worker", f"{_span(neurons)}, imbalance {neurons['imbalance']:.2f}"),
         ("block products", f"imbalance {products['imbalance']:.2f}"),
         ("cut links", str(partition["cut_links"])),
     ]
     for turn in partition["rounds"]:
-        ghosts = f"ghosts {_span(turn['ghosts'])} a worker"
+        ghosts = f"ghosts {_span(turn['ghosts'])} per worker"
         text = f"{turn['messages']} messages, {size(turn['bytes'])}, {ghosts}"
-        rows.append((f"a round over {turn['pattern']}", text))
+        rows.append((f"round over {turn['pattern']}", text))
     return rows
 
 
 def _span(found: dict[str, Any]) -> str:
-    """The least and the most of something, once when they are the same."""
+    """Return minimum and maximum as text, one number if they are equal."""
     least, most = (int(count) if count == int(count) else round(count, 2) for count in (found["min"], found["max"]))
     return str(least) if least == most else f"{least} to {most}"
 
@@ -106,7 +106,10 @@ def _stage_sections(stage: dict[str, Any], number: str) -> Sections:
         f"patterns{number}": [
             ("K", _pattern_text(stage["K"])),
             ("X", _pattern_text(stage["X"])),
-            ("T R'R <= S", "yes" if stage["locally_computable"] else "no (not needed here: two exchanges a half step)"),
+            (
+                "T R'R <= S",
+                "yes" if stage["locally_computable"] else "no (not needed here: two exchanges per half step)",
+            ),
         ],
     }
 
@@ -124,7 +127,7 @@ def _network_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
     parts = ", ".join(f"{name} {count}" for name, count in network["parameters"].items() if count and name != "total")
     placement = network["placement"]
     return [
-        ("neurons", f"{network['neurons']}, {_span(width)} an agent"),
+        ("neurons", f"{network['neurons']}, {_span(width)} per agent"),
         ("layers", f"{network['layers']} of step {network['step']:g}, {network['activation']}"),
         ("agents coupled by", placement if isinstance(placement, str) else ", then ".join(placement)),
         ("parameters", f"{network['parameters']['total']} ({parts})"),
@@ -143,13 +146,13 @@ def _communication_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
     rounds = sent["rounds_per_layer"]
     return [
         ("state", size(sent["state_bytes"])),
-        ("rounds a layer", f"{rounds if isinstance(rounds, int) else ', '.join(map(str, rounds))}, forward"),
-        ("rounds a training step", f"{sent['rounds_per_step']:,}"),
-        ("a layer, forward", f"{sent['messages_per_layer']:g} messages, {size(sent['bytes_per_layer'])}"),
-        ("a link and layer", f"{size(link['mean'])} mean, {size(link['max'])} at most"),
-        ("a training step", f"{sent['messages_per_step']} messages, {size(sent['bytes_per_step'])}"),
-        ("a prediction", f"{sent['messages_per_prediction']} messages, {size(sent['bytes_per_prediction'])}"),
-        ("a link and step", f"{size(step['mean'])} mean, {size(step['max'])} at most"),
+        ("rounds per layer", f"{rounds if isinstance(rounds, int) else ', '.join(map(str, rounds))}, forward"),
+        ("rounds per step", f"{sent['rounds_per_step']:,}"),
+        ("layer, forward", f"{sent['messages_per_layer']:g} messages, {size(sent['bytes_per_layer'])}"),
+        ("link and layer", f"mean {size(link['mean'])}, max {size(link['max'])}"),
+        ("training step", f"{sent['messages_per_step']} messages, {size(sent['bytes_per_step'])}"),
+        ("prediction", f"{sent['messages_per_prediction']} messages, {size(sent['bytes_per_prediction'])}"),
+        ("link and step", f"mean {size(step['mean'])}, max {size(step['max'])}"),
     ]
 
 
@@ -169,7 +172,7 @@ def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def certificate_sections(found: dict[str, Any]) -> Sections:
-    """A certificate as sections."""
+    """Return a certificate as sections."""
     network, norms, stable = found["network"], found["sensitivity"], found["stability"]
     about = "" if norms["norms"] == "exact" else "at least "
     limit = "no limit is known" if stable["limit"] is None else f"limit of the scheme {stable['limit']:.4g}"
@@ -212,7 +215,7 @@ def _number(value: float | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in words."""
+    """Return a number of bytes as text."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:g} {unit}" if unit == "B" and count == int(count) else f"{count:.1f} {unit}"
@@ -243,13 +246,13 @@ def summary_rows(summary: dict[str, Any], directory: Path, plots: Path | None) -
 
 
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Any flat result as rows; accuracies, which are fractions, in percent."""
+    """Return any flat result as rows, accuracies in percent."""
     rows = []
     for key, value in result.items():
         share = "accuracy" in key
         if isinstance(value, float | None):
             text = _figure(value, share)
-        elif isinstance(value, dict) and value:  # of agents by name; --json has them all
+        elif isinstance(value, dict) and value:  # by the names of agents; --json has all of them
             worst = sorted(value, key=lambda name: math.inf if value[name] is None else value[name])[:WORST]
             text = ", ".join(f"{name} {_figure(value[name], share)}" for name in worst)
             text += f"; {len(value) - WORST} more are no worse" if len(value) > WORST else ""

@@ -1,4 +1,4 @@
-"""From options to the parts they describe: graphs, block patterns, widths and the whole model.
+"""Build what options describe: graphs, block patterns, couplings and the whole model.
 
 Every function raises ValueError, one line that names the option, when the parts do not fit together.
 """
@@ -51,7 +51,7 @@ __all__ = [
 
 
 def build_graphs(config: Config) -> list[CommunicationGraph]:
-    """The communication graphs that the layers cycle through, all on the same number of agents."""
+    """Build the communication graphs that the layers cycle through, all on the same agents."""
     graphs = [build_graph(config.graph, seed_of(config.graph, config))]
     for i, options in enumerate(config.more_graphs):
         graph = build_graph(options, seed_of(options, config), f"more_graphs[{i}]")
@@ -71,7 +71,7 @@ def build_graphs(config: Config) -> list[CommunicationGraph]:
 
 
 def build_graph(options: GraphConfig, seed: int, key: str = "graph") -> CommunicationGraph:
-    """One communication graph. seed: of a random family; key: where its options stand, for messages."""
+    """Build one communication graph. seed: of a random family; key: of its options, for messages."""
     if options.file is not None:
         try:
             return read_graph(user_path(options.file, f"{key}.file"), options.format)
@@ -101,7 +101,7 @@ def _family_arguments(options: GraphConfig, seed: int, key: str) -> tuple[int | 
 
 
 def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
-    """Rows and columns as given, or as square as the number of agents allows."""
+    """Return rows and columns; by default as square as the number of agents allows."""
     rows, columns, agents = options.rows, options.columns, options.agents
     if rows is None and columns is None:
         rows = max(n for n in range(1, math.isqrt(agents) + 1) if agents % n == 0)
@@ -129,7 +129,7 @@ def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
 
 
 def _tree(options: GraphConfig, key: str) -> tuple[int, int]:
-    """Branching and height as given, or the height that gives the number of agents."""
+    """Return branching and height; by default the height that gives the number of agents."""
     if options.height is not None:
         return options.branching, options.height
     height, size, smaller = 0, 1, 1
@@ -156,7 +156,7 @@ def _dimension(options: GraphConfig, key: str) -> int:
 
 
 def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
-    """The options of a pattern as `HDNN` takes them for K and X, and `topology.build_pattern` too (identity apart)."""
+    """Return the options of a pattern as `HDNN` takes them for K and X, and, except identity, `build_pattern`."""
     extras: dict[str, dict[str, object]] = {
         "hops": {"hops": options.hops},
         "thinned": {"keep": options.keep, "seed": options.seed, "spanning_forest": options.spanning_forest},
@@ -166,7 +166,7 @@ def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
 
 
 def build_layout(config: Config) -> Layout:
-    """Where the weights of the network of a config lie, in one process, without a weight."""
+    """Build the couplings of a config in one process, without a weight."""
     options = config.network
     return Layout(
         architecture(options.architecture, options.integrator),
@@ -184,7 +184,7 @@ def build_layout(config: Config) -> Layout:
 
 
 def build_network(config: Config, transport: Transport | None = None) -> HDNN:
-    """The network of a config with its initial weights: this worker's part, not yet on its device."""
+    """Build this worker's part of the network of a config, with its initial weights, not yet on its device."""
     options = config.network
     return HDNN(
         build_graphs(config),
@@ -217,14 +217,14 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
 
 
 def build_readout(config: Config, ownership: Ownership, outputs: int, regression: bool) -> Readout:
-    """The readout of a config; outputs: scores of a sample."""
+    """Build the readout of a config. outputs: scores of a sample."""
     options = config.readout
     agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in options.agents]
     return make_readout(options.kind, ownership, outputs, config.seed, options.rounds, agents, regression)
 
 
 def build_classifier(config: Config, data: Dataset, transport: Transport | None = None) -> AgentClassifier:
-    """Sensors, network and readout of a config, on its device, with their initial values: this worker's part."""
+    """Build this worker's part of lift, network and readout of a config, on its device, with initial values."""
     dtype, device = getattr(torch, config.dtype), build_device(config)
     network = build_network(config, transport)
     ownership = network.ownership
@@ -239,7 +239,7 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
 
 
 def build_device(config: Config) -> torch.device:
-    """The device of state and weights, if this machine has it."""
+    """Return the device of state and weights. Raises ValueError if this machine does not have it."""
     device = torch.device(config.device)
     if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
         remedy = "use device=cpu" if found == 0 else f"use cuda:0 .. cuda:{found - 1}"

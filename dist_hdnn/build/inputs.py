@@ -85,7 +85,7 @@ def _read_data(options: DataConfig, cut: Cut) -> Dataset:
 
 
 def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:
-    """The changes of training images from step to step; None for no change. ValueError for data that are no images."""
+    """The changes of training images from step to step, None for none. ValueError for data that are no images."""
     options = config.data.augment
     if options.shift == options.rotate == options.scale == 0.0:
         return None
@@ -117,7 +117,7 @@ def _column_sensors(owners: dict[str, int], graph: CommunicationGraph, data: Dat
 
 
 def feature_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> dict[str, int] | None:
-    """Feature of a table -> number of the agent that sees it; None where the default places decide.
+    """Feature of a table -> number of the agent that sees it, or None where the default places decide.
 
     A column goes to the agent that data.sensors names, else to the agent of its own name. All features of a column (the
     rows of its window, the mark of its gaps) go to the same agent.
@@ -141,7 +141,7 @@ def feature_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset
 def column_agents(
     config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset
 ) -> dict[str, list[str]]:
-    """Column -> names of the agents that see it; empty for images."""
+    """Column -> names of the agents that see it, empty for images."""
     if data.image is not None or not data.preparation.columns:
         return {}
     if config.lift.kind == "sensors":

@@ -39,7 +39,7 @@ Parts = dict[str, tuple[Floats, Answers]]
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of arrays that become a data set.
+    """The task that a data set of arrays poses, and how its arrays are used.
 
     source: starts messages in place of the name. classes: None counts them, and then every class needs a sample.
     images: x holds images. blank: what is done with the readings, to be fitted to the training part.
@@ -61,7 +61,7 @@ class Task:
 
 @dataclass(frozen=True)
 class ArrayOptions:
-    """Options of `from_arrays` that few need; see there."""
+    """The less usual options of `from_arrays`."""
 
     lines: Sequence[int] | None = None
     validation_fraction: float = 0.0
@@ -138,7 +138,7 @@ def dataset_of(
 def _checked(
     arrays: Mapping[str, npt.ArrayLike], task: Task, names: Sequence[str] | None, lines: Sequence[int] | None
 ) -> tuple[Parts, Image | None, int]:
-    """The parts that are given, "" for x and y; the sizes of images; the number of classes. ValueError for a fault."""
+    """Return the parts by name ("" for x and y), the sizes of images and the number of classes."""
     parts: Parts = {}
     sizes: dict[str, Image | None] = {}
     where = row_number if lines is None else lambda row: f"line {lines[int(row)]}"
@@ -247,7 +247,7 @@ def _check_blank(task: Task) -> None:
 
 
 def _check_cut(cut: Cut, validates: bool, who: str) -> None:
-    """Say what is not used because the parts are given."""
+    """Warn of a split, and refuse a validation fraction, that parts leave without use."""
     if validates and cut.validation_fraction:
         raise ValueError(
             f"{who}: expected no data.validation_fraction beside validation_x, got {cut.validation_fraction:g}; leave "

@@ -29,7 +29,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def row_number(row: int) -> str:
-    """What a row without a file line is called."""
+    """Return the name of a row without a file line."""
     return f"row {row}"
 
 
@@ -95,7 +95,7 @@ def check_answers(y: npt.ArrayLike, rows: int, regression: bool, who: str, where
             )
         return targets
     labels = _numbers(values, who, "the labels", "number the classes 0, 1, 2, ...")
-    # 2**53: above it float64 skips integers, so a label could not be told from its neighbor
+    # 2**53: above it float64 skips integers, so a label and its neighbor would be equal
     broken = np.flatnonzero(~(np.isfinite(labels) & (np.trunc(labels) == labels) & (np.abs(labels) < 2**53)))
     if len(broken):
         raise ValueError(
@@ -155,7 +155,7 @@ def check_index(x: Any, y: Any, who: str) -> None:
 
 
 def pixel_rows(x: npt.ArrayLike, who: str, images: bool) -> tuple[npt.ArrayLike, Image | None]:
-    """Images (n, height, width) or (n, height, width, channels) as rows of pixels and their sizes; other x as it is."""
+    """Return images (n, height, width[, channels]) as rows of pixels with their sizes, and other x as it is."""
     x = plain(x)
     shape = x.shape
     if not images:

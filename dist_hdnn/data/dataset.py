@@ -44,7 +44,7 @@ class Dataset:
 
     @property
     def regression(self) -> bool:
-        """Whether the answers are real targets, not classes."""
+        """True where the answers are real targets, not classes."""
         return self.classes == 0
 
     @property
@@ -54,7 +54,7 @@ class Dataset:
 
     @property
     def normalisation(self) -> dict[str, Any]:
-        """Shift and scale of the points by `standardised`; empty for points as they came."""
+        """The shift and scale that `standardised` gave the points, empty for points as they came."""
         fitted = self.preparation
         if not fitted.mean:
             return {}

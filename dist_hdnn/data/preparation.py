@@ -74,8 +74,9 @@ class Preparation:
         return tuple(name for name in (*self.columns, *self.indicators) for _ in range(self.window))
 
     def apply(self, readings: npt.ArrayLike, names: Sequence[str] | None = None) -> Floats:
-        """Return the network's input (samples, features) for readings (rows, columns); window - 1 samples fewer.
+        """Return the network's input (samples, features) for readings (rows, columns).
 
+        There are window - 1 samples fewer than rows.
         readings: numbers in the units of the file, NaN in gaps, in the order of `columns`. Images (rows, height, width)
         or (rows, height, width, channels) are flattened. names: of the readings' columns, if they may come in another
         order, with the target, the time or ignored columns among them. ValueError, one line, for a missing or an

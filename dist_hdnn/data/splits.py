@@ -1,4 +1,4 @@
-"""Which samples train, which validate, and which test.
+"""The cut of samples into training, validation and test points.
 
 Samples that depend on each other must not stand on both sides of a cut. So rows of a time series are cut in time, and
 windows of rows are made inside each part.
@@ -19,7 +19,7 @@ Parts = tuple[Integers, Integers, Integers]
 
 @dataclass(frozen=True)
 class Cut:
-    """How samples are cut into training, validation and test points.
+    """A cut of samples into training, validation and test points.
 
     split: "alternate" (even positions train, odd positions test; test_fraction and seed play no part); "random":
     round(samples * test_fraction) points, at least one, held out under the seed; "last": as many at the end, as for a
@@ -52,7 +52,7 @@ class Cut:
         return rest[kept], rest[chosen], test
 
     def validation(self, samples: int) -> tuple[Integers, Integers]:
-        """Which of the samples that are no test points train, and which validate."""
+        """Indices of the samples that train and of those that validate, among those that are no test points."""
         fraction = self.validation_fraction
         if not isinstance(fraction, int | float) or not 0.0 <= fraction < 1.0:
             raise ValueError(

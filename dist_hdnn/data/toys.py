@@ -60,7 +60,7 @@ def double_circles_points(samples: int, seed: int) -> tuple[Floats, Integers]:
 
 
 def double_moons_points(samples: int, seed: int) -> tuple[Floats, Integers]:
-    """Two pairs of interlocking noisy half circles with classes 0, 1, 0, 1; the second pair stands 2 further right.
+    """Two pairs of interlocking noisy half circles with classes 0, 1, 0, 1, the second pair 2 further right.
 
     Point i of the n on one moon, theta = 3.14 i / n, plus 0.3 (u - 1/2) with u uniform in [0, 1) for each coordinate:
     class 0 at (cos theta, sin theta), class 1 at (1 - cos theta, 1/2 - sin theta).

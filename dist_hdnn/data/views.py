@@ -18,7 +18,7 @@ from dist_hdnn.data.checks import Image, Integers, some
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """What each agent sees: agent i has the features columns[starts[i]:starts[i + 1]].
+    """The features that each agent sees: agent i those of columns[starts[i]:starts[i + 1]].
 
     patch: height, width and channels of each view where it is a patch of an image, row by row.
     """
@@ -40,7 +40,7 @@ class Views:
 
 
 def patches(image: Image, rows: int, columns: int) -> Views:
-    """A grid of rows x columns agents over an image; agent r * columns + c sees the patch in row r, column c.
+    """A grid of rows x columns agents over an image: agent r * columns + c sees the patch in row r, column c.
 
     Sides that do not divide are padded behind the last row and column of pixels, and a warning says so.
     ValueError for more agents than pixels along a side.
@@ -98,7 +98,7 @@ def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -
 
 
 def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[str, int] | None:
-    """Column -> agent of the same name where all columns are named like agents; None where none is.
+    """Column -> agent of the same name where all columns are named like agents, None where none is.
 
     ValueError where only some are, because the others would have to be guessed.
     """
@@ -117,6 +117,6 @@ def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[st
 
 
 def even_views(features: int, agents: int) -> Views:
-    """Give neighboring features to neighboring agents, as evenly as the numbers allow; some agents may see none."""
+    """Views of neighboring features by neighboring agents, as even as the numbers allow, empty for some agents."""
     starts = np.arange(agents + 1, dtype=np.int64) * features // agents
     return Views(features, starts, np.arange(features, dtype=np.int64))

@@ -15,8 +15,8 @@ from dist_hdnn.operators.indexed import Indexed
 class InitialState(Indexed):
     """A learned constant for the columns without a sensor: () -> (neurons of the owned agents,), zero at the start.
 
-    sensors: of the whole network. `value` holds only the free columns of this worker, in ascending order, so no
-    parameter is dead weight; the sensor columns of the output are zero and SensorMap.lift overwrites them.
+    sensors: of the whole network. `value` holds the free columns of this worker alone, in ascending order, so every
+    parameter counts. The sensor columns of the output are zero, and SensorMap.lift overwrites them.
     """
 
     free: Tensor
@@ -29,9 +29,10 @@ class InitialState(Indexed):
                 f"map on {len(sensors.widths)} agents or of other widths; build both from the same widths"
             )
         own = ownership.shard_of_agents(ownership.all_widths, dimension=0).index
-        everywhere = np.setdiff1d(np.arange(sensors.neurons, dtype=np.int64), sensors.columns)
+        everywhere = np.setdiff1d(np.arange(sensors.neurons, dtype=np.int64), sensors.columns)  # all free columns
         mine = np.isin(everywhere, own)
         self.ownership, self.neurons = ownership, len(own)
+        # global columns -> places among the owned ones
         self.keep_index("free", torch.from_numpy(np.searchsorted(own, everywhere[mine])))
         self.value = nn.Parameter(torch.zeros(int(mine.sum()), dtype=dtype))
         self.shards = {"value": Shard(0, len(everywhere), np.flatnonzero(mine))}

@@ -1,5 +1,6 @@
-"""Who owns what and who talks to whom: graphs, block patterns, partitions and halos. Pure data, no communication."""
+"""Who may talk to whom and who owns what: graphs, block patterns, partitions and halos. Pure data."""
 
+from dist_hdnn.topology.distances import exchange_graph, information_reach, reach_in_layers, reach_warnings
 from dist_hdnn.topology.families import (
     FAMILIES,
     balanced_tree,
@@ -41,7 +42,6 @@ from dist_hdnn.topology.patterns import (
     non_links,
     thinned,
 )
-from dist_hdnn.topology.reach import exchange_graph, information_reach, reach_in_layers, reach_warnings
 from dist_hdnn.topology.readers.files import read_graph
 
 __all__ = [

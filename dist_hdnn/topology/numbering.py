@@ -1,4 +1,4 @@
-"""From networkx graphs to communication graphs: canonical numbers, simple links, one warning for each thing changed."""
+"""From networkx graphs to communication graphs: canonical numbers, simple links, a warning for every change."""
 
 import re
 import warnings
@@ -25,9 +25,9 @@ INTEGER_TUPLE = re.compile(r"\(\s*-?[0-9]{1,18}\s*(,\s*-?[0-9]{1,18}\s*)*,?\s*\)
 
 
 def as_graph(graph: CommunicationGraph | nx.Graph) -> CommunicationGraph:
-    """A CommunicationGraph from any undirected networkx graph, named by its nodes as text; one already made passes.
+    """Return a CommunicationGraph for any undirected networkx graph, with its nodes as text for names.
 
-    Raises ValueError for a directed or an empty graph, or one whose nodes are not told apart by their text.
+    Raises ValueError for a directed or an empty graph, or one whose nodes have the same text.
     """
     if isinstance(graph, CommunicationGraph):
         return graph
@@ -46,11 +46,11 @@ def from_networkx(
     positions: Mapping[Any, Sequence[float]] | None = None,
     notes: Sequence[str] = (),
 ) -> CommunicationGraph:
-    """Number the nodes canonically, merge repeated links, drop self-loops; one UserWarning line for each thing done.
+    """Number the nodes canonically, merge repeated links, drop self-loops, and warn in a line of each.
 
     labels: node -> display name instead of the node as text (the numbering stays with the nodes).
-    positions: node -> (x, y); default: attributes Longitude and Latitude, lon and lat, x and y, or pos, where more
-    than half of the nodes have them (see places). notes: what was said of the graph before, to be warned of as well.
+    positions: node -> (x, y), by default from attributes Longitude and Latitude, lon and lat, x and y, or pos, where
+    more than half of the nodes have them. notes: of a reader, to be warned of as well.
     """
     if graph.is_directed():
         raise ValueError(
@@ -76,8 +76,8 @@ def from_networkx(
         notes.append(f"{name}: dropped {_count(loops, 'self-loop')} (an agent always hears itself)")
     if repeats := len(proper) - len(links):
         notes.append(f"{name}: merged {_count(repeats, 'repeated link')} (a pair of agents is linked once)")
-    found = [place_of(graph.nodes[node]) if positions is None else positions[node] for node in nodes]
-    places = _all_places(found, links)
+    known = [place_of(graph.nodes[node]) if positions is None else positions[node] for node in nodes]
+    places = _all_places(known, links)
     names = tuple(str(node) if labels is None else labels[node] for node in nodes)
     result = CommunicationGraph(name, names, links, places)
     sizes = result.component_sizes()
@@ -91,7 +91,7 @@ def from_networkx(
 
 
 def canonical_order(names: Sequence[str]) -> list[int]:
-    """The order that sorts the names: as integers when all are, as tuples of integers when all are, else as text.
+    """Return the order that sorts the names: as integers or tuples of integers when all are, else as text.
 
     Digits after a letter count as numbers, so that station2 comes before station10.
     """

@@ -22,7 +22,7 @@ Where = Callable[[int], str]
 
 
 def number(cell: str) -> float | None:
-    """Return a cell as a number, NaN for a gap; None for anything else."""
+    """Return a cell as a number, NaN for a gap, None for anything else."""
     text = cell.strip().lower()
     if text in GAPS:
         return float("nan")
@@ -41,7 +41,7 @@ def texts(column: Column) -> list[str]:
 
 
 def first_gap(column: Column) -> int | None:
-    """Return the first row of a column that holds nothing; None where all are full."""
+    """Return the first row without a value, None where there is none."""
     if column.dtype.kind in "biufmM":
         gaps = np.isnat(column) if column.dtype.kind in "mM" else np.isnan(column.astype(np.float64))
     else:
@@ -128,7 +128,7 @@ def _moments(column: Column, time: str, who: str, where: Where) -> Column:
 
 
 def _dates(cells: Sequence[str], time: str, who: str, where: Where) -> Column:
-    """Return dates in ISO form as seconds since 1970; without a zone, or all with one."""
+    """Return dates in ISO form as seconds since 1970. ValueError where only some have a time zone."""
     seconds, zoned = [], None
     for row, cell in enumerate(cells):
         try:

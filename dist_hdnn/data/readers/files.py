@@ -110,14 +110,14 @@ def _blank(
     missing: str | None = None,
     indicator: bool = True,
 ) -> Preparation:
-    """What is to be done with the columns, to be fitted to the training rows."""
+    """Return the preparation that is to be fitted to the training rows."""
     return Preparation(
         window=window, ahead=ahead, fill=missing, indicator=indicator, target=target, ignored=tuple(ignore), time=time
     )
 
 
 def check_file(path: Path, who: str, suffixes: Sequence[str], remedy: str, folders: bool = False) -> None:
-    """Refuse what is not there, is empty or has a suffix that nobody reads. folders: a folder of arrays may be read."""
+    """Refuse a file that is missing, empty or of another suffix. folders: a folder of arrays may be read."""
     kinds = ", ".join(suffixes)
     try:
         there = path.exists()
@@ -141,7 +141,7 @@ def check_file(path: Path, who: str, suffixes: Sequence[str], remedy: str, folde
 
 
 def _of_table(path: Path, task: Task) -> Dataset:
-    """The data set of a table: feature columns x, NaN in gaps, and one column of answers."""
+    """Read feature columns x, with NaN in gaps, and one column of answers."""
     who, blank = task.who, task.blank
     assert blank.target is not None, "tables have a target column"
     names: tuple[str, ...] = ()
@@ -227,7 +227,7 @@ def _arrays_of(path: Path, who: str) -> dict[str, npt.NDArray[Any]]:
 
 
 def _wanted(held: Collection[str]) -> tuple[str, ...]:
-    """The arrays that are used of those that are there; none where none of SETS is whole."""
+    """Return the arrays to use of those that are there, none where none of SETS is whole."""
     wanted = next((names for names in SETS if set(names) <= set(held)), ())
     return wanted + VALIDATION if len(wanted) == 4 and set(VALIDATION) <= set(held) else wanted
 
@@ -235,9 +235,9 @@ def _wanted(held: Collection[str]) -> tuple[str, ...]:
 def load_arrays(
     path: Path, who: str, wanted: Callable[[Collection[str]], Sequence[str]]
 ) -> tuple[list[str], dict[str, npt.NDArray[Any]]]:
-    """Names of all arrays of an .npz file or a folder of .npy files, and the wanted ones; nothing is unpickled.
+    """Return the names of all arrays of an .npz file or a folder of .npy files, and the wanted arrays.
 
-    An .npy file holds one array, x.
+    An .npy file holds one array, x. Nothing is unpickled.
     """
     folder, suffix = path.is_dir(), path.suffix.lower()
     try:

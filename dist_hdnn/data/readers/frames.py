@@ -17,12 +17,12 @@ NUMBERS = (bool, int, float, Decimal, np.bool_, np.number)
 
 
 def is_frame(values: Any) -> bool:
-    """Whether something is a table whose columns have names."""
+    """Return whether something is a table whose columns have names."""
     return hasattr(values, "columns")
 
 
 def collected(values: Any) -> Any:
-    """Run a lazy query and return its result; return anything else as it is."""
+    """Return the result of a lazy query, and anything else as it is."""
     return values.collect() if hasattr(type(values), "columns") and hasattr(values, "collect") else values
 
 
@@ -43,7 +43,7 @@ def column_cells(column: Any) -> list[Any]:
 
 
 def plain(values: Any) -> npt.NDArray[Any]:
-    """Return an array of numbers, NaN in gaps; of objects or text where some are no numbers."""
+    """Return an array of numbers with NaN in gaps, or of objects where some are no numbers."""
     values = collected(values)
     if is_frame(values):
         names = frame_columns(values)
@@ -66,7 +66,7 @@ def plain(values: Any) -> npt.NDArray[Any]:
 
 
 def _unboxed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return objects that are numbers and at least one None as float64; any other array as it is."""
+    """Return objects that are numbers and at least one None as float64, and any other array as it is."""
     if array.dtype.kind != "O":
         return array
     cells: Sequence[Any] = array.ravel().tolist()

@@ -90,7 +90,7 @@ def idx_folder(folder: Path, classes: int | None = None, cut: Cut = UNSTATED) ->
 
 
 def _find(part: str, folders: Sequence[Path]) -> Path | None:
-    """Return the file of one of PARTS in the first folder that has it, gzipped or not; None where there is none."""
+    """Return the file of one of PARTS in the first folder that has it, gzipped or not, else None."""
     paths = (folder / f"{PARTS[part]}{suffix}" for folder in folders for suffix in (".gz", ""))
     return next((path for path in paths if path.is_file()), None)
 

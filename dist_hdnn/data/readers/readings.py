@@ -99,7 +99,7 @@ def _of_table(blocks: Iterator[Block], preparation: Preparation, keep: Sequence[
 
 
 def _check_times(block: Block, time: str, before: NDArray[Any] | None, series: bool) -> NDArray[Any]:
-    """Refuse rows that are not in order of the column `time`, as training does; return the time of the last row, (1,).
+    """Refuse rows that are not in order of the column `time`, and return the time of the last row, (1,).
 
     before: the time of the last row of the block before.
     """

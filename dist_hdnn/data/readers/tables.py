@@ -45,7 +45,7 @@ class Block:
     index: tuple[str, ...] = ()
 
     def where(self, row: int) -> str:
-        """Where a row of the block stands, for messages."""
+        """Return the name of a row of the block for messages."""
         return f"row {self.first + row}" if self.lines is None else f"line {self.lines[row]}"
 
     def array(self, name: str) -> Column:
@@ -64,7 +64,7 @@ def suffix_of(path: Path) -> str:
 
 
 def table_blocks(path: Path, who: str, rows: int) -> Iterator[Block]:
-    """Read a file of one of SUFFIXES, at most `rows` rows at once; no block of a table without rows."""
+    """Read a file of one of SUFFIXES, at most `rows` rows at once. A table without rows has no block."""
     return _parquet_blocks(path, who, rows) if suffix_of(path) == ".parquet" else _text_blocks(path, who, rows)
 
 
