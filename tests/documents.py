@@ -66,7 +66,7 @@ def commands(page: Path) -> list[Command]:
         if language in SHELL:
             found += [Command(name, each) for each in _joined(text.splitlines())]
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    found += [Command(name, span) for span in SPAN.findall(prose) if "..." not in span]
+    found += [Command(name, " ".join(span.split())) for span in SPAN.findall(prose) if "..." not in span]
     return found
 
 
