@@ -185,7 +185,10 @@ def test_a_graph_file_that_has_changed_since_is_noticed(tmp_path: Path) -> None:
     config = config_on(OLD, tmp_path / "old")
     finished_run(config, tmp_path / "run")
     config_on(NEW, tmp_path / "old")
-    with pytest.raises(CheckpointError, match="of the network that config.yaml beside it describes, got another net"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"network\..*: expected weights of the network that config.yaml beside it describes, got others",
+    ):
         started(config, tmp_path / "run")
 
 

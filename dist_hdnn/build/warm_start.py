@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dist_hdnn.build import assembly
 from dist_hdnn.build.inputs import build_sensors, build_views
 from dist_hdnn.build.trained import data_shell
+from dist_hdnn.build.transplant import Places, coupled_pairs, places_of, transplant
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.data import TOYS, Dataset
 from dist_hdnn.ends.readout import Readout, SumReadout
@@ -29,21 +30,11 @@ from dist_hdnn.run.files import PREPARATION
 from dist_hdnn.topology.ragged import IntArray
 from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_checkpoint
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.transplant import (
-    Places,
-    coupled_pairs,
-    lift_places,
-    network_places,
-    readout_places,
-    start_places,
-    transplant,
-)
 
 FILE = "warm_start.json"
 NAMED = 5  # agents that the line names
 WORDS = {"readout": "readout", "learned_lift": "lift", "initial_state": "initial state"}
 Entries = dict[str, set[tuple[str, str]]]
-Parts = dict[str, tuple[nn.Module, dict[str, Places]]]
 
 
 def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[str, Any]:
@@ -59,14 +50,14 @@ def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[st
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise CheckpointError(f"{weights}: expected finite weights, got NaN or infinity. Start from an earlier one.")
     old, new = _source(there, config, tensors), _parts(model)
-    before = old["network"][0]
+    before = old["network"]
     assert isinstance(before, HDNN), "the first part is the network"
     _check_kind(run, there, config, before, model.network)
     here = {name: number for number, name in enumerate(model.network.graph.names)}
     numbers = np.array([here.get(name, -1) for name in before.graph.names], dtype=np.int64)
     data_there, drawn = _data_of(run, there), []
-    for prefix, (module, places) in new.items():
-        if prefix not in old or not _alike(module, old[prefix][0]) or _renamed(prefix, data, data_there):
+    for prefix, module in new.items():
+        if prefix not in old or not _alike(module, old[prefix]) or _renamed(prefix, data, data_there):
             drawn.append(WORDS[prefix])
             continue
         same = numbers
@@ -74,7 +65,10 @@ def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[st
             moved = _moved(_entries(config, model.network, data), _entries(there, before, data_there))
             same = np.where(np.isin(numbers, [here[name] for name in moved if name in here]), -1, numbers)
             drawn += [f"lift of agent {name}" for name in moved if name in here]
-        _fill(prefix, module, places, old[prefix][1], tensors, same, weights)
+        places = places_of(module, model.network.layout), places_of(old[prefix], before.layout)
+        start = f"{prefix}."
+        values = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+        _fill(module, *places, values, same, f"{weights}: {prefix}")
     if model.sensors is not None and there.lift.kind == "sensors":
         _warn_of_moved(run, _entries(config, model.network, data), _entries(there, before, data_there))
     return _report(run, model.network, before, numbers, drawn)
@@ -100,7 +94,7 @@ def written(directory: Path) -> dict[str, Any]:
     return {"warm_start": json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
 
 
-def _source(there: Config, config: Config, tensors: dict[str, Tensor]) -> Parts:
+def _source(there: Config, config: Config, tensors: dict[str, Tensor]) -> dict[str, nn.Module]:
     """Build the parts of the other run's model in one process, and read its data only if lift or initial state need it.
 
     Their weights do not matter, only where each lies.
@@ -113,17 +107,12 @@ def _source(there: Config, config: Config, tensors: dict[str, Tensor]) -> Parts:
             return _parts(assembly.build_classifier(there, assembly.build_dataset(there)))
         network, regression = assembly.build_network(there), there.data.task == "regression"
         readout = assembly.build_readout(there, network.ownership, len(tensors["readout.weight"]), regression)
-    return {"network": (network, network_places(network.layout)), "readout": (readout, readout_places(readout))}
+    return {"network": network, "readout": readout}
 
 
-def _parts(model: AgentClassifier) -> Parts:
-    network, readout = model.network, model.readout
-    found: Parts = {"network": (network, network_places(network.layout)), "readout": (readout, readout_places(readout))}
-    if model.learned_lift is not None:
-        found["learned_lift"] = model.learned_lift, lift_places(model.learned_lift, network.ownership)
-    if model.initial_state is not None:
-        found["initial_state"] = model.initial_state, start_places(model.initial_state, network.ownership)
-    return found
+def _parts(model: AgentClassifier) -> dict[str, nn.Module]:
+    parts = {name: getattr(model, name) for name in ("network", *WORDS)}
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def _check_kind(run: Path, there: Config, config: Config, old: HDNN, new: HDNN) -> None:
@@ -213,28 +202,29 @@ def _alike(here: nn.Module, there: nn.Module) -> bool:
 
 
 def _fill(
-    prefix: str,
     module: nn.Module,
     here: dict[str, Places],
     there: dict[str, Places],
-    tensors: dict[str, Tensor],
+    values: dict[str, Tensor],
     numbers: IntArray,
-    weights: Path,
+    where: str,
 ) -> None:
-    """Copy the common blocks of each parameter of a part; copy a parameter of no agent as a whole."""
+    """Copy the common blocks of each parameter of a part; copy a parameter of no agent as a whole.
+
+    values: the weights of that part, by name. where: they come from, for messages.
+    """
     for name, parameter in module.named_parameters():
-        values = tensors.get(f"{prefix}.{name}")
-        length = None if values is None else values.shape[there[name].dimension] if name in there else len(values)
-        if values is None or (name in there and length != len(there[name].rows)):
+        found = values.get(name)
+        if found is None or (name in there and found.shape[there[name].dimension] != len(there[name].rows)):
             raise CheckpointError(
-                f"{weights}: expected the weights of the network that config.yaml beside it describes, got another "
-                f"{prefix}.{name}. Restore the graph and the data that it was trained with."
+                f"{where}.{name}: expected weights of the network that config.yaml beside it describes, got others; "
+                "restore the graph and the data that it was trained with"
             )
         if name in here:
-            transplant(parameter, here[name], values, there[name], numbers)
+            transplant(parameter, here[name], found, there[name], numbers)
         elif parameter.numel():
             with torch.no_grad():
-                parameter.copy_(values)
+                parameter.copy_(found)
 
 
 def _report(run: Path, new: HDNN, old: HDNN, numbers: IntArray, parts: list[str]) -> dict[str, Any]:

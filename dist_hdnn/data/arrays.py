@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from dist_hdnn.data.checks import (
     check_answers,
     check_features,
     check_index,
+    check_options,
     check_range,
     column_names,
     count_classes,
@@ -59,15 +60,14 @@ class Task:
         return self.source or self.name
 
 
-@dataclass(frozen=True)
-class ArrayOptions:
+class ArrayOptions(TypedDict, total=False):
     """The less usual options of `from_arrays`."""
 
-    lines: Sequence[int] | None = None
-    validation_fraction: float = 0.0
-    images: bool = False
-    missing: str | None = None
-    indicator: bool = True
+    validation_fraction: float
+    images: bool
+    missing: str | None
+    indicator: bool
+    lines: Sequence[int] | None
 
 
 def from_arrays(
@@ -80,7 +80,7 @@ def from_arrays(
     test_fraction: float = 0.5,
     seed: int = 0,
     regression: bool = False,
-    **options: Any,
+    **options: Unpack[ArrayOptions],
 ) -> Dataset:
     """A data set from arrays, tensors or data frames (pandas, polars, pyarrow) in memory, split here.
 
@@ -91,15 +91,16 @@ def from_arrays(
     indicator; and lines, the file line of each sample, for messages.
     ValueError for whatever does not fit.
     """
-    more, x = ArrayOptions(**options), collected(x)
+    check_options(options, ArrayOptions.__annotations__, "from_arrays")
+    x = collected(x)
     check_index(x, y, name)
     if feature_names is None and is_frame(x):
         feature_names = [str(column) for column in frame_columns(x)]
         column_names(len(feature_names), feature_names, name)
-    cut = Cut(split, test_fraction, seed, more.validation_fraction)
-    blank = Preparation(fill=more.missing, indicator=more.indicator)
-    task = Task(name, "", classes, regression, more.images, cut, blank)
-    return dataset_of({"x": x, "y": y}, task, feature_names, more.lines)
+    cut = Cut(split, test_fraction, seed, options.get("validation_fraction", 0.0))
+    blank = Preparation(fill=options.get("missing"), indicator=options.get("indicator", True))
+    task = Task(name, "", classes, regression, options.get("images", False), cut, blank)
+    return dataset_of({"x": x, "y": y}, task, feature_names, options.get("lines"))
 
 
 def dataset_of(

@@ -7,7 +7,7 @@ or real targets (samples, targets) float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,13 @@ def some(names: Sequence[str]) -> str:
 def row_number(row: int) -> str:
     """Return the name of a row without a file line."""
     return f"row {row}"
+
+
+def check_options(options: Mapping[str, Any], known: Mapping[str, Any], function: str) -> None:
+    """Refuse keyword arguments that a function does not have. TypeError, as of any function."""
+    unknown = options.keys() - known.keys()
+    if unknown:
+        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}; it has {', '.join(known)}")
 
 
 def check_features(

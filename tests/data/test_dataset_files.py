@@ -42,6 +42,13 @@ def test_an_npz_pair_is_split_and_four_arrays_are_taken_as_they_are(tmp_path):
     assert np.array_equal(four.train_x, x) and np.array_equal(four.test_y, y[:2]) and four.feature_names == ("x1", "x2")
 
 
+def test_an_option_that_there_is_not_is_an_error_of_the_function_that_was_called():
+    with pytest.raises(TypeError, match=r"read_dataset\(\) got an unexpected keyword argument 'ingore'; it has ignore"):
+        read_dataset("points.csv", ingore=["a"])
+    with pytest.raises(TypeError, match=r"from_arrays\(\) got an unexpected keyword argument 'image'"):
+        from_arrays(X, Y, image=True)
+
+
 def test_arrays_in_memory_become_a_data_set():
     data = from_arrays([[0.0], [1.0], [2.0]], [False, True, True], name="mine", feature_names=["t"], split="alternate")
     assert data.classes == 2 and data.feature_names == ("t",) and data.train_y.tolist() == [0, 1]

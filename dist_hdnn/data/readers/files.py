@@ -13,13 +13,13 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from dist_hdnn.data.arrays import Task, dataset_of
-from dist_hdnn.data.checks import some
+from dist_hdnn.data.checks import check_options, some
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.data.readers.cells import check_order, labels
@@ -46,6 +46,17 @@ CHUNK = 4096  # rows that are text at a time
 NO_NUMBER = ", remove that line, or name the column in data.ignore (in data.time if rows are in its order)"
 
 
+class TableOptions(TypedDict, total=False):
+    """How `read_dataset` uses the columns of a table."""
+
+    ignore: Sequence[str]
+    time: str | None
+    window: int
+    ahead: int
+    missing: str | None
+    indicator: bool
+
+
 def read_dataset(
     path: str | Path,
     classes: int | None = None,
@@ -57,7 +68,7 @@ def read_dataset(
     *,
     validation_fraction: float = 0.0,
     images: bool = False,
-    **table: Any,
+    **table: Unpack[TableOptions],
 ) -> Dataset:
     """The data set in a .csv, .tsv, .parquet or .npz file, or in a folder of .npy files.
 
@@ -84,8 +95,8 @@ def read_dataset(
 
     ValueError for whatever is missing, unreadable or not a number.
     """
-    path, blank = Path(path), _blank(target, **table)
-    who = f"data file {path}"
+    check_options(table, TableOptions.__annotations__, "read_dataset")
+    path, who, blank = Path(path), f"data file {path}", _blank(target, table)
     check_file(path, who, (*SUFFIXES, ".npz"), "correct data.file", folders=True)
     if blank.time is not None and split is None:
         split = "last"
@@ -101,18 +112,16 @@ def read_dataset(
     return dataset_of(_arrays_of(path, who), replace(task, blank=replace(blank, target=None)))
 
 
-def _blank(
-    target: str,
-    window: int = 1,
-    ahead: int = 0,
-    ignore: Sequence[str] = (),
-    time: str | None = None,
-    missing: str | None = None,
-    indicator: bool = True,
-) -> Preparation:
+def _blank(target: str, table: TableOptions) -> Preparation:
     """Return the preparation that is to be fitted to the training rows."""
     return Preparation(
-        window=window, ahead=ahead, fill=missing, indicator=indicator, target=target, ignored=tuple(ignore), time=time
+        window=table.get("window", 1),
+        ahead=table.get("ahead", 0),
+        fill=table.get("missing"),
+        indicator=table.get("indicator", True),
+        target=target,
+        ignored=tuple(table.get("ignore", ())),
+        time=table.get("time"),
     )
 
 
