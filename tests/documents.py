@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = ("", "sh", "bash", "shell", "console")
 SPAN = re.compile(
-    r"`((?:dist-hdnn [a-z]|python [a-z-]|make [a-z]|launch/\S+\.sh|torchrun |mpiexec |docker |pip install )[^`]*)`"
+    r"`((?:dist-hdnn\s[a-z]|python\s[a-z-]|make\s[a-z]|launch/\S+\.sh|torchrun\s|mpiexec\s|docker\s|pip\sinstall\s)[^`]*)`"
 )
 INCLUDE = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)  # of pymdownx.snippets, as zensical.toml has it
 
@@ -66,7 +66,7 @@ def commands(page: Path) -> list[Command]:
         if language in SHELL:
             found += [Command(name, each) for each in _joined(text.splitlines())]
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    found += [Command(name, span) for span in SPAN.findall(prose) if "..." not in span]
+    found += [Command(name, " ".join(span.split())) for span in SPAN.findall(prose) if "..." not in span]
     return found
 
 

@@ -521,8 +521,8 @@ def test_train_prints_the_test_accuracy_and_where_the_plots_are(
 
 @pytest.mark.usefixtures("never_trains")
 def test_a_bad_config_never_reaches_training(capsys: pytest.CaptureFixture[str]) -> None:
-    for options, _ in BAD_OPTIONS[:8]:
-        refused(capsys, "train", *options)
+    for options, expected in BAD_OPTIONS[:8]:
+        assert expected in refused(capsys, "train", *options)
 
 
 def test_a_run_directory_is_new_and_its_config_reproduces_the_run(tmp_path: Path) -> None:

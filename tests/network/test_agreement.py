@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import networkx as nx
@@ -105,18 +106,21 @@ def test_gradients_clipped_apart_are_told_whichever_they_are(what: str) -> None:
 
 @pytest.mark.parametrize("constant", [0.0, 0.1])
 def test_weights_and_gradients_that_symmetry_makes_alike_are_no_copies(constant: float) -> None:
-    def part(transport: Transport) -> None:
+    def part(transport: Transport) -> float:
         loop = loop_on(transport)
         for parameter in loop.parameters:
             torch.nn.init.constant_(parameter, constant)
         optimizer = torch.optim.SGD(loop.parameters, lr=0.1)
+        before = loop.loss().item()
         for limit in (1e-9, 1e-4):
             loop.backward()
             torch.nn.utils.clip_grad_value_(loop.parameters, limit)
             optimizer.step()
-        loop.loss()
+        return before - loop.loss().item()
 
-    run_threads(2, part, timeout=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # neither a disagreement nor a warning of equal weights
+        assert sum(run_threads(2, part, timeout=10)) > 0, "two steps lower the loss"
 
 
 def test_agents_that_begin_with_the_same_weights_are_warned_of_and_may_go_on() -> None:

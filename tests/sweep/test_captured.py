@@ -246,8 +246,12 @@ def test_a_step_on_a_gpu_waits_for_nothing() -> None:
     y = torch.randn(5, net.neurons, device="cuda")
     for _ in range(3):
         net(y).square().sum().backward()
-    torch.cuda.set_sync_debug_mode("error")
+    expected = [parameter.grad.clone() / 3 for parameter in net.parameters() if parameter.grad is not None]
+    net.zero_grad(set_to_none=False)
+    torch.cuda.set_sync_debug_mode("error")  # whatever waits for the GPU raises
     try:
         net(y).square().sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    for parameter, gradient in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
