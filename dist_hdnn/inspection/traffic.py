@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config
-from dist_hdnn.dynamics.terms import rounds, rounds_reversed
+from dist_hdnn.dynamics.terms import rounds_reversed
 from dist_hdnn.inspection.sizes import ITEM_BYTES, kept
 from dist_hdnn.network.couplings import Layout
 from dist_hdnn.topology import (
@@ -41,7 +41,7 @@ class Rounds(NamedTuple):
 
 def rounds_of(layout: Layout, stage: int) -> list[Rounds]:
     """Return the rounds of a layer on one of the graphs, by K and by X."""
-    chosen, found = layout.architecture, []
+    chosen, found = layout.architecture, list[Rounds]()
     for which, by in (("K", (True, False)), ("X", (False, True))):
         pattern = layout.stored[which][stage] if layout.stored[which] else None
         if pattern is not None and not pattern.is_block_diagonal:
