@@ -121,9 +121,9 @@ def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
     known = rows if rows is not None else columns
     assert known is not None
     if agents % known:
-        given, missing = ("rows", "columns") if rows is not None else ("columns", "rows")
+        one, missing = ("rows", "columns") if rows is not None else ("columns", "rows")
         raise ValueError(
-            f"{key}.{given}: expected a divisor of the {agents} agents, got {known}; give {key}.{missing} too"
+            f"{key}.{one}: expected a divisor of the {agents} agents, got {known}; give {key}.{missing} too"
         )
     return (known, agents // known) if rows is not None else (agents // known, known)
 
@@ -241,7 +241,7 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
 def build_device(config: Config) -> torch.device:
     """Return the device of state and weights. Raises ValueError if this machine does not have it."""
     device = torch.device(config.device)
-    if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
-        remedy = "use device=cpu" if found == 0 else f"use cuda:0 .. cuda:{found - 1}"
-        raise ValueError(f"device: expected one that PyTorch sees, got {config.device} with {found} GPUs; {remedy}")
+    if device.type == "cuda" and (device.index or 0) >= (gpus := torch.cuda.device_count()):
+        remedy = "use device=cpu" if gpus == 0 else f"use cuda:0 .. cuda:{gpus - 1}"
+        raise ValueError(f"device: expected one that PyTorch sees, got {config.device} with {gpus} GPUs; {remedy}")
     return device

@@ -126,5 +126,5 @@ def memory(config: Config, layout: Layout, parameters: int) -> dict[str, int]:
 def kept_every(config: Config, stages: int) -> int:
     """Return the layers from one kept state to the next; 0 for none between the ends."""
     network = config.network
-    found = architecture(network.architecture, network.integrator)
-    return layers_between(network.memory, network.keep_every, found, network.layers, stages)
+    chosen = architecture(network.architecture, network.integrator)
+    return layers_between(network.memory, network.keep_every, chosen, network.layers, stages)

@@ -41,12 +41,12 @@ class Rounds(NamedTuple):
 
 def rounds_of(layout: Layout, stage: int) -> list[Rounds]:
     """Return the rounds of a layer on one of the graphs, by K and by X."""
-    chosen, found = layout.architecture, []
+    chosen, rounds = layout.architecture, []
     for which, by in (("K", (True, False)), ("X", (False, True))):
         pattern = layout.stored[which][stage] if layout.stored[which] else None
         if pattern is not None and not pattern.is_block_diagonal:
-            found.append(Rounds(pattern, chosen.rounds(*by), chosen.rounds_reversed(*by)))
-    return found
+            rounds.append(Rounds(pattern, chosen.rounds(*by), chosen.rounds_reversed(*by)))
+    return rounds
 
 
 def reach_of(config: Config, layout: Layout) -> dict[str, Any]:
