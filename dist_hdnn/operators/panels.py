@@ -27,7 +27,7 @@ CHUNK = 2048  # gathered rows at a time: 1 MB at batch 128 in float32; more call
 
 
 class PanelOperator(Indexed):
-    """Panels of a pattern, see `layers.operators.Arrangement`; holds index tensors, never weights.
+    """Panels of a pattern, see `sparsity.Arrangement`; holds index tensors, never weights.
 
     order: column agents in the order in which panels show them; None when they ascend.
     deterministic: every agent has its own panel, columns by ascending global number, nothing rounded up: sums then

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics import step
-from dist_hdnn.dynamics.terms import NO_GRADIENTS
+from dist_hdnn.dynamics.use import NO_GRADIENTS
 from dist_hdnn.sweep.sweep import Sweep, run
 from dist_hdnn.sweep.weights import Weights
 

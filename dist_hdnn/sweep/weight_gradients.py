@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.terms import TermGradients
+from dist_hdnn.dynamics.use import TermGradients
 from dist_hdnn.operators.products import GradientSum, layer_panels
 from dist_hdnn.operators.sparsity import Arrangement
 from dist_hdnn.sweep.weights import WeightPanels, Weights

@@ -16,7 +16,7 @@ from torch.nn import Parameter
 
 from dist_hdnn.dynamics.architectures import Architecture
 from dist_hdnn.dynamics.layer import LayerSpec
-from dist_hdnn.dynamics.terms import TermWeights
+from dist_hdnn.dynamics.use import TermWeights
 from dist_hdnn.operators.choice import arrangement
 from dist_hdnn.operators.products import BlockWeights, layer_weights
 from dist_hdnn.operators.sparsity import Arrangement
