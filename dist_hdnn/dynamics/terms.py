@@ -33,6 +33,7 @@ class Gradient:
     """v = Kᵀ σ(K x + b). Its Jacobian Kᵀ diag(σ') K is symmetric."""
 
     exchanges: ClassVar[tuple[str, ...]] = ("gather", "scatter_add")
+    adds_bias: ClassVar[bool] = True
     reads_ghosts = gathers_cotangent = True
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
@@ -87,6 +88,7 @@ class Interconnected:
     """X v, Xᵀ v or J v of a gradient v."""
 
     exchanges: ClassVar[tuple[str, ...]] = ()  # its own: those of its coupling come on top
+    adds_bias: ClassVar[bool] = True
     gathers_cotangent = False
 
     def __init__(self, gradient: Gradient, coupling: LinearMap, X: BlockProducts) -> None:
@@ -134,6 +136,7 @@ class Activated:
     """v = σ(K x + b)."""
 
     exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
+    adds_bias: ClassVar[bool] = False
     gathers_cotangent = False
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
@@ -212,6 +215,7 @@ class NearIdentity:
     """v = f + σ(x + h f) with f = K x + b, so that x + h v is φ((1 + h K) x + h b) for φ(x) = x + h σ(x)."""
 
     exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
+    adds_bias: ClassVar[bool] = False
     reads_ghosts = True
     gathers_cotangent = False
 
@@ -259,6 +263,7 @@ class Drift:
     """v = x; no round."""
 
     exchanges: ClassVar[tuple[str, ...]] = ()
+    adds_bias: ClassVar[bool] = False
     reads_ghosts = gathers_cotangent = False
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:

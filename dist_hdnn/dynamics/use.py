@@ -98,6 +98,8 @@ class Term(Protocol):
     """Rounds of `value`, in order; `adjoint` has as many."""
     reads_ghosts: bool
     """Whether `value` gathers x."""
+    adds_bias: ClassVar[bool]
+    """Whether its products add the bias, which then is needed in the order of their rows."""
     gathers_cotangent: bool
     """Whether `adjoint` gathers δv, which then is in column space; else δv is owned rows."""
 

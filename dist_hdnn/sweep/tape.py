@@ -224,7 +224,7 @@ def _copy(source: State, target: State) -> None:
 
 
 class Pool:
-    """Keeps what it is given back, up to `KEPT` of them."""
+    """Tapes that are not in use. A sweep leases one and returns it, so two sweeps at once never share memory."""
 
     KEPT = 4  # shapes kept for the next sweep: a training batch, a short last batch, and two for evaluation
 
@@ -232,13 +232,13 @@ class Pool:
         self._idle: dict[Hashable, Any] = {}
 
     def lease(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """An idle one of this key, or a new one."""
+        """Return an idle one of this key, or a new one."""
         found = self._idle.pop(key, None) or make()
         found.ticket += 1
         return found
 
     def give_back(self, lent: Any) -> None:
-        """Keep it for the next sweep; beyond `KEPT` the oldest goes."""
+        """Keep it for the next sweep; drop the oldest beyond `KEPT`."""
         self._idle[lent.key] = lent
         while len(self._idle) > self.KEPT:
             del self._idle[next(iter(self._idle))]
