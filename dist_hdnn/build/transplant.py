@@ -61,14 +61,14 @@ def places_of(part: nn.Module, layout: Layout) -> dict[str, Places]:
         return {name: _of_agents(agents, widths, 0) for name in ("filters", "bias")}
     assert isinstance(part, LinearLift | ConvLift), f"a part of another kind: {type(part).__name__}"
     weight = _of_agents(agents, widths, 0, columns=part.linear.all_features)
-    found = {"linear.weight": weight, "linear.bias": _of_agents(agents, widths, 0)}
+    places = {"linear.weight": weight, "linear.bias": _of_agents(agents, widths, 0)}
     filters = ("filters", "filter_bias") if isinstance(part, ConvLift) else ()
-    return found | {name: _of_agents(agents, one, 0) for name in filters}
+    return places | {name: _of_agents(agents, one, 0) for name in filters}
 
 
 def _of_network(layout: Layout) -> dict[str, Places]:
     chosen = layout.architecture
-    found = {name: _of_agents(layout.agents, layout.sizes, 1) for name in chosen.biases}
+    places = {name: _of_agents(layout.agents, layout.sizes, 1) for name in chosen.biases}
     names = {"K": chosen.matrices, "X": (chosen.interconnection,) if chosen.interconnection else ()}
     for which, matrices in layout.matrices.items():
         for stage, matrix in enumerate(matrices):
@@ -78,8 +78,8 @@ def _of_network(layout: Layout) -> dict[str, Places]:
             shape = layout.sizes[rows] * SIDE + layout.sizes[columns]
             for name in names[which]:
                 skew = chosen.skew if which == "K" else name == "J"
-                found[f"{name}.{stage}"] = Places(1, rows, columns, element, shape, skew)
-    return found
+                places[f"{name}.{stage}"] = Places(1, rows, columns, element, shape, skew)
+    return places
 
 
 def _of_agents(
@@ -87,7 +87,7 @@ def _of_agents(
 ) -> Places:
     """Return blocks of one agent each, agent by agent. columns: of each block, by default 1. kept: existing entries."""
     columns = np.ones_like(sizes) if columns is None else columns
-    lengths = (sizes * columns)[agents]
+    lengths = (sizes * columns)[agents]  # entries of each block, row by row
     owner, element = np.repeat(agents, lengths), ragged_ranges(np.zeros_like(lengths), lengths)
     owner, element = (owner, element) if kept is None else (owner[kept], element[kept])
     return Places(dimension, owner, owner, element, sizes[owner] * SIDE + columns[owner])
@@ -99,16 +99,16 @@ def transplant(parameter: Tensor, here: Places, values: Tensor, there: Places, n
 
     numbers: of every agent there, its number here; -1 without one. Both tensors agree in all other dimensions.
     """
-    found = replace(there, rows=numbers[there.rows], columns=numbers[there.columns])
-    _copy(parameter, here, values, found)
+    renumbered = replace(there, rows=numbers[there.rows], columns=numbers[there.columns])
+    _copy(parameter, here, values, renumbered)
     if here.skew:
-        _copy(parameter, here, -values, _transposed(found))
+        _copy(parameter, here, -values, _transposed(renumbered))
 
 
 def _transposed(places: Places) -> Places:
     """Return the blocks of a skew matrix that are not stored; their entries are minus those of the stored ones."""
     high, wide = places.shape // SIDE, places.shape % SIDE
-    element = places.element % wide * high + places.element // wide
+    element = places.element % wide * high + places.element // wide  # (r, c) at r * wide + c goes to c * high + r
     columns = np.where(places.rows == places.columns, -1, places.columns)  # a diagonal block is its own mirror image
     return replace(places, rows=columns, columns=places.rows, element=element, shape=wide * SIDE + high)
 
@@ -120,13 +120,13 @@ def _copy(parameter: Tensor, here: Places, values: Tensor, there: Places) -> Non
         return
     agents = 1 + max(int(one.max()) for one in (here.rows, here.columns, there.rows, there.columns))
     elements = 1 + max(int(here.element.max()), int(there.element.max()))
-    keys = ((there.rows * agents + there.columns) * elements + there.element)[known]
-    wanted = (here.rows * agents + here.columns) * elements + here.element
-    order = np.argsort(keys)
-    place = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(keys) - 1)]
-    hit = np.flatnonzero((keys[place] == wanted) & (there.shape[known[place]] == here.shape))
-    entries = values.index_select(there.dimension, torch.from_numpy(known[place[hit]]))
-    index = torch.from_numpy(hit).to(parameter.device)
+    # one number per entry: (row agent, column agent, element), unique in a parameter
+    theirs = ((there.rows * agents + there.columns) * elements + there.element)[known]
+    ours = (here.rows * agents + here.columns) * elements + here.element
+    _, mine, other = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+    same = here.shape[mine] == there.shape[known[other]]  # blocks of another shape stay as drawn
+    entries = values.index_select(there.dimension, torch.from_numpy(known[other[same]]))
+    index = torch.from_numpy(mine[same]).to(parameter.device)
     parameter.index_copy_(here.dimension, index, entries.to(parameter.device, parameter.dtype))
 
 
@@ -137,9 +137,9 @@ def coupled_pairs(layout: Layout, numbers: IntArray | None = None, agents: int |
     """
     agents = len(layout.sizes) if agents is None else agents
     numbers = np.arange(agents) if numbers is None else numbers
-    found = []
+    pairs = []
     for pattern in (*layout.K_patterns, *(layout.X_patterns or [])):
-        ends = np.stack([numbers[pattern.rows()], numbers[pattern.columns]])
+        ends = np.stack([numbers[pattern.rows()], numbers[pattern.columns]])  # (2, blocks)
         low, high = ends.min(axis=0), ends.max(axis=0)
-        found.append((low * agents + high)[(low >= 0) & (low < high)])
-    return np.unique(np.concatenate(found))
+        pairs.append((low * agents + high)[(low >= 0) & (low < high)])  # no diagonal, no agent that is left out
+    return np.unique(np.concatenate(pairs))
