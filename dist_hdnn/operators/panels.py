@@ -77,7 +77,7 @@ class PanelOperator(Indexed):
     # -- weights between canonical order and panels: once per sweep, all layers together ----------------------------
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Bring canonical weights (layers, entries) to panels (layers, stored), zero where `out` is and no weight goes."""
+        """Bring canonical weights (layers, entries) to panels (layers, stored); the zeros of `out` stay zero."""
         if self.stored_in_order:
             return weights
         return out.scatter_(1, self.positions.expand_as(weights), weights)

@@ -89,7 +89,7 @@ class Arrangement(Protocol):
     row_shapes: list[tuple[int, ...]]
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Bring canonical weights (layers, entries) to panels (layers, stored), zero where `out` is and no weight goes."""
+        """Bring canonical weights (layers, entries) to panels (layers, stored); the zeros of `out` stay zero."""
 
     def collect(self, panels: Tensor, out: Tensor | None = None) -> Tensor:
         """Bring panels (layers, stored) to canonical weights (layers, entries): the adjoint of `arrange`."""
