@@ -26,7 +26,7 @@ from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment.tasks import split_tensors, train_model
-from dist_hdnn.plots.certificate import plot_norms_over_depth
+from dist_hdnn.plots.figures import BLUE, GREEN, INK, ORANGE, VERMILION, new_figure, quiet, save, whole_numbers
 from dist_hdnn.run.files import versions
 from dist_hdnn.training.metrics import evaluate
 
@@ -34,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "gradients.png"
 LAYERS, STEP, POINTS = 64, 0.125, 16
 LINEAR = f"--network.initial_scale={1 / math.sqrt(3):.4f}"
+SMALLEST, LOWEST = 1e-300, 1e-20  # least value that a logarithmic axis can show, and that ours shows
+COLORS, STYLES = (BLUE, VERMILION, GREEN, ORANGE), ("-", "--", "-.", ":")
 NETWORKS = {
     "hamiltonian (H2)": ["--network.architecture=hamiltonian"],
     "MS1": ["--network.architecture=MS1"],
@@ -85,8 +87,35 @@ def main() -> None:
     curves = {
         heading: {name: _range(found[when]) for name, found in results.items()} for when, heading in headings.items()
     }
-    plot_norms_over_depth(curves, args.picture, f"{LAYERS} layers on a ring of 8 agents, {POINTS} test points")
+    plot(curves, args.picture, f"{LAYERS} layers on a ring of 8 agents, {POINTS} test points")
     print(f"picture {args.picture}")
+
+
+def plot(panels: dict[str, dict[str, np.ndarray]], path: Path, title: str) -> None:
+    """Draw |∂y_N/∂y_{N-j}| of several networks in panels with one logarithmic axis.
+
+    panels: title such as "before training" -> name of a network -> (2, N), smallest and largest of the points. Curves
+    leave the picture below 1e-20.
+    """
+    figure = new_figure(4.9 * len(panels) + 0.6, 4.8)
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (heading, curves) in zip(row, panels.items(), strict=True):
+        for (name, values), color, style in zip(curves.items(), COLORS, STYLES, strict=False):
+            depth = np.arange(1, values.shape[1] + 1)
+            shown = np.maximum(values, SMALLEST)
+            axes.fill_between(depth, *shown, color=color, alpha=0.2, linewidth=0)
+            axes.plot(depth, np.sqrt(shown[0] * shown[1]), color=color, linestyle=style, linewidth=1.8, label=name)
+        axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=max(LOWEST, axes.get_ylim()[0]))
+        axes.set_title(heading, fontsize=10, color=INK)
+        axes.set_xlabel("layers back from the output, j")
+        whole_numbers(axes.xaxis)
+        quiet(axes)
+    row[0].set_ylabel("|∂y$_N$/∂y$_{N-j}$|  (spectral norm, range of the points)")
+    row[0].legend(fontsize=9, frameon=False, loc="lower left")
+    figure.suptitle(title, fontsize=11, color=INK)
+    save(figure, path)
 
 
 def _range(norms: list[list[float]]) -> np.ndarray:

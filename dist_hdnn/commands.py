@@ -119,15 +119,15 @@ def certify(line: Line) -> int:
             announce("measuring")
         from dist_hdnn.experiment.certify import certify_run, complain
 
-        found = certify_run(directory, config, samples, transport)
-        if found is not None:
+        certificate = certify_run(directory, config, samples, transport)
+        if certificate is not None:
             files = {"files": [("pictures", str(directory / "plots"))]}
-            _answer(line, found, lambda found: certificate_sections(found) | files)
+            _answer(line, certificate, lambda certificate: certificate_sections(certificate) | files)
             sys.stdout.flush()
         if transport is not None:
             transport.barrier()  # no worker ends the others before worker 0 has printed everything
-        if found is not None:
-            complain(found)
+        if certificate is not None:
+            complain(certificate)
         return 0
 
     return launcher.launch(line.words, config, run, ("-m", "dist_hdnn", "certify"))
@@ -153,14 +153,14 @@ def study(line: Line) -> int:
 
     command = " ".join(["dist-hdnn study", *line.words])
     try:
-        found = run_study(plan, output, command, "--retry-failed" in line.flags, most)
+        outcome = run_study(plan, output, command, "--retry-failed" in line.flags, most)
     except (KeyboardInterrupt, SystemExit) as stop:
         raise StudyStopped(plan.name, 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from stop
-    left = f", {found['left']} left for the same command" if found["left"] else ""
-    print(f"trials        {found['trials'] - found['failed']} done, {found['failed']} failed{left}")
-    print(f"table         {found['table']}")
+    left = f", {outcome['left']} left for the same command" if outcome["left"] else ""
+    print(f"trials        {outcome['trials'] - outcome['failed']} done, {outcome['failed']} failed{left}")
+    print(f"table         {outcome['table']}")
     print(f"plots         {output / 'plots'}")
-    print(f"report        {found['report']}")
+    print(f"report        {outcome['report']}")
     return 0
 
 

@@ -57,47 +57,47 @@ def as_json(findings: dict[str, Findings]) -> dict[str, Any]:
 def _software() -> Findings:
     import dist_hdnn
 
-    found: Findings = {
+    findings: Findings = {
         "dist_hdnn": (True, dist_hdnn.__version__),
         "python": (True, platform.python_version()),
     }
     for package in (*REQUIRED, *OPTIONAL):
         try:
-            found[package] = (True, importlib.metadata.version(package))
+            findings[package] = (True, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             extra = OPTIONAL.get(package)
             remedy = install_extra(extra) if extra else f"pip install {package}"
-            found[package] = (False, f"not installed; {remedy}")
-    return found
+            findings[package] = (False, f"not installed; {remedy}")
+    return findings
 
 
 def _processor() -> Findings:
-    found: Findings = {"cores": (True, f"{cores()} for this process, {os.cpu_count()} in the machine")}
+    findings: Findings = {"cores": (True, f"{cores()} for this process, {os.cpu_count()} in the machine")}
     if importlib.util.find_spec("torch") is None:
-        return found
+        return findings
     import torch
 
-    found["threads"] = (True, f"{torch.get_num_threads()} for PyTorch")
+    findings["threads"] = (True, f"{torch.get_num_threads()} for PyTorch")
     if torch.cuda.is_available():
         gpus = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     elif torch.version.cuda is None:
         gpus = "no CUDA device; this PyTorch is built for CPU only"
     else:
         gpus = "no CUDA device; PyTorch sees none"
-    found["gpu"] = (torch.cuda.is_available(), gpus)
-    return found
+    findings["gpu"] = (torch.cuda.is_available(), gpus)
+    return findings
 
 
 def _transports() -> Findings:
-    found: Findings = {"local": (True, "one worker")}
+    findings: Findings = {"local": (True, "one worker")}
     for name in ("gloo", "nccl"):
         available = importlib.util.find_spec("torch") is not None and _in_torch(name)
-        found[name] = (available, "in this PyTorch" if available else "not in this PyTorch")
+        findings[name] = (available, "in this PyTorch" if available else "not in this PyTorch")
     package, launcher = importlib.util.find_spec("mpi4py") is not None, shutil.which("mpiexec")
     parts = ["mpi4py" if package else "no mpi4py", launcher or "no mpiexec on the path"]
     remedy = "" if package and launcher else f"; {install_extra('mpi')}"
-    found["mpi"] = (package and launcher is not None, ", ".join(parts) + remedy)
-    return found
+    findings["mpi"] = (package and launcher is not None, ", ".join(parts) + remedy)
+    return findings
 
 
 def _in_torch(backend: str) -> bool:

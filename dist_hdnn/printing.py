@@ -86,9 +86,9 @@ def _partition_rows(partition: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _span(found: dict[str, Any]) -> str:
+def _span(figures: dict[str, Any]) -> str:
     """Return minimum and maximum as text, one number if they are equal."""
-    least, most = (int(count) if count == int(count) else round(count, 2) for count in (found["min"], found["max"]))
+    least, most = (int(count) if count == int(count) else round(count, 2) for count in (figures["min"], figures["max"]))
     return str(least) if least == most else f"{least} to {most}"
 
 
@@ -171,18 +171,18 @@ def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def certificate_sections(found: dict[str, Any]) -> Sections:
+def certificate_sections(certificate: dict[str, Any]) -> Sections:
     """Return a certificate as sections."""
-    network, norms, stable = found["network"], found["sensitivity"], found["stability"]
+    network, norms, stable = certificate["network"], certificate["sensitivity"], certificate["stability"]
     about = "" if norms["norms"] == "exact" else "at least "
     limit = "no limit is known" if stable["limit"] is None else f"limit of the scheme {stable['limit']:.4g}"
-    spectrum, learning = found["spectrum"], found["momentum"]
+    spectrum, learning = certificate["spectrum"], certificate["momentum"]
     layers = spectrum["smallest_singular_value"], spectrum["largest_singular_value"]
     rows = [
         ("architecture", f"{network['architecture']} by {network['integrator']}, order {network['order']}"),
         ("layer", network["equation"]),
         ("size", f"{network['agents']} agents, {network['neurons']} neurons, {network['layers']} layers"),
-        ("measured", f"in float64 at {network['samples']} test points, by {found['method']}"),
+        ("measured", f"in float64 at {network['samples']} test points, by {certificate['method']}"),
     ]
     figures = [
         ("sensitivity |∂y_N/∂y_0|", f"{about}{norms['smallest'][-1]:.6g} to {about}{norms['largest'][-1]:.6g}"),
@@ -193,13 +193,13 @@ def certificate_sections(found: dict[str, Any]) -> Sections:
     ]
     if spectrum["spectral_radius"] is not None:
         figures.insert(3, ("largest |eigenvalue| of a layer", f"{max(spectrum['spectral_radius']):.10g} (one sample)"))
-    for dtype, error in (found["reversibility"] or {}).items():
+    for dtype, error in (certificate["reversibility"] or {}).items():
         text = f"largest error {error['largest']:.3g}, relative {error['relative']:.3g}"
         figures.append((f"y0 from yN in {dtype}", text))
-    figures += [(name, why) for name, why in [("determinant", found["determinant"].get("why"))] if why]
+    figures += [(name, why) for name, why in [("determinant", certificate["determinant"].get("why"))] if why]
     return {
-        str(found["run"]): rows,
-        "promises": [_promise_row(promise) for promise in found["promises"]],
+        str(certificate["run"]): rows,
+        "promises": [_promise_row(promise) for promise in certificate["promises"]],
         "figures": figures,
     }
 

@@ -92,8 +92,8 @@ class TrainedRun(nn.Module):
         Classes are answered by name where they have names. Of a time series the first rows, before a window is full,
         have no answer. Raises ValueError, one line.
         """
-        found: NDArray[Any] = np.concatenate([part.prediction for part in self.answers(source, keep)])
-        return found.reshape(-1) if len(self.targets) == 1 else found
+        predictions: NDArray[Any] = np.concatenate([part.prediction for part in self.answers(source, keep)])
+        return predictions.reshape(-1) if len(self.targets) == 1 else predictions
 
     def answers(self, source: Any, keep: Sequence[str] = ()) -> Iterator[Answers]:
         """Yield the answers batch by batch. source, keep: as in `predict`; columns to keep are passed through."""
@@ -153,11 +153,11 @@ class TrainedRun(nn.Module):
             shares, by_agent = shares.mean(dim=1), self._named(scores.argmax(dim=-1))
         return Answers(rows, part.kept, prediction, shares.cpu().numpy(), by_agent)
 
-    def _named(self, found: Tensor) -> NDArray[Any]:
+    def _named(self, answers: Tensor) -> NDArray[Any]:
         """Return classes by name, targets in their own units."""
         if self.regression:
-            return np.asarray(self.scaler.answers(found).cpu().numpy())
-        names: NDArray[Any] = np.array(self.classes)[found.cpu().numpy()]
+            return np.asarray(self.scaler.answers(answers).cpu().numpy())
+        names: NDArray[Any] = np.array(self.classes)[answers.cpu().numpy()]
         return names
 
 

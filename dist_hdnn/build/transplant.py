@@ -61,14 +61,14 @@ def places_of(part: nn.Module, layout: Layout) -> dict[str, Places]:
         return {name: _of_agents(agents, widths, 0) for name in ("filters", "bias")}
     assert isinstance(part, LinearLift | ConvLift), f"a part of another kind: {type(part).__name__}"
     weight = _of_agents(agents, widths, 0, columns=part.linear.all_features)
-    found = {"linear.weight": weight, "linear.bias": _of_agents(agents, widths, 0)}
+    places = {"linear.weight": weight, "linear.bias": _of_agents(agents, widths, 0)}
     filters = ("filters", "filter_bias") if isinstance(part, ConvLift) else ()
-    return found | {name: _of_agents(agents, one, 0) for name in filters}
+    return places | {name: _of_agents(agents, one, 0) for name in filters}
 
 
 def _of_network(layout: Layout) -> dict[str, Places]:
     chosen = layout.architecture
-    found = {name: _of_agents(layout.agents, layout.sizes, 1) for name in chosen.biases}
+    places = {name: _of_agents(layout.agents, layout.sizes, 1) for name in chosen.biases}
     names = {"K": chosen.matrices, "X": (chosen.interconnection,) if chosen.interconnection else ()}
     for which, matrices in layout.matrices.items():
         for stage, matrix in enumerate(matrices):
@@ -78,8 +78,8 @@ def _of_network(layout: Layout) -> dict[str, Places]:
             shape = layout.sizes[rows] * SIDE + layout.sizes[columns]
             for name in names[which]:
                 skew = chosen.skew if which == "K" else name == "J"
-                found[f"{name}.{stage}"] = Places(1, rows, columns, element, shape, skew)
-    return found
+                places[f"{name}.{stage}"] = Places(1, rows, columns, element, shape, skew)
+    return places
 
 
 def _of_agents(
@@ -99,10 +99,10 @@ def transplant(parameter: Tensor, here: Places, values: Tensor, there: Places, n
 
     numbers: of every agent there, its number here; -1 without one. Both tensors agree in all other dimensions.
     """
-    found = replace(there, rows=numbers[there.rows], columns=numbers[there.columns])
-    _copy(parameter, here, values, found)
+    renumbered = replace(there, rows=numbers[there.rows], columns=numbers[there.columns])
+    _copy(parameter, here, values, renumbered)
     if here.skew:
-        _copy(parameter, here, -values, _transposed(found))
+        _copy(parameter, here, -values, _transposed(renumbered))
 
 
 def _transposed(places: Places) -> Places:
@@ -137,9 +137,9 @@ def coupled_pairs(layout: Layout, numbers: IntArray | None = None, agents: int |
     """
     agents = len(layout.sizes) if agents is None else agents
     numbers = np.arange(agents) if numbers is None else numbers
-    found = []
+    pairs = []
     for pattern in (*layout.K_patterns, *(layout.X_patterns or [])):
         ends = np.stack([numbers[pattern.rows()], numbers[pattern.columns]])
         low, high = ends.min(axis=0), ends.max(axis=0)
-        found.append((low * agents + high)[(low >= 0) & (low < high)])
-    return np.unique(np.concatenate(found))
+        pairs.append((low * agents + high)[(low >= 0) & (low < high)])
+    return np.unique(np.concatenate(pairs))

@@ -45,7 +45,7 @@ def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[st
     run, weights = weights_of_run(config.warm_start or "")
     there = config_of_run(run)
     forget_workers(there, ())
-    there.device, there.deterministic, there.overlap, there.plan = "cpu", False, False, "auto"
+    there.device, there.deterministic, there.plan = "cpu", False, "auto"
     tensors = load_checkpoint(weights)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise CheckpointError(f"{weights}: expected finite weights, got NaN or infinity. Start from an earlier one.")
@@ -154,16 +154,16 @@ def _entries(config: Config, network: HDNN, data: Dataset | None) -> Entries:
     """Map features of a table to where they enter, (name of the agent, place there); empty for images."""
     if data is None or data.image is not None or config.lift.kind not in ("sensors", "linear"):
         return {}
-    graph, found = network.graph, defaultdict(set)
+    graph, entries = network.graph, defaultdict(set)
     if config.lift.kind == "sensors":
         for sensor in build_sensors(config, graph, network.ownership.all_widths, data).sensors:
-            found[data.feature_names[sensor.feature]].add((graph.names[sensor.agent], f"{sensor.half}{sensor.slot}"))
-        return dict(found)
+            entries[data.feature_names[sensor.feature]].add((graph.names[sensor.agent], f"{sensor.half}{sensor.slot}"))
+        return dict(entries)
     views = build_views(config, graph, data)
     for agent, (start, stop) in enumerate(pairwise(views.starts.tolist())):
         for place, feature in enumerate(views.columns[start:stop].tolist()):
-            found[data.feature_names[feature]].add((graph.names[agent], str(place)))
-    return dict(found)
+            entries[data.feature_names[feature]].add((graph.names[agent], str(place)))
+    return dict(entries)
 
 
 def _moved(here: Entries, there: Entries) -> list[str]:
@@ -214,17 +214,17 @@ def _fill(
     values: the weights of that part, by name. where: they come from, for messages.
     """
     for name, parameter in module.named_parameters():
-        found = values.get(name)
-        if found is None or (name in there and found.shape[there[name].dimension] != len(there[name].rows)):
+        stored = values.get(name)
+        if stored is None or (name in there and stored.shape[there[name].dimension] != len(there[name].rows)):
             raise CheckpointError(
                 f"{where}.{name}: expected weights of the network that config.yaml beside it describes, got others; "
                 "restore the graph and the data that it was trained with"
             )
         if name in here:
-            transplant(parameter, here[name], found, there[name], numbers)
+            transplant(parameter, here[name], stored, there[name], numbers)
         elif parameter.numel():
             with torch.no_grad():
-                parameter.copy_(found)
+                parameter.copy_(stored)
 
 
 def _report(run: Path, new: HDNN, old: HDNN, numbers: IntArray, parts: list[str]) -> dict[str, Any]:

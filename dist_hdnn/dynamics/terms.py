@@ -1,318 +1,436 @@
-"""The terms of a layer's vector field, each a function of one part of the state with exact adjoint and tangent.
+"""The terms of a layer's vector field. Each is one class that owns all that is known of it.
 
-    Gradient        Kᵀ σ(K x + b)                  the gradient of Σ σ̃(K x + b) in x
-    Interconnected  X v, Xᵀ v or J v of a term's value v
-    Activated       σ(L x + b)                     L = K, ± Kᵀ or S - Sᵀ - γ
-    NearIdentity    f + σ(x + h f), f = K x + b
+    Gradient        Kᵀ σ(K x + b)           the gradient of Σ σ̃(K x + b) in x
+    Activated       σ(L x + b)              L = K, c Kᵀ or S - Sᵀ - γ
+    NearIdentity    f + σ(x + h f)          f = K x + b
     Drift           x
+    Interconnected  X v, Xᵀ v or J v        of a gradient v
 
-Terms are bound to the memory of one batch; what an adjoint needs again is in a `Memory`, one for every use in a stored
-sweep. Sources: arXiv:2105.13205 (gradient, interconnection), arXiv:1705.03341 (activated), arXiv:1909.03767 (near
-identity). Shapes: x is in column space (owned + ghost neurons of its part, B); all results are owned rows, valid until
-the next call; z and u of a gradient are in the operator's row space.
+A new term is one more class here and its name in `TERMS`: the rounds that it takes, its value, adjoint and tangent in
+the memory of one batch, its plain formula, which exports read, and its slope, which bounds read.
+Sources: arXiv:2105.13205 (gradient, interconnection), arXiv:1705.03341 (activated), arXiv:1909.03767 (near identity).
+Shapes: sources x are in column space, all else is owned rows (neurons of a part, B); a gradient's z, u and w are in the
+row space of its products.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import math
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.linear import GradientSum, LinearMap, column_space, scaled
+from dist_hdnn.dynamics.architectures import Architecture, Force
+from dist_hdnn.dynamics.linear import COUPLINGS, LinearMap, Matrix, Skew, Transposed, scaled, transposed
 from dist_hdnn.operators.activations import Activation
-from dist_hdnn.operators.products import BlockProducts, BlockWeights, Rows, Sum, taken
+from dist_hdnn.operators.exchange import GhostedTensor
+from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Rows, Saved, Sum
 
 
 class TermWeights(NamedTuple):
     """One layer's weights of a term: K (with its bias in panel order, where that is used), b (rows, 1), X or J."""
 
-    K: BlockWeights | None
-    b: Tensor | None
-    X: BlockWeights | None
+    K: Any = None  # BlockWeights, of every term that has a K
+    b: Any = None
+    X: BlockWeights | None = None
 
 
 class TermGradients(NamedTuple):
     """Where their gradients go; None: not wanted."""
 
-    K: GradientSum | None
-    b: GradientSum | None
-    X: GradientSum | None
+    K: GradientSum | None = None
+    b: GradientSum | None = None
+    X: GradientSum | None = None
 
 
-NO_GRADIENTS = TermGradients(None, None, None)
+class Use:
+    """One update of a layer, bound to memory: part⁺ = part + scale · v(x), or part⁺ = v(x) if it replaces.
+
+    part, source: numbers of the parts that it advances and reads. x: the source, as the term reads it. copied: owned
+    rows to copy into x before, where x is memory of its own. saved: what the adjoint needs of the value.
+    old, new: the part before and after. dv, dx: cotangents of part and source. scale: c h, with the force's sign.
+    weights, gradients: of the layer at hand; whoever runs the update sets them.
+    """
+
+    def __init__(
+        self,
+        force: Force,
+        part: int,
+        term: Term,
+        x: GhostedTensor,
+        copied: Tensor | None,
+        saved: Saved,
+        parts: tuple[Tensor, Tensor],
+        cotangents: tuple[GhostedTensor, Tensor],
+        scale: float | None,
+    ) -> None:
+        """parts: old, new. cotangents: dv, dx. scale: None for an update that replaces."""
+        self.part, self.source, self.term = part, force.source, term
+        self.x, self.copied, self.saved = x, copied, saved
+        self.old, self.new = parts
+        self.dv, self.dx = cotangents
+        self.replaces, self.scale = scale is None, 1.0 if scale is None else scale
+        self.weights, self.gradients = TermWeights(), NO_GRADIENTS
+        self.joint: Any = None  # value and adjoint in the same rounds, see `reversal`
+        apart = part != force.source  # else a sum would overwrite what the term reads
+        self.forward_sum = Sum(self.old, self.scale, self.new) if apart else None
+        self.inverse_sum = Sum(self.new, -self.scale, self.old) if apart else None
+        self.pulled_sum = Sum(self.dx, 1.0, self.dx) if apart else None
 
 
-class Memory(NamedTuple):
-    """What an adjoint needs of a value: z = σ(u), u where σ' needs it, and the force that an interconnection took."""
+NO_GRADIENTS = TermGradients()
 
-    z: Rows
-    u: Rows | None
-    force: Tensor | None
+
+class Constants(NamedTuple):
+    """What terms know besides their weights: σ, the step h, the damping γ, and the force that they serve."""
+
+    sigma: Activation
+    h: float
+    gamma: float
+    force: Force
+
+
+class PlainMatrix(Protocol):
+    """One layer's matrix in ordinary operations of PyTorch."""
+
+    def product(self, x: Tensor) -> Tensor:
+        """Return K x."""
+
+    def transposed(self, x: Tensor) -> Tensor:
+        """Return Kᵀ x."""
+
+    def skew(self, x: Tensor) -> Tensor:
+        """Return (K - Kᵀ) x."""
 
 
 class Term(Protocol):
-    """v(x) on owned rows; `needs_ghosts`: whether `value` gathers x. into: return the sum with the result instead.
+    """v(x). A sum `into` that a term can make on the way is made, and then None returned instead of v."""
 
-    gathers_cotangent: whether `adjoint` gathers δv, which then is in column space; else δv is owned rows.
-    """
-
-    needs_ghosts: bool
+    exchanges: ClassVar[tuple[str, ...]]
+    """Rounds of `value`, in order; `adjoint` has as many."""
+    reads_ghosts: bool
+    """Whether `value` gathers x."""
     gathers_cotangent: bool
+    """Whether `adjoint` gathers δv, which then is in column space; else δv is owned rows."""
 
-    def memories(self, count: int) -> list[Memory]:
-        """New memory for so many uses of this term, side by side."""
+    def saved(self, count: int) -> list[Saved]:
+        """Make memory for what this many uses keep, side by side."""
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
-        """v(x); x gets its ghosts."""
+    def value(self, use: Use, into: Sum | None) -> Tensor | None:
+        """Compute v(x), valid until the next call. x gets its ghosts."""
 
-    def adjoint(
-        self,
-        dv: Tensor,
-        scale: float,
-        x: Tensor,
-        weights: TermWeights,
-        memory: Memory,
-        gradients: TermGradients,
-        into: Sum | None = None,
-    ) -> Tensor:
-        """(∂v/∂x)ᵀ (scale δv) after `value`; adds the weight gradients that are wanted."""
+    def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
+        """Compute (∂v/∂x)ᵀ (scale δv) after `value`, and add the weight gradients that are wanted."""
 
-    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
-        """(∂v/∂x) dx after `value`."""
+    def tangent(self, use: Use, dx: Tensor) -> Tensor:
+        """Compute (∂v/∂x) dx after `value`."""
 
 
 class Gradient:
-    """Kᵀ σ(K x + b): gather and scatter-add, forward and backward."""
+    """v = Kᵀ σ(K x + b). Its Jacobian Kᵀ diag(σ') K is symmetric."""
 
-    needs_ghosts = gathers_cotangent = True
+    exchanges: ClassVar[tuple[str, ...]] = ("gather", "scatter_add")
+    reads_ghosts = gathers_cotangent = True
 
-    def __init__(self, products: BlockProducts, sigma: Activation) -> None:
-        self.products, self.sigma = products, sigma
-        (self.w,) = products.rows()
-        self.columns, self.owned = column_space(products)
+    def __init__(self, K: BlockProducts, constants: Constants) -> None:
+        self.products, self.sigma = K, constants.sigma
+        (self.w,) = K.rows()
+        self.columns = K.ghosted()
 
-    def memories(self, count: int) -> list[Memory]:
+    def saved(self, count: int) -> list[Saved]:
         z = self.products.rows(count)
         u = self.products.rows(count) if self.sigma.keeps_argument else [None] * count
-        return [Memory(*each, None) for each in zip(z, u, strict=True)]
+        return [Saved(*each) for each in zip(z, u, strict=True)]
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
-        assert weights.K is not None, "a gradient has K"
-        v = self.products.force(weights.K, x, self.sigma, memory.u, memory.z, "forward", into)
-        return v[: len(self.owned)]
+    def value(self, use: Use, into: Sum | None) -> Tensor | None:
+        return self.products.force(use.weights.K, use.x, self.sigma, use.saved, into)
 
-    def adjoint(
-        self,
-        dv: Tensor,
-        scale: float,
-        x: Tensor,
-        weights: TermWeights,
-        memory: Memory,
-        gradients: TermGradients,
-        into: Sum | None = None,
-    ) -> Tensor:
-        """δx = Kᵀ w, w = K δv ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
-        assert weights.K is not None, "a gradient has K"
-        views, accumulate = (None, False) if gradients.K is None else gradients.K.taken()
+    def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
+        return self.pull(use, use.dv, use.scale, into)
+
+    def pull(self, use: Use, dv: GhostedTensor, scale: float, into: Sum | None) -> Tensor | None:
+        """Compute δx = Kᵀ w, w = K (scale δv) ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
+        gradients = use.gradients
         dx = self.products.pulled_back(
-            weights.K, dv, x, self.sigma, memory.u, memory.z, self.w, views, accumulate, scale, "backward", into
+            use.weights.K, dv, scale, use.x, self.sigma, use.saved, self.w, gradients.K, into
         )
         if gradients.b is not None:
-            gradients.b.add_sum(self.w.flat)
-        return dx[: len(self.owned)]
+            gradients.b.add_rows(self.w.flat)
+        return dx
 
-    def in_columns(self, dv: Tensor) -> Tensor:
-        """Owned rows in column space: themselves where no ghosts are to come beside them."""
-        if self.products.alone(dv):
-            return dv
-        self.owned.copy_(dv)
-        return self.columns
+    def tangent(self, use: Use, dx: Tensor) -> Tensor:
+        self.columns.owned.copy_(dx)
+        self.products.sloped(use.weights.K, self.columns, 1.0, self.sigma, use.saved, self.w)
+        return transposed(self.products, use.weights.K, self.w)
 
-    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
-        """The Jacobian Kᵀ diag(σ') K is symmetric, so this is the adjoint."""
-        assert weights.K is not None, "a gradient has K"
-        columns = self.in_columns(dx)
-        self.products.sloped(weights.K, columns, self.sigma, memory.u, memory.z, self.w, "forward")
-        return self.products.transposed(weights.K, self.w, "forward")[: len(dx)]
-
-    def energy(self, x: Tensor, weights: TermWeights) -> Tensor:
-        """Σ σ̃(K x + b) over the owned rows, (B,): what this is the gradient of in x."""
-        assert weights.K is not None, "a gradient has K"
+    def energy(self, use: Use) -> Tensor:
+        """Return Σ σ̃(K x + b) over this worker's rows, (B,): what v is the gradient of in x."""
         u = self.products.scratch()
-        self.products.affine(weights.K, x, u, "forward")
+        self.products.affine(use.weights.K, use.x, u)
         return self.sigma.integral(u.flat).sum(dim=0)
+
+    @staticmethod
+    def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
+        """Return v by ordinary operations of PyTorch."""
+        return K.transposed(constants.sigma.function(K.product(x) + b))
+
+    @staticmethod
+    def slope(K: float, sigma: float, h: float, gamma: float) -> float:
+        """Bound |∂v/∂x| for a norm of K and the largest slope of σ."""
+        return sigma * K**2
 
 
 class Interconnected:
     """X v, Xᵀ v or J v of a gradient v."""
 
+    exchanges: ClassVar[tuple[str, ...]] = ()  # its own: those of its coupling come on top
     gathers_cotangent = False
 
-    def __init__(self, term: Gradient, coupling: LinearMap, like: Tensor) -> None:
-        """like: a tensor in the coupling's column space."""
-        self.term, self.coupling, self.needs_ghosts = term, coupling, term.needs_ghosts
-        self._like = like
+    def __init__(self, gradient: Gradient, coupling: LinearMap, X: BlockProducts) -> None:
+        self.gradient, self.coupling, self.reads_ghosts = gradient, coupling, gradient.reads_ghosts
+        self._X = X
+        self._alone = gradient.products.alone  # then the coupling's cotangent is all of the gradient's column space
+        self._pulled = gradient.products.ghosted(coupling.cotangent) if self._alone else gradient.columns
 
-    def memories(self, count: int) -> list[Memory]:
-        forces = self._like.new_empty(count, *self._like.shape).unbind(0)
-        return [each._replace(force=v) for each, v in zip(self.term.memories(count), forces, strict=True)]
+    def saved(self, count: int) -> list[Saved]:
+        like = self._X.output.tensor if self.coupling.reads_ghosts else self._X.output.owned
+        memory = like.new_empty(count, *like.shape).unbind(0)
+        bind = self._X.ghosted if self.coupling.reads_ghosts else GhostedTensor.without_ghosts
+        return [s._replace(force=bind(v)) for s, v in zip(self.gradient.saved(count), memory, strict=True)]
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
-        assert weights.X is not None and memory.force is not None, "an interconnection has weights and memory"
-        force = self.term.value(x, weights, memory)
-        memory.force[: len(force)].copy_(force)
-        return taken(self.coupling.value(memory.force, weights.X), into)
+    def value(self, use: Use, into: Sum | None) -> Tensor:
+        force = use.saved.force
+        assert force is not None and use.weights.X is not None, "an interconnection has weights and memory"
+        v = self.gradient.value(use, None)
+        assert v is not None, "no sum was asked for"
+        force.owned.copy_(v)
+        return self.coupling.value(force, use.weights.X)
 
-    def adjoint(
-        self,
-        dv: Tensor,
-        scale: float,
-        x: Tensor,
-        weights: TermWeights,
-        memory: Memory,
-        gradients: TermGradients,
-        into: Sum | None = None,
-    ) -> Tensor:
-        assert weights.X is not None and memory.force is not None, "an interconnection has weights and memory"
-        force = self.coupling.adjoint(dv, scale, memory.force, weights.X, gradients.X)
-        return self.term.adjoint(self.term.in_columns(force), 1.0, x, weights, memory, gradients, into)
+    def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
+        return self.gradient.pull(use, self.to_gradient(use, use.gradients.X), 1.0, into)
 
-    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
-        assert weights.X is not None, "an interconnection has weights"
-        return self.coupling.tangent(self.term.tangent(dx, weights, memory), weights.X)
+    def to_gradient(self, use: Use, gradient: GradientSum | None) -> GhostedTensor:
+        """Return the cotangent of the gradient in its column space, Xᵀ (scale δv)."""
+        force = use.saved.force
+        assert force is not None and use.weights.X is not None, "an interconnection has weights and memory"
+        dforce = self.coupling.adjoint(use.dv.owned, use.scale, force, use.weights.X, gradient)
+        if not self._alone:
+            self._pulled.owned.copy_(dforce)
+        return self._pulled
+
+    def tangent(self, use: Use, dx: Tensor) -> Tensor:
+        assert use.weights.X is not None, "an interconnection has weights"
+        return self.coupling.tangent(self.gradient.tangent(use, dx), use.weights.X)
+
+    def energy(self, use: Use) -> Tensor:
+        """Return that of the gradient."""
+        return self.gradient.energy(use)
 
 
 class Activated:
-    """σ(L x + b): the rounds of L."""
+    """v = σ(K x + b)."""
 
+    exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
     gathers_cotangent = False
 
-    def __init__(self, linear: LinearMap, sigma: Activation, like: Tensor) -> None:
-        """like: a tensor of owned rows."""
-        self.linear, self.sigma, self.needs_ghosts = linear, sigma, linear.needs_ghosts
-        self.u, self.w = torch.empty_like(like), torch.empty_like(like)
+    def __init__(self, K: BlockProducts, constants: Constants) -> None:
+        self.linear, self.sigma = self.map(K, constants), constants.sigma
+        self.reads_ghosts = self.linear.reads_ghosts
+        self.u, self.w = (torch.empty_like(K.output.owned) for _ in range(2))
 
-    def memories(self, count: int) -> list[Memory]:
-        return _canonical_memories(self.u, self.sigma, count)
+    @staticmethod
+    def map(K: BlockProducts, constants: Constants) -> LinearMap:
+        """Make the linear map L."""
+        return Matrix(K)
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
-        assert weights.K is not None and weights.b is not None, "an activated term has K and b"
-        u = self.u if memory.u is None else memory.u.flat
-        torch.add(self.linear.value(x, weights.K), weights.b, out=u)
-        return taken(self.sigma.value(u, out=memory.z.flat), into)
+    def saved(self, count: int) -> list[Saved]:
+        return _canonical(self.u, self.sigma, count)
 
-    def adjoint(
-        self,
-        dv: Tensor,
-        scale: float,
-        x: Tensor,
-        weights: TermWeights,
-        memory: Memory,
-        gradients: TermGradients,
-        into: Sum | None = None,
-    ) -> Tensor:
-        """δx = Lᵀ w and δb = Σ w, w = δv ⊙ σ'(u)."""
-        assert weights.K is not None, "an activated term has K"
-        scaled(dv, scale, self.u)
-        w = _times_slope(self.sigma, self.u, memory, self.w)
+    def value(self, use: Use, into: Sum | None) -> Tensor:
+        u = self.u if use.saved.u is None else use.saved.u.flat
+        torch.add(self.linear.value(use.x, use.weights.K), use.weights.b, out=u)
+        return self.sigma.value(u, out=use.saved.z.flat)
+
+    def adjoint(self, use: Use, into: Sum | None) -> Tensor:
+        """Compute δx = Lᵀ w and δb = Σ w, w = δv ⊙ σ'(u)."""
+        gradients = use.gradients
+        w = _times_slope(self.sigma, scaled(use.dv.owned, use.scale, self.u), use.saved, self.w)
         if gradients.b is not None:
-            gradients.b.add_sum(w)
-        return taken(self.linear.adjoint(w, 1.0, x, weights.K, gradients.K), into)
+            gradients.b.add_rows(w)
+        return self.linear.adjoint(w, 1.0, use.x, use.weights.K, gradients.K)
 
-    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
-        assert weights.K is not None, "an activated term has K"
-        return _times_slope(self.sigma, self.linear.tangent(dx, weights.K), memory, self.w)
+    def tangent(self, use: Use, dx: Tensor) -> Tensor:
+        return _times_slope(self.sigma, self.linear.tangent(dx, use.weights.K), use.saved, self.w)
+
+    @staticmethod
+    def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
+        """Return v by ordinary operations of PyTorch."""
+        return constants.sigma.function(K.product(x) + b)
+
+    @staticmethod
+    def slope(K: float, sigma: float, h: float, gamma: float) -> float:
+        """Bound |∂v/∂x| for a norm of K and the largest slope of σ."""
+        return sigma * K
+
+
+class ActivatedTransposed(Activated):
+    """v = σ(c Kᵀ x + b), c the factor of its force."""
+
+    exchanges: ClassVar[tuple[str, ...]] = Transposed.exchanges
+
+    @staticmethod
+    def map(K: BlockProducts, constants: Constants) -> LinearMap:
+        return Transposed(K, constants.force.factor)
+
+    @staticmethod
+    def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
+        return constants.sigma.function(constants.force.factor * K.transposed(x) + b)
+
+
+class ActivatedSkew(Activated):
+    """v = σ((S - Sᵀ - γ) x + b)."""
+
+    exchanges: ClassVar[tuple[str, ...]] = Skew.exchanges
+
+    @staticmethod
+    def map(K: BlockProducts, constants: Constants) -> LinearMap:
+        return Skew(K, constants.gamma)
+
+    @staticmethod
+    def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
+        return constants.sigma.function(K.skew(x) - constants.gamma * x + b)
+
+    @staticmethod
+    def slope(K: float, sigma: float, h: float, gamma: float) -> float:
+        return sigma * math.hypot(K, gamma)  # a skew matrix is normal
 
 
 class NearIdentity:
-    """f + σ(x + h f) with f = L x + b, so that x + h v is φ_h((1 + h L) x + h b) for φ_h(x) = x + h σ(x)."""
+    """v = f + σ(x + h f) with f = K x + b, so that x + h v is φ((1 + h K) x + h b) for φ(x) = x + h σ(x)."""
 
+    exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
+    reads_ghosts = True
     gathers_cotangent = False
 
-    def __init__(self, linear: LinearMap, sigma: Activation, h: float, like: Tensor) -> None:
-        """like: a tensor of owned rows."""
-        self.linear, self.sigma, self.h, self.needs_ghosts = linear, sigma, h, linear.needs_ghosts
-        self.u, self.v, self.w = (torch.empty_like(like) for _ in range(3))
+    def __init__(self, K: BlockProducts, constants: Constants) -> None:
+        self.linear, self.sigma, self.h = Matrix(K), constants.sigma, constants.h
+        self.u, self.v, self.w = (torch.empty_like(K.output.owned) for _ in range(3))
 
-    def memories(self, count: int) -> list[Memory]:
-        return _canonical_memories(self.u, self.sigma, count)
+    def saved(self, count: int) -> list[Saved]:
+        return _canonical(self.u, self.sigma, count)
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
-        assert weights.K is not None and weights.b is not None, "a near-identity term has K and b"
-        u = self.u if memory.u is None else memory.u.flat
-        f = torch.add(self.linear.value(x, weights.K), weights.b, out=self.v)
-        torch.add(x[: len(f)], f, alpha=self.h, out=u)
-        return taken(f.add_(self.sigma.value(u, out=memory.z.flat)), into)
+    def value(self, use: Use, into: Sum | None) -> Tensor:
+        u = self.u if use.saved.u is None else use.saved.u.flat
+        f = torch.add(self.linear.value(use.x, use.weights.K), use.weights.b, out=self.v)
+        torch.add(use.x.owned, f, alpha=self.h, out=u)
+        return f.add_(self.sigma.value(u, out=use.saved.z.flat))
 
-    def adjoint(
-        self,
-        dv: Tensor,
-        scale: float,
-        x: Tensor,
-        weights: TermWeights,
-        memory: Memory,
-        gradients: TermGradients,
-        into: Sum | None = None,
-    ) -> Tensor:
-        """w = δv ⊙ σ'; δf = δv + h w, δx = w + Lᵀ δf, δb = Σ δf."""
-        assert weights.K is not None, "a near-identity term has K"
-        scaled(dv, scale, self.u)
-        w = _times_slope(self.sigma, self.u, memory, self.w)
-        f = torch.add(self.u, w, alpha=self.h, out=self.v)
+    def adjoint(self, use: Use, into: Sum | None) -> Tensor:
+        """Compute δx = w + Kᵀ δf and δb = Σ δf, with w = δv ⊙ σ' and δf = δv + h w."""
+        gradients = use.gradients
+        dv = scaled(use.dv.owned, use.scale, self.u)
+        w = _times_slope(self.sigma, dv, use.saved, self.w)
+        f = torch.add(dv, w, alpha=self.h, out=self.v)
         if gradients.b is not None:
-            gradients.b.add_sum(f)
-        return taken(torch.add(w, self.linear.adjoint(f, 1.0, x, weights.K, gradients.K), out=self.u), into)
+            gradients.b.add_rows(f)
+        return torch.add(w, self.linear.adjoint(f, 1.0, use.x, use.weights.K, gradients.K), out=self.u)
 
-    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
-        assert weights.K is not None, "a near-identity term has K"
-        f = self.v.copy_(self.linear.tangent(dx, weights.K))
+    def tangent(self, use: Use, dx: Tensor) -> Tensor:
+        f = self.v.copy_(self.linear.tangent(dx, use.weights.K))
         torch.add(dx, f, alpha=self.h, out=self.u)
-        return f.add_(_times_slope(self.sigma, self.u, memory, self.w))
+        return f.add_(_times_slope(self.sigma, self.u, use.saved, self.w))
+
+    @staticmethod
+    def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
+        """Return v by ordinary operations of PyTorch."""
+        f = K.product(x) + b
+        return f + constants.sigma.function(x + constants.h * f)
+
+    @staticmethod
+    def slope(K: float, sigma: float, h: float, gamma: float) -> float:
+        """Bound |∂v/∂x| for a norm of K and the largest slope of σ."""
+        return K + sigma * (1.0 + h * K)
 
 
 class Drift:
-    """x itself; no round."""
+    """v = x; no round."""
 
-    needs_ghosts = gathers_cotangent = False
+    exchanges: ClassVar[tuple[str, ...]] = ()
+    reads_ghosts = gathers_cotangent = False
 
-    def __init__(self, like: Tensor) -> None:
-        """like: a tensor of owned rows."""
-        self.scaled = torch.empty_like(like)
+    def __init__(self, K: BlockProducts, constants: Constants) -> None:
+        self.scaled = torch.empty_like(K.output.owned)
 
-    def memories(self, count: int) -> list[Memory]:
-        return [Memory(Rows(self.scaled, ()), None, None)] * count
+    def saved(self, count: int) -> list[Saved]:
+        return [Saved(Rows(self.scaled, ()))] * count
 
-    def value(self, x: Tensor, weights: TermWeights, memory: Memory, into: Sum | None = None) -> Tensor:
-        return taken(x[: len(self.scaled)], into)
+    def value(self, use: Use, into: Sum | None) -> Tensor:
+        return use.x.owned
 
-    def adjoint(
-        self,
-        dv: Tensor,
-        scale: float,
-        x: Tensor,
-        weights: TermWeights,
-        memory: Memory,
-        gradients: TermGradients,
-        into: Sum | None = None,
-    ) -> Tensor:
-        return taken(scaled(dv, scale, self.scaled), into)
+    def adjoint(self, use: Use, into: Sum | None) -> Tensor:
+        return scaled(use.dv.owned, use.scale, self.scaled)
 
-    def tangent(self, dx: Tensor, weights: TermWeights, memory: Memory) -> Tensor:
+    def tangent(self, use: Use, dx: Tensor) -> Tensor:
         return dx
 
-    def energy(self, x: Tensor, weights: TermWeights) -> Tensor:
-        """|x|² / 2 over the owned rows, (B,)."""
-        return 0.5 * x[: len(self.scaled)].square().sum(dim=0)
+    def energy(self, use: Use) -> Tensor:
+        """Return |x|² / 2 over this worker's rows, (B,)."""
+        return 0.5 * use.x.owned.square().sum(dim=0)
+
+    @staticmethod
+    def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
+        """Return v."""
+        return x
+
+    @staticmethod
+    def slope(K: float, sigma: float, h: float, gamma: float) -> float:
+        """Bound |∂v/∂x|."""
+        return 1.0
 
 
-def _canonical_memories(like: Tensor, sigma: Activation, count: int) -> list[Memory]:
+TERMS: dict[str, Any] = {
+    "gradient": Gradient,
+    "activated": Activated,
+    "activated_transposed": ActivatedTransposed,
+    "activated_skew": ActivatedSkew,
+    "near_identity": NearIdentity,
+    "drift": Drift,
+}
+"""Every term by the `kind` of its force."""
+
+
+def rounds(architecture: Architecture, by_k: bool, by_x: bool) -> int:
+    """Count the exchanges of a layer's forward sweep, by which matrices couple agents; its backward has as many."""
+    forces = [architecture.forces[part] for part, _ in architecture.integrator.steps]
+    own = sum(len(TERMS[force.kind].exchanges) for force in forces)
+    return own * by_k + sum(len(coupling_exchanges(force)) for force in forces) * by_x
+
+
+def rounds_reversed(architecture: Architecture, by_k: bool, by_x: bool) -> int:
+    """Count the exchanges of a layer's backward sweep that rebuilds the state too, some with twice the slices.
+
+    Only a gradient has value and adjoint in the same rounds; those of other terms, and of X, follow each other.
+    """
+    forces = [architecture.forces[part] for part, _ in architecture.integrator.steps]
+    joint = sum(len(Gradient.exchanges) for force in forces if TERMS[force.kind] is Gradient)
+    return 2 * rounds(architecture, by_k, by_x) - joint * by_k
+
+
+def coupling_exchanges(force: Force) -> tuple[str, ...]:
+    """Return the rounds of a force's interconnection, in order."""
+    return COUPLINGS[force.interconnection].exchanges if force.interconnection else ()
+
+
+def _canonical(like: Tensor, sigma: Activation, count: int) -> list[Saved]:
+    """Make memory for what activations in canonical order keep, owned rows like `like`."""
+
     def rows() -> list[Rows]:
         return [Rows(tensor, ()) for tensor in like.new_empty(count, *like.shape).unbind(0)]
 
-    z, u = rows(), rows() if sigma.keeps_argument else [None] * count
-    return [Memory(*each, None) for each in zip(z, u, strict=True)]
+    u = rows() if sigma.keeps_argument else [None] * count
+    return [Saved(*each) for each in zip(rows(), u, strict=True)]
 
 
-def _times_slope(sigma: Activation, g: Tensor, memory: Memory, out: Tensor) -> Tensor:
-    return sigma.times_slope(g, None if memory.u is None else memory.u.flat, memory.z.flat, out=out)
+def _times_slope(sigma: Activation, g: Tensor, saved: Saved, out: Tensor) -> Tensor:
+    return sigma.times_slope(g, None if saved.u is None else saved.u.flat, saved.z.flat, out=out)

@@ -48,14 +48,14 @@ def certify_run(
     chosen = np.unique(np.linspace(0, len(points) - 1, min(samples, len(points))).round().astype(np.int64))
     index = torch.from_numpy(chosen).to(points.device)
     torch.set_num_threads(config.train.threads or useful_threads(model, len(chosen)))
-    found = certify(model, points[index], labels[index], seed=config.seed, run_dtype=getattr(torch, config.dtype))
+    certificate = certify(model, points[index], labels[index], seed=config.seed, run_dtype=getattr(torch, config.dtype))
     if model.network.ownership.rank:
         return None
     warn_of_other_data(directory, data)
-    result = {"run": str(directory), **found.to_json()}
+    result = {"run": str(directory), **certificate.to_json()}
     (directory / FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     with pictures(directory / "plots") as album:
-        draw(found, album)
+        draw(certificate, album)
     return result
 
 
@@ -70,12 +70,12 @@ def complain(result: dict[str, Any]) -> None:
         raise BrokenPromiseError(f"certify: {len(broken)} of {len(result['promises'])} promises BROKEN: {words}")
 
 
-def draw(found: Certificate, album: Pictures) -> None:
+def draw(certificate: Certificate, album: Pictures) -> None:
     """Draw sensitivity.png, layers.png and momentum.png."""
     # imported here, because matplotlib takes half a second, which only the worker that draws should spend
     from dist_hdnn.plots.certificate import plot_layers, plot_momentum, plot_sensitivity
 
-    figures, measured = found.to_json(), found.measured
+    figures, measured = certificate.to_json(), certificate.measured
     network, norms, stability = figures["network"], figures["sensitivity"], figures["stability"]
     title = f"{network['architecture']}, {network['neurons']} neurons, {network['samples']} test points"
     ranges = (norms["smallest"], norms["largest"], norms["upper_bound"])
@@ -93,6 +93,6 @@ def draw(found: Certificate, album: Pictures) -> None:
         None if measured.eigenvalues is None else measured.eigenvalues.cpu().numpy(),
         title=title,
     )
-    learning = found.momentum
+    learning = certificate.momentum
     arrays = learning.hamiltonian.cpu().numpy(), learning.norms.cpu().numpy()
     album.draw("momentum.png", plot_momentum, *arrays, figures["momentum"]["weights"], title=title)

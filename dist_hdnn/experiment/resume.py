@@ -216,8 +216,8 @@ def warn_of_other_data(directory: Path, data: Dataset) -> None:
 
 def _tell(transport: Transport | None, message: dict[str, str]) -> dict[str, str]:
     """Return the message of worker 0."""
-    told: dict[str, str] = json.loads(_ask(transport, json.dumps(message))[0])
-    return told
+    answer: dict[str, str] = json.loads(_ask(transport, json.dumps(message))[0])
+    return answer
 
 
 def _ask(transport: Transport | None, text: str) -> list[str]:

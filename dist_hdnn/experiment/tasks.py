@@ -195,7 +195,7 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     load_weights(model, run_directory)
     result: dict[str, Any] = {}
     for which in ("test", "train", *(["validation"] if "validation" in data.parts else [])):
-        found = evaluate_classifier(model, *split_tensors(config, data, which))
-        result |= {f"{which}_accuracy": found.accuracy, f"{which}_loss": found.loss}
-        result |= agent_figures(model, found, f"{which}_")
+        evaluation = evaluate_classifier(model, *split_tensors(config, data, which))
+        result |= {f"{which}_accuracy": evaluation.accuracy, f"{which}_loss": evaluation.loss}
+        result |= agent_figures(model, evaluation, f"{which}_")
     return measured(result, measure_of(data)) | per_prediction(config, model.network.layout, data)

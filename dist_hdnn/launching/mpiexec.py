@@ -51,9 +51,9 @@ def _program() -> str:
     if importlib.util.find_spec("mpi4py") is None:
         raise ValueError("transport: mpi needs mpi4py, which is not installed; pip install mpi4py mpich")
     beside = Path(sys.executable).with_name("mpiexec")
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
-    if found is None:
+    program = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
+    if program is None:
         raise ValueError(
             f"transport: mpi needs mpiexec, but there is none in {beside.parent} or on the path; pip install mpich"
         )
-    return found
+    return program

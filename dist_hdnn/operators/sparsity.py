@@ -102,14 +102,13 @@ class Arrangement(Protocol):
 
 
 class BlockOperator(nn.Module):
-    """One block-sparse matrix without its weights; `layers.plans` arranges it when products first need it.
+    """One block-sparse matrix without its weights; `choice` arranges it when products first need it.
 
     row_start, columns: block pattern in CSR, row agents (owned) x column agents (owned, then ghosts).
     row_sizes, column_sizes: neurons of each row and column agent.
     column_agents: global numbers of the column agents; None when they ascend.
-    ordered, overlap: of its panels, see `layers.panels`.
-    strictly_upper: as in `ScalarPattern`.
-    plan: "torch", "tiles" or "auto": which products `layers.plans` binds to it.
+    deterministic: of its panels, see `PanelOperator`. strictly_upper: as in `ScalarPattern`.
+    products: "torch", "tiles" or "auto": which products `choice.bind` takes.
     """
 
     def __init__(
@@ -119,13 +118,12 @@ class BlockOperator(nn.Module):
         row_sizes: IntArray,
         column_sizes: IntArray,
         column_agents: IntArray | None = None,
-        ordered: bool = False,
-        overlap: bool = False,
+        deterministic: bool = False,
         strictly_upper: bool = False,
-        plan: str = "auto",
+        products: str = "auto",
     ) -> None:
         super().__init__()
-        self.ordered, self.overlap, self.plan = ordered, overlap, plan
+        self.deterministic, self.products = deterministic, products
         self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes, strictly_upper)
         self.column_agents = column_agents
         self.rows, self.entries = int(row_sizes.sum()), self.pattern.entries

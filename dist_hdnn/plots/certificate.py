@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from dist_hdnn.plots.figures import (
     GREY,
     INK,
     ORANGE,
-    PURPLE,
     SKY,
     VERMILION,
     new_figure,
@@ -29,9 +28,7 @@ from dist_hdnn.plots.figures import (
 
 Numbers = Sequence[float]
 LEAST_DRIFT = 1e-17  # drawn where nothing changes at all
-SMALLEST, LOWEST = 1e-300, 1e-20  # least value that a logarithmic axis can show, and that ours show
-LINES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
+SMALLEST = 1e-300  # least value that a logarithmic axis can show
 
 
 def plot_sensitivity(
@@ -60,35 +57,6 @@ def plot_sensitivity(
     whole_numbers(axes.xaxis)
     quiet(axes)
     axes.legend(fontsize=9, frameon=False, loc="best")
-    return save(figure, path)
-
-
-def plot_norms_over_depth(
-    panels: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], path: str | Path, title: str
-) -> Path:
-    """Draw |∂y_N/∂y_{N-j}| of several networks in panels with one logarithmic axis, and return the path.
-
-    panels: title such as "before training" -> name of a network -> (2, N), smallest and largest of the samples. Curves
-    leave the picture below 1e-20.
-    """
-    figure = new_figure(4.9 * len(panels) + 0.6, 4.8)
-    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (heading, curves) in zip(row, panels.items(), strict=True):
-        for (name, values), color, style in zip(curves.items(), LINES, STYLES, strict=False):
-            depth = np.arange(1, values.shape[1] + 1)
-            shown = np.maximum(values, SMALLEST)
-            axes.fill_between(depth, *shown, color=color, alpha=0.2, linewidth=0)
-            axes.plot(depth, np.sqrt(shown[0] * shown[1]), color=color, linestyle=style, linewidth=1.8, label=name)
-        axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=max(LOWEST, axes.get_ylim()[0]))
-        axes.set_title(heading, fontsize=10, color=INK)
-        axes.set_xlabel("layers back from the output, j")
-        whole_numbers(axes.xaxis)
-        quiet(axes)
-    row[0].set_ylabel("|∂y$_N$/∂y$_{N-j}$|  (spectral norm, range of the points)")
-    row[0].legend(fontsize=9, frameon=False, loc="lower left")
-    figure.suptitle(title, fontsize=11, color=INK)
     return save(figure, path)
 
 

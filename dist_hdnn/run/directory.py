@@ -58,9 +58,9 @@ def config_of_run(directory: Path, overrides: Sequence[str] = ()) -> Config:
 
 def _claimed(directory: Path) -> Path:
     """Make a directory, unless it exists and is empty. Raises ValueError when it holds anything."""
-    if directory.is_dir() and (found := sorted(entry.name for entry in directory.iterdir())):
-        run = "config.yaml" in found
-        what = "a run" if run else ", ".join(found[:3])
+    if directory.is_dir() and (names := sorted(entry.name for entry in directory.iterdir())):
+        run = "config.yaml" in names
+        what = "a run" if run else ", ".join(names[:3])
         remedy = "resume it with --resume=auto, or " if run else ""
         raise ValueError(
             f"output: expected a new or an empty directory, got one that holds {what}: {directory}; "

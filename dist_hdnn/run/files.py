@@ -46,8 +46,8 @@ def _defined(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Return the versions of this package, Python and what the numbers depend on."""
-    found = {"dist_hdnn": __version__, "python": platform.python_version()}
-    return found | {package: importlib.metadata.version(package) for package in PACKAGES}
+    own = {"dist_hdnn": __version__, "python": platform.python_version()}
+    return own | {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
 def write_start(

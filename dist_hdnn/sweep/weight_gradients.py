@@ -9,42 +9,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.architectures import Architecture
-from dist_hdnn.dynamics.linear import GradientSum
 from dist_hdnn.dynamics.terms import TermGradients
-from dist_hdnn.operators.products import layer_panels
+from dist_hdnn.operators.products import GradientSum, layer_panels
 from dist_hdnn.operators.sparsity import Arrangement
-from dist_hdnn.sweep.weights import Buffer, Grouping, Operators, Weights
+from dist_hdnn.sweep.weights import WeightPanels, Weights
 
 
 class GradientPanels:
     """Where every layer's gradients go; one backward sweep asks for the layers in one run, up or down.
 
-    at_once: layers of a stage whose panels are there at a time. fixed: names of weights that get no gradient.
+    panels: of the weights, whose groups of layers it shares. fixed: names of weights that get no gradient.
     """
 
-    def __init__(
-        self,
-        weights: Weights,
-        architecture: Architecture,
-        operators: Operators,
-        layers: int,
-        shared: bool,
-        buffer: Buffer,
-        at_once: int,
-        fixed: frozenset[str],
-    ) -> None:
-        self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
-        self.groups = Grouping(layers, len(operators), min(at_once, layers))
+    def __init__(self, weights: Weights, panels: WeightPanels, fixed: frozenset[str]) -> None:
+        self.architecture, self.operators, self.shared = panels.architecture, panels.operators, panels.shared
+        self.groups, self.buffer = panels.groups, panels.buffer
         self.counts = {name: len(tensors) for name, tensors in weights.items()}
         self.results = {  # new ones, because autograd takes them over
             name: [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
             for name, tensors in weights.items()
             if name not in fixed
         }
-        self._start = [-1] * len(operators)
-        self._ready: list[list[list[TermGradients]]] = [[] for _ in operators]
-        self._panels: list[dict[str, Tensor]] = [{} for _ in operators]  # of this group, to be collected
+        self._start = [-1] * len(self.operators)
+        self._ready: list[list[list[TermGradients]]] = [[] for _ in self.operators]
+        self._panels: list[dict[str, Tensor]] = [{} for _ in self.operators]  # of this group, to be collected
         self._couplings: dict[int, GradientSum] = {}  # by stage, of an X that layers share
 
     def of(self, layer: int) -> list[TermGradients]:

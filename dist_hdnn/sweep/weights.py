@@ -9,21 +9,21 @@ over; a sweep that stores all arranges all layers at once, so that its backward 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 from torch.nn import Parameter
 
 from dist_hdnn.dynamics.architectures import Architecture
+from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.dynamics.terms import TermWeights
+from dist_hdnn.operators.choice import arrangement
 from dist_hdnn.operators.products import BlockWeights, layer_weights
 from dist_hdnn.operators.sparsity import Arrangement
 
 Weights = dict[str, list[Tensor]]
 Operators = Sequence[tuple[Arrangement, Arrangement | None]]
 """Of every stage: the arrangement of K, and that of X or J."""
-Buffer = Callable[[str, int, int, int], Tensor]
-"""(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
 
 PANEL_BYTES, PANEL_LAYERS = 2**22, 8  # at most, arranged at a time where a sweep keeps none: small networks save calls
 
@@ -65,15 +65,27 @@ class Grouping:
 class WeightPanels:
     """Every layer's weights as views of panels; those of `at_once` layers of a stage are there at a time."""
 
-    def __init__(
-        self, architecture: Architecture, operators: Operators, layers: int, shared: bool, buffer: Buffer, at_once: int
-    ) -> None:
-        self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
-        self.groups = Grouping(layers, len(operators), min(at_once, layers))
+    def __init__(self, spec: LayerSpec, shared: bool, like: Tensor, at_once: int | None = None) -> None:
+        """at_once: layers of a coupling whose panels are there at a time; None: as many as fit the cache."""
+        self.architecture, self.shared = spec.architecture, shared
+        self._memory, self._like = dict[tuple[str, int], Tensor](), like.new_empty(0)
+        self.operators: Operators = [
+            (arrangement(each.K, like), None if each.X is None else arrangement(each.X, like))
+            for each in spec.couplings
+        ]
+        at_once = at_once or layers_at_once(spec.architecture, self.operators, like.element_size())
+        self.groups = Grouping(spec.layers, len(self.operators), min(at_once, spec.layers))
         self.weights: Weights | None = None
         # of a stage's groups of so many layers, from this one on where weights lie in order; where their memory is
         self._views: dict[tuple[int, int, int], tuple[list[int], list[list[TermWeights]]]] = {}
         self.release()
+
+    def buffer(self, name: str, s: int, layers: int, stored: int) -> Tensor:
+        """Return panels (layers, stored) that only ever get weights written at the same places: the rest stays zero."""
+        key = (name, s)
+        if key not in self._memory:
+            self._memory[key] = self._like.new_zeros(layers, stored)
+        return self._memory[key]
 
     def hold(self, weights: Weights) -> None:
         """Weights of the sweep to come, which change no more before `release`."""

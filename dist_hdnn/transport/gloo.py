@@ -1,4 +1,4 @@
-"""gloo: processes that talk through PyTorch's gloo library over TCP, on one machine or several.
+"""gloo: processes that exchange through PyTorch's gloo library over TCP, on one machine or several.
 
 On one machine all sockets are bound to loopback only.
 """
@@ -13,8 +13,8 @@ from typing import Any
 import torch.distributed as distributed
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 
-from dist_hdnn.transport.base import PeerLostError, TransportError, lost, timed_out
-from dist_hdnn.transport.channel import PointToPoint
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.errors import PeerLostError, TransportError, lost, timed_out
 from dist_hdnn.transport.messages import Message
 from dist_hdnn.transport.rendezvous import environment_store, first_line, is_local, open_store
 
@@ -34,7 +34,7 @@ def join(
     return GlooTransport(store, rank, size, timeout, is_local())
 
 
-class GlooTransport(PointToPoint):
+class GlooTransport(Transport):
     """One of `size` processes that meet at `store` and make it at the same time.
 
     loopback: bind to 127.0.0.1, as all are on this machine. Otherwise gloo takes the interface of the host name, or the
@@ -75,10 +75,10 @@ class GlooTransport(PointToPoint):
 
 
 class GlooWire:
-    """isend and irecv with a tag per channel; the group is dead after the first failure."""
+    """isend and irecv with a tag per channel. The group is dead after the first failure."""
 
     def __init__(
-        self, transport: PointToPoint, group: Any, sends: list[Message], receives: list[Message], label: str
+        self, transport: Transport, group: Any, sends: list[Message], receives: list[Message], label: str
     ) -> None:
         self.label = label
         self._transport = transport

@@ -21,8 +21,8 @@ except ImportError as error:
         f"the mpi transport needs mpi4py and an MPI library ({error}); pip install mpi4py mpich"
     ) from error
 
-from dist_hdnn.transport.base import lost, timed_out
-from dist_hdnn.transport.channel import PointToPoint
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.errors import lost, timed_out
 from dist_hdnn.transport.messages import Message
 from dist_hdnn.transport.rendezvous import LAST_WORDS, launched, shared_memory
 
@@ -34,10 +34,10 @@ TRIES = 10  # tests of a message before the clock is read, which takes as long a
 SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 1e-3
 
 
-class MpiTransport(PointToPoint):
-    """This process's end, on a communicator of its own; all processes of MPI.COMM_WORLD make it at the same time.
+class MpiTransport(Transport):
+    """This process's end, on a communicator of its own, made by all processes of MPI.COMM_WORLD at the same time.
 
-    From then on an exception that nobody catches, and an exit before `close`, end all workers, as `abort` does.
+    From then on an uncaught exception, and an exit before `close`, end all workers, as `abort` does.
     Raises ValueError when the launcher started another number of workers than this MPI library sees.
     """
 
@@ -87,7 +87,7 @@ class MpiWire:
 
     def __init__(
         self,
-        transport: PointToPoint,
+        transport: Transport,
         communicator: MPI.Comm,
         sends: list[Message],
         receives: list[Message],

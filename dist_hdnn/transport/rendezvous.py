@@ -20,7 +20,7 @@ from datetime import timedelta
 from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from dist_hdnn.transport.base import PeerLostError
+from dist_hdnn.transport.errors import PeerLostError
 
 LAST_WORDS = 0.2  # seconds for mpiexec to pass on what was printed; MPICH's drops it when it sees the end
 

@@ -13,8 +13,9 @@ from typing import NoReturn, TypeVar
 
 import numpy as np
 
-from dist_hdnn.transport.base import AbortError, PeerLostError, TransportTimeoutError, lost, naming, timed_out
-from dist_hdnn.transport.channel import PointToPoint, Wire
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.channel import Wire
+from dist_hdnn.transport.errors import AbortError, PeerLostError, TransportTimeoutError, lost, naming, timed_out
 from dist_hdnn.transport.messages import Message
 
 Result = TypeVar("Result")
@@ -239,7 +240,7 @@ class ThreadWire:
             self.sends, self.receives = [], []
 
 
-class ThreadTransport(PointToPoint):
+class ThreadTransport(Transport):
     """One worker of `run_threads`."""
 
     name = "threads"
@@ -255,7 +256,7 @@ class ThreadTransport(PointToPoint):
         return ThreadWire(self, sends, receives, label)
 
 
-class LocalTransport(PointToPoint):
+class LocalTransport(Transport):
     """Worker 0 of 1. Collectives return at once; a channel with peers is an error."""
 
     name = "local"

@@ -17,7 +17,8 @@ from faults.jobs import OPTIONS, TRAIN, Job
 
 from dist_hdnn.launching.failure import reported
 from dist_hdnn.transport import run_threads
-from dist_hdnn.transport.base import Transport, TransportError
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.errors import TransportError
 from dist_hdnn.transport.traffic import LAST, Record
 
 

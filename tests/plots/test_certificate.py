@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, PolyCollection
 
-from dist_hdnn.plots.certificate import plot_layers, plot_momentum, plot_norms_over_depth, plot_sensitivity
+from dist_hdnn.plots.certificate import plot_layers, plot_momentum, plot_sensitivity
 
 
 def lines(axes: Axes) -> dict[str, np.ndarray]:
@@ -42,22 +42,6 @@ def test_sensitivities_stand_between_their_bounds(drawn: Any, layers: int, exact
     assert axes.get_ylabel().endswith("(spectral norm)" if exact else "(spectral norm, by probes from below)")
     low, high = axes.get_ylim()
     assert low < 0.9 and high > 5 * smallest.max() * (layers > 1)
-
-
-def test_norms_that_collapse_are_drawn_beside_those_that_do_not(drawn: Any) -> None:
-    depth = np.arange(1, 65)
-    flat, falling = np.stack([np.ones(64), 4.0 * np.ones(64)]), 1e-8 ** np.stack([depth + 1.0, depth])
-    curves = {"flat": flat, "falling": falling}
-    figure = drawn(plot_norms_over_depth, {"before": curves, "after": curves}, title="64 layers")
-    assert [axes.get_title() for axes in figure.axes] == ["before", "after"]
-    for axes in figure.axes:
-        shown = lines(axes)
-        assert np.array_equal(shown["flat"], np.stack([depth, np.full(64, 2.0)], axis=1)), "the geometric mean"
-        assert (np.diff(shown["falling"][:, 1]) <= 0).all() and axes.get_ylim()[0] == 1e-20
-        assert axes.get_yscale() == "log" and axes.get_xlabel() == "layers back from the output, j"
-    first, second = figure.axes
-    assert [text.get_text() for text in first.get_legend().get_texts()] == ["flat", "falling"]
-    assert first.get_ylabel() and not second.get_ylabel()
 
 
 def test_layers_show_residuals_singular_values_step_sizes_and_eigenvalues(drawn: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transport.cases import CASES
 
-from dist_hdnn.transport import channel as channel_module
+from dist_hdnn.transport import base as base_module
 from dist_hdnn.transport import run_threads
 from dist_hdnn.transport.channel import Staging
 from dist_hdnn.transport.gloo import join
@@ -128,8 +128,8 @@ def test_staged_buffers_carry_the_same_values(case: str, monkeypatch: pytest.Mon
         used.append(Staging(sends, receives))
         return used[-1]
 
-    monkeypatch.setattr(channel_module, "needs_staging", lambda sends, receives: bool([*sends, *receives]))
-    monkeypatch.setattr(channel_module, "Staging", counted)
+    monkeypatch.setattr(base_module, "needs_staging", lambda sends, receives: bool([*sends, *receives]))
+    monkeypatch.setattr(base_module, "Staging", counted)
     run_threads(3, CASES[case])
     assert used
 
