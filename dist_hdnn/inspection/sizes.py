@@ -67,7 +67,7 @@ def parameters(config: Config, layout: Layout, ends: Ends) -> dict[str, int]:
     biases = 1 if config.readout.kind == "sum" else len(outputs)
     count["readout"] = ends.outputs * (ends.pixels * int(outputs.sum()) + biases)
     if config.initial_state == "learned":
-        count["initial_state"] = int(widths.sum()) - len(ends.observers)
+        count["initial_state"] = int(widths.sum()) - len(ends.observers)  # neurons without a sensor
     return {**count, "total": sum(count.values())}
 
 

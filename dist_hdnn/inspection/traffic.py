@@ -82,8 +82,8 @@ def communication(config: Config, layout: Layout) -> dict[str, Any]:
         uses = layers_of_stage(layers, layout, stage)
         by_stage.append(sum(each.forward for each in rounds_of(layout, stage)))
         for each in rounds_of(layout, stage):
-            pairs, slices = off_diagonal(each.pattern, layout.sizes)
-            in_step = (2 * uses + more) * each.forward
+            pairs, slices = off_diagonal(each.pattern, layout.sizes)  # (entries,) each
+            in_step = (2 * uses + more) * each.forward  # both sweeps, and the layers computed again
             link_bytes.append(uses * each.forward * slices * number_bytes)
             step_link_bytes.append(in_step * slices * number_bytes)
             if config.network.memory == "reversible":  # the same slices in joint messages
@@ -114,7 +114,7 @@ def prediction(config: Config, layout: Layout, outputs: int, pixels: int = 1) ->
     messages, numbers = _forward(config.network.layers, layout)
     numbers *= pixels
     if config.readout.kind == "gossip":
-        sent = 2 * config.readout.rounds * len(layout.graphs[0].links)
+        sent = 2 * config.readout.rounds * len(layout.graphs[0].links)  # both ways over each link
         messages, numbers = messages + sent, numbers + sent * outputs
     return {"messages_per_prediction": messages, "bytes_per_prediction": numbers * ITEM_BYTES[config.dtype]}
 
@@ -154,7 +154,7 @@ def _sum_by_link(links: list[IntArray], link_bytes: list[IntArray]) -> NDArray[n
     """Sum bytes over every pair of agents that exchanges any; one zero when none does."""
     if not links:
         return np.zeros(1)
-    _, which = np.unique(np.concatenate(links), return_inverse=True)
+    _, which = np.unique(np.concatenate(links), return_inverse=True)  # (entries,) number of the pair
     return np.bincount(which, weights=np.concatenate(link_bytes)).astype(np.float64)
 
 

@@ -75,21 +75,6 @@ def build_halo(pattern: BlockPattern, partition: Partition, worker: int) -> Halo
     )
 
 
-def message_plan(halo: Halo, half_widths: ArrayLike) -> IntArray:
-    """Return (messages, 4) int64 for one gather: kind (0 send, 1 receive), peer, neurons, first agent.
-
-    Sends come first, peers ascend. A scatter-add has the kinds exchanged.
-    half_widths: (agents,) neurons of every agent's slice.
-    """
-    halves = np.asarray(half_widths)
-    rows = [
-        (kind, peer, int(halves[agents].sum()), int(agents[0]))
-        for kind, messages in ((SEND, halo.send), (RECEIVE, halo.receive))
-        for peer, agents in messages
-    ]
-    return np.array(rows, dtype=np.int64).reshape(-1, 4)
-
-
 def plan_digest(patterns: Sequence[BlockPattern], partition: Partition, half_widths: ArrayLike) -> bytes:
     """Return 32 bytes (SHA-256), equal on all workers exactly when they agree on who needs, owns and sends what."""
     arrays = [partition.owners, agent_neurons(half_widths, partition.agents)]
@@ -102,7 +87,7 @@ def plan_digest(patterns: Sequence[BlockPattern], partition: Partition, half_wid
 
 
 def message_digests(halo: Halo, half_widths: ArrayLike) -> NDArray[np.uint64]:
-    """Return (workers, 2) digests of the messages to and from each other worker in a gather; 0 for none.
+    """Return (workers, 2) digests of the messages to and from each worker in a gather, 0 where there is none.
 
     A digest covers both ends, the agents in order and their neurons. Stacked over the workers, `disagreement` reads it.
     half_widths: (agents,) neurons of every agent's slice.

@@ -43,7 +43,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Lane(NamedTuple):
-    """A channel for one capacity in one direction. rows: (peers, capacity) uint8; host: the same in host memory."""
+    """A channel for one capacity in one direction. rows: (peers, capacity) uint8. host: the same in host memory."""
 
     channel: Channel
     rows: Tensor
