@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics.linear import Matrix, Transposed
-from dist_hdnn.dynamics.terms import Gradient, Interconnected, Term, Use
+from dist_hdnn.dynamics.terms import Gradient, Interconnected
+from dist_hdnn.dynamics.use import Term, Use
 from dist_hdnn.operators.exchange import Exchange, GhostedTensor
 from dist_hdnn.operators.products import Sum
 

@@ -16,121 +16,24 @@ row space of its products.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Architecture, Force
 from dist_hdnn.dynamics.linear import COUPLINGS, LinearMap, Matrix, Skew, Transposed, scaled, transposed
+from dist_hdnn.dynamics.use import Constants, PlainMatrix, Use
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.exchange import GhostedTensor
-from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Rows, Saved, Sum
-
-
-class TermWeights(NamedTuple):
-    """One layer's weights of a term: K (with its bias in panel order, where that is used), b (rows, 1), X or J."""
-
-    K: Any = None  # BlockWeights, of every term that has a K
-    b: Any = None
-    X: BlockWeights | None = None
-
-
-class TermGradients(NamedTuple):
-    """Where their gradients go; None: not wanted."""
-
-    K: GradientSum | None = None
-    b: GradientSum | None = None
-    X: GradientSum | None = None
-
-
-class Use:
-    """One update of a layer, bound to memory: part⁺ = part + scale · v(x), or part⁺ = v(x) if it replaces.
-
-    part, source: numbers of the parts that it advances and reads. x: the source, as the term reads it. copied: owned
-    rows to copy into x before, where x is memory of its own. saved: what the adjoint needs of the value.
-    old, new: the part before and after. dv, dx: cotangents of part and source. scale: c h, with the force's sign.
-    weights, gradients: of the layer at hand; whoever runs the update sets them.
-    """
-
-    def __init__(
-        self,
-        force: Force,
-        part: int,
-        term: Term,
-        x: GhostedTensor,
-        copied: Tensor | None,
-        saved: Saved,
-        parts: tuple[Tensor, Tensor],
-        cotangents: tuple[GhostedTensor, Tensor],
-        scale: float | None,
-    ) -> None:
-        """parts: old, new. cotangents: dv, dx. scale: None for an update that replaces."""
-        self.part, self.source, self.term = part, force.source, term
-        self.x, self.copied, self.saved = x, copied, saved
-        self.old, self.new = parts
-        self.dv, self.dx = cotangents
-        self.replaces, self.scale = scale is None, 1.0 if scale is None else scale
-        self.weights, self.gradients = TermWeights(), NO_GRADIENTS
-        self.joint: Any = None  # value and adjoint in the same rounds, see `reversal`
-        apart = part != force.source  # else a sum would overwrite what the term reads
-        self.forward_sum = Sum(self.old, self.scale, self.new) if apart else None
-        self.inverse_sum = Sum(self.new, -self.scale, self.old) if apart else None
-        self.pulled_sum = Sum(self.dx, 1.0, self.dx) if apart else None
-
-
-NO_GRADIENTS = TermGradients()
-
-
-class Constants(NamedTuple):
-    """What terms know besides their weights: σ, the step h, the damping γ, and the force that they serve."""
-
-    sigma: Activation
-    h: float
-    gamma: float
-    force: Force
-
-
-class PlainMatrix(Protocol):
-    """One layer's matrix in ordinary operations of PyTorch."""
-
-    def product(self, x: Tensor) -> Tensor:
-        """Return K x."""
-
-    def transposed(self, x: Tensor) -> Tensor:
-        """Return Kᵀ x."""
-
-    def skew(self, x: Tensor) -> Tensor:
-        """Return (K - Kᵀ) x."""
-
-
-class Term(Protocol):
-    """v(x). A sum `into` that a term can make on the way is made, and then None returned instead of v."""
-
-    exchanges: ClassVar[tuple[str, ...]]
-    """Rounds of `value`, in order; `adjoint` has as many."""
-    reads_ghosts: bool
-    """Whether `value` gathers x."""
-    gathers_cotangent: bool
-    """Whether `adjoint` gathers δv, which then is in column space; else δv is owned rows."""
-
-    def saved(self, count: int) -> list[Saved]:
-        """Make memory for what this many uses keep, side by side."""
-
-    def value(self, use: Use, into: Sum | None) -> Tensor | None:
-        """Compute v(x), valid until the next call. x gets its ghosts."""
-
-    def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
-        """Compute (∂v/∂x)ᵀ (scale δv) after `value`, and add the weight gradients that are wanted."""
-
-    def tangent(self, use: Use, dx: Tensor) -> Tensor:
-        """Compute (∂v/∂x) dx after `value`."""
+from dist_hdnn.operators.products import BlockProducts, GradientSum, Rows, Saved, Sum
 
 
 class Gradient:
     """v = Kᵀ σ(K x + b). Its Jacobian Kᵀ diag(σ') K is symmetric."""
 
     exchanges: ClassVar[tuple[str, ...]] = ("gather", "scatter_add")
+    adds_bias: ClassVar[bool] = True
     reads_ghosts = gathers_cotangent = True
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
@@ -185,6 +88,7 @@ class Interconnected:
     """X v, Xᵀ v or J v of a gradient v."""
 
     exchanges: ClassVar[tuple[str, ...]] = ()  # its own: those of its coupling come on top
+    adds_bias: ClassVar[bool] = True
     gathers_cotangent = False
 
     def __init__(self, gradient: Gradient, coupling: LinearMap, X: BlockProducts) -> None:
@@ -232,6 +136,7 @@ class Activated:
     """v = σ(K x + b)."""
 
     exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
+    adds_bias: ClassVar[bool] = False
     gathers_cotangent = False
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
@@ -310,6 +215,7 @@ class NearIdentity:
     """v = f + σ(x + h f) with f = K x + b, so that x + h v is φ((1 + h K) x + h b) for φ(x) = x + h σ(x)."""
 
     exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
+    adds_bias: ClassVar[bool] = False
     reads_ghosts = True
     gathers_cotangent = False
 
@@ -357,6 +263,7 @@ class Drift:
     """v = x; no round."""
 
     exchanges: ClassVar[tuple[str, ...]] = ()
+    adds_bias: ClassVar[bool] = False
     reads_ghosts = gathers_cotangent = False
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
