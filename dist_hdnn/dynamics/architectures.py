@@ -34,11 +34,6 @@ class Force:
     factor: float = 1.0
     interconnection: Literal["", "X", "Xᵀ", "J"] = ""
 
-    @property
-    def bias_in_panels(self) -> bool:
-        """Whether the product adds the bias, so that it is needed in the order of its rows."""
-        return self.kind == "gradient"
-
 
 @dataclass(frozen=True)
 class Architecture:
@@ -92,10 +87,6 @@ class Architecture:
     def interconnection(self) -> str:
         """Name of the interconnection's weights, on the pattern of X: "X", "J", or "" where it is the identity."""
         return next((force.interconnection.removesuffix("ᵀ") for force in self.forces if force.interconnection), "")
-
-    def bias_in_panels(self, name: str) -> bool:
-        """Whether the gradient of a bias comes in the order of the product's rows."""
-        return any(force.bias_in_panels for force in self.forces if force.b == name)
 
     def with_identity(self) -> Architecture:
         """The same with X = 1."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.terms import TermGradients, TermWeights, Use
+from dist_hdnn.dynamics.use import TermGradients, TermWeights, Use
 
 Uses = Sequence[Use]
 

@@ -4,8 +4,8 @@
     Activated       σ(L x + b)              L = K, c Kᵀ or S - Sᵀ - γ
     NearIdentity    f + σ(x + h f)          f = K x + b
     Drift           x
-    Interconnected  X v, Xᵀ v or J v        of a gradient v
 
+X v, Xᵀ v and J v of a gradient v are in `interconnection`.
 A new term is one more class here and its name in `TERMS`: the rounds that it takes, its value, adjoint and tangent in
 the memory of one batch, its plain formula, which exports read, and its slope, which bounds read.
 Sources: arXiv:2105.13205 (gradient, interconnection), arXiv:1705.03341 (activated), arXiv:1909.03767 (near identity).
@@ -16,121 +16,23 @@ row space of its products.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.architectures import Architecture, Force
-from dist_hdnn.dynamics.linear import COUPLINGS, LinearMap, Matrix, Skew, Transposed, scaled, transposed
+from dist_hdnn.dynamics.linear import LinearMap, Matrix, Skew, Transposed, scaled, transposed
+from dist_hdnn.dynamics.use import Constants, PlainMatrix, Use
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.exchange import GhostedTensor
-from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Rows, Saved, Sum
-
-
-class TermWeights(NamedTuple):
-    """One layer's weights of a term: K (with its bias in panel order, where that is used), b (rows, 1), X or J."""
-
-    K: Any = None  # BlockWeights, of every term that has a K
-    b: Any = None
-    X: BlockWeights | None = None
-
-
-class TermGradients(NamedTuple):
-    """Where their gradients go; None: not wanted."""
-
-    K: GradientSum | None = None
-    b: GradientSum | None = None
-    X: GradientSum | None = None
-
-
-class Use:
-    """One update of a layer, bound to memory: part⁺ = part + scale · v(x), or part⁺ = v(x) if it replaces.
-
-    part, source: numbers of the parts that it advances and reads. x: the source, as the term reads it. copied: owned
-    rows to copy into x before, where x is memory of its own. saved: what the adjoint needs of the value.
-    old, new: the part before and after. dv, dx: cotangents of part and source. scale: c h, with the force's sign.
-    weights, gradients: of the layer at hand; whoever runs the update sets them.
-    """
-
-    def __init__(
-        self,
-        force: Force,
-        part: int,
-        term: Term,
-        x: GhostedTensor,
-        copied: Tensor | None,
-        saved: Saved,
-        parts: tuple[Tensor, Tensor],
-        cotangents: tuple[GhostedTensor, Tensor],
-        scale: float | None,
-    ) -> None:
-        """parts: old, new. cotangents: dv, dx. scale: None for an update that replaces."""
-        self.part, self.source, self.term = part, force.source, term
-        self.x, self.copied, self.saved = x, copied, saved
-        self.old, self.new = parts
-        self.dv, self.dx = cotangents
-        self.replaces, self.scale = scale is None, 1.0 if scale is None else scale
-        self.weights, self.gradients = TermWeights(), NO_GRADIENTS
-        self.joint: Any = None  # value and adjoint in the same rounds, see `reversal`
-        apart = part != force.source  # else a sum would overwrite what the term reads
-        self.forward_sum = Sum(self.old, self.scale, self.new) if apart else None
-        self.inverse_sum = Sum(self.new, -self.scale, self.old) if apart else None
-        self.pulled_sum = Sum(self.dx, 1.0, self.dx) if apart else None
-
-
-NO_GRADIENTS = TermGradients()
-
-
-class Constants(NamedTuple):
-    """What terms know besides their weights: σ, the step h, the damping γ, and the force that they serve."""
-
-    sigma: Activation
-    h: float
-    gamma: float
-    force: Force
-
-
-class PlainMatrix(Protocol):
-    """One layer's matrix in ordinary operations of PyTorch."""
-
-    def product(self, x: Tensor) -> Tensor:
-        """Return K x."""
-
-    def transposed(self, x: Tensor) -> Tensor:
-        """Return Kᵀ x."""
-
-    def skew(self, x: Tensor) -> Tensor:
-        """Return (K - Kᵀ) x."""
-
-
-class Term(Protocol):
-    """v(x). A sum `into` that a term can make on the way is made, and then None returned instead of v."""
-
-    exchanges: ClassVar[tuple[str, ...]]
-    """Rounds of `value`, in order; `adjoint` has as many."""
-    reads_ghosts: bool
-    """Whether `value` gathers x."""
-    gathers_cotangent: bool
-    """Whether `adjoint` gathers δv, which then is in column space; else δv is owned rows."""
-
-    def saved(self, count: int) -> list[Saved]:
-        """Make memory for what this many uses keep, side by side."""
-
-    def value(self, use: Use, into: Sum | None) -> Tensor | None:
-        """Compute v(x), valid until the next call. x gets its ghosts."""
-
-    def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
-        """Compute (∂v/∂x)ᵀ (scale δv) after `value`, and add the weight gradients that are wanted."""
-
-    def tangent(self, use: Use, dx: Tensor) -> Tensor:
-        """Compute (∂v/∂x) dx after `value`."""
+from dist_hdnn.operators.products import BlockProducts, Rows, Saved, Sum
 
 
 class Gradient:
     """v = Kᵀ σ(K x + b). Its Jacobian Kᵀ diag(σ') K is symmetric."""
 
     exchanges: ClassVar[tuple[str, ...]] = ("gather", "scatter_add")
+    adds_bias: ClassVar[bool] = True
     reads_ghosts = gathers_cotangent = True
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
@@ -181,57 +83,11 @@ class Gradient:
         return sigma * K**2
 
 
-class Interconnected:
-    """X v, Xᵀ v or J v of a gradient v."""
-
-    exchanges: ClassVar[tuple[str, ...]] = ()  # its own: those of its coupling come on top
-    gathers_cotangent = False
-
-    def __init__(self, gradient: Gradient, coupling: LinearMap, X: BlockProducts) -> None:
-        self.gradient, self.coupling, self.reads_ghosts = gradient, coupling, gradient.reads_ghosts
-        self._X = X
-        self._alone = gradient.products.alone  # then the coupling's cotangent is all of the gradient's column space
-        self._pulled = gradient.products.ghosted(coupling.cotangent) if self._alone else gradient.columns
-
-    def saved(self, count: int) -> list[Saved]:
-        like = self._X.output.tensor if self.coupling.reads_ghosts else self._X.output.owned
-        memory = like.new_empty(count, *like.shape).unbind(0)
-        bind = self._X.ghosted if self.coupling.reads_ghosts else GhostedTensor.without_ghosts
-        return [s._replace(force=bind(v)) for s, v in zip(self.gradient.saved(count), memory, strict=True)]
-
-    def value(self, use: Use, into: Sum | None) -> Tensor:
-        force = use.saved.force
-        assert force is not None and use.weights.X is not None, "an interconnection has weights and memory"
-        v = self.gradient.value(use, None)
-        assert v is not None, "no sum was asked for"
-        force.owned.copy_(v)
-        return self.coupling.value(force, use.weights.X)
-
-    def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
-        return self.gradient.pull(use, self.to_gradient(use, use.gradients.X), 1.0, into)
-
-    def to_gradient(self, use: Use, gradient: GradientSum | None) -> GhostedTensor:
-        """Return the cotangent of the gradient in its column space, Xᵀ (scale δv)."""
-        force = use.saved.force
-        assert force is not None and use.weights.X is not None, "an interconnection has weights and memory"
-        dforce = self.coupling.adjoint(use.dv.owned, use.scale, force, use.weights.X, gradient)
-        if not self._alone:
-            self._pulled.owned.copy_(dforce)
-        return self._pulled
-
-    def tangent(self, use: Use, dx: Tensor) -> Tensor:
-        assert use.weights.X is not None, "an interconnection has weights"
-        return self.coupling.tangent(self.gradient.tangent(use, dx), use.weights.X)
-
-    def energy(self, use: Use) -> Tensor:
-        """Return that of the gradient."""
-        return self.gradient.energy(use)
-
-
 class Activated:
     """v = σ(K x + b)."""
 
     exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
+    adds_bias: ClassVar[bool] = False
     gathers_cotangent = False
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
@@ -310,6 +166,7 @@ class NearIdentity:
     """v = f + σ(x + h f) with f = K x + b, so that x + h v is φ((1 + h K) x + h b) for φ(x) = x + h σ(x)."""
 
     exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
+    adds_bias: ClassVar[bool] = False
     reads_ghosts = True
     gathers_cotangent = False
 
@@ -357,6 +214,7 @@ class Drift:
     """v = x; no round."""
 
     exchanges: ClassVar[tuple[str, ...]] = ()
+    adds_bias: ClassVar[bool] = False
     reads_ghosts = gathers_cotangent = False
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
@@ -398,28 +256,6 @@ TERMS: dict[str, Any] = {
     "drift": Drift,
 }
 """Every term by the `kind` of its force."""
-
-
-def rounds(architecture: Architecture, by_k: bool, by_x: bool) -> int:
-    """Count the exchanges of a layer's forward sweep, by which matrices couple agents; its backward has as many."""
-    forces = [architecture.forces[part] for part, _ in architecture.integrator.steps]
-    own = sum(len(TERMS[force.kind].exchanges) for force in forces)
-    return own * by_k + sum(len(coupling_exchanges(force)) for force in forces) * by_x
-
-
-def rounds_reversed(architecture: Architecture, by_k: bool, by_x: bool) -> int:
-    """Count the exchanges of a layer's backward sweep that rebuilds the state too, some with twice the slices.
-
-    Only a gradient has value and adjoint in the same rounds; those of other terms, and of X, follow each other.
-    """
-    forces = [architecture.forces[part] for part, _ in architecture.integrator.steps]
-    joint = sum(len(Gradient.exchanges) for force in forces if TERMS[force.kind] is Gradient)
-    return 2 * rounds(architecture, by_k, by_x) - joint * by_k
-
-
-def coupling_exchanges(force: Force) -> tuple[str, ...]:
-    """Return the rounds of a force's interconnection, in order."""
-    return COUPLINGS[force.interconnection].exchanges if force.interconnection else ()
 
 
 def _canonical(like: Tensor, sigma: Activation, count: int) -> list[Saved]:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from dist_hdnn.dynamics.architectures import Force
-from dist_hdnn.dynamics.terms import TERMS, Constants
+from dist_hdnn.dynamics.terms import TERMS
+from dist_hdnn.dynamics.use import Constants
 from dist_hdnn.ends.gossip import MetropolisAverage
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.topology.ragged import IntArray, ragged_ranges

@@ -146,7 +146,8 @@ class HDNN(Indexed):
         Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `surroundings`.
         """
         check_surroundings(self, self.ownership.alone, self.shards)
-        run(self, self.ownership)
+        if not self.ownership.alone:
+            run(self, self.ownership)
         if under_autocast(y):
             with torch.autocast(y.device.type, enabled=False):
                 converted = y.to(next(self.parameters()).dtype) if y.is_floating_point() else y

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dist_hdnn.operators.exchange import Where, deal
+from dist_hdnn.operators.exchange import deal
 from dist_hdnn.operators.panels import PanelOperator
+from dist_hdnn.operators.where import Where
 from dist_hdnn.topology import BlockPattern
 from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 from dist_hdnn.transport import Channel, Ledger

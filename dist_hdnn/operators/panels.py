@@ -1,10 +1,10 @@
-"""Panels, the arrangement of a block-sparse matrix for batched GEMMs: which weights form one GEMM, and in which order.
+"""Arrange a block-sparse matrix in panels for batched GEMMs: which weights form one GEMM, and in which order.
 
-Row agents with neighbouring numbers are grouped into *panels*: the rows of up to `PANEL_ROWS` neurons against the
-union of their neighbours' columns. Panels of one shape form a class; a class, cut into chunks whose columns stay in the
+Row agents with consecutive numbers are grouped into *panels*: the rows of up to `PANEL_ROWS` neurons against the
+union of their neighbors' columns. Panels of one shape form a class; a class, cut into chunks whose columns stay in the
 cache, is one batched GEMM a chunk. Wide agents get one panel each (no zero is stored); narrow ones share, because a
 GEMM of 16 x 20 costs less than sixteen of 1 x 5; the matrix of a tiny network is one panel, whose columns need not be
-gathered. Otherwise a panel is bounded by its rows and their neighbours: nothing grows with agents squared, and nothing
+gathered. Otherwise a panel is bounded by its rows and their neighbors: nothing grows with agents squared, and nothing
 is masked.
 """
 
@@ -27,7 +27,7 @@ CHUNK = 2048  # gathered rows at a time: 1 MB at batch 128 in float32; more call
 
 
 class PanelOperator(Indexed):
-    """Panels of a pattern, see `layers.operators.Arrangement`; holds index tensors, never weights.
+    """Panels of a pattern, see `sparsity.Arrangement`; holds index tensors, never weights.
 
     order: column agents in the order in which panels show them; None when they ascend.
     deterministic: every agent has its own panel, columns by ascending global number, nothing rounded up: sums then
@@ -77,26 +77,26 @@ class PanelOperator(Indexed):
     # -- weights between canonical order and panels: once per sweep, all layers together ----------------------------
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Canonical weights (layers, entries) -> panels (layers, stored); `out` is zero where a panel has no weight."""
+        """Bring canonical weights (layers, entries) to panels (layers, stored); the zeros of `out` stay zero."""
         if self.stored_in_order:
             return weights
         return out.scatter_(1, self.positions.expand_as(weights), weights)
 
     def collect(self, panels: Tensor, out: Tensor | None = None) -> Tensor:
-        """Panels (layers, stored) -> canonical weights (layers, entries): the adjoint of `arrange`."""
+        """Bring panels (layers, stored) to canonical weights (layers, entries): the adjoint of `arrange`."""
         return torch.index_select(panels, 1, self.positions, out=out)
 
     def order_rows(self, rows: Tensor) -> Tensor:
-        """Canonical rows (layers, rows) -> panel order."""
+        """Bring canonical rows (layers, rows) to panel order."""
         return rows if self.rows_in_order else rows.index_select(1, self.row_order)
 
     def restore_rows(self, rows: Tensor) -> Tensor:
-        """Panel order (layers, rows) -> canonical rows: the adjoint of `order_rows`."""
+        """Bring rows in panel order (layers, rows) to canonical order: the adjoint of `order_rows`."""
         return rows if self.rows_in_order else torch.empty_like(rows).index_copy_(1, self.row_order, rows)
 
 
 def _chunks(classes: list[tuple[int, int, int]], gathered: int) -> list[tuple[int, int, int]]:
-    """Classes (panels, rows, columns) cut into pieces of up to `gathered` rows."""
+    """Cut classes (panels, rows, columns) into pieces of up to `gathered` rows."""
     cut = []
     for count, rows, columns in classes:
         most = max(1, gathered // max(columns, 1))
@@ -155,7 +155,7 @@ class _Packing:
 
 
 def _panel_numbers(widths: IntArray, windows: IntArray, panel_rows: int) -> IntArray:
-    """The panel of every agent, ascending: agents of one window share one, but a hub is alone.
+    """Number the panel of every agent, ascending: agents of one window share one, but a hub is alone.
 
     widths: columns that an agent's rows meet; a hub's are so many that its neighbours in a panel would store more zeros
     than their own weights.
@@ -176,7 +176,7 @@ def _panels(pattern: ScalarPattern, panel_rows: int, order: IntArray) -> _Packin
 
 
 def _rounded(heights: IntArray, widths: IntArray) -> IntArray:
-    """Column counts, rounded up by at most a quarter when there are too many different panel shapes."""
+    """Round column counts up, by at most a quarter, when there are too many different panel shapes."""
     if len(np.unique(heights * (widths.max(initial=0) + 1) + widths)) <= MAXIMUM_CLASSES:
         return widths
     step = 2 ** np.maximum(np.floor(np.log2(np.maximum(widths, 1))).astype(np.int64) - 2, 0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics import step
-from dist_hdnn.dynamics.terms import NO_GRADIENTS
+from dist_hdnn.dynamics.use import NO_GRADIENTS
 from dist_hdnn.sweep.sweep import Sweep, run
 from dist_hdnn.sweep.weights import Weights
 
@@ -36,13 +36,13 @@ class Linearization:
 
     @torch.no_grad()
     def states(self, layer: int) -> Tensor:
-        """The state at a position, (batch, neurons)."""
+        """Return the state at a position, (batch, neurons)."""
         self._check(layer, layer)
         return self._sweep.unpack(self._tape.buffers.boundaries[layer])
 
     @torch.no_grad()
     def pull(self, cotangent: Tensor, last: int, first: int) -> Tensor:
-        """Jᵀ of the layers between two positions, first <= last: (batch, neurons) at `last` -> at `first`."""
+        """Apply Jᵀ of the layers between two positions, first <= last: (batch, neurons) at `last` -> at `first`."""
         self._check(first, last, cotangent)
         sweep, tape = self._sweep, self._tape
         nothing = [NO_GRADIENTS] * sweep.parts
@@ -55,7 +55,7 @@ class Linearization:
 
     @torch.no_grad()
     def push(self, tangent: Tensor, first: int, last: int) -> Tensor:
-        """J of the layers between two positions, first <= last: (batch, neurons) at `first` -> at `last`."""
+        """Apply J of the layers between two positions, first <= last: (batch, neurons) at `first` -> at `last`."""
         self._check(first, last, tangent)
         sweep, tape = self._sweep, self._tape
         sweep.pack(tangent, tape.cotangents)
@@ -66,7 +66,7 @@ class Linearization:
         return sweep.unpack(tape.cotangents)
 
     def close(self) -> None:
-        """Give the memory back; nothing can be asked after."""
+        """Give the memory back. No query is answered after that."""
         if self._open:
             self._sweep.give_back(self._tape)
             self._open = False

@@ -22,14 +22,13 @@ from torch.autograd.function import once_differentiable
 
 from dist_hdnn.dynamics import step
 from dist_hdnn.dynamics.layer import LayerSpec
-from dist_hdnn.operators.exchange import Where
 from dist_hdnn.operators.indexed import Indexed
+from dist_hdnn.operators.where import Where
 from dist_hdnn.sweep.cuda_graphs import RECORDERS, Captured, captured
 from dist_hdnn.sweep.execution import Kept
 from dist_hdnn.sweep.opaque import under_autocast
-from dist_hdnn.sweep.pool import Pool
 from dist_hdnn.sweep.reconstruction import Reconstruction
-from dist_hdnn.sweep.tape import Forget, Keep, Recompute, Reverse, State, tape_key
+from dist_hdnn.sweep.tape import Forget, Keep, Pool, Recompute, Reverse, State, tape_key
 from dist_hdnn.sweep.weight_gradients import GradientPanels
 from dist_hdnn.sweep.weights import Weights, flatten, unflatten
 from dist_hdnn.transport import Ledger
@@ -69,7 +68,7 @@ class Sweep(Indexed):
             self.keep_index(f"columns{part}", index)
         self.watchers: dict[int, Callable[[int, Tensor], object]] = OrderedDict()  # called with every layer's state
         self.reconstruction = Reconstruction()
-        self.pool: Pool[Any] = Pool()
+        self.pool = Pool()
         self.last: Any = None  # tape of the last sweep with gradients, for `first_non_finite`
 
     def forward(self, y: Tensor, weights: Weights) -> Tensor:

@@ -15,13 +15,14 @@ Shapes: a state is a list of its parts, owned rows (neurons of a part, B).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics import step
 from dist_hdnn.dynamics.layer import LayerSpec
-from dist_hdnn.dynamics.terms import Use
+from dist_hdnn.dynamics.use import Use
 from dist_hdnn.sweep.buffers import Buffers
 from dist_hdnn.sweep.reconstruction import Error, Reconstruction
 from dist_hdnn.sweep.weights import WeightPanels
@@ -220,3 +221,30 @@ def _memory_for(parts: State, dtype: torch.dtype | None = None) -> list[Tensor]:
 def _copy(source: State, target: State) -> None:
     for part, memory in zip(source, target, strict=True):
         memory.copy_(part)
+
+
+class Pool:
+    """Tapes that are not in use. A sweep leases one and returns it, so two sweeps at once never share memory."""
+
+    KEPT = 4  # shapes kept for the next sweep: a training batch, a short last batch, and two for evaluation
+
+    def __init__(self) -> None:
+        self._idle: dict[Hashable, Any] = {}
+
+    def lease(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return an idle one of this key, or a new one."""
+        found = self._idle.pop(key, None) or make()
+        found.ticket += 1
+        return found
+
+    def give_back(self, lent: Any) -> None:
+        """Keep it for the next sweep; drop the oldest beyond `KEPT`."""
+        self._idle[lent.key] = lent
+        while len(self._idle) > self.KEPT:
+            del self._idle[next(iter(self._idle))]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Pool:
+        return Pool()
+
+    def __reduce__(self) -> tuple[type[Pool], tuple[()]]:
+        return type(self), ()
