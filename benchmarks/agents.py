@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from measure import header, in_new_process, memory, peak_memory, reset_peak_memory, table, write_report
 
-from dist_hdnn import HDNN
+from dist_hdnn import HDNN, Execution
 from dist_hdnn.topology import torus
 
 SIDES = {100: (10, 10), 1000: (25, 40), 10_000: (100, 100), 100_000: (250, 400)}
@@ -38,7 +38,7 @@ def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) ->
     torch.set_num_threads(1)
     began = time.process_time()
     warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are intended
-    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, memory=mode)
+    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, execution=Execution(memory=mode))
     adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
     set_up = time.process_time() - began
     y = torch.randn(batch, network.neurons, generator=torch.Generator().manual_seed(0))

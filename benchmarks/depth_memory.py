@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
-from dist_hdnn import HDNN, ring
+from dist_hdnn import HDNN, Execution, ring
 from dist_hdnn.plots.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, new_figure, quiet, save
 
 AGENTS, HALF, BATCH, TIME = 64, 8, 128, 8.0
@@ -91,7 +91,7 @@ def made(layers: int, mode: dict[str, Any]) -> HDNN:
     """Build the network of one mode; all modes draw the same weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return HDNN(ring(AGENTS), width=2 * HALF, layers=layers, step=TIME / layers, **mode)
+        return HDNN(ring(AGENTS), width=2 * HALF, layers=layers, step=TIME / layers, execution=Execution(**mode))
 
 
 def gradients(run: Run, net: HDNN, y: Tensor) -> list[Tensor]:

@@ -24,7 +24,7 @@ import torch
 from measure import header, table, take_turns, write_report
 from torch import Tensor
 
-from dist_hdnn import HDNN, ring, torus
+from dist_hdnn import HDNN, Execution, ring, torus
 from dist_hdnn.operators.choice import panels
 
 CELLS: dict[str, tuple[Callable[[], Any], int, int, int]] = {  # graph, neurons of p or q, layers, calls of a block
@@ -39,7 +39,8 @@ def made(graph: Any, half: int, layers: int, captures: bool) -> HDNN:
     """Build a network on the GPU; both draw the same weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return HDNN(graph, width=2 * half, layers=layers, step=8.0 / layers, device="cuda", cuda_graphs=captures)
+        execution = Execution(cuda_graphs=captures)
+        return HDNN(graph, width=2 * half, layers=layers, step=8.0 / layers, device="cuda", execution=execution)
 
 
 def floor(net: HDNN, batch: int) -> Callable[[], None]:

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from measure import header, table, take_turns, write_report
 
-from dist_hdnn import HDNN
+from dist_hdnn import HDNN, Execution
 
 LAYERS, FEW, BATCH, MEDIANS = 8, 3, 128, 5
 SECONDS, SLOW = 0.25, 2.0  # a method's share of one round; calls longer than this are not repeated
@@ -83,7 +83,7 @@ def ours(cell: str, plan: str, layers: int) -> tuple[HDNN, Method]:
     """Return a network, and a forward and backward sweep of its layers."""
     graph, width = graph_of(cell)
     torch.manual_seed(0)
-    net = HDNN(graph, width, layers, step=0.1, plan=plan, dtype=torch.float32)
+    net = HDNN(graph, width, layers, step=0.1, execution=Execution(products=plan), dtype=torch.float32)
     y, dy = torch.randn(BATCH, net.neurons).requires_grad_(), torch.randn(BATCH, net.neurons)
     inputs = [y, *net.parameters()]
     return net, Method(lambda: torch.autograd.grad(net(y), inputs, dy), layers)

@@ -33,7 +33,7 @@ from dist_hdnn import HDNN, ring
 from dist_hdnn.transport import Transport
 
 AGENTS, LAYERS, BATCH, STEP = 64, 16, 128, 0.1
-ONE, TWO, OVERLAP, HALVES, DENSE = "1 worker", "2 workers", "2 workers, overlap", "2 halves apart", "DTensor, 1 layer"
+ONE, TWO, HALVES, DENSE = "1 worker", "2 workers", "2 halves apart", "DTensor, 1 layer"
 SPEED_UP, OVER_DENSE = 1.7, 10.0
 
 Step = Callable[[], Tensor]
@@ -60,7 +60,6 @@ def steps(transport: Transport, width: int) -> dict[str, Step | None]:
     mine = torch.from_numpy(shard.index)
     y_mine, dy_mine = y[:, mine].contiguous(), dy[:, mine].contiguous()
     two = stepper(net, y_mine, dy_mine)
-    overlap = stepper(HDNN(ring(AGENTS), width, LAYERS, STEP, workers=transport, overlap=True), y_mine, dy_mine)
     one = None
     if transport.rank == 0:
         one = stepper(HDNN(ring(AGENTS), width, LAYERS, STEP), y, dy)
@@ -73,7 +72,7 @@ def steps(transport: Transport, width: int) -> dict[str, Step | None]:
     dense = DenseLayer(AGENTS * width)
     parallelize_module(dense, mesh, {"inner.0": ColwiseParallel(), "inner.2": RowwiseParallel()})
     halves = stepper(half, *(tensor[:, : half.neurons].contiguous() for tensor in (y, dy)))
-    return {ONE: one, TWO: two, OVERLAP: overlap, HALVES: halves, DENSE: stepper(dense, y, dy)}
+    return {ONE: one, TWO: two, HALVES: halves, DENSE: stepper(dense, y, dy)}
 
 
 def stepper(net: nn.Module, y: Tensor, dy: Tensor) -> Step:
@@ -121,7 +120,6 @@ def table(width: int, times: dict[str, dict[str, list[float]]]) -> list[str]:
         queue = f" {np.median(np.divide(kinds['queue'], kinds['wall'])):7.0%}"
         lines.append(f"{width:5} {name:20} " + " ".join(f"{value:9.2f}" for value in (*numbers, *per_layer)) + queue)
     lines.append(verdict(f"{width:5} 1 worker / 2 workers", times[ONE], times[TWO], 1.0, SPEED_UP))
-    lines.append(verdict(f"{width:5} without overlap / with", times[TWO], times[OVERLAP], 1.0))
     lines.append(verdict(f"{width:5} 1 worker / 2 halves apart", times[ONE], times[HALVES], 1.0))
     lines.append(verdict(f"{width:5} DTensor / 2 workers, a layer", times[DENSE], times[TWO], LAYERS, OVER_DENSE))
     return lines

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dist_hdnn.exporting.published import from_published
     from dist_hdnn.launching.launcher import connect
     from dist_hdnn.network.hdnn import HDNN
+    from dist_hdnn.sweep.execution import Execution
     from dist_hdnn.topology import (
         BlockPattern,
         CommunicationGraph,
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "HDNN": "network.hdnn",
+    "Execution": "sweep.execution",
     "LocalReadout": "ends.readout",
     "SumReadout": "ends.readout",
     **dict.fromkeys(("Dataset", "Sensor", "SensorMap", "from_arrays", "read_dataset"), "data"),
@@ -65,6 +67,7 @@ __all__ = [
     "BlockPattern",
     "CommunicationGraph",
     "Dataset",
+    "Execution",
     "GradScaler",
     "LocalReadout",
     "Sensor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
 from typing import Any
 
 import networkx as nx
@@ -71,11 +72,18 @@ def quiet_graph(name: str) -> dist_hdnn.CommunicationGraph:
         return as_graph(GRAPHS[name])
 
 
+def hdnn(graph: Any, **options: Any) -> dist_hdnn.HDNN:
+    """An HDNN whose `Execution` is among the options; its products by the name "plan"."""
+    names = {"plan": "products"} | {field.name: field.name for field in fields(dist_hdnn.Execution)}
+    execution = {names[name]: options.pop(name) for name in list(options) if name in names}
+    return dist_hdnn.HDNN(graph, **options, execution=dist_hdnn.Execution(**execution))
+
+
 def network(graph: Any, **options: Any) -> dist_hdnn.HDNN:
     """A float64 network whose weights and biases are all away from zero, without warnings about reach."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = dist_hdnn.HDNN(graph, dtype=torch.float64, **options)
+        net = hdnn(graph, dtype=torch.float64, **options)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():

@@ -21,6 +21,7 @@ from documents import INCLUDE, PAGES, ROOT, Command, arguments, commands, python
 import dist_hdnn
 from dist_hdnn import cli
 from dist_hdnn.dynamics.architectures import ARCHITECTURES, INTEGRATORS, Architecture, architecture
+from dist_hdnn.dynamics.interconnection import rounds
 from dist_hdnn.study.plan import read_plan
 
 DOCS = ROOT / "docs"
@@ -65,8 +66,8 @@ def row(each: Architecture) -> str:
     """Return one line of the table of architectures."""
     symplectic = "yes" if each.symplectic else "determinant 1" if each.volume_preserving else "no"
     inverse = "yes" if each.invertible else "no"
-    rounds = str(each.rounds(True, False))
-    columns = each.name, each.equation, ", ".join(each.integrators), symplectic, inverse, rounds, each.source
+    exchanges = str(rounds(each, True, False))
+    columns = each.name, each.equation, ", ".join(each.integrators), symplectic, inverse, exchanges, each.source
     return f"| {' | '.join(columns)} |"
 
 

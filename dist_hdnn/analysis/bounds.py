@@ -20,6 +20,7 @@ from dist_hdnn.analysis.sensitivity import spectral_norm
 from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.dynamics.architectures import Architecture, Force
 from dist_hdnn.dynamics.integrators import Integrator
+from dist_hdnn.dynamics.terms import TERMS
 from dist_hdnn.ends.readout import summed
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.operators.activations import Activation
@@ -41,14 +42,7 @@ def largest_slope(sigma: Activation) -> float:
 def force_constant(force: Force, norms: Mapping[str, float], slope: float, h: float, gamma: float) -> float:
     """Return an upper bound of |F'| for one force. norms: upper bounds of |K|, |X| and |J| by name."""
     K = norms.get(force.K, 0.0)
-    constant = {
-        "gradient": slope * K**2,
-        "activated": slope * K,
-        "activated_transposed": slope * K,
-        "activated_skew": slope * math.hypot(K, gamma),  # a skew matrix is normal
-        "near_identity": K + slope * (1.0 + h * K),
-        "drift": 1.0,
-    }[force.kind]
+    constant: float = TERMS[force.kind].slope(K, slope, h, gamma)
     coupling = norms[force.interconnection.rstrip("ᵀ")] if force.interconnection else 1.0
     return constant * coupling
 

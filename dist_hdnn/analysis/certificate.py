@@ -153,8 +153,8 @@ def _way_back(network: HDNN, y: Tensor, space: Space, run_dtype: torch.dtype) ->
 
 def from_weights(network: HDNN, space: Space, exact_up_to: int) -> tuple[list[float], list[float], float | None]:
     """Return upper bounds of the sensitivities, the largest h |λ| of every layer, and the limit of the scheme."""
-    architecture, h, gamma = network.architecture, network.step, network.sweep.model.gamma
-    slope = largest_slope(network.sweep.sigma)
+    architecture, h, gamma = network.architecture, network.step, network.sweep.spec.gamma
+    slope = largest_slope(network.sweep.spec.sigma)
     bounds, rates, limit = [], [], None
     for norms in spectral_bounds(network, space, exact_up_to):
         constants = [force_constant(force, norms, slope, h, gamma) for force in architecture.forces]

@@ -19,7 +19,7 @@ from dist_hdnn.build.inputs import (
     build_views,
     image_of,
 )
-from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, seed_of
+from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, execution_of, seed_of
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import Dataset
 from dist_hdnn.dynamics.architectures import architecture
@@ -29,6 +29,7 @@ from dist_hdnn.ends.readout import Readout, make_readout
 from dist_hdnn.network.couplings import Layout
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.network.ownership import Ownership
+from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.topology import FAMILIES, CommunicationGraph, read_graph
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport
@@ -176,9 +177,7 @@ def build_layout(config: Config) -> Layout:
         pattern_spec(options.X),
         workers=None,
         partition="contiguous",
-        deterministic=False,
-        overlap=False,
-        plan="auto",
+        execution=Execution(),
         seed=config.seed,
     )
 
@@ -186,6 +185,8 @@ def build_layout(config: Config) -> Layout:
 def build_network(config: Config, transport: Transport | None = None) -> HDNN:
     """Build this worker's part of the network of a config, with its initial weights, not yet on its device."""
     options = config.network
+    if config.overlap:
+        warnings.warn("overlap has no effect any more: tiles always compute while slices travel", stacklevel=2)
     return HDNN(
         build_graphs(config),
         width=options.width,
@@ -200,19 +201,12 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
         gamma=options.gamma,
         J=options.J,
         time=options.time,
-        memory=options.memory,
-        keep_every=options.keep_every,
-        keep_dtype=None if options.keep_dtype is None else getattr(torch, options.keep_dtype),
         seed=config.seed,
         initial_scale=options.initial_scale,
         dtype=getattr(torch, config.dtype),
         workers=transport,
-        check_batches=False,  # a run compares all data before the first step, and draws its batches by number
         partition=config.partition.owners or config.partition.method,
-        deterministic=config.deterministic,
-        overlap=config.overlap,
-        plan=config.plan,
-        cuda_graphs=config.cuda_graphs,
+        execution=execution_of(config),
     )
 
 

@@ -87,7 +87,7 @@ def _of_agents(
 ) -> Places:
     """Return blocks of one agent each, agent by agent. columns: of each block, by default 1. kept: existing entries."""
     columns = np.ones_like(sizes) if columns is None else columns
-    lengths = (sizes * columns)[agents]
+    lengths = (sizes * columns)[agents]  # entries of each block, row by row
     owner, element = np.repeat(agents, lengths), ragged_ranges(np.zeros_like(lengths), lengths)
     owner, element = (owner, element) if kept is None else (owner[kept], element[kept])
     return Places(dimension, owner, owner, element, sizes[owner] * SIDE + columns[owner])
@@ -108,7 +108,7 @@ def transplant(parameter: Tensor, here: Places, values: Tensor, there: Places, n
 def _transposed(places: Places) -> Places:
     """Return the blocks of a skew matrix that are not stored; their entries are minus those of the stored ones."""
     high, wide = places.shape // SIDE, places.shape % SIDE
-    element = places.element % wide * high + places.element // wide
+    element = places.element % wide * high + places.element // wide  # (r, c) at r * wide + c goes to c * high + r
     columns = np.where(places.rows == places.columns, -1, places.columns)  # a diagonal block is its own mirror image
     return replace(places, rows=columns, columns=places.rows, element=element, shape=wide * SIDE + high)
 
@@ -120,13 +120,13 @@ def _copy(parameter: Tensor, here: Places, values: Tensor, there: Places) -> Non
         return
     agents = 1 + max(int(one.max()) for one in (here.rows, here.columns, there.rows, there.columns))
     elements = 1 + max(int(here.element.max()), int(there.element.max()))
-    keys = ((there.rows * agents + there.columns) * elements + there.element)[known]
-    wanted = (here.rows * agents + here.columns) * elements + here.element
-    order = np.argsort(keys)
-    place = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(keys) - 1)]
-    hit = np.flatnonzero((keys[place] == wanted) & (there.shape[known[place]] == here.shape))
-    entries = values.index_select(there.dimension, torch.from_numpy(known[place[hit]]))
-    index = torch.from_numpy(hit).to(parameter.device)
+    # one number per entry: (row agent, column agent, element), unique in a parameter
+    theirs = ((there.rows * agents + there.columns) * elements + there.element)[known]
+    ours = (here.rows * agents + here.columns) * elements + here.element
+    _, mine, other = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+    same = here.shape[mine] == there.shape[known[other]]  # blocks of another shape stay as drawn
+    entries = values.index_select(there.dimension, torch.from_numpy(known[other[same]]))
+    index = torch.from_numpy(mine[same]).to(parameter.device)
     parameter.index_copy_(here.dimension, index, entries.to(parameter.device, parameter.dtype))
 
 
@@ -139,7 +139,7 @@ def coupled_pairs(layout: Layout, numbers: IntArray | None = None, agents: int |
     numbers = np.arange(agents) if numbers is None else numbers
     pairs = []
     for pattern in (*layout.K_patterns, *(layout.X_patterns or [])):
-        ends = np.stack([numbers[pattern.rows()], numbers[pattern.columns]])
+        ends = np.stack([numbers[pattern.rows()], numbers[pattern.columns]])  # (2, blocks)
         low, high = ends.min(axis=0), ends.max(axis=0)
-        pairs.append((low * agents + high)[(low >= 0) & (low < high)])
+        pairs.append((low * agents + high)[(low >= 0) & (low < high)])  # no diagonal, no agent that is left out
     return np.unique(np.concatenate(pairs))

@@ -45,7 +45,7 @@ def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[st
     run, weights = weights_of_run(config.warm_start or "")
     there = config_of_run(run)
     forget_workers(there, ())
-    there.device, there.deterministic, there.overlap, there.plan = "cpu", False, False, "auto"
+    there.device, there.deterministic, there.plan = "cpu", False, "auto"
     tensors = load_checkpoint(weights)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise CheckpointError(f"{weights}: expected finite weights, got NaN or infinity. Start from an earlier one.")

@@ -33,7 +33,7 @@ class ChannelLift(nn.Module):
         super().__init__()
         self.ownership = ownership
         self.features, self.pixels = image[0] * image[1] * image[2], image[0] * image[1]
-        self.widths = ownership.widths.tolist() if ownership.ordered else None
+        self.widths = ownership.widths.tolist() if ownership.deterministic else None
         windows = pooled_windows(np.arange(self.features).reshape(1, *image), kernel, 1, self.features)
         self.view = Gather(windows.reshape(windows.shape[1], self.pixels), self.features)
         neurons = ragged_ranges(np.zeros_like(ownership.widths), ownership.widths)[:, None]

@@ -56,7 +56,7 @@ class AgentwiseLinear(Indexed):
     def __init__(self, ownership: Ownership, features: IntArray, seed: int = 0) -> None:
         super().__init__()
         agents, widths, everyone = ownership.agents, ownership.widths, ownership.all_widths
-        self.ownership, self.ordered, self.neurons = ownership, ownership.ordered, int(widths.sum())
+        self.ownership, self.ordered, self.neurons = ownership, ownership.deterministic, int(widths.sum())
         self.all_widths, self.all_features = everyone, features
         # the longest of the whole network, so that no bit depends on which agents are here
         shape = len(agents), int(everyone.max()), int(features.max())
@@ -164,7 +164,7 @@ class ConvLift(nn.Module):
         check_features(x, self.features, self.filters)
         self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(2)
-        if self.ownership.ordered:
+        if self.ownership.deterministic:
             found = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
         else:
             found = torch.bmm(self.filters, seen)

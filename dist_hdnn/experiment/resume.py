@@ -176,7 +176,7 @@ def _named_run(config: Config) -> tuple[Path, list[Path]]:
     run, folders = _source_of(config.resume or "")
     same = config.output is None or user_path(config.output, "output").resolve() == run
     if not folders and not (is_done(run) and same):
-        remedy = f"It has ended: start from its weights with --from={run}" if is_done(run) else "Start it anew"
+        remedy = f"It has ended: start from its weights with --from={run}" if is_done(run) else "Start a new run"
         raise CheckpointError(f"resume: expected a run with a checkpoint, got none in {run}/checkpoints. {remedy}.")
     return (run if same else prepare_run_directory(config)), folders
 

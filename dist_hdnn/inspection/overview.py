@@ -16,7 +16,7 @@ from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, trains
 from dist_hdnn.inspection.traffic import communication, partition, prediction, reach_of
 from dist_hdnn.network.couplings import Layout
 from dist_hdnn.operators.activations import activation
-from dist_hdnn.operators.choice import chosen_plan
+from dist_hdnn.operators.choice import chosen_products
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, block_diagonal, is_locally_computable, non_links
 
 
@@ -138,6 +138,6 @@ def _network(config: Config, layout: Layout, ends: Ends) -> dict[str, Any]:
         "activation": network.activation,
         "X_trained": trains_interconnection(config, layout.architecture),
         "placement": placement if len(placement) > 1 else placement[0],
-        "plan": chosen_plan(config.plan, config.deterministic, dtype, device),
+        "plan": chosen_products(config.plan, config.deterministic, dtype, device),
         "parameters": parameters(config, layout, ends),
     }

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.build import assembly
-from dist_hdnn.config import Config, LiftConfig
+from dist_hdnn.config import Config, LiftConfig, execution_of
 from dist_hdnn.data import Dataset, Views
 from dist_hdnn.dynamics.architectures import Architecture, architecture
 from dist_hdnn.network.couplings import Layout
-from dist_hdnn.sweep.kept import layers_between
+from dist_hdnn.sweep.execution import Kept
 from dist_hdnn.topology import CommunicationGraph
 
 ITEM_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
@@ -67,7 +67,7 @@ def parameters(config: Config, layout: Layout, ends: Ends) -> dict[str, int]:
     biases = 1 if config.readout.kind == "sum" else len(outputs)
     count["readout"] = ends.outputs * (ends.pixels * int(outputs.sum()) + biases)
     if config.initial_state == "learned":
-        count["initial_state"] = int(widths.sum()) - len(ends.observers)
+        count["initial_state"] = int(widths.sum()) - len(ends.observers)  # neurons without a sensor
     return {**count, "total": sum(count.values())}
 
 
@@ -100,16 +100,16 @@ def memory(config: Config, layout: Layout, parameters: int) -> dict[str, int]:
     """Estimate bytes in one process: weights with gradient and two optimizer moments, and what a sweep stores."""
     item = ITEM_BYTES[config.dtype]
     chosen = layout.architecture
-    kept = 2 + (config.network.activation != "tanh") + bool(chosen.interconnection)  # state, z, u, force
-    per_layer = kept * len(chosen.integrator.steps) // len(chosen.parts)
+    per_step = 2 + (config.network.activation != "tanh") + bool(chosen.interconnection)  # state, z, u, force
+    per_layer = per_step * len(chosen.integrator.steps) // len(chosen.parts)
     numbers = int(layout.ownership.all_widths.sum()) * config.train.batch_size
-    every, layers = kept_every(config, len(layout.graphs)), config.network.layers
-    kept_item = ITEM_BYTES[config.network.keep_dtype or config.dtype]
+    (mode, every, dtype), layers = kept(config, len(layout.graphs)), config.network.layers
+    kept_item = ITEM_BYTES[dtype or config.dtype]
     working, states = {
         "store": (0, layers * per_layer),
         "recompute": (min(every, layers) * per_layer, -(-layers // max(every, 1))),
         "reversible": (1, (layers - 1) // every if every else 0),
-    }[config.network.memory]
+    }[mode]
     sweep = numbers * (working * item + states * kept_item)
     patterns = [*layout.K_patterns, *(layout.X_patterns or [])]
     index = sum(16 * pattern.entries for pattern in patterns)
@@ -123,8 +123,8 @@ def memory(config: Config, layout: Layout, parameters: int) -> dict[str, int]:
     }
 
 
-def kept_every(config: Config, stages: int) -> int:
-    """Return the layers from one kept state to the next; 0 for none between the ends."""
+def kept(config: Config, couplings: int) -> Kept:
+    """Return what a training sweep of a config keeps."""
     network = config.network
-    chosen = architecture(network.architecture, network.integrator)
-    return layers_between(network.memory, network.keep_every, chosen, network.layers, stages)
+    found = architecture(network.architecture, network.integrator)
+    return execution_of(config).kept(found, network.layers, couplings, config.dtype)

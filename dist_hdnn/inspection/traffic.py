@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config
-from dist_hdnn.inspection.sizes import ITEM_BYTES, kept_every
+from dist_hdnn.dynamics.interconnection import rounds, rounds_reversed
+from dist_hdnn.inspection.sizes import ITEM_BYTES, kept
 from dist_hdnn.network.couplings import Layout
-from dist_hdnn.sweep.kept import layers_again
 from dist_hdnn.topology import (
     BlockPattern,
     describe_partition,
@@ -41,12 +41,12 @@ class Rounds(NamedTuple):
 
 def rounds_of(layout: Layout, stage: int) -> list[Rounds]:
     """Return the rounds of a layer on one of the graphs, by K and by X."""
-    chosen, rounds = layout.architecture, []
+    chosen, found = layout.architecture, list[Rounds]()
     for which, by in (("K", (True, False)), ("X", (False, True))):
         pattern = layout.stored[which][stage] if layout.stored[which] else None
         if pattern is not None and not pattern.is_block_diagonal:
-            rounds.append(Rounds(pattern, chosen.rounds(*by), chosen.rounds_reversed(*by)))
-    return rounds
+            found.append(Rounds(pattern, rounds(chosen, *by), rounds_reversed(chosen, *by)))
+    return found
 
 
 def reach_of(config: Config, layout: Layout) -> dict[str, Any]:
@@ -76,14 +76,14 @@ def communication(config: Config, layout: Layout) -> dict[str, Any]:
     layers, number_bytes = config.network.layers, config.train.batch_size * ITEM_BYTES[config.dtype]
     messages, numbers = _forward(layers, layout)
     again = _layers_again(config, len(layout.graphs))
-    rounds, step_rounds, step_messages = [], 0, 0
+    by_stage, step_rounds, step_messages = [], 0, 0
     links, link_bytes, step_link_bytes = [], [], []
     for stage, more in enumerate(again):
         uses = layers_of_stage(layers, layout, stage)
-        rounds.append(sum(each.forward for each in rounds_of(layout, stage)))
+        by_stage.append(sum(each.forward for each in rounds_of(layout, stage)))
         for each in rounds_of(layout, stage):
-            pairs, slices = off_diagonal(each.pattern, layout.sizes)
-            in_step = (2 * uses + more) * each.forward
+            pairs, slices = off_diagonal(each.pattern, layout.sizes)  # (entries,) each
+            in_step = (2 * uses + more) * each.forward  # both sweeps, and the layers computed again
             link_bytes.append(uses * each.forward * slices * number_bytes)
             step_link_bytes.append(in_step * slices * number_bytes)
             if config.network.memory == "reversible":  # the same slices in joint messages
@@ -94,7 +94,7 @@ def communication(config: Config, layout: Layout) -> dict[str, Any]:
     per_link, per_link_and_step = _sum_by_link(links, link_bytes), _sum_by_link(links, step_link_bytes)
     return {
         "state_bytes": int(layout.ownership.all_widths.sum()) * number_bytes,
-        "rounds_per_layer": rounds[0] if len(set(rounds)) == 1 else rounds,
+        "rounds_per_layer": by_stage[0] if len(set(by_stage)) == 1 else by_stage,
         "messages_per_layer": messages / layers,
         "bytes_per_layer": numbers * number_bytes / layers,
         "bytes_per_link_and_layer": {"mean": float(per_link.mean()) / layers, "max": float(per_link.max()) / layers},
@@ -114,7 +114,7 @@ def prediction(config: Config, layout: Layout, outputs: int, pixels: int = 1) ->
     messages, numbers = _forward(config.network.layers, layout)
     numbers *= pixels
     if config.readout.kind == "gossip":
-        sent = 2 * config.readout.rounds * len(layout.graphs[0].links)
+        sent = 2 * config.readout.rounds * len(layout.graphs[0].links)  # both ways over each link
         messages, numbers = messages + sent, numbers + sent * outputs
     return {"messages_per_prediction": messages, "bytes_per_prediction": numbers * ITEM_BYTES[config.dtype]}
 
@@ -146,8 +146,7 @@ def off_diagonal(pattern: BlockPattern, sizes: IntArray) -> tuple[IntArray, IntA
 
 def _layers_again(config: Config, stages: int) -> list[int]:
     """Return, per graph, the layers whose updates the backward sweep computes once more."""
-    network = config.network
-    again = layers_again(network.memory, kept_every(config, stages), network.layers)
+    again = kept(config, stages).again(config.network.layers)
     return [len(again[stage::stages]) for stage in range(stages)]
 
 
@@ -155,7 +154,7 @@ def _sum_by_link(links: list[IntArray], link_bytes: list[IntArray]) -> NDArray[n
     """Sum bytes over every pair of agents that exchanges any; one zero when none does."""
     if not links:
         return np.zeros(1)
-    _, which = np.unique(np.concatenate(links), return_inverse=True)
+    _, which = np.unique(np.concatenate(links), return_inverse=True)  # (entries,) number of the pair
     return np.bincount(which, weights=np.concatenate(link_bytes)).astype(np.float64)
 
 

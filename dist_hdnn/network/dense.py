@@ -31,8 +31,8 @@ class DenseTwin:
     """
 
     def __init__(self, net: HDNN) -> None:
-        self.step, self.layers, self.gamma = net.step, net.layers, net.sweep.model.gamma
-        self.sigma = net.sweep.sigma.function
+        self.step, self.layers, self.gamma = net.step, net.layers, net.sweep.spec.gamma
+        self.sigma = net.sweep.spec.sigma.function
         self.time, self.shared_x, self.stages = net.time, net.shared_x, len(net.graphs)
         self.make_forces = FORCES[net.architecture.name]
         self.integrate = INTEGRATORS[net.architecture.integrator.name]

@@ -101,7 +101,7 @@ def inputs_of(data: Dataset) -> dict[str, Any]:
 def _reconstruction(network: HDNN) -> dict[str, float]:
     """Return the largest relative error of a state that a reversible network rebuilt in training. Collective."""
     ownership, error = network.ownership, network.reconstruction_error()
-    if network.sweep.memory != "reversible":
+    if network.sweep.kept.memory != "reversible":
         return {}
     of_workers = torch.zeros(ownership.workers, dtype=torch.float64)
     of_workers[ownership.rank] = error or 0.0

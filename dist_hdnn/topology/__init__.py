@@ -23,7 +23,6 @@ from dist_hdnn.topology.halo import (
     build_halo,
     disagreement,
     message_digests,
-    message_plan,
     minimum_neurons_per_round,
     plan_digest,
 )
@@ -73,7 +72,6 @@ __all__ = [
     "is_locally_computable",
     "make_partition",
     "message_digests",
-    "message_plan",
     "minimum_neurons_per_round",
     "neighbours",
     "non_links",

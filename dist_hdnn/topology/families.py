@@ -53,7 +53,7 @@ def complete(n: int) -> CommunicationGraph:
 
 
 def balanced_tree(branching: int, height: int) -> CommunicationGraph:
-    """A rooted tree: every agent above the last level has `branching` children, the leaves are `height` hops down."""
+    """A rooted tree of `height` levels below the root, with `branching` children per inner agent."""
     branching = whole_number("balanced_tree", "branching", branching, 1)
     height = whole_number("balanced_tree", "height", height, 0)
     # Through logarithms, as the exact integer may have millions of digits.

@@ -90,8 +90,8 @@ class CommunicationGraph:
                 f"{self.name}: expected an agent 0..{self.agents - 1}, got {agent}; see index_of for names"
             )
         start, stop = self._adjacency.indptr[agent : agent + 2]
-        neighbours: list[int] = self._adjacency.indices[start:stop].tolist()
-        return neighbours
+        neighbors: list[int] = self._adjacency.indices[start:stop].tolist()
+        return neighbors
 
     def degrees(self) -> IntArray:
         """Return (agents,): the number of neighbors of every agent."""

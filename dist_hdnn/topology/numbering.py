@@ -69,7 +69,7 @@ def from_networkx(
     number = {node: i for i, node in enumerate(nodes)}
     ends = np.fromiter((number[v] for v in chain.from_iterable(graph.edges())), np.int64, 2 * graph.number_of_edges())
     ends = np.sort(ends.reshape(-1, 2), axis=1)
-    proper = ends[ends[:, 0] != ends[:, 1]]
+    proper = ends[ends[:, 0] != ends[:, 1]]  # (links, 2), i < j, repeats included
     links = np.column_stack(np.divmod(np.unique(proper[:, 0] * len(nodes) + proper[:, 1]), max(len(nodes), 1)))
     notes = [f"{name}: {note}" for note in notes]
     if loops := len(ends) - len(proper):
@@ -104,20 +104,20 @@ def canonical_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
 
 
-def _all_places(given: Sequence[Sequence[float] | None], links: IntArray) -> NDArray[np.float64] | None:
-    """Return (agents, 2): the given places, and for each agent without one a place near the mean of its neighbors.
+def _all_places(sites: Sequence[Sequence[float] | None], links: IntArray) -> NDArray[np.float64] | None:
+    """Return (agents, 2): the sites, and for each agent without one a place near the mean of its neighbors.
 
     Files of real networks know most of their sites, hardly ever all.
 
     links: (links, 2). None where half of the agents or more have no place, or one has no way to any that has.
     """
-    known = np.array([place is not None for place in given])
+    known = np.array([place is not None for place in sites])
     if not known.any() or known.mean() <= ENOUGH:
         return None
-    places = np.array([place or (0.0, 0.0) for place in given], dtype=np.float64)
+    places = np.array([place or (0.0, 0.0) for place in sites], dtype=np.float64)
     if known.all():
         return places
-    agents, (i, j) = len(given), links.T
+    agents, (i, j) = len(sites), links.T
     ends = np.concatenate([i, j]), np.concatenate([j, i])
     adjacency = csr_array((np.ones(2 * len(links)), ends), shape=(agents, agents))
     component = connected_components(adjacency)[1]
@@ -125,7 +125,7 @@ def _all_places(given: Sequence[Sequence[float] | None], links: IntArray) -> NDA
         return None
     laplacian = (diags_array(adjacency.sum(axis=1)) - adjacency).tocsr()
     free = np.flatnonzero(~known)
-    right = -(laplacian[free][:, known] @ places[known])
+    right = -(laplacian[free][:, known] @ places[known])  # free agents lie at the mean of their neighbors
     places[free] = spsolve(laplacian[free][:, free].tocsc(), right).reshape(-1, 2)
     angle, extent = TURN * np.arange(len(free)), np.ptp(places[known], axis=0).max()
     places[free] += APART * extent * np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -137,7 +137,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _sizes(sizes: list[int]) -> str:
-    """ "138, 1 (55 times)" for descending sizes, the first few kinds of them."""
+    """Return "138, 1 (55 times)" for descending sizes, of which it names the first few."""
     kinds = sorted(set(sizes), reverse=True)
     texts = [f"{size} ({sizes.count(size)} times)" if sizes.count(size) > 1 else str(size) for size in kinds[:5]]
     return ", ".join(texts) + (", ..." if len(kinds) > 5 else "")

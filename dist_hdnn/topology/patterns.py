@@ -78,19 +78,19 @@ class BlockPattern:
 
     @property
     def _keys(self) -> IntArray:
-        """(entries,) row * agents + column, ascending."""
+        """One number per entry, row * agents + column, ascending: (entries,)."""
         return self.rows() * self.agents + self.columns
 
     def rows(self) -> IntArray:
-        """(entries,) the row agent of every entry."""
+        """Return the row agent of every entry: (entries,)."""
         return np.repeat(np.arange(self.agents, dtype=np.int64), np.diff(self.row_start))
 
     def transpose(self) -> "BlockPattern":
-        """The pattern of the transposed matrix."""
+        """Return the pattern of the transposed matrix."""
         return _from_sparse(self.to_scipy().T.tocsr(), f"{self.kind}, transposed")
 
     def to_scipy(self) -> csr_array:
-        """(agents, agents) bool."""
+        """Return the pattern as (agents, agents) bool."""
         shape = (self.agents, self.agents)
         return csr_array((np.ones(self.entries, np.bool_), self.columns, self.row_start), shape=shape)
 

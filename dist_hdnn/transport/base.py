@@ -139,7 +139,7 @@ class Transport:
         return self  # a copied network has the same workers
 
     def _close_retired(self) -> None:
-        """Close the channels that finalizers have left here; one whose exchange was cut short stays open."""
+        """Close the channels that finalizers have left here, except one whose exchange was cut short."""
         while self._retired:
             channel = self._retired.popleft()
             if channel._state != "moving":
@@ -151,7 +151,7 @@ class Transport:
             _count(channel, self._sent)
 
     def _buffer(self, *shape: int) -> Tensor:
-        """(shape) uint8, zero, where collectives may send and receive."""
+        """Return (shape) uint8, zero, where collectives may send and receive."""
         return torch.zeros(shape, dtype=torch.uint8)
 
     def _wire(self, sends: list[Message], receives: list[Message], label: str) -> Wire:

@@ -1,4 +1,4 @@
-"""Channels: one exchange over fixed buffers, repeated, whatever the transport; buffers on a GPU are staged."""
+"""Channels: one exchange over fixed buffers, repeated, on any transport, with buffers on a GPU staged."""
 
 from __future__ import annotations
 

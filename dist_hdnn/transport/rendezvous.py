@@ -257,7 +257,7 @@ def _end(process: int, before: set[str], text: str) -> None:
 
 
 def shared_memory(process: int) -> set[str]:
-    """Return the files in /dev/shm that a process has mapped; none where there is no /proc."""
+    """Return the files in /dev/shm that a process has mapped, or none where there is no /proc."""
     with suppress(OSError), open(f"/proc/{process}/maps", encoding="utf-8", errors="replace") as maps:
         return {path for line in maps if (path := line.split()[-1]).startswith("/dev/shm/")}
     return set()

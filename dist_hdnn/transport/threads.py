@@ -257,7 +257,7 @@ class ThreadTransport(Transport):
 
 
 class LocalTransport(Transport):
-    """Worker 0 of 1. Collectives return at once; a channel with peers is an error."""
+    """Worker 0 of 1. Collectives return at once, and a channel with peers is an error."""
 
     name = "local"
 

@@ -1,4 +1,4 @@
-"""Two books of messages: the ledger counts every one by phase, from, to and bytes; the record keeps the last exchanges.
+"""Two books of messages: the ledger counts them all by phase, from, to and bytes, the record keeps the last exchanges.
 
 An exchange registers the messages of its round once. Booking a round is then one addition, whatever the number of
 messages, and the counts are multiplied out when somebody asks. One ledger holds the sends of one worker, or of all.
@@ -37,7 +37,7 @@ class Traffic:
 
 @dataclass(frozen=True, eq=False)
 class _Messages:
-    """One message per entry; neurons: rows of the state in it."""
+    """One message per entry. neurons: rows of the state in it."""
 
     sender: IntArray
     receiver: IntArray
@@ -65,7 +65,7 @@ class Ledger:
         neurons: ArrayLike,
         agents: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
     ) -> int:
-        """Register the messages of one round of an exchange, one per entry; return the number to book rounds with.
+        """Register the messages of one round of an exchange, one per entry, and return the number to book it by.
 
         agents: (from, to, neurons) of the slices, one entry per slice and agent that needs it, also between agents of
         one worker. Raises ValueError for arrays of different length.
@@ -75,7 +75,7 @@ class Ledger:
         return len(self._plans) - 1
 
     def register_collective(self, worker: int, workers: int, values: int, reply: int | None = None) -> int:
-        """Register what this worker sends in an all-reduce of `values` numbers, headers not counted; as `register`.
+        """Register what this worker sends in an all-reduce of `values` numbers, without headers, as `register` does.
 
         reply: numbers in worker 0's answer, by default as many. Collectives are no part of
         `non_neighbour_messages`; `totals` lists them apart.
@@ -188,9 +188,9 @@ def _messages(what: str, sender: ArrayLike, receiver: ArrayLike, neurons: ArrayL
 def _summed(entries: IntArray) -> Traffic:
     """Add up the entries of each link. entries: (4, n) of sender, receiver, messages, bytes."""
     sender, receiver, messages, amount = entries
-    order = np.lexsort((receiver, sender))
+    order = np.lexsort((receiver, sender))  # by sender, then receiver
     entries = entries[:, order]
-    new = np.ones(len(order), bool)
+    new = np.ones(len(order), bool)  # where another link begins
     new[1:] = np.any(np.diff(entries[:2]) != 0, axis=0)
     starts = np.flatnonzero(new)
     added = np.add.reduceat(entries[2:], starts, axis=1) if len(starts) else entries[2:]
@@ -247,7 +247,7 @@ class Record:
         return last if last is not None and last.waiting is not None and not last.ended else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything, the newest exchange last; times in seconds since 1970."""
+        """Return everything, the newest exchange last, with times in seconds since 1970."""
         messages = [
             {
                 "exchange": entry.exchange.label,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from networks import hdnn
 
 import dist_hdnn
 from dist_hdnn.data.sensors import SensorMap, default_sensors
@@ -136,7 +137,7 @@ def _work(
 
 def classifier(transport: Transport, setting: Setting, level: Level) -> AgentClassifier:
     """float64, agents of two widths; unless deterministic a learned initial state, whose bits depend on the workers."""
-    net = dist_hdnn.HDNN(
+    net = hdnn(
         dist_hdnn.ring(AGENTS),
         width={agent: 2 + 2 * (agent % 2) for agent in range(AGENTS)},
         layers=level.layers,

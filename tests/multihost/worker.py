@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from networks import hdnn
 from numpy.typing import NDArray
 
 import dist_hdnn
@@ -29,7 +30,7 @@ TIMEOUT = 3.0  # seconds
 
 
 def network(**options: Any) -> dist_hdnn.HDNN:
-    return dist_hdnn.HDNN(dist_hdnn.ring(AGENTS), width=WIDTHS, layers=LAYERS, dtype=torch.float64, **options)
+    return hdnn(dist_hdnn.ring(AGENTS), width=WIDTHS, layers=LAYERS, dtype=torch.float64, **options)
 
 
 def problem() -> tuple[dist_hdnn.HDNN, torch.Tensor, torch.Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from networks import hdnn
 from own_loops import Loop, loop_on
 from torch import Tensor
 
@@ -63,7 +64,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 def test_a_network_that_differs_on_one_worker_is_told_before_its_first_sweep(what: str) -> None:
     def part(transport: Transport) -> None:
         options = {"graph": dist_hdnn.ring(6), "width": 4, "layers": 3} | (OTHERS[what] if transport.rank else {})
-        net = dist_hdnn.HDNN(workers=transport, **options)
+        net = hdnn(workers=transport, **options)
         net(net.local(torch.ones(3, 24)))
 
     with pytest.raises(DisagreementError, match="expected the same network on workers . and .*seed what draws it"):

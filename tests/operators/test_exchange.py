@@ -40,8 +40,8 @@ def products(name: str, workers: int, is_directed: bool) -> tuple[float, float, 
         x[:owned] = whole[rows[:owned]]
         v = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(transport.rank))
         summed = v.clone()
-        exchange.gather(x, "forward")
-        exchange.scatter_add(summed, "backward")
+        exchange.gather(exchange.ghosted(x))
+        exchange.scatter_add(exchange.ghosted(summed))
         error = (x - whole[rows]).abs().max() if len(rows) else torch.zeros(())
         return float((x * v).sum()), float((x[:owned] * summed[:owned]).sum()), float(error)
 

@@ -446,6 +446,13 @@ def test_what_a_file_says_and_cannot_be_used_is_refused_in_one_line(
     assert str(refusal.value).startswith(f"{file}: expected ") and "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("end", ["", "#", " x", "\n"])
+def test_the_last_line_of_a_matrix_market_file_may_lack_its_end(tmp_path: Path, end: str) -> None:
+    """scipy alone reads past the end of the file and may crash the process."""
+    text = "%%MatrixMarket matrix coordinate pattern symmetric\n3 3 2\n2 1\n3 2"
+    assert read_graph(written(tmp_path, "g.mtx", text + end)).links.tolist() == [[0, 1], [1, 2]]
+
+
 def test_self_loops_and_repeated_links_are_said_in_every_format(tmp_path: Path) -> None:
     files = {
         "g.edges": "a b\nb a\na a\n",

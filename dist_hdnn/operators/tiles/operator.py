@@ -41,7 +41,7 @@ class Segments(NamedTuple):
 
 
 class TileOperator:
-    """The arrangement of one matrix for tiles, see `layers.operators.Arrangement`.
+    """The arrangement of one matrix for tiles, see `sparsity.Arrangement`.
 
     interior: so many agents, the first in by_row.order, need no ghost. owned: column agents that have rows here; the
     rest are ghosts.

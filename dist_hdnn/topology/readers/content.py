@@ -33,14 +33,14 @@ Pair = tuple[Hashable, Hashable]
 
 
 class Damaged(Exception):
-    """The damage of a file in one line; `read_graph` adds which file."""
+    """The damage of a file, in one line. `read_graph` adds which file."""
 
     def __init__(self, expected: str, found: str, remedy: str = "repair it or write the graph again") -> None:
         super().__init__(f"expected {expected}, found {found}; {remedy}")
 
 
 class Directed(Damaged):
-    """A link that has a direction; `read_graph` adds the remedy, which depends on the format."""
+    """A link that has a direction. `read_graph` adds the remedy, which depends on the format."""
 
     def __init__(self, found: str, remedy: str = "") -> None:
         self.found = found
@@ -59,7 +59,7 @@ class Content:
         self.notes: list[str] = []
 
     def agent(self, node: Hashable, label: object = None, attributes: dict[str, Any] | None = None) -> None:
-        """Declare an agent; attributes may hold its position. Raises Damaged for an agent declared before."""
+        """Declare an agent, whose attributes may hold its position. Raises Damaged for a second declaration."""
         if node in self.graph:
             raise Damaged("a different id for every node", f"1 repeated, {shown(node)}", "rename one of the two")
         self.graph.add_node(node)
@@ -119,7 +119,7 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def place_of(attributes: dict[str, Any]) -> tuple[float, float] | None:
-    """Return (x, y) from attributes of a node, by the names of PLACES or from `pos`; None without."""
+    """Return (x, y) from attributes of a node, by the names of PLACES or from `pos`, or None."""
     pairs = [(attributes[x], attributes[y]) for x, y in PLACES if x in attributes and y in attributes]
     pos = attributes.get("pos")
     pairs += [tuple(pos.rstrip("!").split(",")[:2] if isinstance(pos, str) else pos[:2])] if pos else []
@@ -163,7 +163,7 @@ def tokens(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, str, int]
 
 
 def words(line: str) -> list[str]:
-    """Return the words of a line, separated by blanks; "New York" and (0, 1) are one word each."""
+    """Return the words of a line, separated by blanks. "New York" and (0, 1) are one word each."""
     if '"' not in line and "(" not in line:
         return line.split()
     if line.count('"') % 2:

@@ -27,7 +27,7 @@ Rows = list[tuple[int, list[str]]]  # line number, words
 
 
 def read_edgelist(text: str) -> Content:
-    """Read a link per line: "a b", "a b 1.5" or "a b {...}"; "a" alone is an isolated agent."""
+    """Read a link per line: "a b", "a b 1.5" or "a b {...}". "a" alone is an isolated agent."""
     content = Content()
     konect = KONECT.match(text)
     most = 4 if konect else 3  # KONECT: weight and time
@@ -165,7 +165,7 @@ def _refuse_multiline(rows: Rows) -> None:
 
 
 def read_sif(text: str) -> Content:
-    """Read Cytoscape's simple interactions: "a kind b c ..." links a to b and c; "a" alone is an isolated agent."""
+    """Read Cytoscape's simple interactions: "a kind b c ..." links a to b and c, "a" alone is an isolated agent."""
     content = Content()
     rows = lines(text)
     tabs = any("\t" in line for _, line in rows)

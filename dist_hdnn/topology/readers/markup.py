@@ -15,7 +15,7 @@ ROOTS = {"graphml": "graphml", "gexf": "gexf", "graph": "xgmml", "network": "snd
 
 
 def read_graphml(data: bytes) -> Content:
-    """Read GraphML: ids; names and places from the data of nodes, typed or not, or from yEd's shapes."""
+    """Read GraphML: ids, and names and places from the data of nodes, typed or not, or from yEd's shapes."""
     root = _root(data, "graphml")
     graph = _only_graph(root)
     keys = {(key.get("for", "all"), key.get("id")): key for key in root.findall("{*}key")}
@@ -123,7 +123,7 @@ def _root(data: bytes, name: str) -> Element:
 
 
 def _only_graph(root: Element) -> Element:
-    """Return the one graph of a file; nested graphs and hyperedges, which would be lost, are refused."""
+    """Return the one graph of a file. Refuse nested graphs and hyperedges, which would be lost."""
     graphs = root.findall(".//{*}graph")
     if len(graphs) != 1:
         count = f"{len(graphs)}, one inside or after another" if graphs else "none"

@@ -138,7 +138,7 @@ BRANCHES: dict[str, tuple[str, ...]] = {
 
 
 def _read_pandapower(net: Mapping[str, Any]) -> Content:
-    """Read pandapower: buses are agents; lines, transformers, impedances and closed bus switches are links."""
+    """Read pandapower: buses are agents, and lines, transformers, impedances and closed bus switches are links."""
     content = Content(str(net.get("name") or ""))
     places = dict(_frame(net, "bus_geodata"))
     for bus, row in _frame(net, "bus"):
@@ -164,7 +164,7 @@ def _read_pandapower(net: Mapping[str, Any]) -> Content:
 
 
 def _frame(net: Mapping[str, Any], name: str) -> list[tuple[Any, dict[str, Any]]]:
-    """Return (index, row) of a table of pandapower; none where there is no table of this name."""
+    """Return (index, row) of a table of pandapower, or none where there is no such table."""
     if (table := net.get(name)) is None:
         return []
     frame = json.loads(table["_object"]) if isinstance(table["_object"], str) else table["_object"]

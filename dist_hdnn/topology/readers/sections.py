@@ -7,7 +7,7 @@ from dist_hdnn.topology.readers.content import NUMBER, Content, Damaged, Directe
 
 
 def read_pajek(text: str) -> Content:
-    """Read Pajek: numbered vertices with labels and places; edges, or arcs that are listed both ways."""
+    """Read Pajek: numbered vertices with labels and places, and edges, or arcs that are listed both ways."""
     content, arcs, section, agents = Content(), [], "", 0
     matrix_row = 0
     for number, line in lines(text, "%"):
@@ -164,7 +164,7 @@ def read_gdf(text: str) -> Content:
 
 
 def read_matpower(text: str) -> Content:
-    """Read MATPOWER: buses are agents; branches and DC lines in service are links."""
+    """Read MATPOWER: buses are agents, and branches and DC lines in service are links."""
     bare = re.sub(r"%.*", "", text)
     content = Content(next(iter(re.findall(r"^\s*function\s+\w+\s*=\s*(\w+)", bare, re.MULTILINE)), ""))
     buses = [_bus(row[0]) for row in _matlab(bare, "bus")]
