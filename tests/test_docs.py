@@ -23,7 +23,7 @@ from test_house import ORDER
 import dist_hdnn
 from dist_hdnn import cli
 from dist_hdnn.dynamics.architectures import ARCHITECTURES, INTEGRATORS, Architecture, architecture
-from dist_hdnn.dynamics.terms import rounds
+from dist_hdnn.dynamics.interconnection import rounds
 from dist_hdnn.study.plan import read_plan
 
 DOCS = ROOT / "docs"
