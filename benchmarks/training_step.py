@@ -32,11 +32,11 @@ from measure import header, table, write_report
 from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
-from dist_hdnn.dynamics import linear, step
+from dist_hdnn.dynamics import step
 from dist_hdnn.experiment.tasks import split_tensors, train_model
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.operators import activations, products
-from dist_hdnn.sweep import frame, sweep, weight_gradients, weights
+from dist_hdnn.sweep import sweep, weight_gradients, weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.optimizers import OPTIMIZERS
 from dist_hdnn.transport import Ledger
@@ -66,17 +66,17 @@ def parts(model: AgentClassifier) -> list[Part]:
         (torch.Tensor, "backward", "backward of lift, readout, loss"),
         *((one, name, "optimizer") for one in OPTIMIZERS.values() for name in ("step", "zero_grad")),
         (sweep.Sweep, "forward", "sweep: loop over layers"),
-        (sweep._SweepFunction, "backward", "sweep: loop over layers"),
-        (frame.Frame, "pack", packing),
-        (frame.Frame, "unpack", packing),
+        (sweep.Layers, "backward", "sweep: loop over layers"),
+        (sweep.Sweep, "pack", packing),
+        (sweep.Sweep, "unpack", packing),
         *((weights.WeightPanels, name, arranging) for name in ("hold", "of", "release")),
         *((weight_gradients.GradientPanels, name, arranging) for name in ("__init__", "of", "collected")),
-        (step.Update, "advance", "sweep: additions, calls of terms"),
-        (step.Update, "pull", "sweep: additions, calls of terms"),
+        (step, "forward", "sweep: additions, calls of terms"),
+        (step, "backward", "sweep: additions, calls of terms"),
         (activations.Activation, "value", activation),
         (activations.Activation, "times_slope", activation),
         (Ledger, "book", "sweep: ledger"),
-        (linear.GradientSum, "add_sum", "sweep: gradients of biases"),
+        (products.GradientSum, "add_rows", "sweep: gradients of biases"),
         *((one, name, part) for one, part in plans(products.BlockProducts) for name in METHODS if name in vars(one)),
     ]
     inside = [
@@ -288,13 +288,13 @@ def main() -> None:
         "--steps", type=int, default=40, help="steps of each network, with clocks and without (default 40)"
     )
     parser.add_argument("--json", type=Path, help="also write every time here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(header(), flush=True)
-    results = {name: measured(name, given.steps) for name in given.network or NETWORKS}
+    results = {name: measured(name, args.steps) for name in args.network or NETWORKS}
     lines = lines_of(results)
     print("\n".join(lines))
-    write_report(given.json, lines, {"steps": given.steps, "networks": results})
+    write_report(args.json, lines, {"steps": args.steps, "networks": results})
 
 
 if __name__ == "__main__":

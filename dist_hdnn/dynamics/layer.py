@@ -10,9 +10,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Architecture
+from dist_hdnn.dynamics.interconnection import Interconnected
 from dist_hdnn.dynamics.linear import COUPLINGS
 from dist_hdnn.dynamics.reversal import GradientReversal, InterconnectedReversal, has_gradient, reversal
-from dist_hdnn.dynamics.terms import TERMS, Gradient, Interconnected
+from dist_hdnn.dynamics.terms import TERMS, Gradient
 from dist_hdnn.dynamics.use import Constants, Term
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.choice import bind

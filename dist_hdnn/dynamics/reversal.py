@@ -14,8 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dist_hdnn.dynamics.interconnection import Interconnected
 from dist_hdnn.dynamics.linear import Matrix, Transposed
-from dist_hdnn.dynamics.terms import Gradient, Interconnected
+from dist_hdnn.dynamics.terms import Gradient
 from dist_hdnn.dynamics.use import Term, Use
 from dist_hdnn.operators.exchange import Exchange, GhostedTensor
 from dist_hdnn.operators.products import Sum

@@ -4,8 +4,8 @@
     Activated       σ(L x + b)              L = K, c Kᵀ or S - Sᵀ - γ
     NearIdentity    f + σ(x + h f)          f = K x + b
     Drift           x
-    Interconnected  X v, Xᵀ v or J v        of a gradient v
 
+X v, Xᵀ v and J v of a gradient v are in `interconnection`.
 A new term is one more class here and its name in `TERMS`: the rounds that it takes, its value, adjoint and tangent in
 the memory of one batch, its plain formula, which exports read, and its slope, which bounds read.
 Sources: arXiv:2105.13205 (gradient, interconnection), arXiv:1705.03341 (activated), arXiv:1909.03767 (near identity).
@@ -21,12 +21,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.architectures import Architecture, Force
-from dist_hdnn.dynamics.linear import COUPLINGS, LinearMap, Matrix, Skew, Transposed, scaled, transposed
+from dist_hdnn.dynamics.linear import LinearMap, Matrix, Skew, Transposed, scaled, transposed
 from dist_hdnn.dynamics.use import Constants, PlainMatrix, Use
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.exchange import GhostedTensor
-from dist_hdnn.operators.products import BlockProducts, GradientSum, Rows, Saved, Sum
+from dist_hdnn.operators.products import BlockProducts, Rows, Saved, Sum
 
 
 class Gradient:
@@ -82,54 +81,6 @@ class Gradient:
     def slope(K: float, sigma: float, h: float, gamma: float) -> float:
         """Bound |∂v/∂x| for a norm of K and the largest slope of σ."""
         return sigma * K**2
-
-
-class Interconnected:
-    """X v, Xᵀ v or J v of a gradient v."""
-
-    exchanges: ClassVar[tuple[str, ...]] = ()  # its own: those of its coupling come on top
-    adds_bias: ClassVar[bool] = True
-    gathers_cotangent = False
-
-    def __init__(self, gradient: Gradient, coupling: LinearMap, X: BlockProducts) -> None:
-        self.gradient, self.coupling, self.reads_ghosts = gradient, coupling, gradient.reads_ghosts
-        self._X = X
-        self._alone = gradient.products.alone  # then the coupling's cotangent is all of the gradient's column space
-        self._pulled = gradient.products.ghosted(coupling.cotangent) if self._alone else gradient.columns
-
-    def saved(self, count: int) -> list[Saved]:
-        like = self._X.output.tensor if self.coupling.reads_ghosts else self._X.output.owned
-        memory = like.new_empty(count, *like.shape).unbind(0)
-        bind = self._X.ghosted if self.coupling.reads_ghosts else GhostedTensor.without_ghosts
-        return [s._replace(force=bind(v)) for s, v in zip(self.gradient.saved(count), memory, strict=True)]
-
-    def value(self, use: Use, into: Sum | None) -> Tensor:
-        force = use.saved.force
-        assert force is not None and use.weights.X is not None, "an interconnection has weights and memory"
-        v = self.gradient.value(use, None)
-        assert v is not None, "no sum was asked for"
-        force.owned.copy_(v)
-        return self.coupling.value(force, use.weights.X)
-
-    def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
-        return self.gradient.pull(use, self.to_gradient(use, use.gradients.X), 1.0, into)
-
-    def to_gradient(self, use: Use, gradient: GradientSum | None) -> GhostedTensor:
-        """Return the cotangent of the gradient in its column space, Xᵀ (scale δv)."""
-        force = use.saved.force
-        assert force is not None and use.weights.X is not None, "an interconnection has weights and memory"
-        dforce = self.coupling.adjoint(use.dv.owned, use.scale, force, use.weights.X, gradient)
-        if not self._alone:
-            self._pulled.owned.copy_(dforce)
-        return self._pulled
-
-    def tangent(self, use: Use, dx: Tensor) -> Tensor:
-        assert use.weights.X is not None, "an interconnection has weights"
-        return self.coupling.tangent(self.gradient.tangent(use, dx), use.weights.X)
-
-    def energy(self, use: Use) -> Tensor:
-        """Return that of the gradient."""
-        return self.gradient.energy(use)
 
 
 class Activated:
@@ -305,28 +256,6 @@ TERMS: dict[str, Any] = {
     "drift": Drift,
 }
 """Every term by the `kind` of its force."""
-
-
-def rounds(architecture: Architecture, by_k: bool, by_x: bool) -> int:
-    """Count the exchanges of a layer's forward sweep, by which matrices couple agents; its backward has as many."""
-    forces = [architecture.forces[part] for part, _ in architecture.integrator.steps]
-    own = sum(len(TERMS[force.kind].exchanges) for force in forces)
-    return own * by_k + sum(len(coupling_exchanges(force)) for force in forces) * by_x
-
-
-def rounds_reversed(architecture: Architecture, by_k: bool, by_x: bool) -> int:
-    """Count the exchanges of a layer's backward sweep that rebuilds the state too, some with twice the slices.
-
-    Only a gradient has value and adjoint in the same rounds; those of other terms, and of X, follow each other.
-    """
-    forces = [architecture.forces[part] for part, _ in architecture.integrator.steps]
-    joint = sum(len(Gradient.exchanges) for force in forces if TERMS[force.kind] is Gradient)
-    return 2 * rounds(architecture, by_k, by_x) - joint * by_k
-
-
-def coupling_exchanges(force: Force) -> tuple[str, ...]:
-    """Return the rounds of a force's interconnection, in order."""
-    return COUPLINGS[force.interconnection].exchanges if force.interconnection else ()
 
 
 def _canonical(like: Tensor, sigma: Activation, count: int) -> list[Saved]:

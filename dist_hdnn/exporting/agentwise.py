@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Force
-from dist_hdnn.dynamics.terms import TERMS, coupling_exchanges
+from dist_hdnn.dynamics.interconnection import coupling_exchanges
+from dist_hdnn.dynamics.terms import TERMS
 from dist_hdnn.exporting.program import check_alone
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.topology import BlockPattern

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config
-from dist_hdnn.dynamics.terms import rounds, rounds_reversed
+from dist_hdnn.dynamics.interconnection import rounds, rounds_reversed
 from dist_hdnn.inspection.sizes import ITEM_BYTES, kept
 from dist_hdnn.network.couplings import Layout
 from dist_hdnn.topology import (

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Architecture
+from dist_hdnn.dynamics.interconnection import rounds
 from dist_hdnn.dynamics.layer import Coupling
-from dist_hdnn.dynamics.terms import rounds
 from dist_hdnn.network.agreement import mark
 from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
 from dist_hdnn.network.optimizer_checks import watch_optimizers

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from dist_hdnn.dynamics.interconnection import Interconnected
 from dist_hdnn.dynamics.layer import LayerSpec
-from dist_hdnn.dynamics.terms import Interconnected
 from dist_hdnn.dynamics.use import Term, Use
 from dist_hdnn.operators.exchange import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, BlockWeights, Saved

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics import step
-from dist_hdnn.dynamics.terms import Drift, Gradient, Interconnected
+from dist_hdnn.dynamics.interconnection import Interconnected
+from dist_hdnn.dynamics.terms import Drift, Gradient
 from dist_hdnn.sweep.sweep import Sweep, run
 from dist_hdnn.sweep.tape import Forget, State
 from dist_hdnn.sweep.weights import Weights

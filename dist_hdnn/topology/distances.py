@@ -26,8 +26,8 @@ def exact_diameter(adjacency: csr_array) -> int:
     if 2 * np.diff(start).min() >= agents - 1:  # two agents that are not linked share a neighbor
         return 1 if len(columns) == agents * (agents - 1) else 2
     width = -(-agents // 64) * 64
-    everyone = np.packbits(np.arange(width) < agents).view(np.uint64)
-    reached = np.packbits(np.eye(agents, width, dtype=np.bool_), axis=1).view(np.uint64)
+    everyone = np.packbits(np.arange(width) < agents).view(np.uint64)  # a bit per agent
+    reached = np.packbits(np.eye(agents, width, dtype=np.bool_), axis=1).view(np.uint64)  # (agents, words)
     # In pieces, so that the words gathered from all neighbors stay below about 64 MiB.
     rows = np.array_split(np.arange(agents), min(len(columns) * width // 2**29 + 1, agents))
     hops = 0

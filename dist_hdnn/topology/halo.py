@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dist_hdnn.topology.partition import Partition, agent_neurons
 from dist_hdnn.topology.patterns import BlockPattern
-from dist_hdnn.topology.ragged import IntArray
+from dist_hdnn.topology.ragged import IntArray, offsets
 
 PeerLists = tuple[tuple[int, IntArray], ...]
 
@@ -54,12 +54,12 @@ def build_halo(pattern: BlockPattern, partition: Partition, worker: int) -> Halo
     pattern.check_agents(partition.agents)
     owned = partition.owned(worker)
     mine = partition.owners == worker
-    columns = pattern.columns[np.repeat(mine, np.diff(pattern.row_start))]
+    columns = pattern.columns[np.repeat(mine, np.diff(pattern.row_start))]  # of owned rows, global numbers
     needed = np.zeros(partition.agents, dtype=np.bool_)
     needed[columns] = True
     foreign = np.flatnonzero(needed & ~mine)
-    ghosts = foreign[np.argsort(partition.owners[foreign], kind="stable")]
-    local = np.empty(partition.agents, dtype=np.int64)
+    ghosts = foreign[np.argsort(partition.owners[foreign], kind="stable")]  # by (owner, agent)
+    local = np.empty(partition.agents, dtype=np.int64)  # global number -> local number
     local[owned] = np.arange(len(owned))
     local[ghosts] = len(owned) + np.arange(len(ghosts))
     needing, agents = partition.crossings(pattern)
@@ -70,7 +70,7 @@ def build_halo(pattern: BlockPattern, partition: Partition, worker: int) -> Halo
         ghosts=ghosts,
         receive=_by_peer(partition.owners[ghosts], ghosts),
         send=_by_peer(needing[mine[agents]], agents[mine[agents]]),
-        row_start=np.concatenate([[0], np.cumsum(np.diff(pattern.row_start)[owned])]),
+        row_start=offsets(np.diff(pattern.row_start)[owned]),
         columns=local[columns],
     )
 
@@ -96,7 +96,7 @@ def message_digests(halo: Halo, half_widths: ArrayLike) -> NDArray[np.uint64]:
     table = np.zeros((halo.workers, 2), dtype=np.uint64)
     for kind, messages in ((SEND, halo.send), (RECEIVE, halo.receive)):
         for peer, agents in messages:
-            ends = (halo.worker, peer) if kind == SEND else (peer, halo.worker)
+            ends = (halo.worker, peer) if kind == SEND else (peer, halo.worker)  # sender, receiver: alike at both
             text = np.concatenate([ends, agents, halves[agents]]).astype("<i8").tobytes()
             table[peer, kind] = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
     return table

@@ -69,7 +69,7 @@ def from_networkx(
     number = {node: i for i, node in enumerate(nodes)}
     ends = np.fromiter((number[v] for v in chain.from_iterable(graph.edges())), np.int64, 2 * graph.number_of_edges())
     ends = np.sort(ends.reshape(-1, 2), axis=1)
-    proper = ends[ends[:, 0] != ends[:, 1]]
+    proper = ends[ends[:, 0] != ends[:, 1]]  # (links, 2), i < j, repeats included
     links = np.column_stack(np.divmod(np.unique(proper[:, 0] * len(nodes) + proper[:, 1]), max(len(nodes), 1)))
     notes = [f"{name}: {note}" for note in notes]
     if loops := len(ends) - len(proper):
@@ -125,7 +125,7 @@ def _all_places(sites: Sequence[Sequence[float] | None], links: IntArray) -> NDA
         return None
     laplacian = (diags_array(adjacency.sum(axis=1)) - adjacency).tocsr()
     free = np.flatnonzero(~known)
-    right = -(laplacian[free][:, known] @ places[known])
+    right = -(laplacian[free][:, known] @ places[known])  # free agents lie at the mean of their neighbors
     places[free] = spsolve(laplacian[free][:, free].tocsc(), right).reshape(-1, 2)
     angle, extent = TURN * np.arange(len(free)), np.ptp(places[known], axis=0).max()
     places[free] += APART * extent * np.stack([np.cos(angle), np.sin(angle)], axis=1)

@@ -62,9 +62,9 @@ class Partition:
         A pair is one slice on the wire in every round: to the worker in a gather, back in a scatter-add.
         """
         pattern.check_agents(self.agents)
-        needing = self.owners[pattern.rows()]
+        needing = self.owners[pattern.rows()]  # per entry, the worker of its row
         between = needing != self.owners[pattern.columns]
-        pairs = np.unique(needing[between] * self.agents + pattern.columns[between])
+        pairs = np.unique(needing[between] * self.agents + pattern.columns[between])  # one number per pair
         workers, agents = np.divmod(pairs, self.agents)
         return workers, agents
 
@@ -102,7 +102,7 @@ def make_partition(
     products = _block_products(pattern, neurons)
     load = neurons / neurons.sum() + products / max(products.sum(), 1)
     coupled = pattern.to_scipy().astype(np.float64)
-    coupled = (coupled + coupled.T).tocsr()
+    coupled = (coupled + coupled.T).tocsr()  # symmetric for the methods: either direction makes a ghost
     coupled.setdiag(0)
     coupled.eliminate_zeros()
     seed = whole_number("make_partition", "seed", seed, 0)

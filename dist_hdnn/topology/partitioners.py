@@ -27,10 +27,10 @@ ITERATIONS = 40
 
 def contiguous(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> IntArray:
     """Runs of agents in ascending number, of even loads."""
-    done = np.concatenate([[0.0], np.cumsum(load)])
+    done = np.concatenate([[0.0], np.cumsum(load)])  # load before each agent, then all of it
     targets = done[-1] * np.arange(1, workers) / workers
     after = np.clip(np.searchsorted(done, targets), 1, len(load))
-    cuts = after - (targets - done[after - 1] < done[after] - targets)
+    cuts = after - (targets - done[after - 1] < done[after] - targets)  # the nearer side of the target
     nth = np.arange(1, workers)  # every worker gets an agent: at least nth before a cut, workers - nth after it
     cuts = np.maximum.accumulate(np.maximum(cuts - nth, 0)) + nth
     cuts = np.minimum(cuts, len(load) - workers + nth)
@@ -118,7 +118,7 @@ def _line(adjacency: csr_array, load: FloatArray, share: float, order: Order) ->
 def _breadth_first(adjacency: csr_array) -> IntArray:
     """Return the agents of a connected graph by hops from one near its rim, where another search has ended."""
     order = np.zeros(1, dtype=np.int64)
-    for _ in range(3):
+    for _ in range(3):  # the end of a search lies far out, so the third starts near the rim
         order = csgraph.breadth_first_order(adjacency, order[-1], return_predecessors=False)
     return order
 

@@ -179,7 +179,7 @@ def _capacity(length: int) -> tuple[int, int]:
     """
     length = max(length, SMALLEST)
     step = length.bit_length() - 4
-    capacity = -(-length >> step) << step
+    capacity = -(-length >> step) << step  # the leading four bits, rounded up
     step = capacity.bit_length() - 4
     return capacity, 8 * step + (capacity >> step) - 8
 

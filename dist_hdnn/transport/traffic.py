@@ -188,9 +188,9 @@ def _messages(what: str, sender: ArrayLike, receiver: ArrayLike, neurons: ArrayL
 def _summed(entries: IntArray) -> Traffic:
     """Add up the entries of each link. entries: (4, n) of sender, receiver, messages, bytes."""
     sender, receiver, messages, amount = entries
-    order = np.lexsort((receiver, sender))
+    order = np.lexsort((receiver, sender))  # by sender, then receiver
     entries = entries[:, order]
-    new = np.ones(len(order), bool)
+    new = np.ones(len(order), bool)  # where another link begins
     new[1:] = np.any(np.diff(entries[:2]) != 0, axis=0)
     starts = np.flatnonzero(new)
     added = np.add.reduceat(entries[2:], starts, axis=1) if len(starts) else entries[2:]

@@ -17,10 +17,8 @@ from dist_hdnn.topology.readers import FORMATS, SHARED, Content, Damaged, Direct
 
 PLAIN_TO_SEE = ("graphml", "gexf", "gml", "json", "dot", "mtx", "pajek", "xgmml")
 MOST_BYTES = 256 * 2**20
-WAYS = {
-    ".gpickle": "networkx.write_graphml(pickle.load(open(FILE, 'rb')), 'graph.graphml')",
-    ".pickle": "networkx.write_graphml(pickle.load(open(FILE, 'rb')), 'graph.graphml')",
-    ".pkl": "networkx.write_graphml(pickle.load(open(FILE, 'rb')), 'graph.graphml')",
+PICKLES = (".gpickle", ".pickle", ".pkl")
+WAYS = dict.fromkeys(PICKLES, "networkx.write_graphml(pickle.load(open(FILE, 'rb')), 'graph.graphml')") | {
     ".mat": "numpy.save('graph.npy', scipy.io.loadmat(FILE)[NAME])",
     ".xlsx": "pandas.read_excel(FILE).to_csv('graph.csv', index=False)",
     ".parquet": "pandas.read_parquet(FILE).to_csv('graph.csv', index=False)",
@@ -95,10 +93,9 @@ def _kind(name: Path, data: bytes, format: str | None) -> str:
     kind = format or by_suffix or ("edgelist" if name.name.startswith("out.") else None)
     if kind is None and suffix not in SHARED:
         raise _unknown(suffix)
-    if kind in ("matrix", "graph6", "sparse6") and not (kind == "matrix" and format):
-        return kind
-    if data.startswith((b"\x93NUMPY", b"PK")) and kind == "matrix":
-        return kind
+    as_array = kind == "matrix" and (format is None or data.startswith((b"\x93NUMPY", b"PK")))
+    if as_array or kind in ("graph6", "sparse6"):
+        return str(kind)
     text = _text(data, kind or "graph", strict=kind is None or not FORMATS[kind].binary)
     looks = looks_like(text, as_links=kind != "adjlist")
     if format == "matrix" or (format in ("edgelist", "adjlist", "csv") and looks == "matrix"):

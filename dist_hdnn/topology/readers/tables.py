@@ -115,7 +115,7 @@ def _of_array(array: Any, names: list[str] | None = None) -> Content:
     agents = matrix.shape[0]
     names = [str(i) for i in range(agents)] if names is None else names
     rows, columns = matrix.row.astype(np.int64), matrix.col.astype(np.int64)
-    there, back = rows * agents + columns, columns * agents + rows
+    there, back = rows * agents + columns, columns * agents + rows  # one number per entry and per mirrored entry
     one_way: NDArray[np.int64] = np.setdiff1d(there, back)
     if len(one_way):
         i, j = divmod(int(one_way[0]), agents)
@@ -125,7 +125,7 @@ def _of_array(array: Any, names: list[str] | None = None) -> Content:
         if not name:
             raise Damaged("a name for every agent", "an empty one", "fill it in")
         content.agent(name)
-    upper = rows <= columns
+    upper = rows <= columns  # each link once, self-loops included
     content.graph.add_edges_from((names[i], names[j]) for i, j in zip(rows[upper], columns[upper], strict=True))
     return content
 
