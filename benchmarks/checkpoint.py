@@ -1,11 +1,11 @@
-"""What a checkpoint costs: how long training pauses, against the time in which `dd` writes the same bytes to the disk.
+"""Measure how long a checkpoint pauses training, against the time `dd` takes to write the same bytes.
 
     python benchmarks/checkpoint.py [--parameters 50_000_000] [--workers 2] [--repeats 5] [--folder .] [--json FILE]
 
-A network of that many parameters on real workers, with the moments of its optimizer, is saved as in training; beside
-it, interleaved, dd conv=fsync writes as many bytes. pause: what a save holds up training; the copy to host memory.
-complete: until the checkpoint is durable, which training does not wait for. during: a step while the files are written,
-against one while they are not. Target: pause <= 1.2 x dd.
+A network of that many parameters on real workers, with the moments of its optimizer, is saved as in training;
+interleaved with it, dd conv=fsync writes as many bytes. pause: how long a save holds up training, the copy to host
+memory. complete: until the checkpoint is durable, which training does not wait for. step_during: a step while the files
+are written, against step, one while they are not. Target: pause <= 1.2 x dd.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ AGENTS, LAYERS = 8, 2
 
 
 def build(transport: Any, parameters: int) -> AgentClassifier:
-    """A ring of 8 agents, two layers: 2 x 8 x 3 blocks of K for p and for q."""
+    """Build a ring of 8 agents, two layers: 2 x 8 x 3 blocks of K for p and for q."""
     half = round((parameters / (2 * LAYERS * AGENTS * 3)) ** 0.5)
     net = dist_hdnn.HDNN(
         dist_hdnn.ring(AGENTS), width=2 * half, layers=LAYERS, workers=transport if transport.size > 1 else None
     )
     widths = net.ownership.all_widths
-    sensors = SensorMap(default_sensors(2, AGENTS, widths), widths, 2)
+    sensors = SensorMap(default_sensors(2, widths), widths, 2)
     return AgentClassifier(sensors.restricted(net.owned), net, make_readout("local", net.ownership, 2))
 
 
 def step(state: TrainingState, x: torch.Tensor, labels: torch.Tensor) -> float:
-    """Seconds of one gradient step."""
+    """Take one gradient step; return its seconds."""
     started = time.perf_counter()
     state.optimizer.zero_grad()
     state.model.readout.loss(state.model(x), labels).sum().backward()
@@ -59,7 +59,7 @@ def step(state: TrainingState, x: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def dd(path: Path, size: int) -> float:
-    """Seconds in which dd writes so many bytes and syncs them."""
+    """Return the seconds in which dd writes and syncs `size` bytes."""
     command = ["dd", "if=/dev/zero", f"of={path}", "bs=8M", f"count={-(-size // (1 << 23))}", "conv=fsync"]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
@@ -141,7 +141,7 @@ def main() -> int:
 
 
 def report(found: dict[str, Any], options: argparse.Namespace) -> None:
-    """A table, and the JSON file."""
+    """Print a table and write the JSON file."""
     found |= {"workers": options.workers, "repeats": options.repeats, "command": command()}
     found |= {"torch": torch.__version__, "machine": platform.platform(), "threads": torch.get_num_threads()}
     print(f"{found['parameters']:,} parameters, {found['bytes'] / 1e6:.0f} MB, {options.workers} workers")

@@ -1,12 +1,12 @@
-"""What do the memory modes keep and cost, from 8 to 512 layers? Against PyTorch's own checkpointing of the same layers.
+"""Measure what the memory modes keep and cost, from 8 to 512 layers, against PyTorch's checkpointing.
 
     python benchmarks/depth_memory.py --json depth_memory.json
 
 A step is forward and backward on a ring of 64 agents of 8 p and 8 q, batch 128, float32, one thread, over time 8.
 `plain` is the same layer in ordinary autograd (gather, batched GEMM, index_add); `checkpoint` runs it in segments of
 about sqrt(layers) under torch.utils.checkpoint; outputs and gradients are compared with ours before anything is timed.
-Memory is counted exactly: the most bytes that PyTorch's allocator has out at a time during a first step, less the
-gradients that the step hands out. "bfloat16" rounds what is kept. Times are CPU times of the process, the median of
+Memory is exact: the peak of PyTorch's allocator during a first step, less the gradients that the step returns.
+"bfloat16" rounds what is kept. Times are CPU times of the process, the median of
 rounds in which all modes take turns. Gradients and rebuilt states are compared after some steps of Adam. Draws
 docs/pictures/depth_memory.png.
 """
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
-from dist_hdnn import HDNN, ring
+from dist_hdnn import HDNN, Execution, ring
 from dist_hdnn.plots.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, new_figure, quiet, save
 
 AGENTS, HALF, BATCH, TIME = 64, 8, 128, 8.0
@@ -56,12 +56,15 @@ Run = Callable[[Tensor], Tensor]
 
 
 def plain(net: HDNN, every: int | None) -> Run:
-    """The network of a ring in ordinary autograd, on the weights of `net`; every: layers of a checkpointed segment."""
-    neighbours = torch.tensor([sorted({i, (i - 1) % AGENTS, (i + 1) % AGENTS}) for i in range(AGENTS)])
-    rows = (neighbours[:, :, None] * HALF + torch.arange(HALF)).flatten()
+    """Return the network of a ring in ordinary autograd, on the weights of `net`.
+
+    every: layers of a checkpointed segment; None checkpoints nothing.
+    """
+    neighbors = torch.tensor([sorted({i, (i - 1) % AGENTS, (i + 1) % AGENTS}) for i in range(AGENTS)])
+    rows = (neighbors[:, :, None] * HALF + torch.arange(HALF)).flatten()
 
     def force(x: Tensor, K: Tensor, b: Tensor) -> Tensor:
-        """Kᵀ tanh(K x + b) for x (neurons of a part, batch), K (agents, n, 3 n)."""
+        """Return Kᵀ tanh(K x + b) for x (neurons of a part, batch), K (agents, n, 3 n)."""
         columns = x.index_select(0, rows).view(AGENTS, 3 * HALF, -1)
         z = torch.tanh(torch.baddbmm(b.view(AGENTS, HALF, 1), K, columns))
         return torch.zeros_like(x).index_add(0, rows, torch.bmm(K.transpose(1, 2), z).flatten(0, 1))
@@ -84,26 +87,26 @@ def plain(net: HDNN, every: int | None) -> Run:
     return run
 
 
-def made(layers: int, mode: dict[str, Any]) -> HDNN:
-    """A network of one mode; all modes draw the same weights."""
+def build(layers: int, mode: dict[str, Any]) -> HDNN:
+    """Build the network of one mode; all modes draw the same weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return HDNN(ring(AGENTS), width=2 * HALF, layers=layers, step=TIME / layers, **mode)
+        return HDNN(ring(AGENTS), width=2 * HALF, layers=layers, step=TIME / layers, execution=Execution(**mode))
 
 
 def gradients(run: Run, net: HDNN, y: Tensor) -> list[Tensor]:
-    """Those of all weights, for the loss that the benchmark trains: the state is to move on by one agent."""
+    """Return the gradients of all weights; the loss asks the state to move by one agent."""
     target = y.roll(2 * HALF, dims=1)
     return list(torch.autograd.grad((run(y) - target).square().mean(), list(net.parameters())))
 
 
 def difference(found: list[Tensor], expected: list[Tensor]) -> float:
-    """Largest difference, of each tensor relative to its largest value."""
+    """Return the largest difference, each tensor relative to its largest value."""
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """The most bytes that `work` has allocated at a time."""
+    """Return the peak of bytes allocated by `work`."""
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         work()
@@ -117,8 +120,8 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def measured(layers: int, rounds: int, training: int) -> dict[str, dict[str, float]]:
-    """Memory, time and precision of every mode at one depth."""
-    nets = {name: made(layers, mode) for name, mode in OURS.items()}
+    """Measure memory, time and precision of every mode at one depth."""
+    nets = {name: build(layers, mode) for name, mode in OURS.items()}
     runs: dict[str, tuple[Run, HDNN]] = {mode: (net, net) for mode, net in nets.items()}
     store = nets["store"]
     runs["plain"] = plain(store, None), store
@@ -157,9 +160,9 @@ def draw(results: dict[int, dict[str, dict[str, float]]], path: Path) -> Path:
     figure = new_figure(9.6, 3.9)
     left, right = figure.subplots(1, 2)
     depths = list(results)
-    for name, (colour, line) in LINES.items():
+    for name, (color, line) in LINES.items():
         found = [results[depth][name] for depth in depths]
-        look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4}
+        look = {"color": color, "linestyle": line, "marker": "o", "markersize": 4}
         left.plot(depths, [each["bytes"] / 2**20 for each in found], label=name, **look)
         right.plot(depths, [each["over_store"] for each in found], **look)
     left.set(
@@ -199,22 +202,22 @@ def main() -> None:
     parser.add_argument("--training", type=int, default=10, help="steps of Adam before gradients are compared")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     parser.add_argument("--json", type=Path, help="also write every figure here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(header(), flush=True)
     results = {}
-    for depth in given.depths:
-        results[depth] = measured(depth, given.rounds, given.training)
+    for depth in args.depths:
+        results[depth] = measured(depth, args.rounds, args.training)
         print("\n".join(table(HEADINGS, rows({depth: results[depth]}))), flush=True)
-    first, last = results[given.depths[0]]["reversible"], results[given.depths[-1]]["reversible"]
+    first, last = results[args.depths[0]]["reversible"], results[args.depths[-1]]["reversible"]
     growth = last["bytes"] / first["bytes"]
     slower = max(found["reversible"]["over_store"] for found in results.values())
-    print(f"reversible: memory x {growth:.3f} from {given.depths[0]} to {given.depths[-1]} layers (at most {GROWTH})")
+    print(f"reversible: memory x {growth:.3f} from {args.depths[0]} to {args.depths[-1]} layers (at most {GROWTH})")
     print(f"reversible: time at most {slower:.2f} x store (at most {SLOWER})")
     bounds = {"growth": growth, "slower": slower, "growth_at_most": GROWTH, "slower_at_most": SLOWER}
-    write_report(given.json, table(HEADINGS, rows(results)), {"depths": results, "reversible": bounds})
-    if len(given.depths) > 1:
-        print(f"picture {draw(results, given.picture)}")
+    write_report(args.json, table(HEADINGS, rows(results)), {"depths": results, "reversible": bounds})
+    if len(args.depths) > 1:
+        print(f"picture {draw(results, args.picture)}")
 
 
 if __name__ == "__main__":

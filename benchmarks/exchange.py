@@ -1,12 +1,12 @@
-"""What does one halo round cost on 2 workers, against the raw exchange of the same bytes?
+"""Measure one halo round on 2 workers against the raw exchange of the same bytes.
 
     python benchmarks/exchange.py --json exchange.json        # starts these two jobs, one after the other:
     mpiexec -n 2 python -m mpi4py benchmarks/exchange.py --transport mpi
     torchrun --standalone --nproc-per-node=2 benchmarks/exchange.py --transport gloo
 
 A halo round is `HaloExchange.gather`: pack the slice, send and receive, unpack into the ghost rows. Raw is a persistent
-mpi4py exchange on numpy views, or torch.distributed's isend and irecv, of buffers that nobody writes or reads, so its
-bytes stay in the caches; "raw + 2 copies" shows what moving fresh ones costs. The round back is the scatter-add.
+mpi4py exchange on numpy views, or torch.distributed's isend and irecv, of buffers that are never written or read, so
+its bytes stay in the caches; "raw + 2 copies" shows the cost of moving fresh ones. The round back is the scatter-add.
 Blocks of all methods take turns in one job. A block's time is the slower worker's; p10 and median are over blocks.
 """
 
@@ -37,8 +37,7 @@ from dist_hdnn.operators.exchange import HaloExchange
 from dist_hdnn.run.files import versions
 from dist_hdnn.topology import build_halo, build_pattern, make_partition
 from dist_hdnn.transport import Ledger, Transport
-from dist_hdnn.transport.environment import launched
-from dist_hdnn.transport.stores import open_store, serve_store
+from dist_hdnn.transport.rendezvous import launched, open_store, serve_store
 
 BATCH = 128
 SIZES = {"1 KB": 1 << 10, "64 KB": 1 << 16, "1 MB": 1 << 20}  # of the slice that goes each way
@@ -51,7 +50,7 @@ Method = Callable[[], None]
 
 
 def methods(transport: Transport, size: int, at_end: ExitStack) -> dict[str, Method]:
-    """One round of each, for a slice of `size` bytes each way; `at_end` gives back what they hold."""
+    """Return one round of each method, for a slice of `size` bytes each way; `at_end` frees what they hold."""
     graph, neurons = path(4), size // (BATCH * 4)
     pattern, partition = build_pattern(graph, "neighbours"), make_partition(graph, 2)
     halo = build_halo(pattern, partition, transport.rank)
@@ -109,7 +108,7 @@ def raw_gloo(peer: int, out: torch.Tensor, into: torch.Tensor, at_end: ExitStack
 
 
 def join_group(transport: Transport) -> None:
-    """torch.distributed's own gloo group of the same workers, on the same loopback interface as ours."""
+    """Join torch.distributed's gloo group of the same workers, on the same loopback interface as ours."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     served, address = serve_store() if transport.rank == 0 else (None, "")
     address = transport.all_gather_bytes(address.encode().ljust(64))[0].decode().strip()
@@ -118,7 +117,7 @@ def join_group(transport: Transport) -> None:
 
 
 def measure(transport: Transport, size: int, blocks: int) -> dict[str, list[float]]:
-    """Seconds a round, of every method and block, on the slower worker."""
+    """Measure seconds per round of every method and block, on the slower worker."""
     with ExitStack() as at_end:
         calls = methods(transport, size, at_end)
         rounds = {name: calibrate(transport, call) for name, call in calls.items()}
@@ -135,7 +134,7 @@ def measure(transport: Transport, size: int, blocks: int) -> dict[str, list[floa
 
 
 def calibrate(transport: Transport, call: Method) -> int:
-    """Rounds that fill a block, the same on all workers."""
+    """Return the rounds that fill a block, the same on all workers."""
     for _ in range(5):
         call()
     began = time.perf_counter()
@@ -147,7 +146,7 @@ def calibrate(transport: Transport, call: Method) -> int:
 
 
 def slowest(transport: Transport, values: list[float]) -> list[float]:
-    """The maximum over workers, element by element."""
+    """Return the maximum over workers, element by element."""
     maximum = torch.tensor(values, dtype=torch.float64)
     transport.all_reduce(maximum, "max")
     return maximum.tolist()
@@ -166,7 +165,7 @@ def table(name: str, times: dict[str, list[float]]) -> list[str]:
 
 
 def header(transport: Transport) -> str:
-    """One line on the software and the machine."""
+    """Return one line on the software and the machine."""
     library = f"gloo of torch {torch.__version__}"
     if transport.name == "mpi":
         from mpi4py import MPI
@@ -178,7 +177,7 @@ def header(transport: Transport) -> str:
 
 
 def work(transport: Transport, blocks: int) -> dict[str, Any]:
-    """What one worker of a job does; returns the job's results."""
+    """Do one worker's part of a job; return the job's results."""
     if transport.name == "gloo":
         join_group(transport)
     result: dict[str, Any] = {"header": header(transport), "blocks": blocks, "seconds": {}}
@@ -196,27 +195,27 @@ def work(transport: Transport, blocks: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--transport", choices=["mpi", "gloo"], help="only this one; needed under a launcher")
-    parser.add_argument("--blocks", type=int, default=60, help="blocks of every method (default 60)")
+    parser.add_argument("--blocks", type=int, default=60, help="blocks per method (default 60)")
     parser.add_argument("--json", type=Path, help="also write the time of every block here")
-    given = parser.parse_args()
-    run_jobs(__file__, given, ["--blocks", str(given.blocks)], lambda transport: work(transport, given.blocks))
+    args = parser.parse_args()
+    run_jobs(__file__, args, ["--blocks", str(args.blocks)], lambda transport: work(transport, args.blocks))
 
 
-def run_jobs(script: str, given: argparse.Namespace, arguments: list[str], work: Callable[[Transport], Any]) -> None:
-    """Be a worker of the job that a launcher has started, or start the jobs and gather their results in given.json."""
+def run_jobs(script: str, args: argparse.Namespace, arguments: list[str], work: Callable[[Transport], Any]) -> None:
+    """Work in the job that a launcher has started, or start the jobs and gather their results in args.json."""
     if launched() is not None:
         torch.set_num_threads(1)
-        transport = connect(transport=given.transport)
+        transport = connect(transport=args.transport)
         result = work(transport)
-        if transport.rank == 0 and given.json:
+        if transport.rank == 0 and args.json:
             report = {"versions": versions(), "command": command(), "jobs": {transport.name: result}}
-            given.json.write_text(json.dumps(report, indent=2))
+            args.json.write_text(json.dumps(report, indent=2))
         transport.barrier()
         transport.close()
         return
     print(f"{command()}   {packages()}", flush=True)
     reports = []
-    for name in [given.transport] if given.transport else ["mpi", "gloo"]:
+    for name in [args.transport] if args.transport else ["mpi", "gloo"]:
         if name == "mpi" and importlib.util.find_spec("mpi4py") is None:
             print("mpi: left out, mpi4py is not installed")
             continue
@@ -227,13 +226,13 @@ def run_jobs(script: str, given: argparse.Namespace, arguments: list[str], work:
             if ended.returncode:
                 sys.exit(f"{name}: the job ended with exit code {ended.returncode}; see above")
             reports.append(json.loads(file.read_text()))
-    if given.json and reports:
+    if args.json and reports:
         jobs = {name: result for report in reports for name, result in report["jobs"].items()}
-        given.json.write_text(json.dumps(reports[0] | {"command": command(), "jobs": jobs}, indent=2))
+        args.json.write_text(json.dumps(reports[0] | {"command": command(), "jobs": jobs}, indent=2))
 
 
 def launcher(name: str) -> list[str]:
-    """What starts 2 workers; the mpiexec beside this interpreter fits its mpi4py."""
+    """Return the command that starts 2 workers; the mpiexec beside this interpreter fits its mpi4py."""
     if name == "gloo":
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     beside = Path(sys.executable).with_name("mpiexec")

@@ -1,12 +1,12 @@
-"""What does a training step cost on a GPU, with and without CUDA graphs, against batched GEMMs alone?
+"""Measure a training step on a GPU, with and without CUDA graphs, against batched GEMMs alone.
 
     python benchmarks/gpu.py --json gpu.json
 
 Forward and backward of some layers, K sparse, float32: a ring of 256 agents with 16 p and 16 q, 1024 agents with two
-neighbours each side, and a torus of 100 000 agents with 2 p and 2 q. The floor are the six batched GEMMs of every half
-step, the forward's two and the backward's four, on panels that somebody gathered. Methods take turns; times are wall
-times between two points at which the host waits for the device, medians over rounds. The output and the gradients with
-graphs are compared with those without before anything is timed. Says so and ends where PyTorch sees no GPU.
+neighbors on each side, and a torus of 100 000 agents with 2 p and 2 q. The floor is the six batched GEMMs of every half
+step, the forward's two and the backward's four, on panels already gathered. Methods take turns; times are wall
+times between two points at which the host waits for the device, medians over rounds. Before timing, the output and the
+gradients with graphs are compared with those without. Without a GPU that PyTorch sees, it says so and ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from measure import header, table, take_turns, write_report
 from torch import Tensor
 
-from dist_hdnn import HDNN, ring, torus
+from dist_hdnn import HDNN, Execution, ring, torus
 from dist_hdnn.operators.choice import panels
 
 CELLS: dict[str, tuple[Callable[[], Any], int, int, int]] = {  # graph, neurons of p or q, layers, calls of a block
@@ -35,17 +35,18 @@ CELLS: dict[str, tuple[Callable[[], Any], int, int, int]] = {  # graph, neurons 
 HEADINGS = ("agents x neurons", "floor, ms", "kernel by kernel", "over floor", "CUDA graphs", "over floor")
 
 
-def made(graph: Any, half: int, layers: int, captures: bool) -> HDNN:
-    """A network on the GPU; both draw the same weights."""
+def build(graph: Any, half: int, layers: int, captures: bool) -> HDNN:
+    """Build a network on the GPU; both draw the same weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return HDNN(graph, width=2 * half, layers=layers, step=8.0 / layers, device="cuda", cuda_graphs=captures)
+        execution = Execution(cuda_graphs=captures)
+        return HDNN(graph, width=2 * half, layers=layers, step=8.0 / layers, device="cuda", execution=execution)
 
 
 def floor(net: HDNN, batch: int) -> Callable[[], None]:
-    """The batched GEMMs of all layers, on random panels of the shapes of the first matrix's plan."""
+    """Return the batched GEMMs of all layers, on random panels of the shapes of the first matrix's plan."""
     calls = []
-    for count, rows, columns in panels(net.sweep.stages[0].K, torch.device("cuda")).shapes:
+    for count, rows, columns in panels(net.sweep.spec.couplings[0].K, torch.device("cuda")).shapes:
         K = torch.randn(count, rows, columns, device="cuda")
         x, z = torch.randn(count, columns, batch, device="cuda"), torch.randn(count, rows, batch, device="cuda")
         calls.append((K, x, z, torch.empty_like(x), torch.empty_like(z), torch.empty_like(K)))
@@ -64,13 +65,13 @@ def floor(net: HDNN, batch: int) -> Callable[[], None]:
 
 
 def gradients(net: HDNN, y: Tensor) -> list[Tensor]:
-    """The output and the gradients of all weights."""
+    """Return the output and the gradients of all weights."""
     output = net(y)
     return [output.detach(), *torch.autograd.grad(output.square().mean(), list(net.parameters()))]
 
 
 def step(net: HDNN, y: Tensor) -> Callable[[], None]:
-    """Forward and backward, and wait for them."""
+    """Return a function that runs forward and backward and waits for them."""
 
     def run() -> None:
         gradients(net, y)
@@ -80,22 +81,22 @@ def step(net: HDNN, y: Tensor) -> Callable[[], None]:
 
 
 def measured(name: str, batch: int, rounds: int) -> dict[str, float]:
-    """Milliseconds of every method in one cell."""
+    """Measure milliseconds of every method in one cell."""
     graph, half, layers, calls = CELLS[name]
     on = graph()
-    eager, captured = (made(on, half, layers, captures) for captures in (False, True))
+    eager, captured = (build(on, half, layers, captures) for captures in (False, True))
     y = torch.randn(batch, eager.neurons, generator=torch.Generator().manual_seed(0)).cuda()
     for _ in range(3):
         expected, found = gradients(eager, y), gradients(captured, y)
     for a, b in zip(found, expected, strict=True):
-        assert float((a - b).abs().max()) <= 1e-3 * float(b.abs().max()), "replayed sweeps compute something else"
+        assert float((a - b).abs().max()) <= 1e-3 * float(b.abs().max()), "replayed sweeps differ from kernel by kernel"
     methods = {"floor": floor(eager, batch), "eager": step(eager, y), "captured": step(captured, y)}
     seconds = take_turns(methods, rounds, calls, clock=time.perf_counter)
     return {method: 1e3 * statistics.median(times) for method, times in seconds.items()}
 
 
 def row(name: str, found: dict[str, float]) -> list[str]:
-    """A line of the table."""
+    """Return a line of the table."""
     each = [(f"{found[method]:.2f}", f"{found[method] / found['floor']:.2f}") for method in ("eager", "captured")]
     return [name, f"{found['floor']:.2f}", *each[0], *each[1]]
 
@@ -104,21 +105,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7, help="blocks of every method (default 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="blocks per method (default 7)")
     parser.add_argument("--json", type=Path, help="also write every figure here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     print(header(), flush=True)
     if not torch.cuda.is_available():
         print("gpu: PyTorch sees no GPU here, nothing measured")
         return
-    print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, batch {given.batch}", flush=True)
+    print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, batch {args.batch}", flush=True)
     results = {}
-    for name in given.cells:
-        results[name] = measured(name, given.batch, given.rounds)
+    for name in args.cells:
+        results[name] = measured(name, args.batch, args.rounds)
         print(f"{name}: {results[name]}", flush=True)
     lines = table(HEADINGS, [row(name, found) for name, found in results.items()])
     print("\n".join(lines))
-    write_report(given.json, lines, {"device": torch.cuda.get_device_name(), "batch": given.batch, "cells": results})
+    write_report(args.json, lines, {"device": torch.cuda.get_device_name(), "batch": args.batch, "cells": results})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Do gradients reach the first layers? 64 layers on the paper's ring of 8, Hamiltonian against plain networks.
+"""Measure how gradients reach the first of 64 layers on the paper's ring of 8, Hamiltonian against plain networks.
 
     python benchmarks/gradients.py --epochs 20 --json gradients.json
 
 Draws docs/pictures/gradients.png: norms of the sensitivities ∂y_N/∂y_{N-j} over the depth j, at points of the test
 set, before and after training on the swiss roll. Every network starts from its usual weights: hamiltonian and MS1 from
-ours, resnet and mlp from the scale 1/sqrt(3 n) of torch.nn.Linear.
+our defaults, resnet and mlp from the scale 1/sqrt(3 n) of torch.nn.Linear.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from measure import command
 
-from dist_hdnn.analysis.measure import measure
-from dist_hdnn.analysis.space import Space
+from dist_hdnn.analysis.measurements import measure
+from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment.tasks import split_tensors, train_model
-from dist_hdnn.plots.certificate import plot_norms_over_depth
+from dist_hdnn.plots.figures import BLUE, GREEN, INK, ORANGE, VERMILION, new_figure, quiet, save, whole_numbers
 from dist_hdnn.run.files import versions
 from dist_hdnn.training.metrics import evaluate
 
@@ -34,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "gradients.png"
 LAYERS, STEP, POINTS = 64, 0.125, 16
 LINEAR = f"--network.initial_scale={1 / math.sqrt(3):.4f}"
+SMALLEST, LOWEST = 1e-300, 1e-20  # least value that a logarithmic axis can show, and that ours shows
+COLORS, STYLES = (BLUE, VERMILION, GREEN, ORANGE), ("-", "--", "-.", ":")
 NETWORKS = {
     "hamiltonian (H2)": ["--network.architecture=hamiltonian"],
     "MS1": ["--network.architecture=MS1"],
@@ -43,7 +45,7 @@ NETWORKS = {
 
 
 def measured(options: list[str], epochs: int) -> dict[str, Any]:
-    """Norms over depth, (layers, points), before and after training, with the accuracy and the CPU time it took."""
+    """Measure norms over depth, (layers, points), before and after training, with accuracy and CPU time."""
     started = time.process_time()
     size = [f"--network.layers={LAYERS}", f"--network.step={STEP}", "--dtype=float64"]
     config = read_config(ROOT / "configs" / "swiss_roll_ring8.yaml", [*size, f"--train.epochs={epochs}", *options])
@@ -68,29 +70,56 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="epochs of training (default 20)")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     parser.add_argument("--json", type=Path, help="also write every norm here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{command()}   torch {versions()['torch']}, {os.cpu_count()} cores, {LAYERS} layers")
     print(f"{'network':18} {'when':7} {'smallest':>10} {'largest':>10}   |∂y_N/∂y_0| over {POINTS} test points")
     results = {}
     for name, options in NETWORKS.items():
-        found = results[name] = measured(options, given.epochs)
+        found = results[name] = measured(options, args.epochs)
         for when in ("before", "after"):
             last = found[when][-1]
             text = f"  test accuracy {100 * found['test_accuracy']:.2f} %" if when == "after" else ""
             print(f"{name:18} {when:7} {min(last):10.3g} {max(last):10.3g}{text}", flush=True)
-    if given.json:
-        given.json.write_text(json.dumps({"versions": versions(), "networks": results}, indent=2))
-    headings = {"before": "before training", "after": f"after {given.epochs} epochs"}
+    if args.json:
+        args.json.write_text(json.dumps({"versions": versions(), "networks": results}, indent=2))
+    headings = {"before": "before training", "after": f"after {args.epochs} epochs"}
     curves = {
         heading: {name: _range(found[when]) for name, found in results.items()} for when, heading in headings.items()
     }
-    plot_norms_over_depth(curves, given.picture, f"{LAYERS} layers on a ring of 8 agents, {POINTS} test points")
-    print(f"picture {given.picture}")
+    plot(curves, args.picture, f"{LAYERS} layers on a ring of 8 agents, {POINTS} test points")
+    print(f"picture {args.picture}")
+
+
+def plot(panels: dict[str, dict[str, np.ndarray]], path: Path, title: str) -> None:
+    """Draw |∂y_N/∂y_{N-j}| of several networks in panels with one logarithmic axis.
+
+    panels: title such as "before training" -> name of a network -> (2, N), smallest and largest of the points. Curves
+    leave the picture below 1e-20.
+    """
+    figure = new_figure(4.9 * len(panels) + 0.6, 4.8)
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (heading, curves) in zip(row, panels.items(), strict=True):
+        for (name, values), color, style in zip(curves.items(), COLORS, STYLES, strict=False):
+            depth = np.arange(1, values.shape[1] + 1)
+            shown = np.maximum(values, SMALLEST)
+            axes.fill_between(depth, *shown, color=color, alpha=0.2, linewidth=0)
+            axes.plot(depth, np.sqrt(shown[0] * shown[1]), color=color, linestyle=style, linewidth=1.8, label=name)
+        axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=max(LOWEST, axes.get_ylim()[0]))
+        axes.set_title(heading, fontsize=10, color=INK)
+        axes.set_xlabel("layers back from the output, j")
+        whole_numbers(axes.xaxis)
+        quiet(axes)
+    row[0].set_ylabel("|∂y$_N$/∂y$_{N-j}$|  (spectral norm, range of the points)")
+    row[0].legend(fontsize=9, frameon=False, loc="lower left")
+    figure.suptitle(title, fontsize=11, color=INK)
+    save(figure, path)
 
 
 def _range(norms: list[list[float]]) -> np.ndarray:
-    """Smallest and largest over the points, (2, layers)."""
+    """Return the smallest and largest over the points, (2, layers)."""
     values = np.array(norms)
     return np.stack([values.min(axis=1), values.max(axis=1)])
 

@@ -1,17 +1,17 @@
-"""What does one hamiltonian layer cost, forward and backward, against its batched GEMMs alone and against other codes?
+"""Measure one Hamiltonian layer, forward and backward, against its batched GEMMs alone and against other codes.
 
     python benchmarks/layer.py --json layer.json                 # all cells, one thread, then two: about 5 minutes
     python benchmarks/layer.py --cells 256x16 --only ours        # the floor and our plans
 
-Cells are agents x neurons of p or q each: a ring up to 256 agents, two neighbours on each side at 1024, a power-law
-graph (barabasi_albert, 2 links a new agent), a ring of unequal agents of 4 to 28, a hub linked to all others, and a
-ring with as many weights as that. K sparse, X the identity, batch 128, float32, a sweep of LAYERS layers with
-everything stored; large cells and slow methods compute fewer layers. Times are of one layer: CPU time of the process.
-The methods take turns; a time is the best of 5 medians, one call alone where that takes seconds, and all ratios are of
+Cells are agents x neurons of p or q each: a ring up to 256 agents, two neighbors on each side at 1024, a power-law
+graph (barabasi_albert, 2 links per new agent), a ring of unequal agents of 4 to 28, a hub linked to all others, and a
+ring with as many weights as the hub. K sparse, X the identity, batch 128, float32, a sweep of LAYERS layers with
+everything stored; large cells and slow methods compute fewer layers. Times are CPU times of the process per layer.
+The methods take turns; a time is the best of 5 medians, or one call where that takes seconds, and all ratios are of
 one run. "floor" and the others: see `baselines.py`.
-The roofline is what the machine could do at best: the layer's multiply-adds at the rate of a GEMM of 1024 x 1024, and
-the bytes that must move (states, weights and gradients once a product) at the bandwidth of a copy.
-Threads: the wall time of our plans with one thread over that with two, which take turns as well.
+The roofline is the best that the machine could do: the layer's multiply-adds at the rate of a GEMM of 1024 x 1024, and
+the bytes that must move (states, weights and gradients once per product) at the bandwidth of a copy.
+Threads: the wall time of our plans with one thread over that with two, which also take turns.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ import numpy as np
 import torch
 from measure import header, table, take_turns, write_report
 
-from dist_hdnn import HDNN
+from dist_hdnn import HDNN, Execution
 
 LAYERS, FEW, BATCH, MEDIANS = 8, 3, 128, 5
-SECONDS, SLOW = 0.25, 2.0  # a method's share of one round; a call that is not repeated
-DENSE_BYTES = 16  # of memory a weight of a dense layer: K twice, mask, masked K and gradients, some at a time
+SECONDS, SLOW = 0.25, 2.0  # a method's share of one round; calls longer than this are not repeated
+DENSE_BYTES = 16  # per weight of a dense layer: K twice, mask, masked K and gradients, some at a time
 LARGEST_PUBLISHED = 1 << 12  # neurons of the whole state: a matrix product of that size cubed in every half step
 Step = Callable[[], object]
 OURS = ("torch plan", "tile plan")
@@ -56,14 +56,14 @@ SCALED = "1024x16"
 
 
 class Method(NamedTuple):
-    """One way to compute a cell: a forward and backward of so many layers."""
+    """One way to compute a cell: a forward and backward of `layers` layers."""
 
     step: Step
     layers: int
 
 
 def graph_of(cell: str) -> tuple[nx.Graph, int | dict[int, int]]:
-    """Graph and width (of p and q together) of a cell such as 256x16, 256x16-power-law, 256x4..28 or 10001x4-hub."""
+    """Return graph and width (p and q together) of a cell such as 256x16, 256x16-power-law or 256x4..28."""
     size, _, kind = cell.partition("-")
     agents, neurons = size.split("x")
     count = int(agents)
@@ -80,17 +80,17 @@ def graph_of(cell: str) -> tuple[nx.Graph, int | dict[int, int]]:
 
 
 def ours(cell: str, plan: str, layers: int) -> tuple[HDNN, Method]:
-    """A network, and a forward and backward sweep of its layers."""
+    """Return a network, and a forward and backward sweep of its layers."""
     graph, width = graph_of(cell)
     torch.manual_seed(0)
-    net = HDNN(graph, width, layers, step=0.1, plan=plan, dtype=torch.float32)
+    net = HDNN(graph, width, layers, step=0.1, execution=Execution(products=plan), dtype=torch.float32)
     y, dy = torch.randn(BATCH, net.neurons).requires_grad_(), torch.randn(BATCH, net.neurons)
     inputs = [y, *net.parameters()]
     return net, Method(lambda: torch.autograd.grad(net(y), inputs, dy), layers)
 
 
 def our_plans(cell: str, layers: int) -> tuple[HDNN, dict[str, Method]]:
-    """Both plans, or one where llvmlite is not installed; the network is one of theirs."""
+    """Return a network and both plans, or one plan without llvmlite."""
     net, torch_plan = ours(cell, "torch", layers)
     methods = {"torch plan": torch_plan}
     try:
@@ -101,7 +101,7 @@ def our_plans(cell: str, layers: int) -> tuple[HDNN, dict[str, Method]]:
 
 
 def methods_of(cell: str, only: str) -> tuple[HDNN, dict[str, Method]]:
-    """Every way to compute a cell, as far as memory and patience allow."""
+    """Return every way to compute a cell that memory and time allow."""
     many = FEW if int(cell.split("x")[0]) > 256 else LAYERS
     net, methods = our_plans(cell, many)
     methods["floor"] = Method(baselines.floor(net, BATCH, many), many)
@@ -124,7 +124,7 @@ def methods_of(cell: str, only: str) -> tuple[HDNN, dict[str, Method]]:
 
 
 def best_medians(methods: dict[str, Method]) -> dict[str, float]:
-    """CPU milliseconds a layer: medians of short blocks that take turns, the best of MEDIANS."""
+    """Measure CPU milliseconds per layer: the best of MEDIANS medians of short blocks that take turns."""
     found: dict[str, list[float]] = {name: [] for name in methods}
     first: dict[str, float] = {}
     for name, (step, _) in methods.items():
@@ -145,7 +145,7 @@ def best_medians(methods: dict[str, Method]) -> dict[str, float]:
 
 
 def machine_rates() -> dict[str, float]:
-    """GFlop/s of a GEMM of 1024 x 1024, GB/s of a copy of 64 MB (read and written)."""
+    """Measure GFlop/s of a GEMM of 1024 x 1024 and GB/s of a copy of 64 MB (read and written)."""
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     source, target = torch.randn(1 << 24), torch.empty(1 << 24)
     times = take_turns({"gemm": lambda: torch.mm(a, b), "copy": lambda: target.copy_(source)}, repeats=10)
@@ -154,7 +154,7 @@ def machine_rates() -> dict[str, float]:
 
 
 def roofline(net: HDNN, rates: dict[str, float]) -> float:
-    """Milliseconds that a layer takes at least: arithmetic or memory, whichever is more."""
+    """Return the least milliseconds per layer: arithmetic or memory, whichever is more."""
     weights = sum(p.numel() for name, p in net.named_parameters() if name.startswith("K")) / net.layers
     states = net.neurons * BATCH
     flops = 6 * 2 * weights * BATCH
@@ -163,7 +163,7 @@ def roofline(net: HDNN, rates: dict[str, float]) -> float:
 
 
 def two_threads(cell: str) -> dict[str, float]:
-    """Of each plan, wall time with one thread over that with two: the best medians of blocks that take turns."""
+    """Measure per plan the wall time with one thread over that with two: best medians of blocks that take turns."""
     found = {}
     for name, method in our_plans(cell, FEW)[1].items():
 
@@ -181,7 +181,7 @@ def two_threads(cell: str) -> dict[str, float]:
 
 
 def verdicts(cells: dict[str, dict[str, float]], threads: dict[str, float]) -> list[str]:
-    """Every target of the cells that were measured, with its figure: met or missed."""
+    """Return every target of the measured cells with its figure: met or missed."""
     asked: list[tuple[str, float, bool, str]] = []
 
     def ratio(cell: str, name: str, over: str, at_most: float) -> None:
@@ -214,7 +214,7 @@ def verdicts(cells: dict[str, dict[str, float]], threads: dict[str, float]) -> l
 
 
 def fastest(times: dict[str, float]) -> float:
-    """Of our plans."""
+    """Return the time of the fastest of our plans."""
     return min(times[name] for name in OURS if name in times)
 
 
@@ -223,7 +223,7 @@ def _times(ratio: float) -> str:
 
 
 def lines_of(cells: dict[str, dict[str, float]], threads: dict[str, float]) -> list[str]:
-    """For a document: milliseconds of the floor, the plans over it, the others over the fastest plan; the targets."""
+    """Return the document's table: floor in ms, plans over it, others over the fastest plan, and the targets."""
     heads = ["agents x neurons", "floor, ms", *(f"{name} / floor" for name in OURS), *OTHERS, "roofline, ms"]
     rows = []
     for cell, times in cells.items():
@@ -241,25 +241,25 @@ def main() -> None:
     parser.add_argument("--only", choices=["all", "no-published", "ours"], default="all", help="leave others out")
     parser.add_argument("--threads", type=int, choices=(1, 2), default=2, help="1 leaves out the part on two threads")
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(header(), flush=True)
     rates, began = machine_rates(), time.perf_counter()
     print(f"GEMM {rates['gemm_gflops']:.0f} GFlop/s, copy {rates['copy_gbytes']:.1f} GB/s\n")
     print(f"{'cell':18} {'method':14} {'ms a layer':>10} {'/ floor':>8} {'/ fastest plan':>15}")
     cells: dict[str, dict[str, float]] = {}
-    for cell in given.cells:
-        net, methods = methods_of(cell, given.only)
+    for cell in args.cells:
+        net, methods = methods_of(cell, args.only)
         times = cells[cell] = best_medians(methods) | {"roofline": roofline(net, rates)}
         for name, value in times.items():
             ratios = value / times["floor"], value / fastest(times)
             print(f"{cell:18} {name:14} {value:10.3f} {ratios[0]:8.2f} {ratios[1]:15.2f}", flush=True)
         del net, methods
-    threads = two_threads(SCALED) if given.threads == 2 else {}
+    threads = two_threads(SCALED) if args.threads == 2 else {}
     lines = lines_of(cells, threads)
     print("", *lines, f"\n{time.perf_counter() - began:.0f} s", sep="\n")
     results: dict[str, Any] = {"rates": rates, "cells": cells, "two_threads": threads}
-    write_report(given.json, lines, results)
+    write_report(args.json, lines, results)
 
 
 if __name__ == "__main__":

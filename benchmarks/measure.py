@@ -1,10 +1,10 @@
-"""What the benchmarks share: clocks, peak memory, processes of their own, tables, and the JSON file of a report.
+"""Common to the benchmarks: clocks, peak memory, separate processes, tables, and the JSON file of a report.
 
-first = header()                                  command, versions, machine: the first line printed
+first = header()                                  command, versions, machine: the first printed line
 times = take_turns({"a": a, "b": b}, repeats=5)   seconds of every method, which take turns
-found = in_new_process(__file__, {"agents": 100}) what the script prints last when it gets --cell '{"agents": 100}'
+found = in_new_process(__file__, {"agents": 100}) the last line printed under --cell '{"agents": 100}'
 lines = table(("agents", "seconds"), rows)        an aligned Markdown table
-write_report(given.json, lines, results)          the file that run_all.py reads
+write_report(args.json, lines, results)          the file that run_all.py reads
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAMED = ("dist_hdnn", "python", "torch", "numpy")
 
 
 def machine() -> str:
-    """Cores and name of the processor."""
+    """Return cores and name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
@@ -39,7 +39,7 @@ def machine() -> str:
 
 
 def command() -> str:
-    """How to start this benchmark again, from the repository's root; not where its files lie on this machine."""
+    """Return the command of this benchmark from the repository's root, without paths of this machine."""
     words = sys.argv[1:]
     if "--json" in words:
         place = words.index("--json")
@@ -48,12 +48,12 @@ def command() -> str:
 
 
 def packages() -> str:
-    """Names and versions of what a benchmark depends on."""
+    """Return names and versions of the dependencies."""
     return ", ".join(f"{name} {versions()[name]}" for name in NAMED)
 
 
 def header() -> str:
-    """One line: command, versions, threads, machine, load."""
+    """Return one line: command, versions, threads, machine, load."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return f"{command()}   {packages()}; {torch.get_num_threads()} threads; {machine()}; load {load}"
 
@@ -68,7 +68,7 @@ def take_turns(
     warm_up: int = 1,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """Seconds a call of every method, `repeats` blocks of `inner` calls each; the methods take turns block by block.
+    """Measure seconds per call of every method, in `repeats` blocks of `inner` calls; methods take turns by block.
 
     clock: CPU time of this process, all threads together, by default; `time.perf_counter` for wall time.
     """
@@ -91,7 +91,7 @@ def p10_and_median(values: Sequence[float]) -> tuple[float, float]:
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory` start anew, where the system can (Linux); elsewhere a peak is that of the whole process."""
+    """Reset `peak_memory` on Linux; elsewhere the peak is that of the whole process."""
     try:
         CLEAR_REFS.write_text("5")
     except OSError:
@@ -99,7 +99,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Largest resident memory in bytes since `reset_peak_memory`."""
+    """Return the largest resident memory in bytes since `reset_peak_memory`."""
     if STATUS.exists():
         lines = (line.split() for line in STATUS.read_text().splitlines())
         return next((1024 * int(words[1]) for words in lines if words[:1] == ["VmHWM:"]), 0)
@@ -107,7 +107,7 @@ def peak_memory() -> int:
 
 
 def memory() -> int:
-    """Resident memory in bytes now; 0 where the system does not tell (all but Linux)."""
+    """Return the resident memory in bytes; 0 on systems other than Linux."""
     if not STATUS.exists():
         return 0
     lines = (line.split() for line in STATUS.read_text().splitlines())
@@ -115,9 +115,9 @@ def memory() -> int:
 
 
 def in_new_process(script: str, cell: Mapping[str, Any], threads: int = 1) -> dict[str, Any]:
-    """Run `script --cell JSON` in a process of its own; the last line that it prints is its result, as JSON.
+    """Run `script --cell JSON` in its own process and return the last line that it prints, which is JSON.
 
-    So a cell's peak memory is its own. Raises RuntimeError when the process fails.
+    So a cell's peak memory is its own. Raises RuntimeError if the process fails.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, script, "--cell", json.dumps(cell)]
@@ -129,11 +129,11 @@ def in_new_process(script: str, cell: Mapping[str, Any], threads: int = 1) -> di
     return found
 
 
-# -- what is shown and kept --------------------------------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------------------------------
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a Markdown table with aligned columns; numbers come as text, or with three digits."""
+    """Return the lines of a Markdown table with aligned columns; floats get three digits."""
     cells = [list(headings), *([_text(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
     lines = [
@@ -147,7 +147,7 @@ def _text(value: object) -> str:
 
 
 def write_report(path: Path | None, lines: Sequence[str], results: object) -> None:
-    """The table and the figures behind it as JSON, with command, date, machine and versions; nothing without a path."""
+    """Write table and figures as JSON, with command, date, machine and versions; without a path, nothing."""
     if path is None:
         return
     report = {

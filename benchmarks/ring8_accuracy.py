@@ -1,8 +1,8 @@
-"""How accurate is the ring of 8 agents, over seeds, at 16 and at 64 layers, with the sum and with the local readout?
+"""Measure the accuracy of the ring of 8 agents over seeds, at 16 and 64 layers, with the sum and the local readout.
 
     python benchmarks/ring8_accuracy.py --seeds 5 --json ring8.json
 
-Each case is one of configs/*_ring8.yaml with a few options changed, all seeds on the points of data.seed 0; the
+Each case is one of configs/*_ring8.yaml with a few options changed, all seeds on the points of data.seed 0. The
 published code reaches, with the same network and 10 seeds, 97.5 ± 3.6 % (worst 88.6) on the swiss roll and 99.4 ± 0.6 %
 (98.2) on the double circles at 16 layers.
 """
@@ -37,17 +37,17 @@ CASES: dict[str, tuple[str, list[str]]] = {
 
 
 def run(config: str, options: list[str], seed: int) -> dict[str, Any]:
-    """Train one run and return its summary, with the CPU seconds it took."""
+    """Train one run and return its summary with its CPU seconds."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
-        given = [*options, f"--seed={seed}", "--data.seed=0", f"--output={folder}/run"]
-        directory = tasks.train(read_config(CONFIGS / f"{config}.yaml", given))
+        args = [*options, f"--seed={seed}", "--data.seed=0", f"--output={folder}/run"]
+        directory = tasks.train(read_config(CONFIGS / f"{config}.yaml", args))
         summary = json.loads((directory / "summary.json").read_text())
         return {**summary, "cpu_seconds": time.process_time() - started}
 
 
 def row(name: str, runs: list[dict[str, Any]]) -> str:
-    """One line of the table: mean and worst test accuracy, agents where they predict, wall and CPU time of a run."""
+    """Return a table line: mean and worst test accuracy, that of agents which predict, wall and CPU time per run."""
     accuracy = [100 * summary["test_accuracy"] for summary in runs]
     text = f"{name:34} {statistics.mean(accuracy):7.3f} {min(accuracy):7.3f}"
     agents = [100 * summary["mean_agent_accuracy"] for summary in runs if "mean_agent_accuracy" in summary]
@@ -61,15 +61,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. SEEDS - 1 (default 5)")
     parser.add_argument("--case", action="append", choices=sorted(CASES), help="only this case; may be repeated")
     parser.add_argument("--json", type=Path, help="also write every summary here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     print(f"{command()}   torch {versions()['torch']}, {os.cpu_count()} cores")
     print(f"{'case':34} {'mean %':>7} {'worst %':>7} {'agents':>7} {'wall s':>8} {'CPU s':>8}   (slowest run)")
     results = {}
-    for name in given.case or CASES:
-        results[name] = [run(*CASES[name], seed) for seed in range(given.seeds)]
+    for name in args.case or CASES:
+        results[name] = [run(*CASES[name], seed) for seed in range(args.seeds)]
         print(row(name, results[name]), flush=True)
-        if given.json:
-            given.json.write_text(json.dumps({"versions": versions(), "cases": results}, indent=2))
+        if args.json:
+            args.json.write_text(json.dumps({"versions": versions(), "cases": results}, indent=2))
 
 
 if __name__ == "__main__":

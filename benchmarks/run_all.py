@@ -4,8 +4,8 @@
     python benchmarks/run_all.py --only agents       this one alone; the other tables stay
 
 A table goes between the lines <!-- table: NAME --> and <!-- end --> of the document, with command, machine, versions
-and date above it. Every benchmark runs in a process of its own, one after the other; they take turns with nothing, so
-leave the machine alone meanwhile. Its JSON and what it prints go to --results. Exits with 1 if one of them failed.
+and date above it. Benchmarks run in separate processes, one after the other, so leave the machine idle
+meanwhile. Their JSON and output go to --results. Exits with 1 if one of them failed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NAMED = ("torch", "numpy")
 
 
 def run(name: str, results: Path) -> dict[str, Any] | None:
-    """Run a benchmark, showing what it prints; its report with that text, or None when it failed."""
+    """Run a benchmark and show its output; return its report with that output, or None on failure."""
     script, *options = BENCHMARKS[name]
     report = results / f"{name}.json"
     report.unlink(missing_ok=True)
@@ -59,7 +59,7 @@ def run(name: str, results: Path) -> dict[str, Any] | None:
 
 
 def section(report: dict[str, Any]) -> list[str]:
-    """Lines for the document: where the figures come from, then the table, or what was printed if there is none."""
+    """Return the document's lines: the origin of the figures, then the table, or the output if there is none."""
     where = [
         f"`{report['command']}`",
         report.get("machine", ""),
@@ -83,7 +83,7 @@ def _versions(report: dict[str, Any]) -> list[str]:
 
 
 def insert(page: str, name: str, lines: list[str]) -> str:
-    """The page with these lines between the marks of a table. Raises ValueError when it has none."""
+    """Return the page with these lines between the marks of a table. Raises ValueError if it has none."""
     marks = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     text = "\n".join(lines)
     changed, found = marks.subn(lambda mark: f"{mark[1]}\n{text}\n\n{mark[2]}", page)
@@ -99,19 +99,19 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="only this one; may be repeated")
     parser.add_argument("--page", type=Path, default=PAGE, help="whose tables to write (default docs/performance.md)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and text (runs/benchmarks)")
-    given = parser.parse_args()
-    given.results.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    args.results.mkdir(parents=True, exist_ok=True)
     print(header(), flush=True)
     failed = []
-    for name in given.only or BENCHMARKS:
+    for name in args.only or BENCHMARKS:
         began = time.perf_counter()
         print(f"\n== {name}", flush=True)
-        report = run(name, given.results)
+        report = run(name, args.results)
         print(f"== {name}: {time.perf_counter() - began:.0f} s", flush=True)
         if report is None:
             failed.append(name)
             continue
-        given.page.write_text(insert(given.page.read_text(), name, section(report)))
+        args.page.write_text(insert(args.page.read_text(), name, section(report)))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; their tables are as they were")
 

@@ -1,15 +1,15 @@
-"""How much faster are 2 workers than 1, and than a dense tensor-parallel layer of the same width on the same 2 workers?
+"""Measure the speed-up of 2 workers over 1, and over a dense tensor-parallel layer of the same width on both.
 
     python benchmarks/scaling.py --json scaling.json        # starts these two jobs, one after the other:
     mpiexec -n 2 python -m mpi4py benchmarks/scaling.py --transport mpi
     torchrun --standalone --nproc-per-node=2 benchmarks/scaling.py --transport gloo
 
-A step is forward and backward of 16 layers on a ring of 64 agents, batch 128, float32, one thread each worker. Width 64
+A step is forward and backward of 16 layers on a ring of 64 agents, batch 128, float32, one thread per worker. Width 64
 means 32 p and 32 q; width 128 is 64 of each. The dense layer is y + h W2 tanh(W1 y + b) on DTensor, W1 by columns and
 W2 by rows, over gloo; its input needs a gradient, as inside a stack. "2 halves apart" are a ring of 32 agents on each
-worker without exchange, the most that this machine allows. All take turns in one job, and the worker without a part in
-"1 worker" sleeps. Times are the slower worker's, p10 and median over blocks. CPU time counts what a worker spins while
-it waits; "queue" is the share of the wall time in which other processes kept it from a core (Linux only).
+worker without exchange, the most that this machine allows. All take turns in one job, and the idle worker of
+"1 worker" sleeps. Times are the slower worker's, p10 and median over blocks. CPU time includes spinning while
+waiting; "queue" is the share of the wall time in which other processes kept it from a core (Linux only).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dist_hdnn import HDNN, ring
 from dist_hdnn.transport import Transport
 
 AGENTS, LAYERS, BATCH, STEP = 64, 16, 128, 0.1
-ONE, TWO, OVERLAP, HALVES, DENSE = "1 worker", "2 workers", "2 workers, overlap", "2 halves apart", "DTensor, 1 layer"
+ONE, TWO, HALVES, DENSE = "1 worker", "2 workers", "2 halves apart", "DTensor, 1 layer"
 SPEED_UP, OVER_DENSE = 1.7, 10.0
 
 Step = Callable[[], Tensor]
@@ -52,7 +52,7 @@ class DenseLayer(nn.Module):
 
 
 def steps(transport: Transport, width: int) -> dict[str, Step | None]:
-    """One forward and backward sweep of each; None where this worker has no part in it."""
+    """Return one forward and backward sweep of each method; None where this worker has no part in it."""
     torch.manual_seed(0)
     y, dy = torch.randn(BATCH, AGENTS * width), torch.randn(BATCH, AGENTS * width)
     net = HDNN(ring(AGENTS), width, LAYERS, STEP, workers=transport)
@@ -60,7 +60,6 @@ def steps(transport: Transport, width: int) -> dict[str, Step | None]:
     mine = torch.from_numpy(shard.index)
     y_mine, dy_mine = y[:, mine].contiguous(), dy[:, mine].contiguous()
     two = stepper(net, y_mine, dy_mine)
-    overlap = stepper(HDNN(ring(AGENTS), width, LAYERS, STEP, workers=transport, overlap=True), y_mine, dy_mine)
     one = None
     if transport.rank == 0:
         one = stepper(HDNN(ring(AGENTS), width, LAYERS, STEP), y, dy)
@@ -73,7 +72,7 @@ def steps(transport: Transport, width: int) -> dict[str, Step | None]:
     dense = DenseLayer(AGENTS * width)
     parallelize_module(dense, mesh, {"inner.0": ColwiseParallel(), "inner.2": RowwiseParallel()})
     halves = stepper(half, *(tensor[:, : half.neurons].contiguous() for tensor in (y, dy)))
-    return {ONE: one, TWO: two, OVERLAP: overlap, HALVES: halves, DENSE: stepper(dense, y, dy)}
+    return {ONE: one, TWO: two, HALVES: halves, DENSE: stepper(dense, y, dy)}
 
 
 def stepper(net: nn.Module, y: Tensor, dy: Tensor) -> Step:
@@ -90,7 +89,7 @@ def stepper(net: nn.Module, y: Tensor, dy: Tensor) -> Step:
 
 
 def measure(transport: Transport, width: int, blocks: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds a step of every method and block, by `clocks`, the larger of both workers."""
+    """Measure seconds per step of every method and block, by `clocks`, the larger of both workers."""
     calls = steps(transport, width)
     times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "cpu": [], "queue": []} for name in calls}
     for block in range(-2, blocks):  # two to warm up
@@ -107,7 +106,7 @@ def measure(transport: Transport, width: int, blocks: int) -> dict[str, dict[str
 
 
 def clocks() -> dict[str, float]:
-    """Seconds of wall and CPU time, and those in which this process was ready to run but had no core."""
+    """Return seconds of wall and CPU time, and those in which this process was ready but had no core."""
     queue = Path("/proc/self/schedstat")
     waited = int(queue.read_text().split()[1]) if queue.exists() else 0
     return {"wall": time.perf_counter(), "cpu": time.process_time(), "queue": 1e-9 * waited}
@@ -121,7 +120,6 @@ def table(width: int, times: dict[str, dict[str, list[float]]]) -> list[str]:
         queue = f" {np.median(np.divide(kinds['queue'], kinds['wall'])):7.0%}"
         lines.append(f"{width:5} {name:20} " + " ".join(f"{value:9.2f}" for value in (*numbers, *per_layer)) + queue)
     lines.append(verdict(f"{width:5} 1 worker / 2 workers", times[ONE], times[TWO], 1.0, SPEED_UP))
-    lines.append(verdict(f"{width:5} without overlap / with", times[TWO], times[OVERLAP], 1.0))
     lines.append(verdict(f"{width:5} 1 worker / 2 halves apart", times[ONE], times[HALVES], 1.0))
     lines.append(verdict(f"{width:5} DTensor / 2 workers, a layer", times[DENSE], times[TWO], LAYERS, OVER_DENSE))
     return lines
@@ -130,7 +128,7 @@ def table(width: int, times: dict[str, dict[str, list[float]]]) -> list[str]:
 def verdict(
     text: str, slow: dict[str, list[float]], fast: dict[str, list[float]], factor: float, target: float | None = None
 ) -> str:
-    """How many times faster: by p10, by median, by the median over blocks of the ratio, and by CPU time."""
+    """Return the speed-up by p10, by median, by the median over blocks of the ratio, and by CPU time."""
     (slow_low, slow_middle), (fast_low, fast_middle) = p10_and_median(slow["wall"]), p10_and_median(fast["wall"])
     by_block = np.median(np.divide(slow["wall"], fast["wall"]))
     by_cpu = p10_and_median(slow["cpu"])[1] / p10_and_median(fast["cpu"])[1]
@@ -143,7 +141,7 @@ def verdict(
 
 
 def work(transport: Transport, widths: list[int], blocks: int) -> dict[str, Any]:
-    """What one worker of a job does; returns the job's results."""
+    """Do one worker's part of a job; return the job's results."""
     join_group(transport)
     result: dict[str, Any] = {"header": header(transport), "blocks": blocks, "seconds": {}}
     if transport.rank == 0:
@@ -161,12 +159,12 @@ def work(transport: Transport, widths: list[int], blocks: int) -> dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--transport", choices=["mpi", "gloo"], help="only this one; needed under a launcher")
-    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128], help="neurons of an agent (64 128)")
-    parser.add_argument("--blocks", type=int, default=20, help="steps of every method (default 20)")
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128], help="neurons per agent (default 64 128)")
+    parser.add_argument("--blocks", type=int, default=20, help="steps per method (default 20)")
     parser.add_argument("--json", type=Path, help="also write the time of every step here")
-    given = parser.parse_args()
-    arguments = ["--blocks", str(given.blocks), "--widths", *map(str, given.widths)]
-    run_jobs(__file__, given, arguments, lambda transport: work(transport, given.widths, given.blocks))
+    args = parser.parse_args()
+    arguments = ["--blocks", str(args.blocks), "--widths", *map(str, args.widths)]
+    run_jobs(__file__, args, arguments, lambda transport: work(transport, args.widths, args.blocks))
 
 
 if __name__ == "__main__":

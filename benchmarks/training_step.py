@@ -1,16 +1,16 @@
-"""Where does the time of a whole training step go, and how many samples a second is that?
+"""Measure where the time of a training step goes, and how many samples per second it trains.
 
     python benchmarks/training_step.py --json training_step.json
 
 Three networks train by the loop that `dist-hdnn train` runs, on random data, one thread: mnist_grid16 (its config),
-swiss_roll_ring8 (its config), and 1024 agents with 16 neurons per half on a ring with two neighbours each side. Some
-steps run as they are, some with a clock around the methods of every part, which gives a part the time not spent in
-parts inside it; they take turns by tens, so that both meet the same machine. What a clock takes itself, measured in
+swiss_roll_ring8 (its config), and 1024 agents with 16 neurons per half on a ring with two neighbors on each side. Some
+steps run unchanged, some with a clock around the methods of every part, which assigns to a part the time not spent in
+parts inside it; they take turns by tens, so that both meet the same conditions. The cost of a clock, measured in
 the same run on a function that does nothing, is subtracted. Shares are of the sum over all parts, means over the half
 of the steps that had the processor most to themselves; "parts over a step" compares this sum with steps without clocks.
 "rest" is the loop itself: Python, learning rate, sum of the loss. The products are the batched GEMMs of the sweep,
-gradients of the weights included; with the plan of register tiles they are its kernels, which gather, add and apply the
-activation and its derivative on the way.
+gradients of the weights included; with register tiles they are the kernels, which also gather, add and apply the
+activation and its derivative.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from measure import header, table, write_report
 from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import Dataset
-from dist_hdnn.dynamics import linear, step
+from dist_hdnn.dynamics import step
 from dist_hdnn.experiment.tasks import split_tensors, train_model
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.operators import activations, products
-from dist_hdnn.sweep import frame, sweep, weight_gradients, weights
+from dist_hdnn.sweep import sweep, weight_gradients, weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.optimizers import OPTIMIZERS
 from dist_hdnn.transport import Ledger
@@ -56,7 +56,7 @@ Part = tuple[Any, str, str, str]
 
 
 def parts(model: AgentClassifier) -> list[Part]:
-    """What is wrapped: class or module, name, part of the step, and inside which part alone."""
+    """Return what is timed: class or module, name, part of the step, and the only part inside which it counts."""
     packing, arranging, activation = "sweep: packing the state", "sweep: arranging weights", "sweep: activation"
     methods = [
         (AgentClassifier, "lift", "lift"),
@@ -64,19 +64,19 @@ def parts(model: AgentClassifier) -> list[Part]:
         (type(model.readout), "loss", "loss"),
         (HDNN, "add_smoothness_gradient", "smoothness penalty"),
         (torch.Tensor, "backward", "backward of lift, readout, loss"),
-        *((one, name, "optimiser") for one in OPTIMIZERS.values() for name in ("step", "zero_grad")),
+        *((one, name, "optimizer") for one in OPTIMIZERS.values() for name in ("step", "zero_grad")),
         (sweep.Sweep, "forward", "sweep: loop over layers"),
-        (sweep._SweepFunction, "backward", "sweep: loop over layers"),
-        (frame.Frame, "pack", packing),
-        (frame.Frame, "unpack", packing),
+        (sweep.Layers, "backward", "sweep: loop over layers"),
+        (sweep.Sweep, "pack", packing),
+        (sweep.Sweep, "unpack", packing),
         *((weights.WeightPanels, name, arranging) for name in ("hold", "of", "release")),
         *((weight_gradients.GradientPanels, name, arranging) for name in ("__init__", "of", "collected")),
-        (step.Update, "advance", "sweep: additions, calls of terms"),
-        (step.Update, "pull", "sweep: additions, calls of terms"),
+        (step, "forward", "sweep: additions, calls of terms"),
+        (step, "backward", "sweep: additions, calls of terms"),
         (activations.Activation, "value", activation),
         (activations.Activation, "times_slope", activation),
         (Ledger, "book", "sweep: ledger"),
-        (linear.GradientSum, "add_sum", "sweep: gradients of biases"),
+        (products.GradientSum, "add_rows", "sweep: gradients of biases"),
         *((one, name, part) for one, part in plans(products.BlockProducts) for name in METHODS if name in vars(one)),
     ]
     inside = [
@@ -91,17 +91,17 @@ def parts(model: AgentClassifier) -> list[Part]:
 
 
 def plans(base: type) -> list[tuple[type, str]]:
-    """A class of products and all that inherit from it; register tiles are one kernel with all that goes with it."""
+    """Return a class of products and its subclasses with their part; a register tile counts as one product."""
     part = PRODUCTS if base.__module__.startswith("dist_hdnn.operators.tiles") else CALLS
     return [(base, part), *(each for child in base.__subclasses__() for each in plans(child))]
 
 
 class Clock:
-    """Seconds of every part, without the parts inside it, and calls of every part, in the steps that are timed."""
+    """Seconds of every part, without the parts inside it, and calls of every part, in the timed steps."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self.calls: dict[tuple[str, str], int] = defaultdict(int)  # by the part around and the part
+        self.calls: dict[tuple[str, str], int] = defaultdict(int)  # by enclosing part and part
         self.open: list[str] = [REST]
         self.last = time.perf_counter()
 
@@ -111,41 +111,41 @@ class Clock:
         self.last = time.perf_counter()
 
     def parts(self, cost: tuple[float, float]) -> dict[str, float]:
-        """Seconds of every part since `start`, less what its clocks took; cost: from `cost_of_a_call`."""
-        self.tell()
+        """Return seconds of every part since `start`, less its clocks; cost: from `cost_of_a_call`."""
+        self.charge()
         found = dict(self.seconds)
         for (outer, inner), calls in self.calls.items():
             found[inner] -= calls * cost[0]
             found[outer] -= calls * cost[1]
         return found
 
-    def tell(self) -> None:
-        """Give what has passed to the innermost open part."""
+    def charge(self) -> None:
+        """Add the time since the last call to the innermost open part."""
         now = time.perf_counter()
         self.seconds[self.open[-1]] += now - self.last
         self.last = now
 
     def around(self, function: Callable[..., Any], part: str, inside: str = "") -> Callable[..., Any]:
-        """The function, timed; inside: only where the part around it is called so."""
+        """Return the function, timed; inside: only within a part whose name starts so."""
 
         @functools.wraps(function)
         def timed(*arguments: Any, **options: Any) -> Any:
             if not self.open[-1].startswith(inside):
                 return function(*arguments, **options)
-            self.tell()
+            self.charge()
             self.calls[self.open[-1], part] += 1
             self.open.append(part)
             try:
                 return function(*arguments, **options)
             finally:
-                self.tell()
+                self.charge()
                 self.open.pop()
 
         return timed
 
 
 def cost_of_a_call(calls: int = 20_000) -> tuple[float, float]:
-    """Seconds that one clock adds to its part and to the part around it, less those of the call itself."""
+    """Return the seconds that one clock adds to its part and to the enclosing part, without the call itself."""
 
     class Empty:
         def method(self, argument: object) -> None:
@@ -160,13 +160,13 @@ def cost_of_a_call(calls: int = 20_000) -> tuple[float, float]:
     clock.start()
     for _ in range(calls):
         empty.method(None)
-    clock.tell()
+    clock.charge()
     return clock.seconds["empty"] / calls, clock.seconds[REST] / calls - plain
 
 
 @contextmanager
 def wrapped(clock: Clock, model: AgentClassifier) -> Iterator[None]:
-    """Everything timed, and back as it was afterwards."""
+    """Time every part inside the block, and restore it afterwards."""
     wanted = parts(model)
     before = [(owner, name, vars(owner).get(name), getattr(owner, name)) for owner, name, _, _ in wanted]
     for (owner, name, part, inside), (_, _, own, function) in zip(wanted, before, strict=True):
@@ -180,7 +180,7 @@ def wrapped(clock: Clock, model: AgentClassifier) -> Iterator[None]:
 
 
 def random_data(like: str, samples: int) -> Dataset:
-    """Points of the shape that a config's data have, with random labels: numbers do not change the time."""
+    """Return random points and labels in the shape of a config's data: values do not change the time."""
     generator = np.random.default_rng(0)
     features, classes, image = (784, 10, (28, 28, 1)) if like.startswith("mnist") else (2, 2, None)
     points = [generator.standard_normal((count, features)) for count in (samples, EVALUATED)]
@@ -190,19 +190,19 @@ def random_data(like: str, samples: int) -> Dataset:
 
 
 class Turns:
-    """Steps without and with clocks, which take turns in blocks; the first step of each block is not counted."""
+    """Steps without and with clocks, in turns by blocks; the first step of each block is not counted."""
 
     def __init__(self, model: AgentClassifier) -> None:
         self.model, self.clock, self.cost = model, Clock(), cost_of_a_call()
         self.cpu_seconds: list[float] = []  # of steps without clocks
-        self.plain: list[tuple[float, dict[str, float]]] = []  # of these: seconds of waiting, and of the whole step
+        self.plain: list[tuple[float, dict[str, float]]] = []  # of the same: seconds of waiting, and of the whole step
         self.timed: list[tuple[float, dict[str, float]]] = []  # of steps with clocks: the same, and of every part
         self.on = ExitStack()
         self.steps, self.clocked = 0, False
         self._start()
 
     def on_step(self, step: int, loss: float) -> None:
-        """A step has ended, and the next one begins."""
+        """Record the step that has ended and start the next."""
         cpu, wall = time.thread_time() - self.cpu, time.perf_counter() - self.wall
         if self.steps % BLOCK and self.steps > WARM_UP:
             if self.clocked:
@@ -224,14 +224,14 @@ class Turns:
 
 
 def quiet(steps: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
-    """Mean seconds by name over the half of the steps that waited least for the processor."""
+    """Return mean seconds by name over the half of the steps that waited least for the processor."""
     kept = [found for _, found in sorted(steps, key=lambda pair: pair[0])[: (len(steps) + 1) // 2]]
     names = dict.fromkeys(name for found in kept for name in found)
     return {name: sum(found.get(name, 0.0) for found in kept) / len(kept) for name in names}
 
 
 def measured(name: str, steps: int) -> dict[str, Any]:
-    """Seconds of every part of a network's training step, and CPU seconds of every step without clocks."""
+    """Measure seconds of every part of a training step, and CPU seconds of every step without clocks."""
     file, options = NETWORKS[name]
     options = [*options, *WIDE_GRAPH] if name == WIDE else options
     config = read_config(CONFIGS / f"{file}.yaml", ["--train.epochs=1", *options])
@@ -252,7 +252,7 @@ def measured(name: str, steps: int) -> dict[str, Any]:
 
 
 def lines_of(results: dict[str, dict[str, Any]]) -> list[str]:
-    """A table of shares, a column for each network, and the verdict."""
+    """Return a table of shares, one column per network, and the verdict."""
     totals = {name: sum(found["part_seconds"].values()) for name, found in results.items()}
     shares = {
         name: {part: seconds / totals[name] for part, seconds in found["part_seconds"].items()}
@@ -272,7 +272,7 @@ def lines_of(results: dict[str, dict[str, Any]]) -> list[str]:
         ("parts over a step", *(f"{totals[name] / found['step_seconds']:.3f}" for name, found in results.items()))
     )
     rows.append(("a step, CPU ms", *(f"{1e3 * seconds:.2f}" for seconds in steps.values())))
-    rows.append(("samples a second", *(f"{found['batch'] / steps[name]:.0f}" for name, found in results.items())))
+    rows.append(("samples per second", *(f"{found['batch'] / steps[name]:.0f}" for name, found in results.items())))
     lines = table(("part", *results), rows)
     for name in results.keys() & {"mnist_grid16"}:
         share = shares[name][PRODUCTS]
@@ -284,15 +284,17 @@ def lines_of(results: dict[str, dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", action="append", choices=list(NETWORKS), help="only this one; may be repeated")
-    parser.add_argument("--steps", type=int, default=40, help="steps of each network, with clocks and without (40)")
+    parser.add_argument(
+        "--steps", type=int, default=40, help="steps of each network, with clocks and without (default 40)"
+    )
     parser.add_argument("--json", type=Path, help="also write every time here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(header(), flush=True)
-    results = {name: measured(name, given.steps) for name in given.network or NETWORKS}
+    results = {name: measured(name, args.steps) for name in args.network or NETWORKS}
     lines = lines_of(results)
     print("\n".join(lines))
-    write_report(given.json, lines, {"steps": given.steps, "networks": results})
+    write_report(args.json, lines, {"steps": args.steps, "networks": results})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Hamiltonian deep networks whose neurons live on the agents of a communication network.
 
-Names below are imported when they are first used, so that `import dist_hdnn` and `dist-hdnn --help` do not wait for
-torch.
+A name is imported on its first use, so `import dist_hdnn` and `dist-hdnn --help` do not wait for torch.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from dist_hdnn.exporting.published import from_published
     from dist_hdnn.launching.launcher import connect
     from dist_hdnn.network.hdnn import HDNN
+    from dist_hdnn.sweep.execution import Execution
     from dist_hdnn.topology import (
         BlockPattern,
         CommunicationGraph,
@@ -44,31 +44,30 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ELSEWHERE = {
-    "HDNN": "dist_hdnn.network.hdnn",
-    "SumReadout": "dist_hdnn.ends.readout",
-    "GradScaler": "dist_hdnn.training.scaler",
-    "LocalReadout": "dist_hdnn.ends.readout",
-    "Dataset": "dist_hdnn.data",
-    "Sensor": "dist_hdnn.data",
-    "SensorMap": "dist_hdnn.data",
-    "from_arrays": "dist_hdnn.data",
-    "read_dataset": "dist_hdnn.data",
-    "clip_grad_norm_": "dist_hdnn.training.clipping",
-    "connect": "dist_hdnn.launching.launcher",
-    "export": "dist_hdnn.exporting.files",
-    "from_published": "dist_hdnn.exporting.published",
-    "load_run": "dist_hdnn.build.trained",
-    "load_checkpoint": "dist_hdnn.training.checkpoints.weights_file",
-    "load_optimizer_state_dict": "dist_hdnn.training.optimizer_state",
-    "optimizer_state_dict": "dist_hdnn.training.optimizer_state",
+_HOMES = {
+    "HDNN": "network.hdnn",
+    "Execution": "sweep.execution",
+    "LocalReadout": "ends.readout",
+    "SumReadout": "ends.readout",
+    **dict.fromkeys(("Dataset", "Sensor", "SensorMap", "from_arrays", "read_dataset"), "data"),
+    "GradScaler": "training.scaler",
+    "clip_grad_norm_": "training.clipping",
+    "load_optimizer_state_dict": "training.optimizer_state",
+    "optimizer_state_dict": "training.optimizer_state",
+    "load_checkpoint": "training.checkpoints.weights_file",
+    "load_run": "build.trained",
+    "connect": "launching.launcher",
+    "export": "exporting.files",
+    "from_published": "exporting.published",
 }
+"""name -> module of those outside topology"""
 
 __all__ = [
     "HDNN",
     "BlockPattern",
     "CommunicationGraph",
     "Dataset",
+    "Execution",
     "GradScaler",
     "LocalReadout",
     "Sensor",
@@ -107,7 +106,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'dist_hdnn' has no attribute {name!r}")
-    return getattr(importlib.import_module(_ELSEWHERE.get(name, "dist_hdnn.topology")), name)
+    return getattr(importlib.import_module(f"dist_hdnn.{_HOMES.get(name, 'topology')}"), name)
 
 
 def __dir__() -> list[str]:

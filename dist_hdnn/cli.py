@@ -1,8 +1,6 @@
-"""The `dist-hdnn` command: finds the one of `commands` that is meant, and makes its errors one line.
+"""The `dist-hdnn` command: its words, help and exit codes; `commands` has what each command does.
 
-torch and numpy are imported after the command line is read, so `--help` and a misspelt option answer at once. Exit
-codes: 0 done, 2 usage, config, graph or data, 7 disk, 130 interrupted; an exception with an attribute `exit_code`
-chooses its own (4 unusable checkpoint, 6 non-finite numbers, 8 a certificate with a broken promise).
+torch and numpy are imported after the command line is read, so `--help` and a misspelt option answer at once.
 """
 
 from __future__ import annotations
@@ -12,12 +10,14 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from dist_hdnn import __version__, commands, run_commands
-from dist_hdnn.command_line import UsageError
+from dist_hdnn import __version__, commands
+from dist_hdnn.command_line import Command
+from dist_hdnn.config.bundled import names
+from dist_hdnn.launching.worker import BUG, DISK, INTERRUPTED, READER_GONE, USAGE, verdict
 from dist_hdnn.streams import open_standard_streams, outlasting_readers
 
 HELP = f"""\
@@ -28,9 +28,9 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   train [CONFIG] [--key=value ...]    make a run: weights, metrics, plots
   inspect [CONFIG] [--key=value ...]  graph, bytes per link, memory; no training
   evaluate RUN                        accuracy of a trained run
-  certify RUN                         what theory promises of it, measured
+  certify RUN                         measure what theory promises of a run
   study STUDY [--key=value ...]       many runs along axes of a config: a table
-  predict RUN FILE                    answers of a run about a file of readings
+  predict RUN FILE                    answers of a run for a file of readings
   export RUN [--output=DIR]           a run as files that need no dist_hdnn
   doctor                              versions, threads, transports, GPU, access
   --version
@@ -44,87 +44,186 @@ Exit codes: 0 done, 2 usage, config or file, 3 workers disagree, 4 checkpoint
 unusable, 5 a worker lost, 6 numbers not finite, 7 disk, 8 a broken promise,
 75 stopped with a checkpoint, 130 interrupted"""
 
-USAGE_ERROR, DISK, INTERRUPTED, READER_GONE = 2, 7, 130, 141
+CONFIG_HELP = """\
+CONFIG is a YAML file, or the name of one that comes with the package;
+--key=value options override it. Without CONFIG: the swiss roll on a ring of 8
+agents."""
+
+RUN_HELP = """\
+RUN is a run directory, or the name of a run: runs/<name> or <name> is its
+newest finished run."""
+
+TRAIN_HELP = f"""\
+usage: dist-hdnn train [CONFIG] [--key=value ...] [--print_config]
+
+Make a run: a directory with weights, metrics and plots.
+{CONFIG_HELP}"""
+
+INSPECT_HELP = f"""\
+usage: dist-hdnn inspect [CONFIG] [--key=value ...] [--json] [--print_config]
+
+Graph, patterns, bytes per link, memory and warnings of a run; no training.
+{CONFIG_HELP}"""
+
+EVALUATE_HELP = f"""\
+usage: dist-hdnn evaluate RUN [--json]
+
+Accuracy of a trained run.
+{RUN_HELP}"""
+
+CERTIFY_HELP = f"""\
+usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T]
+                         [--json]
+
+Measures in float64, at N points of the test set (default 16), what theory
+promises of a trained network, and whether each promise is kept. Writes
+certificate.json and plots/sensitivity.png, layers.png and momentum.png into
+the run directory.
+{RUN_HELP}
+
+Whole matrices up to 256 neurons, random probes above; the figures do not
+depend on the workers. Also takes --partition.method, --timeout, --device and
+--train.threads, as train does. Exit code 0 when no promise is broken, else 8."""
+
+STUDY_HELP = f"""\
+usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N]
+                       [--max-trials=N] [--retry-failed] [--key=value ...]
+
+A trade-off study: trains the network of a base config along axes of its
+options, each trial in its own process. STUDY is a YAML file, or the name of
+one of these, which come with the package:
+  {", ".join(names("study"))}
+--key=value options override its base config. The same command resumes a study
+that was stopped.
+  --output=DIR      folder of the study (default: runs/studies/<name>)
+  --parallel=N      trials at once (default: the number of cores)
+  --trials=N        trials of a random or Optuna search
+  --max-trials=N    run at most N trials now; the same command runs the rest
+  --retry-failed    run failed trials again"""
+
+EXPORT_HELP = f"""\
+usage: dist-hdnn export RUN [--output=DIR] [--agents=all|none|3,7]
+
+Export a trained run as files that need no dist_hdnn: network.pt2 for
+torch.export.load, model.safetensors, config.json, and for every agent its
+weights, its neighbors and the rounds of messages that it takes part in.
+{RUN_HELP}
+  --output=DIR      a new or empty directory (default: RUN/export)
+  --agents=LIST     agents that get files, by number or name (default: all; none
+                    of more than 1000 agents)"""
+
+PREDICT_HELP = f"""\
+usage: dist-hdnn predict RUN FILE [--output=FILE] [--probabilities] [--agents]
+                         [--keep=COLUMN,COLUMN]
+
+Answers of a trained run for the rows of a file of raw readings: .csv or
+.parquet, whose columns are found by name, .npz (array x) or .npy. Classes are
+answered by name, targets in their own units; `row` counts from 0.
+{RUN_HELP}
+  --output=FILE     .csv, .parquet or .npz, a new file (default: CSV on stdout)
+  --probabilities   of every class; the mean over the agents where agents answer
+  --agents          the answer of every single agent
+  --keep=COLUMNS    columns that are no features, passed through"""
+
+DOCTOR_HELP = "usage: dist-hdnn doctor [--json]\n\nVersions, threads, transports, GPU and write access of this machine."
+
+CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("train", commands.train, TRAIN_HELP, ("[CONFIG]",), ("--print_config",), config=True),
+        Command("inspect", commands.inspect, INSPECT_HELP, ("[CONFIG]",), ("--json", "--print_config"), config=True),
+        Command("evaluate", commands.evaluate, EVALUATE_HELP, ("RUN",), ("--json",)),
+        Command("certify", commands.certify, CERTIFY_HELP, ("RUN",), ("--json",), ("samples", *CERTIFY_OPTIONS)),
+        Command(
+            "study",
+            commands.study,
+            STUDY_HELP,
+            ("STUDY",),
+            ("--retry-failed",),
+            ("output", "parallel", "trials", "max-trials"),
+            config=True,
+        ),
+        Command("export", commands.export, EXPORT_HELP, ("RUN",), (), ("output", "agents")),
+        Command(
+            "predict",
+            commands.predict,
+            PREDICT_HELP,
+            ("RUN", "FILE"),
+            ("--probabilities", "--agents"),
+            ("output", "keep"),
+        ),
+        Command("doctor", commands.doctor, DOCTOR_HELP, (), ("--json",)),
+    )
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code. arguments: without the program's name (None: from the shell)."""
-    given = list(sys.argv[1:]) if arguments is None else list(arguments)
+    """Run one command and return its exit code. arguments: without the program's name (None: from the shell)."""
+    words = list(sys.argv[1:]) if arguments is None else list(arguments)
     open_standard_streams()
     try:
-        with _plain_warnings(), outlasting_readers() if given[:1] in (["train"], ["study"]) else nullcontext():
-            return _dispatch(given)
+        with _plain_warnings(), outlasting_readers() if words[:1] in (["train"], ["study"]) else nullcontext():
+            return _dispatch(words)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe has gone, as in `dist-hdnn inspect | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except Exception as error:
-        code = _exit_code(error, given)
-        if code is None or sys.flags.dev_mode:  # a bug of ours, or `python -X dev -m dist_hdnn`: show where
+        code, text = verdict(error)
+        if code == BUG or sys.flags.dev_mode:  # `python -X dev -m dist_hdnn` shows where
             raise
-        notes = getattr(error, "__notes__", [])  # which worker failed first
-        return _fail("; ".join([str(error) or type(error).__name__, *notes]), code)
+        if code == DISK and isinstance(error, OSError) and not _full(error) and words[:1] != ["train"]:
+            code = USAGE  # a file that was named on the command line
+        return _fail(text, code)
 
 
-def _exit_code(error: Exception, given: list[str]) -> int | None:
-    """Exit code for an expected error, None for a bug."""
-    own = getattr(error, "exit_code", None)
-    if isinstance(own, int):
-        return own
-    if isinstance(error, ValueError):
-        return USAGE_ERROR
-    if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-        return DISK if full or given[:1] == ["train"] else USAGE_ERROR
-    return None
+def _full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # where nothing can be written, the code alone says it
+    with suppress(OSError):  # where nothing can be written, the exit code says it
         print(f"dist-hdnn: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code
 
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Show a warning as one line, without the place in the source, and the same one once."""
-    said: set[str] = set()
+    """Show each warning once, as one line without the place in the source."""
+    shown: set[str] = set()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         text = " ".join(str(message).split())
-        if text not in said:
+        if text not in shown:
             print(f"warning: {text}", file=sys.stderr)
-        said.add(text)
+        shown.add(text)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
 
 
-def _dispatch(given: list[str]) -> int:
-    known: dict[str, Callable[[list[str]], int]] = {
-        "train": commands.train,
-        "inspect": commands.inspect,
-        "evaluate": run_commands.evaluate,
-        "certify": run_commands.certify,
-        "study": commands.study,
-        "export": run_commands.export,
-        "predict": run_commands.predict,
-        "doctor": commands.doctor,
-    }
-    if not given:
+def _dispatch(words: list[str]) -> int:
+    if not words:
         print(HELP, file=sys.stderr)
-        return USAGE_ERROR
-    command, rest = given[0], given[1:]
-    if command in ("--help", "-h", "help"):
+        return USAGE
+    name, rest = words[0], words[1:]
+    if name in ("--help", "-h", "help"):
         print(HELP)
         return 0
-    if command == "--version":
+    if name == "--version":
         print(f"dist-hdnn {__version__}")
         return 0
-    if command not in known:
-        near = difflib.get_close_matches(command, known, 1, 0.7)
-        remedy = f"did you mean {near[0]}?" if near else f"commands: {', '.join(known)}"
-        raise UsageError(f"unknown command {command!r}; {remedy}")
-    return known[command](rest)
+    command = COMMANDS.get(name)
+    if command is None:
+        near = difflib.get_close_matches(name, COMMANDS, 1, 0.7)
+        remedy = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
+        raise ValueError(f"unknown command {name!r}; {remedy}")
+    line = command.read(rest)
+    if line.asks_for_help and not command.shows_config:
+        print(command.help)
+        return 0
+    return command.run(line)

@@ -1,6 +1,7 @@
-"""Reads the words of a command line: flags, --key=value options, a run directory, or a config with its overrides.
+"""The words of a command line, read: flags, a command's own options, overrides of a config, a run directory.
 
-Every function raises UsageError, one line that names the command, for words that it cannot understand.
+Written by hand, because argparse takes the value of an option that it does not know for a positional argument. Every
+function raises ValueError, one line that names the command, for words that it cannot understand.
 """
 
 from __future__ import annotations
@@ -8,176 +9,210 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dist_hdnn.config import Config
+from dist_hdnn.config import ELSEWHERE, Config
 from dist_hdnn.config.bundled import located
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.config.schema import children_of
-from dist_hdnn.run.directory import find_run
+from dist_hdnn.run.directory import find_run, newest_unfinished_run, weights_of_run
 
 HELPS = ("--help", "-h", "--help-all")
-FLAGS = ("--json", "--print_config", *HELPS)
-
-CONFIG_HELP = """\
-CONFIG is a YAML file, or the name of one that comes with the package;
---key=value options override it. Without CONFIG: the swiss roll on a ring of 8
-agents."""
-COMMANDS = {
-    "train": "Make a run: a directory with weights, metrics and plots.",
-    "inspect": "Graph, patterns, bytes per link, memory and warnings of a run; no training.",
-}
-RUN_HELP = """\
-RUN is a run directory, or the name of a run: runs/<name> or <name> is its
-newest finished run."""
+FLAGS = ("--json", "--print_config")  # of some commands; no option of a config
 
 
-class UsageError(ValueError):
-    """A command line that cannot be understood."""
+@dataclass(frozen=True)
+class Line:
+    """A command line by kind of word.
+
+    arguments: words without a dash. flags: such as --json. own: name -> value of the command's own options.
+    overrides: every other option, as --key=value.
+    """
+
+    command: Command
+    words: list[str]
+    arguments: list[str] = field(default_factory=list)
+    flags: set[str] = field(default_factory=set)
+    own: dict[str, str] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def asks_for_help(self) -> bool:
+        return not self.flags.isdisjoint(HELPS)
 
 
-def split(command: str, given: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """(positional arguments, options with their values); flags are dropped."""
-    positional, options = [], []
-    position = 0
-    while position < len(given):
-        word = given[position]
-        position += 1
-        if word in FLAGS:
-            if word not in (*HELPS, *flags):
-                raise UsageError(f"{command} takes no {word}")
-            continue
-        if not word.startswith("-"):
-            positional.append(word)
-            continue
-        options.append(word)
-        takes_value = "=" not in word and not word.endswith(".help")
-        if takes_value and position < len(given) and given[position] not in FLAGS and given[position][:2] != "--":
-            options.append(given[position])
-            position += 1
-    return positional, options
+@dataclass(frozen=True)
+class Command:
+    """A command of `dist-hdnn`: what it does with a line, and which words it takes.
 
+    help: its usage, a blank line, a text. arguments: names of its arguments, an optional one in brackets.
+    flags, options: its own. config: whether every other option is one of a config.
+    """
 
-def asks_for_help(given: list[str]) -> bool:
-    """Whether a command line asks for the help of its command."""
-    return any(word in HELPS for word in given)
+    name: str
+    run: Callable[[Line], int]
+    help: str
+    arguments: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    config: bool = False
 
+    @property
+    def shows_config(self) -> bool:
+        """Whether its help shows the options of a config."""
+        return self.arguments == ("[CONFIG]",)
 
-def own_options(
-    command: str, options: list[str], names: tuple[str, ...], strict: bool = False
-) -> tuple[dict[str, str], list[str]]:
-    """(--name=value or --name value of these names, the other options); strict: there must be no others."""
-    own: dict[str, str] = {}
-    others: list[str] = []
-    words = iter(options)
-    for word in words:
-        name, assigned, value = word.partition("=")
-        if name[:2] != "--" or name[2:] not in names:
-            if strict:
-                near = difflib.get_close_matches(name.lstrip("-"), names, 1)
-                remedy = f"did you mean --{near[0]}?" if near else f"options: {', '.join(f'--{key}' for key in names)}"
-                raise UsageError(f"{command}: unknown option {word}; {remedy}")
-            others.append(word)
-            continue
-        value = value if assigned else next(words, "")
-        if not value:
-            raise UsageError(f"{command}: {name} needs a value, as in {name}=...")
-        own[name[2:]] = value
-    return own, others
+    def read(self, words: list[str]) -> Line:
+        """Sort words by kind and check their number and names; a value stands as --key=value or as --key value."""
+        line, left = Line(self, words), list(reversed(words))
+        while left:
+            word = left.pop()
+            name, assigned, value = word.partition("=")
+            if word in (*self.flags, *HELPS):
+                line.flags.add(word)
+                continue
+            if word in FLAGS:
+                raise ValueError(f"{self.name} takes no {word}")
+            if not word.startswith("-"):
+                line.arguments.append(word)
+                continue
+            follows = left and not left[-1].startswith("--") and left[-1] not in HELPS
+            if not assigned and follows and not word.endswith(".help"):
+                value = left.pop()
+                word = f"{name}={value}"
+            if name[:2] != "--" or name[2:] not in self.options:
+                line.overrides.append(word)
+            elif value:
+                line.own[name[2:]] = value
+            else:
+                raise ValueError(f"{self.name}: {name} needs a value, as in {name}=...")
+        if not line.asks_for_help:
+            self._check(line)
+        return line
 
-
-def refuse_misspelt(command: str, options: list[str], known: tuple[str, ...]) -> None:
-    """Raise UsageError for an option that is none of a config and nearly one of the command's own, `known`."""
-    for word in options:
-        name = word.partition("=")[0]
-        near = difflib.get_close_matches(name, known, 1, 0.85)
-        if near and name[2:] not in children_of(Config) and "." not in name:
-            raise UsageError(f"{command}: unknown option {name}; did you mean {near[0]}?")
+    def _check(self, line: Line) -> None:
+        """Raise ValueError for too few or too many arguments, and for an option nearly or wholly unknown."""
+        least = sum(name[0] != "[" for name in self.arguments)
+        if not least <= len(line.arguments) <= len(self.arguments):
+            usage = " ".join(self.help.partition("\n\n")[0].split())
+            expected, got = (" and ".join(words) for words in (self.arguments, line.arguments))
+            raise ValueError(f"{self.name}: expected {expected or 'no argument'}, got {got or 'nothing'}; {usage}")
+        known = (*HELPS, *self.flags, *(f"--{name}" for name in self.options))
+        for word in line.overrides:
+            name = word.partition("=")[0]
+            near = difflib.get_close_matches(name, known, 1, 0.85 if self.config else 0.6)
+            if self.config and (not near or name[2:] in children_of(Config) or "." in name):
+                continue
+            remedy = f"did you mean {near[0]}?" if near else f"options: {', '.join(known[len(HELPS) :]) or 'none'}"
+            raise ValueError(f"{self.name}: unknown option {name}; {remedy}")
 
 
 def positive(key: str, text: str) -> int:
-    """The whole number >= 1 that the value of an option is."""
+    """Return the whole number >= 1 that an option has as its value."""
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"{key}: expected a whole number >= 1, got {text!r}; such as 16")
+        raise ValueError(f"{key}: expected a whole number >= 1, got {text!r}; such as 16")
     return int(text)
 
 
-def simple(command: str, given: list[str], usage: str, flags: tuple[str, ...], count: int) -> list[str] | None:
-    """Positional arguments of a command without a config, or None when it asked for help."""
-    positional, options = split(command, given, flags)
-    if asks_for_help(given):
-        print(usage)
-        return None
-    if options or len(positional) != count:
-        odd = (options or positional[count:] or ["nothing"])[0]
-        raise UsageError(f"{command}: got {odd}; {' '.join(usage.splitlines()[0].split())}")
-    return positional
-
-
 def run_directory(command: str, given: str) -> Path:
-    """The run directory of a command that reads one, given by its path or by the run's name; says which it found."""
+    """Return the directory of a run given by its path or its name; say on stderr which run a name stands for."""
     try:
         directory = find_run(given)
     except ValueError as error:
-        raise UsageError(f"{command}: {error}") from error
+        raise ValueError(f"{command}: {error}") from error
     if directory != user_path(given, command):
         print(f"dist-hdnn: {given} is the run {directory}", file=sys.stderr, flush=True)
     return directory
 
 
-def config_of(command: str, given: list[str], flags: tuple[str, ...]) -> Config | None:
-    """The validated config of a command line, or None when it asked for help or the config only."""
-    positional, options = split(command, given, flags)
-    if len(positional) > 1:
-        raise UsageError(f"{command}: expected one config file, got {' and '.join(positional)}")
-    path = located(positional[0]) if positional else None
-    refuse_misspelt(command, options, (*HELPS, *flags))
+def options_of(line: Line) -> dict[str, str]:
+    """Return the overrides of a line by name; "" for one without a value."""
+    return {name[2:]: value for name, _, value in (word.partition("=") for word in line.overrides)}
+
+
+def with_warm_start(line: Line) -> list[str]:
+    """Return the words of `train` with --from=RUN as --warm_start=PATH, where RUN may be the name of a run."""
+    words = [f"--warm_start{word[6:]}" if word.split("=")[0] == "--from" else word for word in line.words]
+    line = line.command.read(words)
+    run = options_of(line).get("warm_start")
+    if run is None:
+        return words
+    if not run:
+        raise ValueError("train: --from needs a value, as in --from=RUN")
+    others = [word for word in line.overrides if not word.startswith("--warm_start")]
+    return [*line.arguments, *sorted(line.flags), *others, f"--warm_start={weights_of_run(run)[1]}"]
+
+
+def with_config_of_run(line: Line) -> list[str]:
+    """Return the words of `train`, whose CONFIG is by default that of the run to resume or to start from.
+
+    The run to resume is given by --resume=RUN or CHECKPOINT, or by --output. --resume=auto without them, and without
+    any option that a run cannot change, is the newest unfinished run below runs/.
+    """
+    options = options_of(line)
+    resume = options.get("resume")
+    if line.arguments or (resume is None and "warm_start" not in options):
+        return line.words
+    if resume is None:
+        return [str(weights_of_run(options["warm_start"])[0] / "config.yaml"), *line.words]
+    if resume == "auto" and options.keys().isdisjoint(("output", "warm_start")):
+        if all(key.split(".")[0] in {"resume", *ELSEWHERE} for key in options):
+            newest = newest_unfinished_run()
+            if newest is None:
+                raise ValueError("train: expected an unfinished run below runs/ to resume, got none; give a CONFIG")
+            return [str(newest / "config.yaml"), *line.words]
+    named = options.get("output", "") if resume == "auto" else resume
+    path = user_path(named, "train")
+    for directory in (path, *list(path.resolve().parents)[1:2]):  # a run, or the run of a checkpoint
+        if named and (directory / "config.yaml").is_file():
+            return [str(directory / "config.yaml"), *line.words]
+    return line.words
+
+
+def config_of(command: Command, words: list[str]) -> Config | None:
+    """Return the validated config of a command line; None once its help or the config itself is printed."""
+    line = command.read(words)
+    path = located(line.arguments[0]) if line.arguments else None
 
     from dist_hdnn.config.files import check_document, check_overrides, config_parser, parse_config, to_yaml
 
     if path is not None:
         check_document(path)
-    check_overrides(options)
-    for word in options:
+    check_overrides(line.overrides)
+    for word in line.overrides:
         if word.endswith(".help"):
             from dist_hdnn.config.option_help import help_of
 
             print(help_of(word.removeprefix("--").removesuffix(".help")))
             return None
-    parser = config_parser(f"dist-hdnn {command}", path)
-    if asks_for_help(given):
-        _print_help(command, flags, parse_config(parser, options), "--help-all" in given)
+    config = parse_config(config_parser(f"dist-hdnn {command.name}", path), line.overrides)
+    if line.asks_for_help:
+        from dist_hdnn.config.option_help import bundled_help, option_help
+
+        print(f"{command.help}\n{bundled_help()}\n\n{option_help(config, '--help-all' in line.flags)}")
+        print("\n--print_config prints the resulting config and stops.")
+        if "--json" in command.flags:
+            print("--json prints the answer as JSON.")
         return None
-    config = parse_config(parser, options)
     validate(config)
-    if "--print_config" in given:
+    if "--print_config" in line.flags:
         print(to_yaml(config), end="")
         return None
     _check_graph_files(config)
     return config
 
 
-def _print_help(command: str, flags: tuple[str, ...], config: Config, everything: bool) -> None:
-    """The help of a command with a config, whose values are the defaults that it shows."""
-    from dist_hdnn.config.option_help import bundled_help, option_help
-
-    print(f"usage: dist-hdnn {command} [CONFIG] [--key=value ...]{''.join(f' [{flag}]' for flag in flags)}\n")
-    print(f"{COMMANDS[command]}\n{CONFIG_HELP}\n{bundled_help()}\n")
-    print(option_help(config, everything))
-    print("\n--print_config prints the configuration that results, and stops.")
-    if "--json" in flags:
-        print("--json prints the answer as JSON.")
-
-
 def _check_graph_files(config: Config) -> None:
-    """Read the graph files, so that a damaged one is refused before torch is imported, which takes seconds."""
+    """Read the graph files, to refuse a damaged one before torch is imported, which takes seconds."""
     files = [options for options in (config.graph, *config.more_graphs) if options.file is not None]
     if not files:
         return
     from dist_hdnn.topology import read_graph
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are said when the graph is built
+        warnings.simplefilter("ignore")  # they are shown when the graph is built
         for options in files:
             read_graph(user_path(str(options.file), "graph.file"), options.format)

@@ -1,4 +1,4 @@
-"""What each command of `dist-hdnn` does: words of the command line in, answer on stdout and exit code out.
+"""What each command of `dist-hdnn` does: a line of words in, the answer on stdout and an exit code out.
 
 torch and numpy are imported after the words are read.
 """
@@ -7,42 +7,50 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dist_hdnn.command_line import (
-    UsageError,
-    asks_for_help,
+    Line,
     config_of,
-    own_options,
     positive,
-    refuse_misspelt,
-    simple,
-    split,
+    run_directory,
+    with_config_of_run,
+    with_warm_start,
 )
-from dist_hdnn.config import ELSEWHERE, Config
-from dist_hdnn.config.bundled import names
+from dist_hdnn.config import Config, forget_workers
+from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.launching.stopping import StopRequest, listening
-from dist_hdnn.printing import print_json
-from dist_hdnn.run.directory import newest_unfinished_run, weights_of_run
+from dist_hdnn.printing import (
+    Sections,
+    announce,
+    certificate_sections,
+    inspection_sections,
+    print_json,
+    result_rows,
+    show,
+    summary_rows,
+)
+from dist_hdnn.run.directory import config_of_run
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
 
 
-class StudyStopped(Exception):
-    """A study that was told to stop."""
+def _answer(line: Line, result: dict[str, Any], sections: Callable[[dict[str, Any]], Sections]) -> None:
+    """Print the result of a command, as JSON for --json."""
+    if "--json" in line.flags:
+        print_json(result)
+    else:
+        show(sections(result))
 
-    def __init__(self, name: str, exit_code: int) -> None:
-        super().__init__(f"study {name}: stopped; the same command goes on where it stopped")
-        self.exit_code = exit_code
 
-
-def train(given: list[str]) -> int:
+def train(line: Line) -> int:
     with listening() as stop:
-        given = _with_config_of_run(_warm_start(given))
-        config = config_of("train", given, ("--print_config",))
+        words = with_config_of_run(line.command.read(with_warm_start(line)))
+        config = config_of(line.command, words)
         if config is None:
             return 0
         from dist_hdnn.launching import launcher
@@ -52,43 +60,11 @@ def train(given: list[str]) -> int:
         def run(config: Config, transport: Transport | None) -> int:
             return _train_as(config, transport, stop)
 
-        return launcher.launch(given, config, run, stop=stop)
-
-
-def _warm_start(given: list[str]) -> list[str]:
-    """--from RUN as the option warm_start, with the place of that run where it is given by its name."""
-    words = [f"--warm_start{word[6:]}" if word.split("=")[0] == "--from" else word for word in given]
-    own, others = own_options("train", words, ("warm_start",))
-    return [*others, f"--warm_start={weights_of_run(own['warm_start'])[1]}"] if own else words
-
-
-def _with_config_of_run(given: list[str]) -> list[str]:
-    """Without a CONFIG that of the run to resume, given by --resume=RUN or CHECKPOINT or by --output, or to start from.
-
-    --resume=auto without them, and without any option that a run cannot change, is the newest run below runs/ that has
-    not come to its end.
-    """
-    positional, options = split("train", given, ("--print_config",))
-    own, others = own_options("train", options, ("resume", "output", "warm_start"))
-    if "warm_start" in own and not positional and "resume" not in own:
-        return [str(weights_of_run(own["warm_start"])[0] / "config.yaml"), *given]
-    if positional or "resume" not in own:
-        return given
-    if own == {"resume": "auto"} and all(word.lstrip("-").split("=")[0].split(".")[0] in ELSEWHERE for word in others):
-        newest = newest_unfinished_run()
-        if newest is None:
-            raise UsageError("train: expected an unfinished run below runs/ to go on with, got none; give a CONFIG")
-        return [str(newest / "config.yaml"), *given]
-    named = own.get("output", "") if own["resume"] == "auto" else own["resume"]
-    path = user_path(named, "train")
-    for directory in (path, *list(path.resolve().parents)[1:2]):
-        if named and (directory / "config.yaml").is_file():
-            return [str(directory / "config.yaml"), *given]
-    return given
+        return launcher.launch(words, config, run, stop=stop)
 
 
 def _train_as(config: Config, transport: Transport | None, stop: StopRequest) -> int:
-    """Train as one worker, or alone; prints where there is a run directory, which worker 0 makes."""
+    """Train as one worker, or alone; worker 0, which has the run directory, prints the summary."""
     from dist_hdnn.experiment import tasks
     from dist_hdnn.training.checkpoints.schedule import Stopped
 
@@ -96,107 +72,137 @@ def _train_as(config: Config, transport: Transport | None, stop: StopRequest) ->
         directory = tasks.train(config, transport, stop)
     except Stopped as error:
         if transport is None or transport.rank == 0:
-            print(f"dist-hdnn: {error}; go on with:\n{error.command}", file=sys.stderr, flush=True)
+            print(f"dist-hdnn: {error}; resume with:\n{error.command}", file=sys.stderr, flush=True)
         return error.exit_code
     if directory is None:
         return 0
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-    if "test_r2" in summary:
-        fit = summary["test_r2"]
-        print(f"test R²       {'undefined: all targets are equal' if fit is None else f'{fit:.4f}'}")
-    else:
-        print(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
-    if "best_epoch" in summary:
-        print(f"weights       of epoch {summary['best_epoch']} of {summary['epochs']}, the best on validation data")
-    if "mean_agent_accuracy" in summary:
-        mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
-        print(f"agents        mean {mean:.2f} %, worst {worst:.2f} %")
-    if config.plots and (directory / "plots").is_dir():
-        print(f"plots         {directory / 'plots'}")
-    print(f"run           {directory}")
+    plots = directory / "plots"
+    for label, text in summary_rows(summary, directory, plots if config.plots and plots.is_dir() else None):
+        print(f"{label:13} {text}")
     return 0
 
 
-def inspect(given: list[str]) -> int:
-    config = config_of("inspect", given, ("--json", "--print_config"))
+def inspect(line: Line) -> int:
+    config = config_of(line.command, line.words)
     if config is None:
         return 0
     from dist_hdnn.experiment import tasks
-    from dist_hdnn.printing import inspection_sections, show
 
     info = tasks.inspect(config)
-    if "--json" in given:
-        print_json(info)
-    else:
-        show(inspection_sections(info))
+    _answer(line, info, inspection_sections)
     return 0
 
 
-STUDY_USAGE = """\
-usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N]
-                       [--max-trials=N] [--retry-failed] [--key=value ...]
+def evaluate(line: Line) -> int:
+    directory = run_directory("evaluate", line.arguments[0])
+    from dist_hdnn.experiment import tasks
 
-A trade-off study: trains the network of a base config along axes of its
-options, each trial a process of its own. STUDY is a YAML file, or the name of
-one of these, which come with the package:
-  {studies}
---key=value options override its base config. The same command goes on with a
-study that was stopped.
-  --output=DIR      folder of the study (default: runs/studies/<name>)
-  --parallel=N      trials at once (default: as many as there are cores)
-  --trials=N        trials of a random or Optuna search
-  --max-trials=N    trials to run now; the rest waits for the same command
-  --retry-failed    run trials again that have failed"""
+    result = tasks.evaluate(directory)
+    _answer(line, result, lambda result: {str(directory): result_rows(result)})
+    return 0
 
 
-def study(given: list[str]) -> int:
-    retry = "--retry-failed" in given
-    positional, options = split("study", [word for word in given if word != "--retry-failed"], ())
-    if asks_for_help(given):
-        print(STUDY_USAGE.format(studies=", ".join(names("study"))))
+def certify(line: Line) -> int:
+    directory = run_directory("certify", line.arguments[0])
+    samples = positive("certify: --samples", line.own.get("samples", "16"))
+    values = {key: value for key, value in line.own.items() if key != "samples"}
+    from dist_hdnn.launching import launcher
+
+    config = config_of_run(directory, [f"--{key}={value}" for key, value in values.items()])
+    forget_workers(config, values)
+    validate(config)
+    launcher.prepare_environment(config)
+
+    def run(config: Config, transport: Transport | None) -> int:
+        if transport is None or transport.rank == 0:
+            announce("measuring")
+        from dist_hdnn.experiment.certify import certify_run, complain
+
+        certificate = certify_run(directory, config, samples, transport)
+        if certificate is not None:
+            files = {"files": [("pictures", str(directory / "plots"))]}
+            _answer(line, certificate, lambda certificate: certificate_sections(certificate) | files)
+            sys.stdout.flush()
+        if transport is not None:
+            transport.barrier()  # no worker ends the others before worker 0 has printed everything
+        if certificate is not None:
+            complain(certificate)
         return 0
-    if len(positional) != 1:
-        raise UsageError(f"study: expected one study file, got {' and '.join(positional) or 'nothing'}")
-    own, overrides = own_options("study", options, ("output", "parallel", "trials", "max-trials"))
-    whole = ("parallel", "trials", "max-trials")
-    numbers = {name: positive(f"study: --{name}", own[name]) for name in whole if name in own}
-    most = numbers.pop("max-trials", None)
 
-    refuse_misspelt("study", overrides, ("--parallel", "--trials", "--max-trials", "--retry-failed"))
+    return launcher.launch(line.words, config, run, ("-m", "dist_hdnn", "certify"))
+
+
+class StudyStopped(Exception):
+    """A study that a signal has stopped."""
+
+    def __init__(self, name: str, exit_code: int) -> None:
+        super().__init__(f"study {name}: stopped; the same command resumes it")
+        self.exit_code = exit_code
+
+
+def study(line: Line) -> int:
+    whole = ("parallel", "trials", "max-trials")
+    numbers = {name: positive(f"study: --{name}", line.own[name]) for name in whole if name in line.own}
+    most = numbers.pop("max-trials", None)
     from dist_hdnn.study.plan import read_plan
 
-    plan = read_plan(positional[0], overrides, **numbers)
-    output = user_path(own.get("output") or Path("runs", "studies", plan.name), "study: output")
+    plan = read_plan(line.arguments[0], line.overrides, **numbers)
+    output = user_path(line.own.get("output") or Path("runs", "studies", plan.name), "study: output")
     from dist_hdnn.study.command import run_study
 
-    command = " ".join(["dist-hdnn study", *given])
+    command = " ".join(["dist-hdnn study", *line.words])
     try:
-        found = run_study(plan, output, command, retry, most)
+        outcome = run_study(plan, output, command, "--retry-failed" in line.flags, most)
     except (KeyboardInterrupt, SystemExit) as stop:
         raise StudyStopped(plan.name, 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from stop
-    left = f", {found['left']} left for the same command" if found["left"] else ""
-    print(f"trials        {found['trials'] - found['failed']} done, {found['failed']} failed{left}")
-    print(f"table         {found['table']}")
+    left = f", {outcome['left']} left for the same command" if outcome["left"] else ""
+    print(f"trials        {outcome['trials'] - outcome['failed']} done, {outcome['failed']} failed{left}")
+    print(f"table         {outcome['table']}")
     print(f"plots         {output / 'plots'}")
-    print(f"report        {found['report']}")
+    print(f"report        {outcome['report']}")
     return 0
 
 
-def doctor(given: list[str]) -> int:
-    usage = "usage: dist-hdnn doctor [--json]\n\nVersions, threads, transports, GPU and write access of this machine."
-    if simple("doctor", given, usage, ("--json",), 0) is None:
-        return 0
-    from dist_hdnn.doctor import examine, to_json
-    from dist_hdnn.printing import show
+def export(line: Line) -> int:
+    run = run_directory("export", line.arguments[0])
+    which = line.own.get("agents", "").split(",")
+    announce("exporting")
+    from dist_hdnn.exporting.files import export_run
 
+    chosen = {"": None, "all": "all", "none": []}.get(which[0], [word.strip() for word in which])
+    output = export_run(run, Path(line.own.get("output") or run / "export"), chosen)
+    print(f"exported      {output}")
+    return 0
+
+
+def predict(line: Line) -> int:
+    directory = run_directory("predict", line.arguments[0])
+    from dist_hdnn.run.predictions import check_output, write_predictions
+
+    output = user_path(line.own["output"], "predict: --output") if "output" in line.own else None
+    if output is not None:
+        check_output(output)
+    from dist_hdnn.build.trained import load_run
+
+    run = load_run(directory)
+    kept = [name.strip() for name in line.own.get("keep", "").split(",") if name.strip()]
+    asked = "--probabilities" in line.flags, "--agents" in line.flags
+    parts = run.answers(user_path(line.arguments[1], "predict"), kept)
+    rows = write_predictions((run.table(part, *asked) for part in parts), output)
+    if output is not None:
+        print(f"predictions   {rows} rows, {output}")
+    return 0
+
+
+def doctor(line: Line) -> int:
+    from dist_hdnn.doctor import as_json, examine
+
+    marks = {True: "ok  ", False: "--  "}
     findings = examine()
-    if "--json" in given:
-        print_json(to_json(findings))
-    else:
-        show(
-            {
-                section: [(f"{'ok  ' if found.ok else '--  '}{found.name}", found.detail) for found in group]
-                for section, group in findings.items()
-            }
-        )
+    rows = {
+        section: [(f"{marks[ok]}{name}", detail) for name, (ok, detail) in group.items()]
+        for section, group in findings.items()
+    }
+    _answer(line, as_json(findings), lambda _: rows)
     return 0

@@ -1,4 +1,4 @@
-"""`dist-hdnn doctor`: what this machine offers. Looks only; starts no process and no MPI."""
+"""`dist-hdnn doctor`: what this machine offers, without starting a process or MPI."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from dist_hdnn.launching.supervisor import cores
 
 REQUIRED = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "jsonargparse", "rich", "safetensors")
 OPTIONAL = {"llvmlite": "", "mpi4py": "mpi", "pymetis": "partition", "optuna": "study", "pyarrow": "tables"}
-"""package -> the extra that brings it; llvmlite comes by itself where it has a wheel"""
+"""package -> the extra that brings it; llvmlite is a dependency wherever it has a wheel"""
 
 
 def install_extra(extra: str) -> str:
-    """How to get what an extra of this package brings, wherever the package is installed from."""
+    """Return the command that installs what an extra of this package brings."""
     try:
         required = importlib.metadata.requires("dist_hdnn") or []
     except importlib.metadata.PackageNotFoundError:  # run from its source
@@ -30,73 +32,72 @@ def install_extra(extra: str) -> str:
     return f"pip install {' '.join(map(shlex.quote, wanted))}"
 
 
-class Finding(NamedTuple):
-    """One thing looked for: whether it is there, and what was found or how to get it."""
-
-    name: str
-    ok: bool
-    detail: str
+Findings = dict[str, tuple[bool, str]]
+"""what was looked for -> (whether it is there, what was found or how to get it)"""
 
 
-def examine() -> dict[str, list[Finding]]:
-    """Findings by section."""
+def examine() -> dict[str, Findings]:
+    """Return the findings by section."""
     return {
         "software": _software(),
         "processor": _processor(),
         "transports": _transports(),
-        "runs": [_write_access(Path("runs"))],
+        "runs": {"write access": _write_access(Path("runs"))},
     }
 
 
-def to_json(findings: dict[str, list[Finding]]) -> dict[str, Any]:
-    """The same, JSON-ready."""
+def as_json(findings: dict[str, Findings]) -> dict[str, Any]:
+    """Return the findings for --json."""
     return {
-        section: {found.name: {"ok": found.ok, "detail": found.detail} for found in group}
+        section: {name: {"ok": ok, "detail": detail} for name, (ok, detail) in group.items()}
         for section, group in findings.items()
     }
 
 
-def _software() -> list[Finding]:
+def _software() -> Findings:
     import dist_hdnn
 
-    found = [Finding("dist_hdnn", True, dist_hdnn.__version__), Finding("python", True, platform.python_version())]
+    findings: Findings = {
+        "dist_hdnn": (True, dist_hdnn.__version__),
+        "python": (True, platform.python_version()),
+    }
     for package in (*REQUIRED, *OPTIONAL):
         try:
-            found.append(Finding(package, True, importlib.metadata.version(package)))
+            findings[package] = (True, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             extra = OPTIONAL.get(package)
             remedy = install_extra(extra) if extra else f"pip install {package}"
-            found.append(Finding(package, False, f"not installed; {remedy}"))
-    return found
+            findings[package] = (False, f"not installed; {remedy}")
+    return findings
 
 
-def _processor() -> list[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = [Finding("cores", True, f"{cores} for this process, {os.cpu_count()} in the machine")]
+def _processor() -> Findings:
+    findings: Findings = {"cores": (True, f"{cores()} for this process, {os.cpu_count()} in the machine")}
     if importlib.util.find_spec("torch") is None:
-        return found
+        return findings
     import torch
 
-    found.append(Finding("threads", True, f"{torch.get_num_threads()} for PyTorch"))
+    findings["threads"] = (True, f"{torch.get_num_threads()} for PyTorch")
     if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        found.append(Finding("gpu", True, names))
+        gpus = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    elif torch.version.cuda is None:
+        gpus = "no CUDA device; this PyTorch is built for CPU only"
     else:
-        built = "this PyTorch is built for CPU only" if torch.version.cuda is None else "PyTorch sees none"
-        found.append(Finding("gpu", False, f"no CUDA device; {built}"))
-    return found
+        gpus = "no CUDA device; PyTorch sees none"
+    findings["gpu"] = (torch.cuda.is_available(), gpus)
+    return findings
 
 
-def _transports() -> list[Finding]:
-    found = [Finding("local", True, "one worker")]
+def _transports() -> Findings:
+    findings: Findings = {"local": (True, "one worker")}
     for name in ("gloo", "nccl"):
         available = importlib.util.find_spec("torch") is not None and _in_torch(name)
-        found.append(Finding(name, available, "in this PyTorch" if available else "not in this PyTorch"))
+        findings[name] = (available, "in this PyTorch" if available else "not in this PyTorch")
     package, launcher = importlib.util.find_spec("mpi4py") is not None, shutil.which("mpiexec")
     parts = ["mpi4py" if package else "no mpi4py", launcher or "no mpiexec on the path"]
     remedy = "" if package and launcher else f"; {install_extra('mpi')}"
-    found.append(Finding("mpi", package and launcher is not None, ", ".join(parts) + remedy))
-    return found
+    findings["mpi"] = (package and launcher is not None, ", ".join(parts) + remedy)
+    return findings
 
 
 def _in_torch(backend: str) -> bool:
@@ -105,12 +106,11 @@ def _in_torch(backend: str) -> bool:
     return distributed.is_available() and bool(getattr(distributed, f"is_{backend}_available")())
 
 
-def _write_access(directory: Path) -> Finding:
+def _write_access(directory: Path) -> tuple[bool, str]:
     place = directory.resolve()
     while not place.exists() and place != place.parent:
         place = place.parent
-    writable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    if not writable:
-        return Finding("write access", False, f"cannot write to {place}; choose another --output")
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        return False, f"cannot write to {place}; choose another --output"
     free = shutil.disk_usage(place).free / 2**30
-    return Finding("write access", True, f"{directory.resolve()}, {free:.1f} GiB free")
+    return True, f"{directory.resolve()}, {free:.1f} GiB free"

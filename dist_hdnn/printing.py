@@ -1,13 +1,14 @@
-"""What the commands print: sections of label and text, as a table on a terminal and as plain lines elsewhere."""
+"""What commands print: sections of label and text, a table on a terminal and plain lines elsewhere."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
-WORST = 5  # agents that a table names
+WORST = 5  # agents that a table lists
 Sections = dict[str, list[tuple[str, str]]]
 
 
@@ -25,7 +26,7 @@ def show(sections: Sections) -> None:
     from rich.text import Text
 
     console = Console()
-    for title, rows in sections.items():  # a table each, so that a long title does not widen the labels
+    for title, rows in sections.items():  # one table per section: a long title must not widen the labels
         console.print(Text(title, style="bold"))
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column(width=width + 2, no_wrap=True, style="cyan")
@@ -41,13 +42,13 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def announce(what: str) -> None:
-    """A line on a terminal about what takes some seconds; nothing elsewhere."""
+    """Announce, on a terminal only, a step that takes some seconds."""
     if sys.stderr.isatty():
         print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def inspection_sections(info: dict[str, Any]) -> Sections:
-    """The result of `inspection.inspect` as sections."""
+    """Return the result of `inspect` as sections."""
     sections: Sections = _stage_sections(info, "")
     for i, stage in enumerate(info["more_graphs"], start=2):
         sections |= _stage_sections(stage, f" {i}")
@@ -74,20 +75,20 @@ def _partition_rows(partition: dict[str, Any]) -> list[tuple[str, str]]:
     each = f"{_span(agents)} agents on each of {partition['workers']} workers"
     rows = [
         ("partition", f"{partition['method']}, {each}"),
-        ("neurons of a worker", f"{_span(neurons)}, imbalance {neurons['imbalance']:.2f}"),
+        ("neurons per worker", f"{_span(neurons)}, imbalance {neurons['imbalance']:.2f}"),
         ("block products", f"imbalance {products['imbalance']:.2f}"),
         ("cut links", str(partition["cut_links"])),
     ]
     for turn in partition["rounds"]:
-        ghosts = f"ghosts {_span(turn['ghosts'])} a worker"
+        ghosts = f"ghosts {_span(turn['ghosts'])} per worker"
         text = f"{turn['messages']} messages, {size(turn['bytes'])}, {ghosts}"
-        rows.append((f"a round over {turn['pattern']}", text))
+        rows.append((f"round over {turn['pattern']}", text))
     return rows
 
 
-def _span(found: dict[str, Any]) -> str:
-    """The least and the most of something, once when they are the same."""
-    least, most = (int(count) if count == int(count) else round(count, 2) for count in (found["min"], found["max"]))
+def _span(figures: dict[str, Any]) -> str:
+    """Return minimum and maximum as text, one number if they are equal."""
+    least, most = (int(count) if count == int(count) else round(count, 2) for count in (figures["min"], figures["max"]))
     return str(least) if least == most else f"{least} to {most}"
 
 
@@ -105,7 +106,10 @@ def _stage_sections(stage: dict[str, Any], number: str) -> Sections:
         f"patterns{number}": [
             ("K", _pattern_text(stage["K"])),
             ("X", _pattern_text(stage["X"])),
-            ("T R'R <= S", "yes" if stage["locally_computable"] else "no (not needed here: two exchanges a half step)"),
+            (
+                "T R'R <= S",
+                "yes" if stage["locally_computable"] else "no (not needed here: two exchanges per half step)",
+            ),
         ],
     }
 
@@ -123,7 +127,7 @@ def _network_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
     parts = ", ".join(f"{name} {count}" for name, count in network["parameters"].items() if count and name != "total")
     placement = network["placement"]
     return [
-        ("neurons", f"{network['neurons']}, {_span(width)} an agent"),
+        ("neurons", f"{network['neurons']}, {_span(width)} per agent"),
         ("layers", f"{network['layers']} of step {network['step']:g}, {network['activation']}"),
         ("agents coupled by", placement if isinstance(placement, str) else ", then ".join(placement)),
         ("parameters", f"{network['parameters']['total']} ({parts})"),
@@ -142,13 +146,13 @@ def _communication_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
     rounds = sent["rounds_per_layer"]
     return [
         ("state", size(sent["state_bytes"])),
-        ("rounds a layer", f"{rounds if isinstance(rounds, int) else ', '.join(map(str, rounds))}, forward"),
-        ("rounds a training step", f"{sent['rounds_per_step']:,}"),
-        ("a layer, forward", f"{sent['messages_per_layer']:g} messages, {size(sent['bytes_per_layer'])}"),
-        ("a link and layer", f"{size(link['mean'])} mean, {size(link['max'])} at most"),
-        ("a training step", f"{sent['messages_per_step']} messages, {size(sent['bytes_per_step'])}"),
-        ("a prediction", f"{sent['messages_per_prediction']} messages, {size(sent['bytes_per_prediction'])}"),
-        ("a link and step", f"{size(step['mean'])} mean, {size(step['max'])} at most"),
+        ("rounds per layer", f"{rounds if isinstance(rounds, int) else ', '.join(map(str, rounds))}, forward"),
+        ("rounds per step", f"{sent['rounds_per_step']:,}"),
+        ("layer, forward", f"{sent['messages_per_layer']:g} messages, {size(sent['bytes_per_layer'])}"),
+        ("link and layer", f"mean {size(link['mean'])}, max {size(link['max'])}"),
+        ("training step", f"{sent['messages_per_step']} messages, {size(sent['bytes_per_step'])}"),
+        ("prediction", f"{sent['messages_per_prediction']} messages, {size(sent['bytes_per_prediction'])}"),
+        ("link and step", f"mean {size(step['mean'])}, max {size(step['max'])}"),
     ]
 
 
@@ -167,18 +171,18 @@ def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def certificate_sections(found: dict[str, Any]) -> Sections:
-    """A certificate as sections."""
-    network, norms, stable = found["network"], found["sensitivity"], found["stability"]
+def certificate_sections(certificate: dict[str, Any]) -> Sections:
+    """Return a certificate as sections."""
+    network, norms, stable = certificate["network"], certificate["sensitivity"], certificate["stability"]
     about = "" if norms["norms"] == "exact" else "at least "
     limit = "no limit is known" if stable["limit"] is None else f"limit of the scheme {stable['limit']:.4g}"
-    spectrum, learning = found["spectrum"], found["momentum"]
+    spectrum, learning = certificate["spectrum"], certificate["momentum"]
     layers = spectrum["smallest_singular_value"], spectrum["largest_singular_value"]
     rows = [
         ("architecture", f"{network['architecture']} by {network['integrator']}, order {network['order']}"),
         ("layer", network["equation"]),
         ("size", f"{network['agents']} agents, {network['neurons']} neurons, {network['layers']} layers"),
-        ("measured", f"in float64 at {network['samples']} test points, by {found['method']}"),
+        ("measured", f"in float64 at {network['samples']} test points, by {certificate['method']}"),
     ]
     figures = [
         ("sensitivity |∂y_N/∂y_0|", f"{about}{norms['smallest'][-1]:.6g} to {about}{norms['largest'][-1]:.6g}"),
@@ -189,13 +193,13 @@ def certificate_sections(found: dict[str, Any]) -> Sections:
     ]
     if spectrum["spectral_radius"] is not None:
         figures.insert(3, ("largest |eigenvalue| of a layer", f"{max(spectrum['spectral_radius']):.10g} (one sample)"))
-    for dtype, error in (found["reversibility"] or {}).items():
+    for dtype, error in (certificate["reversibility"] or {}).items():
         text = f"largest error {error['largest']:.3g}, relative {error['relative']:.3g}"
         figures.append((f"y0 from yN in {dtype}", text))
-    figures += [(name, why) for name, why in [("determinant", found["determinant"].get("why"))] if why]
+    figures += [(name, why) for name, why in [("determinant", certificate["determinant"].get("why"))] if why]
     return {
-        str(found["run"]): rows,
-        "promises": [_promise_row(promise) for promise in found["promises"]],
+        str(certificate["run"]): rows,
+        "promises": [_promise_row(promise) for promise in certificate["promises"]],
         "figures": figures,
     }
 
@@ -211,7 +215,7 @@ def _number(value: float | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in words."""
+    """Return a number of bytes as text."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:g} {unit}" if unit == "B" and count == int(count) else f"{count:.1f} {unit}"
@@ -225,14 +229,30 @@ def _figure(value: float | None, share: bool) -> str:
     return f"{100 * value:.2f} %" if share else f"{value:.6g}"
 
 
+def summary_rows(summary: dict[str, Any], directory: Path, plots: Path | None) -> list[tuple[str, str]]:
+    """Return what `train` prints of a finished run."""
+    if "test_r2" in summary:
+        fit = summary["test_r2"]
+        rows = [("test R²", "undefined: all targets are equal" if fit is None else f"{fit:.4f}")]
+    else:
+        rows = [("test accuracy", f"{100 * summary['test_accuracy']:.2f} %")]
+    if "best_epoch" in summary:
+        best = f"of epoch {summary['best_epoch']} of {summary['epochs']}, the best on validation data"
+        rows.append(("weights", best))
+    if "mean_agent_accuracy" in summary:
+        mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
+        rows.append(("agents", f"mean {mean:.2f} %, worst {worst:.2f} %"))
+    return rows + [("plots", str(plots))] * (plots is not None) + [("run", str(directory))]
+
+
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Any flat result as rows; accuracies, which are fractions, in percent."""
+    """Return any flat result as rows, accuracies in percent."""
     rows = []
     for key, value in result.items():
         share = "accuracy" in key
         if isinstance(value, float | None):
             text = _figure(value, share)
-        elif isinstance(value, dict) and value:  # of agents by name; --json has them all
+        elif isinstance(value, dict) and value:  # by the names of agents; --json has all of them
             worst = sorted(value, key=lambda name: math.inf if value[name] is None else value[name])[:WORST]
             text = ", ".join(f"{name} {_figure(value[name], share)}" for name in worst)
             text += f"; {len(value) - WORST} more are no worse" if len(value) > WORST else ""

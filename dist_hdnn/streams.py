@@ -1,4 +1,4 @@
-"""Standard streams that outlast their readers: a training does not end because nobody looks any more."""
+"""Standard streams that outlast their readers: a closed pipe does not end a training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, Any
 
 
 def open_standard_streams() -> None:
-    """Open what this process was started without (`2>&-`), so that no file of ours takes the place of a stream."""
+    """Open the streams that this process was started without (`2>&-`), so that no file takes their numbers."""
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
@@ -24,7 +24,7 @@ def open_standard_streams() -> None:
 
 @contextmanager
 def outlasting_readers() -> Iterator[None]:
-    """Inside, drop what is written to stdout and stderr once their reader is gone, as after `| head`, and go on."""
+    """Drop output to stdout and stderr, inside the block, once its reader has gone, as after `| head`."""
     before = sys.stdout, sys.stderr
     lasting = Lasting(sys.stdout), Lasting(sys.stderr)
     sys.stdout, sys.stderr = lasting  # type: ignore[assignment]
@@ -37,7 +37,7 @@ def outlasting_readers() -> Iterator[None]:
 
 
 class Lasting:
-    """A text stream that drops what nobody reads; else as the one that it is made from."""
+    """A text stream that drops its output once its reader has gone."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -56,7 +56,7 @@ class Lasting:
             self._drop()
 
     def _drop(self) -> None:
-        """Let the stream write to nowhere, what it still holds, too."""
+        """Redirect the stream, with what it still buffers, to nowhere."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)

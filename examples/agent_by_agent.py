@@ -1,14 +1,14 @@
-"""Runs exported agents one by one, each with nothing but its own two files, and lets them exchange slices.
+"""Run exported agents one by one, each with only its own two files, and let them exchange slices.
 
     dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported
     python examples/agent_by_agent.py exported/agents readings.csv
 
 readings.csv has a column for every feature, as measured; each agent reads its own, scales them and answers. Without it,
-the agents move random states.
+the agents propagate random states.
 
-Agents are coroutines that meet in a mailbox, a dict: an agent posts its slices of a round and pauses until those of its
-neighbours are there. Needs numpy, and neither PyTorch nor dist_hdnn: a starting point for agents that run on devices of
-their own.
+Agents are coroutines that share a mailbox, a dict: an agent posts its slices of a round and pauses until those of its
+neighbors arrive. Needs numpy, and neither PyTorch nor dist_hdnn: a starting point for agents that run on their own
+devices.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PREPARING = ("mark", "fill", "shift", "scale")
 
 
 class Agent:
-    """One agent: what its .json and .npz say, and a mailbox that it shares with the others."""
+    """One agent: the contents of its .json and .npz, and a mailbox shared with the others."""
 
     def __init__(self, file: Path, mailbox: Mailbox) -> None:
         self.about = json.loads(file.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ class Agent:
         self.sigma = ACTIVATIONS[self.about["activation"]]
 
     def answer(self, features: Array) -> Run:
-        """Readings (batch, all features), of which it reads its own -> scores (batch, classes); none: (batch, 0)."""
+        """Map readings (batch, all features), its own among them, to scores (batch, classes); none: (batch, 0)."""
         state = yield from self.run(self.lift(self.sense(features)))
         about = self.about["readout"]
         if about["kind"] == "none":
@@ -64,8 +64,8 @@ class Agent:
         return scores
 
     def sense(self, readings: Array) -> Array:
-        """Raw readings (batch, all readings), NaN in gaps -> features as trained on; those of others stay zero."""
-        if "readings" not in self.about:  # not of a run: features as they are
+        """Map raw readings (batch, all readings), NaN in gaps, to features as in training; others' stay zero."""
+        if "readings" not in self.about:  # exported without a run: features as they are
             return readings
         about, of = self.about["readings"], {name: self.weights[f"readings.{name}"] for name in PREPARING}
         seen = readings[:, about["sources"]]
@@ -76,7 +76,7 @@ class Agent:
         return features
 
     def lift(self, features: Array) -> Array:
-        """Features (batch, all features) -> first state (batch, own neurons)."""
+        """Map features (batch, all features) to the first state (batch, own neurons)."""
         about, w = self.about["lift"], self.weights
         padded = np.pad(features, ((0, 0), (0, 1)))  # the last one is zero
         if about["kind"] == "sensors":
@@ -92,7 +92,7 @@ class Agent:
         return seen @ w["lift.weight"].T + w["lift.bias"]
 
     def run(self, state: Array) -> Run:
-        """First state (batch, own neurons) -> last state."""
+        """Map the first state (batch, own neurons) to the last."""
         parts = dict(zip(self.about["parts"], np.split(state.T, len(self.about["parts"])), strict=True))
         for layer in range(self.about["layers"]):
             self.layer = layer
@@ -103,7 +103,7 @@ class Agent:
         return np.concatenate(list(parts.values())).T
 
     def force(self, update: dict[str, Any], x: Array) -> Run:
-        """The force on a part at the slice x (neurons, batch) that it depends on; see `dynamics/terms.py`."""
+        """Return the force on a part at the slice x (neurons, batch) that it depends on; see `dynamics/terms.py`."""
         if update["kind"] == "drift":
             return x
         K, b, kind = update["K"], self.weights[update["b"]][self.layer][:, None], update["kind"]
@@ -130,14 +130,14 @@ class Agent:
         return v
 
     def product(self, update: dict[str, Any], name: str, x: Array) -> Run:
-        """Own rows of K x: gather the neighbours' slices, then multiply."""
+        """Return own rows of K x: gather the neighbors' slices, then multiply."""
         row, blocks = self.row(name)
         got = yield from self.exchange(update, name, "gather", lambda _: x)
         seen = [x if j == self.number else got[j] for j in row["column_agents"]]
         return blocks @ np.concatenate(seen) if seen else np.zeros_like(x)
 
     def transposed(self, update: dict[str, Any], name: str, z: Array) -> Run:
-        """Own rows of Kᵀ z: multiply, then scatter the contributions, which their owners add up."""
+        """Return own rows of Kᵀ z: multiply, then scatter the contributions, which their owners sum."""
         row, blocks = self.row(name)
         ends = np.cumsum(row["columns"])[:-1]
         shares = dict(zip(row["column_agents"], np.split(blocks.T @ z, ends), strict=True))
@@ -145,14 +145,14 @@ class Agent:
         return sum(got.values(), shares.get(self.number, np.zeros_like(z)))
 
     def row(self, name: str) -> tuple[dict[str, Any], Array]:
-        """This layer's own rows of a matrix, and whose columns they are."""
+        """Return this layer's own rows of a matrix, and the agents of its columns."""
         rows = self.about["matrices"][name]
         graph = self.layer % len(rows)
         layers = self.weights[f"{name}.{graph}"]
         return rows[graph], layers[min(self.layer // len(rows), len(layers) - 1)]
 
     def exchange(self, update: dict[str, Any], name: str, kind: str, share: Callable[[int], Array]) -> Any:
-        """Send and receive as the rounds of an update say: what came, by sender; nothing if it has no such round."""
+        """Send and receive in the matching round of an update; return slices by sender, {} without that round."""
         for each in update["rounds"]:
             if (each["matrix"], each["exchange"]) == (name, kind):
                 key = self.layer, each["round"]
@@ -160,7 +160,7 @@ class Agent:
         return {}
 
     def post(self, key: Any, to: Iterable[int], sources: Iterable[int], share: Callable[[int], Array]) -> Any:
-        """Put slices into the mailbox and pause until the expected ones are there."""
+        """Put slices into the mailbox and pause until the expected ones arrive."""
         for j in to:
             self.mailbox[key, self.number, j] = share(j).copy()
         expected = [(key, j, self.number) for j in sources]
@@ -170,7 +170,7 @@ class Agent:
 
 
 def run_together(runs: dict[int, Run]) -> dict[int, Array]:
-    """Let agents go on in turn until all are done: their results."""
+    """Resume agents in turn until all are done; return their results."""
     results: dict[int, Array] = {}
     while len(results) < len(runs):
         for number, run in runs.items():
@@ -183,22 +183,22 @@ def run_together(runs: dict[int, Run]) -> dict[int, Array]:
 
 
 def load_agents(folder: Path) -> dict[int, Agent]:
-    """The agents of a folder, with a mailbox of their own."""
+    """Load the agents of a folder, with one mailbox for all."""
     mailbox: Mailbox = {}
     agents = [Agent(file, mailbox) for file in folder.glob("*.json")]
     return {agent.number: agent for agent in sorted(agents, key=lambda agent: agent.number)}
 
 
 def read(file: Path, agents: dict[int, Agent]) -> Array:
-    """Raw readings (rows, all features) of a .csv file, columns by the names that the agents know."""
+    """Read raw readings (rows, all features) of a .csv file, columns by the names that the agents know."""
     names = {int(i): name for agent in agents.values() for i, name in agent.about["readings"]["names"].items()}
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     return np.array([[float(row[names[i]] or "nan") for i in sorted(names)] for row in rows])
 
 
-def told(scores: Array, about: dict[str, Any]) -> str:
-    """Scores (rows, classes) as names of classes, targets as they are."""
+def answer_text(scores: Array, about: dict[str, Any]) -> str:
+    """Format scores (rows, classes) as names of classes, targets as they are."""
     if about["targets"]:
         return np.array2string(scores.squeeze(1) if scores.shape[1] == 1 else scores, precision=4)
     return ", ".join(str(about["classes"][best]) for best in scores.argmax(axis=1))
@@ -207,16 +207,16 @@ def told(scores: Array, about: dict[str, Any]) -> str:
 def main() -> None:
     agents = load_agents(Path(sys.argv[1] if len(sys.argv) > 1 else "exported/agents"))
     if not agents:
-        sys.exit("expected the folder agents/ that dist-hdnn export has made, as in the first lines of this file")
+        sys.exit("expected the folder agents/ of dist-hdnn export, got no agents; run the first command of this file")
     if len(sys.argv) > 2:
         readings = read(Path(sys.argv[2]), agents)
         answers = run_together({i: agent.answer(readings) for i, agent in agents.items()})
         if agents[min(agents)].about["readout"]["kind"] == "sum":
-            print(f"all agents: {told(sum(answers.values()), agents[min(agents)].about)}")
+            print(f"all agents: {answer_text(sum(answers.values()), agents[min(agents)].about)}")
             return
         for i, scores in answers.items():
             if scores.shape[1]:
-                print(f"agent {i} ({agents[i].about['name']}): {told(scores, agents[i].about)}")
+                print(f"agent {i} ({agents[i].about['name']}): {answer_text(scores, agents[i].about)}")
         return
     columns = max(agent.about["state_columns"][1] for agent in agents.values())
     y = np.random.default_rng(0).standard_normal((3, columns))

@@ -1,8 +1,8 @@
-"""Watches the states of agents while a network trains, with a hook: how far each is from its neighbours, by layer.
+"""Watch with a hook, layer by layer, how far the agents' answers are apart while a network trains.
 
     python examples/agent_states.py
 
-A ring of 8 agents learns the mean of what all have measured; the hook sees every layer's state as it is computed.
+A ring of 8 agents learns the mean of all their measurements; the hook sees every layer's state as it is computed.
 """
 
 import torch
@@ -24,7 +24,7 @@ def main() -> None:
 
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     for step in range(201):
-        with net.register_state_hook(watch):  # a handle: the hook ends with the block, or with handle.remove()
+        with net.register_state_hook(watch):  # the hook ends with the block; without `with`, call handle.remove()
             last = net.by_agent(net(first))
         loss = sum((state[:, -1:] - wanted).square().mean() for state in last.values()) / len(last)
         optimizer.zero_grad()

@@ -1,9 +1,9 @@
-"""Trains a small network, exports it, and uses the files as a program without dist_hdnn would.
+"""Train a small network, export it, and use the files as a program without dist_hdnn would.
 
     python examples/export.py [DIR]
     python examples/agent_by_agent.py DIR/agents      the agents of the same network, one by one
 
-DIR (default: exported) gets network.pt2, model.safetensors, config.json and two files an agent.
+DIR (default: exported) gets network.pt2, model.safetensors, config.json and two files per agent.
 """
 
 import sys

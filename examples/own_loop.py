@@ -1,10 +1,10 @@
-"""A network in a training loop of your own, where every agent has a loss of its own.
+"""A network in your own training loop, where every agent has its own loss.
 
     python examples/own_loop.py
     torchrun --standalone --nproc-per-node=2 examples/own_loop.py
 
 Both print the same losses. 16 agents on a grid see 2 x 2 pixels each of scikit-learn's digits, and agent i learns, by
-talking to its neighbours, whether the whole image shows the digit i mod 10: its last neuron says so.
+talking to its neighbors, whether the whole image shows the digit i mod 10: its last neuron says so.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ import dist_hdnn
 
 
 def patches() -> tuple[torch.Tensor, torch.Tensor]:
-    """Images as the first states of 4 x 4 agents, 2 x 2 pixels each, agent by agent (1797, 64), and their digits."""
+    """Return images as first states of 4 x 4 agents, 2 x 2 pixels each, agent by agent (1797, 64), and their digits."""
     digits = load_digits()
     squares = (digits.images / 8 - 1).reshape(-1, 4, 2, 4, 2).swapaxes(2, 3)  # rows and columns of agents, then pixels
     return torch.tensor(squares.reshape(-1, 64)), torch.from_numpy(digits.target.astype(np.int64))
@@ -36,7 +36,7 @@ def main() -> None:
             ]
             loss = torch.stack(losses).sum()
             optimizer.zero_grad()
-            # No all-reduce of gradients: every weight has one owner, and what it does to the losses of other workers'
+            # No all-reduce of gradients: every weight has one owner, and its effect on the losses of other workers'
             # agents comes back over the links in the backward sweep.
             loss.backward()
             optimizer.step()

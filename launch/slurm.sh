@@ -2,10 +2,10 @@
 # sbatch --nodes=2 --ntasks-per-node=4 --cpus-per-task=2 launch/slurm.sh configs/swiss_roll_ring8.yaml [--key=value ...]
 #
 # One worker per task, over MPI. Site: load modules or activate the environment before sbatch, or name PYTHON; srun
-# --mpi=list shows what SRUN_MPI may be: pmix for Open MPI, pmi2 for MPICH and Intel MPI. Where neither works,
+# --mpi=list shows the choices for SRUN_MPI: pmix for Open MPI, pmi2 for MPICH and Intel MPI. Where neither works,
 # --transport=gloo needs no MPI at all, and --transport=nccl uses one GPU per task.
-# Two minutes before its time is over the run stops with a checkpoint, and the job is queued again; it then goes on in
-# the same run directory, OUTPUT. So it does after a lost node.
+# Two minutes before its time limit the run stops with a checkpoint, and the job is requeued; it then resumes in
+# the same run directory, OUTPUT, as it does after a lost node.
 #SBATCH --job-name=dist_hdnn
 #SBATCH --output=dist_hdnn-%j.txt
 #SBATCH --open-mode=append
@@ -15,7 +15,7 @@ set -uo pipefail
 
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
 output=${OUTPUT:-runs/slurm-$SLURM_JOB_ID}
-# Where gloo and nccl meet: a port of this job's own on its first node. MPI does not need it.
+# Where gloo and nccl meet: this job's own port on its first node. MPI does not need it.
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_ADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 # --kill-on-bad-exit: one failed worker ends the job step.

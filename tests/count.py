@@ -52,7 +52,7 @@ def walk() -> None:
 
     import dist_hdnn
 
-    net = dist_hdnn.HDNN(dist_hdnn.torus(8, 8), width=8, layers=16, plan="torch")
+    net = dist_hdnn.HDNN(dist_hdnn.torus(8, 8), width=8, layers=16, execution=dist_hdnn.Execution(products="torch"))
     readout = dist_hdnn.SumReadout(net.ownership, classes=2)
     state, labels = torch.randn(32, net.neurons), torch.randint(2, (32,))
 

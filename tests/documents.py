@@ -1,7 +1,7 @@
 """The shell commands and Python blocks of README and docs.
 
 A command is a line of a fenced sh block or of an indented block, or a code span that starts with a program. Output is
-fenced as text, so that nothing is taken for a command that is none.
+fenced as text, so that it is not taken for a command.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = ("", "sh", "bash", "shell", "console")
 SPAN = re.compile(
-    r"`((?:dist-hdnn [a-z]|python [a-z-]|make [a-z]|launch/\S+\.sh|torchrun |mpiexec |docker |pip install )[^`]*)`"
+    r"`((?:dist-hdnn\s[a-z]|python\s[a-z-]|make\s[a-z]|launch/\S+\.sh|torchrun\s|mpiexec\s|docker\s|pip\sinstall\s)[^`]*)`"
 )
 INCLUDE = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)  # of pymdownx.snippets, as zensical.toml has it
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command as it stands on a page; here documents have several lines."""
+    """One command of a page; here documents have several lines."""
 
     page: str
     text: str
 
     @property
     def words(self) -> list[str]:
-        """Its words without comments."""
+        """The words of the command, without comments."""
         return shlex.split(self.text.split("\n")[0], comments=True)
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Command:
 
 
 def blocks(page: Path) -> list[tuple[str, str, int]]:
-    """(language, text, headings before it) of every fenced block; indented blocks count as sh, lists' lines do not."""
+    """Return (language, text, headings before it) per fenced block; indented blocks count as sh, list items do not."""
     found: list[tuple[str, str, int]] = []
     headings = 0
     lines = page.read_text(encoding="utf-8").splitlines()
@@ -60,18 +60,18 @@ def blocks(page: Path) -> list[tuple[str, str, int]]:
 
 
 def commands(page: Path) -> list[Command]:
-    """Every shell command of a page, in order."""
+    """Return every shell command of a page, in order."""
     name, found = page.relative_to(ROOT).as_posix(), []
     for language, text, _ in blocks(page):
         if language in SHELL:
             found += [Command(name, each) for each in _joined(text.splitlines())]
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    found += [Command(name, span) for span in SPAN.findall(prose) if "..." not in span]
+    found += [Command(name, " ".join(span.split())) for span in SPAN.findall(prose) if "..." not in span]
     return found
 
 
 def python_blocks(page: Path) -> list[str]:
-    """Every fenced Python block of a page, the files that the site includes in place of their names."""
+    """Return every fenced Python block of a page, with the files that the site includes."""
     return [
         INCLUDE.sub(lambda found: (ROOT / found[1]).read_text(encoding="utf-8"), text)
         for language, text, _ in blocks(page)
@@ -80,7 +80,7 @@ def python_blocks(page: Path) -> list[str]:
 
 
 def arguments(words: list[str]) -> list[str] | None:
-    """What follows `dist-hdnn`, `-m dist_hdnn`, or stands for `train` and its arguments behind a launch script."""
+    """Return the words after `dist-hdnn` or `-m dist_hdnn`; after a launch script, `train` and its arguments."""
     for name in ("dist-hdnn", "dist_hdnn"):
         if name in words:
             return words[words.index(name) + 1 :]
@@ -92,7 +92,7 @@ def arguments(words: list[str]) -> list[str] | None:
 
 
 def shown_after(page: Path, command: str) -> list[str]:
-    """The lines of the text block that follows a command's block in its section, up to a line of dots, or []."""
+    """Return the lines of the text block after a command's block in its section, up to a line of dots, or []."""
     found = blocks(page)
     for (_, text, section), (language, output, other) in zip(found, found[1:], strict=False):
         if command in text and language == "text" and section == other:
@@ -101,7 +101,7 @@ def shown_after(page: Path, command: str) -> list[str]:
 
 
 def _joined(lines: list[str]) -> list[str]:
-    """Lines as commands: backslashes and here documents hold several lines together."""
+    """Join lines to commands at backslashes and here documents."""
     found: list[str] = []
     until = ""
     for line in lines:

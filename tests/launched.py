@@ -17,8 +17,8 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 import dist_hdnn  # noqa: E402
-from dist_hdnn import launcher  # noqa: E402
 from dist_hdnn.config import Config  # noqa: E402
+from dist_hdnn.launching import launcher  # noqa: E402
 
 
 def run(config: Config, transport: Any) -> None:

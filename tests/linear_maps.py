@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dist_hdnn.analysis.space import Space
+from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.topology import ring
 

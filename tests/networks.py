@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
 from typing import Any
 
 import networkx as nx
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 import dist_hdnn
-from dist_hdnn.network.dense import DenseTwin, dense
+from dist_hdnn.network.dense import DenseTwin
 from dist_hdnn.topology import as_graph
 
 GRAPHS: dict[str, Any] = {
@@ -71,11 +72,18 @@ def quiet_graph(name: str) -> dist_hdnn.CommunicationGraph:
         return as_graph(GRAPHS[name])
 
 
+def hdnn(graph: Any, **options: Any) -> dist_hdnn.HDNN:
+    """An HDNN whose `Execution` is among the options; its products by the name "plan"."""
+    names = {"plan": "products"} | {field.name: field.name for field in fields(dist_hdnn.Execution)}
+    execution = {names[name]: options.pop(name) for name in list(options) if name in names}
+    return dist_hdnn.HDNN(graph, **options, execution=dist_hdnn.Execution(**execution))
+
+
 def network(graph: Any, **options: Any) -> dist_hdnn.HDNN:
     """A float64 network whose weights and biases are all away from zero, without warnings about reach."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = dist_hdnn.HDNN(graph, dtype=torch.float64, **options)
+        net = hdnn(graph, dtype=torch.float64, **options)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -97,10 +105,7 @@ def largest_difference_to_twin(net: dist_hdnn.HDNN, batch: int = 5) -> float:
     (expected * cotangent).sum().backward()
     assert ours.grad is not None and theirs.grad is not None
     pairs = [(output.detach(), expected.detach()), (ours.grad, theirs.grad)]
-    for name, theirs_of_name in twin.weights.items():
-        if name in net.sweep.fixed:
-            continue
-        matrix = name not in net.architecture.biases
-        gradient = dense(net, name, "grad")[: len(theirs_of_name)] if matrix else getattr(net, name).grad
-        pairs.append((gradient, theirs_of_name.grad))
+    parameters = dict(net.named_parameters())
+    assert list(parameters) == [name for name, w in twin.weights.items() if w.requires_grad]
+    pairs += [(parameter.grad, twin.weights[name].grad) for name, parameter in parameters.items()]
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in pairs if b.numel())

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from networks import network
+from networks import hdnn, network
 
 import dist_hdnn
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.topology.ragged import offsets, ragged_ranges
 from dist_hdnn.transport import Transport, run_threads
 
 BATCH = 3
@@ -74,7 +74,7 @@ def as_drawn(graph: Any, transport: Transport | None, partition: Any, options: A
     """The network with its initial weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return dist_hdnn.HDNN(graph, dtype=torch.float64, workers=transport, partition=partition, **options)
+        return hdnn(graph, dtype=torch.float64, workers=transport, partition=partition, **options)
 
 
 def same_bits(graph: Any, workers: int, options: dict[str, Any]) -> bool:

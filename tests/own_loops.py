@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
+from networks import hdnn
 from torch import Tensor, nn
 
 import dist_hdnn
@@ -60,7 +61,7 @@ Habit = Callable[[Loop], dict[str, Tensor]]
 
 def loop_on(transport: Transport | None, readout: str = "local", **options: object) -> Loop:
     """A ring of 6 agents whose classes have little to do with their states; the same numbers on any workers."""
-    net = dist_hdnn.HDNN(
+    net = hdnn(
         dist_hdnn.ring(6),
         **{"width": 4, "layers": 3, "dtype": torch.float64, "workers": transport} | options,  # type: ignore[arg-type]
     )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 from pathlib import Path
 
 import pytest
 from images import write_idx_digits
 
 from dist_hdnn.cli import main
+from dist_hdnn.data.readers import idx
 from dist_hdnn.data.readers.idx import PARTS
 
-fetching = importlib.import_module("dist_hdnn.data.readers.published")  # the package has a function of that name
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLES = {
     "empty": "",
@@ -29,7 +28,7 @@ STUDIES = {
 DATA = {
     "missing": (["mnist", "--data.folder=nowhere"], "train-images-idx3-ubyte.gz in nowhere, got no such folder"),
     "missing anywhere": (["mnist"], "in data/mnist or "),
-    "magic": (["idx", "--data.folder=magic"], "expected the magic number 0x0000"),
+    "magic": (["idx", "--data.folder=magic"], "expected a magic number such as 0x0000"),
     "truncated": (["idx", "--data.folder=truncated"], "it is truncated, copy it again"),
     "cut": (["idx", "--data.folder=cut"], "expected a whole gzip file"),
     "hash": (["mnist", "--data.folder=good"], "expected the published content of mnist, got another sha256"),
@@ -53,7 +52,7 @@ ENDS = {
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory with broken files; no cache."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fetching, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(idx, "CACHE", tmp_path / "cache")
     for name in ("good", "magic", "truncated", "cut"):
         path = write_idx_digits(tmp_path / name) / f"{PARTS['train_x']}.gz"
         content = gzip.decompress(path.read_bytes())

@@ -1,27 +1,45 @@
-"""The tables that `make bench` writes find their places, and nothing else on the page changes."""
+"""Every benchmark starts, and `make bench` writes its tables in their places and nowhere else."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+SHARED = {"baselines", "measure"}  # imported by the others
 
 
 @pytest.fixture
-def run_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("run_all", ROOT / "benchmarks" / "run_all.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.modules.pop("measure", None)
+def imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """A function that imports a benchmark; afterwards none of them is left in sys.modules."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in {path.stem for path in BENCHMARKS.glob("*.py")} - before:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def run_all(imports: Callable[[str], ModuleType]) -> ModuleType:
+    return imports("run_all")
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in BENCHMARKS.glob("*.py")} - SHARED))
+def test_a_benchmark_starts_and_its_first_lines_have_its_command(
+    name: str, imports: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = imports(name)
+    assert f" python benchmarks/{name}.py" in (benchmark.__doc__ or "")
+    monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main()
+    assert ended.value.code == 0 and (benchmark.__doc__ or "").splitlines()[0][:40] in capsys.readouterr().out
 
 
 def test_every_benchmark_has_its_place_on_the_page(run_all: ModuleType) -> None:
@@ -44,3 +62,9 @@ def test_columns_are_aligned(run_all: ModuleType) -> None:
 
     lines = measure.table(("agents", "ms"), [(100, 1.23456), (100_000, "12.30")])
     assert lines == ["| agents |    ms |", "|-------:|------:|", "|    100 |  1.23 |", "| 100000 | 12.30 |"]
+
+
+def test_a_training_step_is_timed_by_parts_of_which_products_are_one(imports: Callable[[str], ModuleType]) -> None:
+    training_step = imports("training_step")
+    timed = training_step.measured("swiss_roll_ring8", steps=20)["part_seconds"]
+    assert timed[training_step.PRODUCTS] > 0 and "sweep: loop over layers" in timed

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from dist_hdnn.analysis import certificate
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
-from dist_hdnn.experiment.tasks import certify, experiment
+from dist_hdnn.experiment import certify, tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["--data.samples=400", "--train.epochs=2", "--network.layers=4", "--train.batch_size=50"]
@@ -25,7 +25,7 @@ SHORT = ["--data.samples=400", "--train.epochs=2", "--network.layers=4", "--trai
 def short_run(directory: Path, *options: str, plots: str = "false") -> Path:
     given = [*SHORT, f"--output={directory}", f"--plots={plots}", *options]
     config = read_config(ROOT / "configs" / "swiss_roll_ring8.yaml", given)
-    made = experiment.train(config)
+    made = tasks.train(config)
     assert made is not None
     return made
 
@@ -87,15 +87,15 @@ def test_a_broken_promise_is_told_loudly_and_ends_with_exit_code_8(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sensitivity that shrinks and is not symplectic, as a wrong adjoint would give."""
-    from dist_hdnn.analysis import measure
-    from dist_hdnn.analysis.space import Space
+    from dist_hdnn.analysis import measurements
+    from dist_hdnn.analysis.vectors import Space
 
-    true = measure.layer_matrices
+    true = measurements.layer_matrices
 
     def wrong(network: Any, y: torch.Tensor, space: Space) -> torch.Tensor:
         return 0.1 * true(network, y, space)
 
-    monkeypatch.setattr(measure, "layer_matrices", wrong)
+    monkeypatch.setattr(measurements, "layer_matrices", wrong)
     capsys.readouterr()
     assert main(["certify", str(run)]) == 8
     captured = capsys.readouterr()
@@ -169,7 +169,7 @@ def test_of_several_processes_a_broken_promise_has_its_exit_code_too(tmp_path: P
     script = tmp_path / "certify.py"
     script.write_text(program, encoding="utf-8")
     launch = (
-        "import sys; from dist_hdnn import launcher; real = launcher.launch; "
+        "import sys; from dist_hdnn.launching import launcher; real = launcher.launch; "
         f"launcher.launch = lambda a, c, r, program: real(['certify', *a], c, r, ({str(script)!r},)); "
         "from dist_hdnn import cli; sys.exit(cli.main(sys.argv[1:]))"
     )
@@ -192,10 +192,10 @@ def test_an_architecture_without_promises_is_measured_all_the_same(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "certify: expected one run directory, got none"),
+        ((), "certify: expected RUN, got nothing"),
         (("nowhere",), "certify: expected a run directory, got none: nowhere"),
         (("{run}", "--samples=0"), "certify: --samples: expected a whole number >= 1, got '0'"),
-        (("{run}", "--sample=4"), "certify: unknown option --sample=4; did you mean --samples?"),
+        (("{run}", "--sample=4"), "certify: unknown option --sample; did you mean --samples?"),
         (("{run}", "--workers=9", "--transport=threads"), "expected at most 8 workers"),
     ],
 )
@@ -210,9 +210,9 @@ def test_mistakes_are_one_line(
 
 def test_damaged_weights_exit_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = short_run(tmp_path / "run")
-    weights = load_file(directory / experiment.FINAL)
+    weights = load_file(directory / tasks.FINAL)
     weights.pop("readout.bias")
-    save_file(weights, directory / experiment.FINAL)
+    save_file(weights, directory / tasks.FINAL)
     capsys.readouterr()
     assert main(["certify", str(directory)]) == 4
     assert capsys.readouterr().err.count("\n") == 1

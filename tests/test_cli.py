@@ -189,7 +189,7 @@ def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
         (["train", "none.yaml"], "none.yaml: no such config file"),
-        (["train", "a.yaml", "b.yaml"], "expected one config file, got a.yaml and b.yaml"),
+        (["train", "a.yaml", "b.yaml"], "train: expected [CONFIG], got a.yaml and b.yaml"),
         (["train", "--json"], "train takes no --json"),
         (["evaluate"], "usage: dist-hdnn evaluate RUN"),
         (["evaluate", "nowhere"], "expected a run directory, got none: nowhere"),
@@ -430,11 +430,11 @@ def test_doctor_says_what_to_install_for_what_is_missing(monkeypatch: pytest.Mon
         return asked(package)
 
     monkeypatch.setattr(doctor.importlib.metadata, "version", version)
-    found = {finding.name: finding for finding in doctor.examine()["software"]}
+    found = doctor.examine()["software"]
     assert doctor.OPTIONAL.keys() <= found.keys()
     for package, extra in doctor.OPTIONAL.items():
-        remedy = found[package].detail
-        assert not found[package].ok
+        remedy = found[package][1]
+        assert not found[package][0]
         assert (
             re.search(rf"pip install .*{package}", remedy) or f'pip install -e ".[{extra}]" in the checkout' in remedy
         )
@@ -521,8 +521,8 @@ def test_train_prints_the_test_accuracy_and_where_the_plots_are(
 
 @pytest.mark.usefixtures("never_trains")
 def test_a_bad_config_never_reaches_training(capsys: pytest.CaptureFixture[str]) -> None:
-    for options, _ in BAD_OPTIONS[:8]:
-        refused(capsys, "train", *options)
+    for options, expected in BAD_OPTIONS[:8]:
+        assert expected in refused(capsys, "train", *options)
 
 
 def test_a_run_directory_is_new_and_its_config_reproduces_the_run(tmp_path: Path) -> None:
@@ -572,5 +572,5 @@ def test_exit_codes_are_those_of_the_design() -> None:
     from dist_hdnn.training.checkpoints.weights_file import CheckpointError
     from dist_hdnn.training.loop import NonFiniteError
 
-    assert (cli.USAGE_ERROR, cli.DISK, cli.INTERRUPTED) == (2, 7, 130)
+    assert (cli.USAGE, cli.DISK, cli.INTERRUPTED) == (2, 7, 130)
     assert (CheckpointError.exit_code, NonFiniteError.exit_code) == (4, 6)

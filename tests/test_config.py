@@ -285,6 +285,10 @@ def test_a_config_for_python_needs_no_file() -> None:
     config = Config(seed=1)
     config.network.K = PatternConfig(kind="hops", hops=2)
     validate(config)
+    assert config == read_config(None, ["--seed=1", "--network.K.kind=hops", "--network.K.hops=2"])
+    config.network.K.hops = -1
+    with pytest.raises(ValueError, match=r"network\.K\.hops"):
+        validate(config)
 
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

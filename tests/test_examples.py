@@ -1,4 +1,4 @@
-"""The examples run as their first lines say, and print what they claim."""
+"""The examples run by the commands in their first lines, and print what they claim."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ assert not {"torch", "dist_hdnn"} & set(sys.modules)
 
 
 def run(command: tuple[str, ...], folder: Path) -> list[str]:
-    """What a command prints, run elsewhere as a user would."""
+    """Run a command in a folder as a user would; return the printed lines."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(
+    ended = subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env=environment, timeout=600, check=False
     )
-    assert found.returncode == 0, found.stderr
-    return found.stdout.splitlines()
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
@@ -46,7 +46,7 @@ def test_the_own_loop_prints_equal_and_falling_losses_alone_and_under_torchrun(t
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_the_hook_shows_that_agents_agree_more_and_more(tmp_path: Path) -> None:
+def test_the_hook_shows_that_training_makes_agents_agree(tmp_path: Path) -> None:
     lines = run((*PYTHON, str(EXAMPLES / "agent_states.py")), tmp_path)
     first, last = ([float(word) for word in line.split(":")[1].split()] for line in (lines[0], lines[-1]))
     assert len(first) == 9 and last[-1] < 0.2 * first[-1]

@@ -22,7 +22,8 @@ from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import tasks
-from dist_hdnn.exporting.files import export_agents, files
+from dist_hdnn.exporting import files
+from dist_hdnn.exporting.files import export_agents
 from dist_hdnn.training.checkpoints.weights_file import load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 
@@ -205,9 +206,9 @@ def test_the_command_exports_a_run(run: Path, tmp_path: Path, capsys: pytest.Cap
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no run": (["nowhere"], "expected a run directory, got none: nowhere"),
-    "unknown option": (["RUN", "--agnets=3"], "unknown option --agnets=3; did you mean --agents?"),
+    "unknown option": (["RUN", "--agnets=3"], "unknown option --agnets; did you mean --agents?"),
     "unknown agent": (["RUN", "--agents=3,99"], "99"),
-    "nothing": ([], "expected one run directory, got none"),
+    "nothing": ([], "export: expected RUN, got nothing"),
     "a full directory": (["RUN", "--output=RUN"], "expected a new or empty directory"),
 }
 

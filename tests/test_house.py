@@ -13,27 +13,26 @@ PACKAGE = Path(__file__).parents[1] / "dist_hdnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     # the heart, in the order of the mathematics
-    {"topology"},
+    {"topology", "data"},
     {"transport"},
     {"operators"},
     {"dynamics"},
     {"sweep"},
     {"network"},
     {"ends"},
-    {"data"},
     {"training"},
     {"analysis"},
     # around it: options, the run directory, worker processes
     {"printing", "streams"},
     {"config"},
     {"plots", "run"},
-    {"command_line", "doctor", "launching"},
+    {"launching"},
+    {"command_line", "doctor"},
     # from options to objects, and what is done with them
     {"build"},
     {"exporting", "inspection", "study"},
     {"experiment", "__init__"},
     {"commands"},
-    {"run_commands"},
     {"cli"},
     {"__main__"},
 )
@@ -86,7 +85,7 @@ def test_a_library_is_used_only_where_it_belongs(file: Path) -> None:
     assert own in ("transport", "doctor") or "mpi4py" not in used, "only transport/ knows MPI"
     assert own == "config" or "jsonargparse" not in used, "only config/ reads options"
     assert not used & {"pickle", "shelve", "marshal", "dill"}, "nothing is read from or written to pickles"
-    if own in ("config", "cli", "commands", "run_commands", "command_line", "printing", "__main__"):
+    if own in ("config", "cli", "commands", "command_line", "printing", "__main__"):
         assert not used & {"torch", "numpy", "scipy"}, "the command line must answer before torch is imported"
 
 

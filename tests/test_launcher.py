@@ -435,7 +435,7 @@ def test_an_mpi_worker_that_never_comes_is_waited_for_as_long_as_it_may(start: S
     program = """
 import time
 from dist_hdnn.launching import launcher
-from dist_hdnn.transport.environment import launched
+from dist_hdnn.transport.rendezvous import launched
 launcher.START_UP = 0.0
 if launched().rank == 1:
     time.sleep(60)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dist_hdnn.command_line import UsageError
-from dist_hdnn.commands import _with_config_of_run
+from dist_hdnn.cli import COMMANDS
+from dist_hdnn.command_line import with_config_of_run
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import resume, tasks
@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--data.samples=40", "--train.epochs=1", "--network.layers=1", "--train.batch_size=10", "--plots=false")
 SHORT = (*SMALL, "--resume=auto")
 HOLD = """
-import sys, time; from pathlib import Path; from dist_hdnn import run_lock
-lock = lock.take(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)
+import sys, time; from pathlib import Path; from dist_hdnn.run import lock
+held = lock.take(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)
 """
 
 Hold = Callable[[Path], "subprocess.Popen[str]"]
@@ -55,6 +55,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return read_config(None, SHORT)
 
 
+def words_of(given: list[str]) -> list[str]:
+    """The words of `train`, with the CONFIG that they mean."""
+    return with_config_of_run(COMMANDS["train"].read(given))
+
+
 def test_a_killed_process_holds_nothing(tmp_path: Path, hold: Hold) -> None:
     process = hold(tmp_path)
     assert lock.take(tmp_path) is None and str(process.pid) in lock.holder(tmp_path)
@@ -62,7 +67,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path, hold: Hold) -> None:
     process.wait()
     with lock.take(tmp_path) or pytest.fail("still held"):
         assert lock.take(tmp_path) is None and str(os.getpid()) in lock.holder(tmp_path)
-    (lock.take(tmp_path) or pytest.fail("not given back")).release()
+    (lock.take(tmp_path) or pytest.fail("not given back")).close()
 
 
 def test_auto_takes_the_newest_run_that_no_living_process_holds(config: Config, hold: Hold) -> None:
@@ -121,15 +126,15 @@ def test_a_run_that_fails_gives_its_lock_back(config: Config, monkeypatch: pytes
 
 
 def test_resume_auto_alone_goes_on_with_the_newest_unfinished_run(config: Config, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected an unfinished run below runs/ to go on with, got none"):
-        _with_config_of_run(["--resume=auto"])
+    with pytest.raises(ValueError, match="expected an unfinished run below runs/ to resume, got none"):
+        words_of(["--resume=auto"])
     older, newer = tmp_path / "runs" / "b" / "20260101T000000Z-s0", tmp_path / "runs" / "a" / "20260102T000000Z-s0"
     for run in (older, newer):
         run.mkdir(parents=True)
         (run / "config.yaml").write_text("name: a\n")
-    chosen = _with_config_of_run(["--resume=auto", "--workers=2", "--partition.method=metis"])
+    chosen = words_of(["--resume=auto", "--workers=2", "--partition.method=metis"])
     assert chosen == [str(newer / "config.yaml").replace(f"{tmp_path}/", ""), *chosen[1:]]
     (newer / "summary.json").write_text('{"status": "done"}')
-    assert str(older.relative_to(tmp_path)) in _with_config_of_run(["--resume=auto"])[0]
+    assert str(older.relative_to(tmp_path)) in words_of(["--resume=auto"])[0]
     for given in (["--resume=auto", "--seed=1"], ["config.yaml", "--resume=auto"], ["--resume=auto", "--output=new"]):
-        assert _with_config_of_run(given) == given
+        assert words_of(given) == given

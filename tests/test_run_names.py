@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dist_hdnn.command_line import UsageError, run_directory
+from dist_hdnn.command_line import run_directory
 from dist_hdnn.run.directory import find_run
 
 
@@ -71,6 +71,6 @@ def test_the_time_in_the_name_counts_more_than_the_order_in_which_files_were_cop
     ],
 )
 def test_a_name_without_a_finished_run_is_one_line(name: str, message: str) -> None:
-    with pytest.raises(UsageError, match=f"evaluate: .*{message}") as error:
+    with pytest.raises(ValueError, match=f"evaluate: .*{message}") as error:
         run_directory("evaluate", name)
     assert "\n" not in str(error.value)

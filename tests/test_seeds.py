@@ -13,7 +13,6 @@ from dist_hdnn.build import assembly
 from dist_hdnn.config import Config, run_identity, with_seeds
 from dist_hdnn.config.files import config_from, read_config
 from dist_hdnn.experiment import tasks
-from dist_hdnn.inspection.stages import stages_of
 from dist_hdnn.run.directory import difference, prepare_run_directory
 from dist_hdnn.topology import BlockPattern, thinned
 from dist_hdnn.transport import Transport, run_threads
@@ -32,8 +31,9 @@ def drawn(part: str, config: Config) -> bytes:
         return assembly.build_dataset(config).train_x.tobytes()
     if part == "graph":
         return assembly.build_graphs(config)[0].links.tobytes()
-    (stage,) = stages_of(config)
-    return (stage.K if part == "network.K" else stage.X).columns.tobytes()
+    layout = assembly.build_layout(config)
+    (pattern,) = layout.K_patterns if part == "network.K" else layout.X_patterns or []
+    return pattern.columns.tobytes()
 
 
 @pytest.mark.parametrize("part", RANDOM_PARTS)
@@ -73,7 +73,7 @@ def test_a_network_draws_a_thinned_pattern_by_its_seed_on_any_number_of_workers(
 def test_a_model_of_a_config_has_the_patterns_that_inspect_counts() -> None:
     config = read_config(overrides=[*RANDOM_PARTS["network.K"], "--seed=4", "--data.samples=40"])
     model = assembly.build_classifier(config, assembly.build_dataset(config))
-    assert np.array_equal(model.network.K_patterns[0].columns, stages_of(config)[0].K.columns)
+    assert np.array_equal(model.network.K_patterns[0].columns, assembly.build_layout(config).K_patterns[0].columns)
 
 
 def test_seeds_that_follow_and_the_same_seeds_given_are_one_run() -> None:

@@ -38,7 +38,7 @@ def test_what_somebody_reads_arrives(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_broken_pipe_is_no_full_disk() -> None:
-    assert verdict(BrokenPipeError()) == (READER_GONE, "nobody reads what it says")
+    assert verdict(BrokenPipeError()) == (READER_GONE, "the reader of its output has gone")
 
 
 @pytest.mark.processes

@@ -296,7 +296,7 @@ def test_windows_of_rows_that_are_not_in_order_of_time_are_refused(
     new = tmp_path / "new.csv"
     for at in (3, 14):  # inside a batch and between two
         new.write_text("\n".join([first, *lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]) + "\n")
-        with pytest.raises(ValueError, match=f"rows in order of 'time', got .* in row {at + 1}; sort the rows"):
+        with pytest.raises(ValueError, match=f"rows in order of 'time', got .* in line {at + 3}; sort the rows"):
             run.predict(new)
 
 
@@ -358,12 +358,12 @@ FILES: dict[str, tuple[str, str]] = {
     "no header": ("1,2\n3,4\n", "the first line is 1, 2 and has to name the columns"),
     "text": ("a,b\n1,2\n1,low\n", "expected a number, got 'low' in line 3, column 'b'"),
     "digits in disguise": ("a,b\n1,2_0\n", "expected a number, got '2_0' in line 2, column 'b'"),
-    "infinity": ("a,b\n1,inf\n", "expected a number, got 'inf' in line 2"),
-    "empty cell": ("a,b\n1,\n", "expected a number, got '' in line 2, column 'b'"),
+    "infinity": ("a,b\n1,inf\n", "expected finite numbers, got inf at line 2, column 'b'"),
+    "empty cell": ("a,b\n1,\n", "expected finite numbers, got nan at line 2, column 'b'"),
     "short row": ("a,b\n1,2\n3\n", "expected 2 cells as in the header, got 1 in line 3"),
     "no rows": ("a,b\n", "expected rows of readings, got none"),
     "fewer rows than a window": ("a,b\n1,2\n3,4\n", "expected at least 3 rows for a window of as many, got 2"),
-    "empty": ("", "expected a header line naming the columns a, b, got an empty file"),
+    "empty": ("", "expected samples, got an empty file"),
 }
 
 
@@ -384,15 +384,15 @@ def test_a_file_that_does_not_fit_is_one_line_and_leaves_nothing(
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no file": (["RUN"], "expected RUN and FILE, got"),
-    "unknown option": (["RUN", "x.csv", "--ouput=a.csv"], "unknown option --ouput=a.csv; did you mean --output?"),
-    "no such file": (["RUN", "none.csv"], "none.csv: expected a file of readings"),
+    "unknown option": (["RUN", "x.csv", "--ouput=a.csv"], "unknown option --ouput; did you mean --output?"),
+    "no such file": (["RUN", "none.csv"], "none.csv: expected a file (.csv, .tsv"),
     "a suffix": (["RUN", "config.txt"], "expected one of the suffixes .csv, .tsv"),
     "a suffix of the output": (["RUN", "x.npy", "--output=a.xls"], "expected one of the suffixes .csv, .parquet, .npz"),
     "an output that exists": (["RUN", "x.npy", "--output=out.csv"], "which exists; delete it"),
     "an output nowhere": (["RUN", "x.npy", "--output=no/a.csv"], "expected a folder that exists"),
-    "other shape": (["RUN", "x.npy"], "expected 10 readings a row (age, sex, bmi"),
+    "other shape": (["RUN", "x.npy"], "expected 10 readings per row (age, sex, bmi"),
     "text": (["RUN", "text.npy"], "expected real numbers, got an array of <U1"),
-    "not a number": (["RUN", "nan.npy"], "expected finite numbers, got nan in row 1, column 'bp'"),
+    "not a number": (["RUN", "nan.npy"], "expected finite numbers, got nan at row 1, column 'bp'"),
     "columns of arrays": (["RUN", "nan.npy", "--keep=a"], "expected a table for --keep, got arrays"),
     "agents that do not answer": (["RUN", "good.npy", "--agents"], "got readout.kind=sum; leave it out"),
     "probabilities of targets": (["RUN", "good.npy", "--probabilities"], "got a regression; leave it out"),

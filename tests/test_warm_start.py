@@ -16,7 +16,7 @@ from dist_hdnn.cli import main
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config, self_contained, to_yaml
 from dist_hdnn.network.hdnn import HDNN
-from dist_hdnn.operators.sparsity import offsets
+from dist_hdnn.topology.ragged import offsets
 from dist_hdnn.training.checkpoints.weights_file import CheckpointError, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport, run_threads
@@ -185,7 +185,10 @@ def test_a_graph_file_that_has_changed_since_is_noticed(tmp_path: Path) -> None:
     config = config_on(OLD, tmp_path / "old")
     finished_run(config, tmp_path / "run")
     config_on(NEW, tmp_path / "old")
-    with pytest.raises(CheckpointError, match="of the network that config.yaml beside it describes, got another net"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"network\..*: expected weights of the network that config.yaml beside it describes, got others",
+    ):
         started(config, tmp_path / "run")
 
 

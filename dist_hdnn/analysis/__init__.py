@@ -1,1 +1,1 @@
-"""What theory promises of a network, measured on a trained one: sensitivities, symplecticity, bounds, momentum."""
+"""The theory's promises about gradients and states, measured on a network: M J Mᵀ = J, |∂y_N/∂y_{N-j}| >= 1."""

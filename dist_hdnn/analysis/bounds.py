@@ -1,9 +1,9 @@
-"""Upper bounds that follow from the weights alone: on sensitivities, and on step sizes that keep oscillations stable.
+"""Upper bounds from the weights alone: on sensitivities, and on step sizes that keep oscillations stable.
 
 A layer is a list of updates part := part + c h F(source). An update from one half to the other has the Jacobian
-[[1, c h F'], [0, 1]], whose norm is at most (a + sqrt(a² + 4)) / 2, a = |c| h |F'|; an update of the whole state has
-1 + h |F'|, or |F'| where it replaces the state. A product of such factors bounds ∂y_N/∂y_{N-j}. The bound is derived
-here; arXiv:2105.13205 gives one of the same kind in continuous time, an exponential of the time times |J| |K|². Ours is
+[[1, c h F'], [0, 1]], whose norm is at most (a + sqrt(a² + 4)) / 2, a = |c| h |F'|. An update of the whole state has
+1 + h |F'|, or |F'| where it replaces the state. The product of these factors bounds ∂y_N/∂y_{N-j}. The bound is derived
+here. arXiv:2105.13205 gives one of the same kind in continuous time, an exponential of the time times |J| |K|². Ours is
 at most exp(Σ |c| h |F'|), since (a + sqrt(a² + 4)) / 2 and 1 + a are both at most exp(a).
 """
 
@@ -16,16 +16,21 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from dist_hdnn.analysis.sensitivity import spectral_norm
+from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.dynamics.architectures import Architecture, Force
 from dist_hdnn.dynamics.integrators import Integrator
+from dist_hdnn.dynamics.terms import TERMS
+from dist_hdnn.ends.readout import summed
+from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.operators.activations import Activation
 
 REACH, SPACING = 30.0, 1e-3  # of the grid that σ' is searched on
-MARGIN = 1.0 + 1e-6  # for what the grid misses between its points
+MARGIN = 1.0 + 1e-6  # for peaks between the points of the grid
 
 
 def largest_slope(sigma: Activation) -> float:
-    """sup |σ'|, from a grid over [-30, 30] that contains 0: exactly 1 for tanh, arctan and sin."""
+    """Return sup |σ'|, from a grid over [-30, 30] that contains 0: exactly 1 for tanh, arctan and sin."""
     points = torch.arange(-REACH / SPACING, REACH / SPACING + 1, dtype=torch.float64) * SPACING
     points.requires_grad_()
     with torch.enable_grad():
@@ -35,22 +40,15 @@ def largest_slope(sigma: Activation) -> float:
 
 
 def force_constant(force: Force, norms: Mapping[str, float], slope: float, h: float, gamma: float) -> float:
-    """Upper bound of |F'| for one force; norms: upper bounds of |K| by the name of the weights, of |X| and of |J|."""
+    """Return an upper bound of |F'| for one force. norms: upper bounds of |K|, |X| and |J| by name."""
     K = norms.get(force.K, 0.0)
-    constant = {
-        "gradient": slope * K**2,
-        "activated": slope * K,
-        "activated_transposed": slope * K,
-        "activated_skew": slope * math.hypot(K, gamma),  # a skew matrix is normal
-        "near_identity": K + slope * (1.0 + h * K),
-        "drift": 1.0,
-    }[force.kind]
+    constant: float = TERMS[force.kind].slope(K, slope, h, gamma)
     coupling = norms[force.interconnection.rstrip("ᵀ")] if force.interconnection else 1.0
     return constant * coupling
 
 
 def layer_bound(architecture: Architecture, constants: list[float], h: float) -> float:
-    """Upper bound of |∂y⁺/∂y|₂ of a layer from the constants of its forces, one for each part."""
+    """Return an upper bound of |∂y⁺/∂y|₂ of a layer from the constants of its forces, one for each part."""
     integrator = architecture.integrator
     if len(constants) == 1:
         return constants[0] if integrator.replaces else 1.0 + h * constants[0]
@@ -59,7 +57,7 @@ def layer_bound(architecture: Architecture, constants: list[float], h: float) ->
 
 
 def sensitivity_bounds(layers: list[float]) -> list[float]:
-    """Upper bounds of |∂y_N/∂y_{N-j}| for j = 1 .. N from those of the layers, first to last; inf where too large."""
+    """Return upper bounds of |∂y_N/∂y_{N-j}| for j = 1 .. N from those of the layers, first to last."""
     bounds, product = [], 1.0
     for layer in reversed(layers):
         product *= layer
@@ -69,9 +67,10 @@ def sensitivity_bounds(layers: list[float]) -> list[float]:
 
 @lru_cache
 def stability_limit(integrator: Integrator) -> float:
-    """The largest h ω at which every oscillator p' = -ω q, q' = ω p stays bounded under the frozen step; 0 for Euler.
+    """Return the largest h ω at which every oscillator p' = -ω q, q' = ω p stays bounded.
 
-    2 for semi_implicit and stormer_verlet. For two parts the step is a product of shears, stable where |trace| <= 2.
+    It is 2 for semi_implicit and stormer_verlet, and 0 for Euler. For two parts the step is a product of shears, which
+    is stable where |trace| <= 2.
     """
     if integrator.parts == 1:
         return 0.0
@@ -88,7 +87,7 @@ def stability_limit(integrator: Integrator) -> float:
 
 
 def _last_true(condition: Callable[[float], bool], step: float, end: float) -> float:
-    """Where `condition`, true near 0, first becomes false: a scan, then bisection."""
+    """Find where `condition`, true near 0, first becomes false: a scan, then bisection."""
     low = 0.0
     while low + step <= end and condition(low + step):
         low += step
@@ -100,11 +99,11 @@ def _last_true(condition: Callable[[float], bool], step: float, end: float) -> f
 
 
 def stability(architecture: Architecture, constants: list[float], h: float, gamma: float) -> tuple[float, float | None]:
-    """(largest h |λ| of a layer, limit): modes λ with frozen weights stay bounded where the first is not larger.
+    """Return the largest h |λ| of a layer, and the limit up to which modes λ with frozen weights stay bounded.
 
     Two parts: λ² = -ω², ω² <= |F'| |G'| for p' = F(q), q' = G(p), where the slopes of σ are not negative. Forward Euler
-    on a skew field: |1 + h λ| <= 1 for λ = i ω - gamma means h |λ| <= sqrt(2 h gamma), 0 without damping. Of an
-    architecture without a stable field there is no limit.
+    on a skew field: |1 + h λ| <= 1 for λ = i ω - gamma means h |λ| <= sqrt(2 h gamma), 0 without damping. The limit is
+    None for an architecture without a stable field.
     """
     if len(constants) == 2:
         return h * math.sqrt(constants[0] * constants[1]), stability_limit(architecture.integrator)
@@ -114,5 +113,48 @@ def stability(architecture: Architecture, constants: list[float], h: float, gamm
 
 
 def matrix_bounds(rows: Tensor, columns: Tensor) -> list[float]:
-    """sqrt(|A|₁ |A|∞) >= |A|₂ of every matrix, from the sums of |A| over its rows and columns, (matrices, n) each."""
+    """Return sqrt(|A|₁ |A|∞) >= |A|₂ of every matrix, from the sums of |A| by row and by column, (matrices, n) each."""
     return (rows.amax(dim=1) * columns.amax(dim=1)).sqrt().tolist()  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def spectral_bounds(network: HDNN, space: Space, exact_up_to: int) -> list[dict[str, float]]:
+    """Return upper bounds of the spectral norms of every layer's matrices by name.
+
+    They are exact up to `exact_up_to` neurons, and sqrt(|A|₁ |A|∞) above, for which workers exchange vectors only.
+    """
+    names, coupling = network.architecture.matrices, network.architecture.interconnection
+    norms: dict[str, list[list[float]]] = {
+        name: [_norms(network, space, name, s, exact_up_to) for s in range(len(network.graphs))]
+        for name in (*names, *([coupling] if coupling else []))
+    }
+    stages, result = len(network.graphs), []
+    for layer in range(network.layers):
+        row = {name: norms[name][layer % stages][layer // stages] for name in names}
+        if coupling:
+            stage, number = (0, 0) if network.shared_x else (layer % stages, layer // stages)
+            row[coupling] = norms[coupling][stage][number]
+        result.append(row)
+    return result
+
+
+def _norms(network: HDNN, space: Space, name: str, stage: int, exact_up_to: int) -> list[float]:
+    """Return upper bounds of the norms of one matrix, for every layer of a stage."""
+    of_coupling = name == network.architecture.interconnection
+    weights = network.weights()[name][0 if of_coupling and network.shared_x else stage].double()
+    skew = network.architecture.skew if not of_coupling else name == "J"
+    positions = network.layout.matrices["X" if of_coupling else "K"][stage].positions()
+    rows, columns = (torch.from_numpy(index).to(weights.device) for index in positions)
+    size = int(network.layout.sizes.sum())
+    if space.neurons <= exact_up_to:
+        whole = weights.new_zeros(len(weights), size, size)
+        whole[:, rows, columns] = weights
+        whole = summed(whole, space.ownership)
+        return spectral_norm(whole - whole.mT if skew else whole).tolist()  # type: ignore[no-any-return]
+    sums = weights.new_zeros(2, len(weights), size)  # of |A|, by row and by column
+    sums[0].index_add_(1, rows, weights.abs())
+    sums[1].index_add_(1, columns, weights.abs())
+    sums = summed(sums, space.ownership)
+    if skew:
+        sums = sums + sums.flip(0)  # the rows of Aᵀ are the columns of A
+    return matrix_bounds(sums[0], sums[1])

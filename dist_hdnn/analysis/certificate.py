@@ -1,6 +1,6 @@
-"""The certificate of a network: everything measured on a batch of samples, and which promises of theory it keeps.
+"""The certificate of a network: measurements on a batch of samples, and the promises of theory that it keeps.
 
-All workers call `certify` together; every one gets the same figures, which do not depend on their number.
+All workers call `certify` together and get the same figures, which do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dist_hdnn.analysis.bounds import force_constant, largest_slope, layer_bound, sensitivity_bounds, stability
-from dist_hdnn.analysis.measure import EXACT_UP_TO, Measured, measure
+from dist_hdnn.analysis.bounds import (
+    force_constant,
+    largest_slope,
+    layer_bound,
+    sensitivity_bounds,
+    spectral_bounds,
+    stability,
+)
+from dist_hdnn.analysis.measurements import EXACT_UP_TO, Measurements, measure
 from dist_hdnn.analysis.momentum import Momentum, momentum
 from dist_hdnn.analysis.promises import Promise, promises
-from dist_hdnn.analysis.space import Space
 from dist_hdnn.analysis.symplecticity import reversibility_error
-from dist_hdnn.analysis.weights import spectral_bounds
+from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import NonFiniteError
@@ -26,20 +32,20 @@ from dist_hdnn.training.loop import NonFiniteError
 
 @dataclass(frozen=True)
 class Certificate:
-    """figures: what was measured, JSON-able. measured, momentum: the same sample by sample, for pictures."""
+    """The figures, ready for JSON, and the same sample by sample for pictures (measured, momentum)."""
 
     figures: dict[str, Any]
     promises: list[Promise]
-    measured: Measured
+    measured: Measurements
     momentum: Momentum
 
     @property
     def broken(self) -> list[Promise]:
-        """The promises that are not kept."""
+        """Return the promises that are not kept."""
         return [promise for promise in self.promises if promise.kept is False]
 
     def to_json(self) -> dict[str, Any]:
-        """Figures and promises; numbers too large for JSON are null."""
+        """Return figures and promises, with null for numbers too large for JSON."""
         listed = [asdict(promise) | {"verdict": promise.verdict} for promise in self.promises]
         kept = None if any(promise.kept is None for promise in self.promises) else True
         found: dict[str, Any] = _finite({"kept": False if self.broken else kept, "promises": listed} | self.figures)
@@ -57,9 +63,9 @@ def certify(
 ) -> Certificate:
     """Measure a float64 network at samples x (batch, features) with their labels (batch,).
 
-    exact_up_to: neurons up to which whole matrices are used; above, products with random probes keyed by `seed`.
-    run_dtype: in which the network runs otherwise; its way back is measured in this, too.
-    Raises ValueError for a network in another number format, NonFiniteError for states that overflow.
+    exact_up_to: neurons up to which whole matrices are used. Above, figures come from random probes keyed by `seed`.
+    run_dtype: number format of the run, in which the way back is measured too. Raises ValueError for a network in
+    another number format, NonFiniteError for states that overflow.
     """
     network = model.network
     dtype = next(network.parameters()).dtype
@@ -119,7 +125,7 @@ def _description(network: HDNN, space: Space, samples: int) -> dict[str, Any]:
 
 
 def _momentum(model: AgentClassifier, y: Tensor, labels: Tensor, space: Space) -> Momentum:
-    """The gradient of every sample's loss along the layers, with the layers' fields."""
+    """Follow the gradient of every sample's loss along the layers, with the layers' fields."""
     network = model.network
     with torch.no_grad(), network.linearize(y) as linear:
         states = [linear.states(layer) for layer in range(network.layers + 1)]
@@ -133,7 +139,7 @@ def _momentum(model: AgentClassifier, y: Tensor, labels: Tensor, space: Space) -
 
 
 def _way_back(network: HDNN, y: Tensor, space: Space, run_dtype: torch.dtype) -> dict[str, dict[str, float]] | None:
-    """Errors of y0 from yN in float64 and in the run's own number format, by its name."""
+    """Return errors of y0 from yN, by the name of the number format: float64 and that of the run."""
     if not network.architecture.invertible:
         return None
     found = {}
@@ -141,14 +147,14 @@ def _way_back(network: HDNN, y: Tensor, space: Space, run_dtype: torch.dtype) ->
         network.to(dtype)
         largest, relative = reversibility_error(network, y.to(dtype), space)
         found[str(dtype).removeprefix("torch.")] = {"largest": float(largest), "relative": float(relative)}
-    network.to(torch.float64)  # nothing is lost: the weights come from the narrower format
+    network.to(torch.float64)  # exact: the weights come from the narrower format
     return found
 
 
 def from_weights(network: HDNN, space: Space, exact_up_to: int) -> tuple[list[float], list[float], float | None]:
-    """Upper bounds of the sensitivities, largest h |λ| of every layer and the limit of the scheme."""
-    architecture, h, gamma = network.architecture, network.step, network.sweep.model.gamma
-    slope = largest_slope(network.sweep.sigma)
+    """Return upper bounds of the sensitivities, the largest h |λ| of every layer, and the limit of the scheme."""
+    architecture, h, gamma = network.architecture, network.step, network.sweep.spec.gamma
+    slope = largest_slope(network.sweep.spec.sigma)
     bounds, rates, limit = [], [], None
     for norms in spectral_bounds(network, space, exact_up_to):
         constants = [force_constant(force, norms, slope, h, gamma) for force in architecture.forces]
@@ -158,7 +164,7 @@ def from_weights(network: HDNN, space: Space, exact_up_to: int) -> tuple[list[fl
     return sensitivity_bounds(bounds), rates, limit
 
 
-def _symplecticity(measured: Measured) -> dict[str, Any] | None:
+def _symplecticity(measured: Measurements) -> dict[str, Any] | None:
     if measured.residuals is None:
         return None
     whole = measured.product_residual
@@ -169,14 +175,14 @@ def _symplecticity(measured: Measured) -> dict[str, Any] | None:
     }
 
 
-def _determinant(network: HDNN, measured: Measured) -> dict[str, Any]:
+def _determinant(network: HDNN, measured: Measurements) -> dict[str, Any]:
     if measured.log_determinants is not None:
         return {"largest_log": measured.log_determinants.abs().amax(dim=1).tolist()}
     shears = "; every layer is a product of shears, so it is 1" if network.architecture.volume_preserving else ""
-    return {"largest_log": None, "why": f"not computed for so many neurons{shears}"}
+    return {"largest_log": None, "why": f"computed for small networks only{shears}"}
 
 
-def _spectrum(measured: Measured) -> dict[str, Any]:
+def _spectrum(measured: Measurements) -> dict[str, Any]:
     values = measured.eigenvalues
     return {
         "largest_singular_value": measured.largest.amax(dim=1).tolist(),
@@ -195,7 +201,7 @@ def _most(values: Tensor) -> list[float]:
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for numbers that JSON does not have."""
+    """Replace numbers that JSON does not have by None."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""Whether layers are symplectic, M J Mᵀ = J, have determinant 1, and can be inverted: measured to rounding.
+"""Symplecticity of layers, M J Mᵀ = J, their determinants and the error of their inverse, measured to rounding.
 
-Residuals are |M J Mᵀ - J|_F / |M|₂², for every layer and for the whole network. Small networks: whole matrices. Large
-ones: the Frobenius norm is estimated by random probes w, E |R w|² = |R|_F² (Girard 1989, Hutchinson 1990), and |M|₂ by
+Residuals are |M J Mᵀ - J|_F / |M|₂², for every layer and for the whole network. Small networks use whole matrices.
+Large ones estimate the Frobenius norm by random probes w, E |R w|² = |R|_F² (Girard 1989, Hutchinson 1990), and |M|₂ by
 a lower bound, so that the quotient is not too small.
 Source of M J Mᵀ = J: arXiv:2105.13205; it holds for every X, where MᵀJM = J needs J² = -I.
 """
@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.analysis.sensitivity import ApplyJ, spectral_norm
-from dist_hdnn.analysis.space import LinearLayers, Space
+from dist_hdnn.analysis.vectors import LinearLayers, Space
 from dist_hdnn.ends.readout import summed
 
-PROBES, FIRST_PROBE = 2, 10  # how many random vectors a Frobenius norm is estimated from, and the first one's number
+PROBES, FIRST_PROBE = 2, 10  # random vectors per Frobenius norm, and the number of the first one
 
 
 def exact_residuals(matrices: Tensor, Js: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Layer Jacobians (layers, batch, n, n) -> residuals of the layers (layers, batch), of the product (batch,).
+    """Return residuals of the layers (layers, batch), and of their product (batch,).
 
-    Js: one J (n, n) for all layers, or one for each; then the product has none.
+    matrices: layer Jacobians (layers, batch, n, n). Js: one J (n, n) for all layers, or one for each. In the second
+    case the product has none.
     """
     layers = [_relative(M, J) for M, J in zip(matrices, Js if len(Js) > 1 else [Js[0]] * len(matrices), strict=True)]
     if len(Js) > 1:
@@ -49,11 +50,10 @@ def probed_residuals(
     layer_norms: Tensor,
     product_norms: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """The same from products with the layers and with J, one for each layer.
+    """Estimate the same from products with the layers and with the J of each.
 
-    layer_norms (layers, batch): lower bounds of |M|₂; product_norms (batch,): of the product, None if it has no J.
+    layer_norms (layers, batch): lower bounds of |M|₂. product_norms (batch,): of the product, None if it has no J.
     """
-
     probes = [space.gaussian(seed, FIRST_PROBE + number, batch) for number in range(PROBES)]
 
     def residual(first: int, last: int, norms: Tensor) -> Tensor:
@@ -69,13 +69,13 @@ def probed_residuals(
 
 
 def log_determinants(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """log |det M| of every layer (layers, batch), and the sign of the product's determinant (batch,)."""
+    """Return log |det M| of every layer (layers, batch), and the sign of the product's determinant (batch,)."""
     signs, logs = torch.linalg.slogdet(matrices)
     return logs, signs.prod(dim=0)
 
 
 class Invertible(Protocol):
-    """What can be run forwards and backwards, as `HDNN` can."""
+    """A network that runs forward and backward, as `HDNN` does."""
 
     def __call__(self, y: Tensor) -> Tensor: ...
 
@@ -84,9 +84,10 @@ class Invertible(Protocol):
 
 @torch.no_grad()
 def reversibility_error(network: Invertible, y: Tensor, space: Space) -> tuple[Tensor, Tensor]:
-    """y -> yN -> y0': the largest |y0' - y| of a neuron, and the largest |y0' - y| / max(|y|, |yN|) of a sample.
+    """Run y -> yN -> y0' and return the largest error of a neuron, and the largest relative error of a sample.
 
-    yN counts, because a sample may start near zero, and rounding is that of the states on the way. The dtype is y's.
+    The errors are |y0' - y| and |y0' - y| / max(|y|, |yN|). yN counts, because a sample may start near zero, and
+    rounding is that of the states on the way. The dtype is that of y.
     """
     last = network(y)
     difference = (network.inverse(last) - y).double()

@@ -1,4 +1,4 @@
-"""From options to the parts they describe: graphs, block patterns, widths and the whole model.
+"""Build what options describe: graphs, block patterns, couplings and the whole model.
 
 Every function raises ValueError, one line that names the option, when the parts do not fit together.
 """
@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dist_hdnn.build.inputs import (
     agent_number,
@@ -22,38 +19,40 @@ from dist_hdnn.build.inputs import (
     build_views,
     image_of,
 )
-from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, seed_of
+from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, execution_of, seed_of
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.data import Dataset, InitialState
+from dist_hdnn.data import Dataset
+from dist_hdnn.dynamics.architectures import architecture
 from dist_hdnn.ends.image_lift import ChannelLift, of_pixels
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import Readout, make_readout
-from dist_hdnn.network.arguments import agent_widths
+from dist_hdnn.network.couplings import Layout
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.network.ownership import Ownership
-from dist_hdnn.topology import FAMILIES, BlockPattern, CommunicationGraph, block_diagonal, build_pattern, read_graph
+from dist_hdnn.sweep.execution import Execution
+from dist_hdnn.topology import FAMILIES, CommunicationGraph, read_graph
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport
 
 __all__ = [
     "build_augmentation",
-    "build_block_pattern",
     "build_classifier",
     "build_dataset",
     "build_device",
     "build_graph",
     "build_graphs",
+    "build_layout",
     "build_network",
     "build_readout",
     "build_sensors",
     "build_views",
-    "build_widths",
     "image_of",
     "pattern_spec",
 ]
 
 
 def build_graphs(config: Config) -> list[CommunicationGraph]:
-    """The communication graphs that the layers cycle through, all on the same number of agents."""
+    """Build the communication graphs that the layers cycle through, all on the same agents."""
     graphs = [build_graph(config.graph, seed_of(config.graph, config))]
     for i, options in enumerate(config.more_graphs):
         graph = build_graph(options, seed_of(options, config), f"more_graphs[{i}]")
@@ -73,7 +72,7 @@ def build_graphs(config: Config) -> list[CommunicationGraph]:
 
 
 def build_graph(options: GraphConfig, seed: int, key: str = "graph") -> CommunicationGraph:
-    """One communication graph. seed: of a random family; key: where its options stand, for messages."""
+    """Build one communication graph. seed: of a random family; key: of its options, for messages."""
     if options.file is not None:
         try:
             return read_graph(user_path(options.file, f"{key}.file"), options.format)
@@ -103,7 +102,7 @@ def _family_arguments(options: GraphConfig, seed: int, key: str) -> tuple[int | 
 
 
 def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
-    """Rows and columns as given, or as square as the number of agents allows."""
+    """Return rows and columns; by default as square as the number of agents allows."""
     rows, columns, agents = options.rows, options.columns, options.agents
     if rows is None and columns is None:
         rows = max(n for n in range(1, math.isqrt(agents) + 1) if agents % n == 0)
@@ -123,15 +122,15 @@ def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
     known = rows if rows is not None else columns
     assert known is not None
     if agents % known:
-        given, missing = ("rows", "columns") if rows is not None else ("columns", "rows")
+        one, missing = ("rows", "columns") if rows is not None else ("columns", "rows")
         raise ValueError(
-            f"{key}.{given}: expected a divisor of the {agents} agents, got {known}; give {key}.{missing} too"
+            f"{key}.{one}: expected a divisor of the {agents} agents, got {known}; give {key}.{missing} too"
         )
     return (known, agents // known) if rows is not None else (agents // known, known)
 
 
 def _tree(options: GraphConfig, key: str) -> tuple[int, int]:
-    """Branching and height as given, or the height that gives the number of agents."""
+    """Return branching and height; by default the height that gives the number of agents."""
     if options.height is not None:
         return options.branching, options.height
     height, size, smaller = 0, 1, 1
@@ -157,15 +156,8 @@ def _dimension(options: GraphConfig, key: str) -> int:
     return dimension
 
 
-def build_block_pattern(options: PatternConfig, graph: CommunicationGraph, seed: int) -> BlockPattern:
-    """Block pattern of one weight matrix on one graph; identity has the blocks of block_diagonal. seed: of the run."""
-    if options.kind == "identity":
-        return replace(block_diagonal(graph.agents), kind="identity")
-    return build_pattern(graph, pattern_spec(options), seed)
-
-
 def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
-    """The options of a pattern as `HDNN` takes them for K and X, and `topology.build_pattern` too (identity apart)."""
+    """Return the options of a pattern as `HDNN` takes them for K and X, and, except identity, `build_pattern`."""
     extras: dict[str, dict[str, object]] = {
         "hops": {"hops": options.hops},
         "thinned": {"keep": options.keep, "seed": options.seed, "spanning_forest": options.spanning_forest},
@@ -174,14 +166,27 @@ def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
     return {"kind": options.kind, **extras[options.kind]} if options.kind in extras else options.kind
 
 
-def build_widths(config: Config, graph: CommunicationGraph) -> NDArray[np.int64]:
-    """Neurons of every agent, (agents,) int64."""
-    return agent_widths(graph, config.network.width)
+def build_layout(config: Config) -> Layout:
+    """Build the couplings of a config in one process, without a weight."""
+    options = config.network
+    return Layout(
+        architecture(options.architecture, options.integrator),
+        build_graphs(config),
+        options.width,
+        pattern_spec(options.K),
+        pattern_spec(options.X),
+        workers=None,
+        partition="contiguous",
+        execution=Execution(),
+        seed=config.seed,
+    )
 
 
 def build_network(config: Config, transport: Transport | None = None) -> HDNN:
-    """The network of a config with its initial weights: this worker's part, not yet on its device."""
+    """Build this worker's part of the network of a config, with its initial weights, not yet on its device."""
     options = config.network
+    if config.overlap:
+        warnings.warn("overlap has no effect any more: tiles always compute while slices travel", stacklevel=2)
     return HDNN(
         build_graphs(config),
         width=options.width,
@@ -196,31 +201,24 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
         gamma=options.gamma,
         J=options.J,
         time=options.time,
-        memory=options.memory,
-        keep_every=options.keep_every,
-        keep_dtype=None if options.keep_dtype is None else getattr(torch, options.keep_dtype),
         seed=config.seed,
         initial_scale=options.initial_scale,
         dtype=getattr(torch, config.dtype),
         workers=transport,
-        check_batches=False,  # a run compares all data before the first step, and draws its batches by number
         partition=config.partition.owners or config.partition.method,
-        deterministic=config.deterministic,
-        overlap=config.overlap,
-        plan=config.plan,
-        cuda_graphs=config.cuda_graphs,
+        execution=execution_of(config),
     )
 
 
 def build_readout(config: Config, ownership: Ownership, outputs: int, regression: bool) -> Readout:
-    """The readout of a config; outputs: scores of a sample."""
+    """Build the readout of a config. outputs: scores of a sample."""
     options = config.readout
     agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in options.agents]
     return make_readout(options.kind, ownership, outputs, config.seed, options.rounds, agents, regression)
 
 
 def build_classifier(config: Config, data: Dataset, transport: Transport | None = None) -> AgentClassifier:
-    """Sensors, network and readout of a config, on its device, with their initial values: this worker's part."""
+    """Build this worker's part of lift, network and readout of a config, on its device, with initial values."""
     dtype, device = getattr(torch, config.dtype), build_device(config)
     network = build_network(config, transport)
     ownership = network.ownership
@@ -235,9 +233,9 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
 
 
 def build_device(config: Config) -> torch.device:
-    """The device of state and weights, if this machine has it."""
+    """Return the device of state and weights. Raises ValueError if this machine does not have it."""
     device = torch.device(config.device)
-    if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
-        remedy = "use device=cpu" if found == 0 else f"use cuda:0 .. cuda:{found - 1}"
-        raise ValueError(f"device: expected one that PyTorch sees, got {config.device} with {found} GPUs; {remedy}")
+    if device.type == "cuda" and (device.index or 0) >= (gpus := torch.cuda.device_count()):
+        remedy = "use device=cpu" if gpus == 0 else f"use cuda:0 .. cuda:{gpus - 1}"
+        raise ValueError(f"device: expected one that PyTorch sees, got {config.device} with {gpus} GPUs; {remedy}")
     return device

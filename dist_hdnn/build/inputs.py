@@ -1,6 +1,6 @@
-"""From options to what the agents see: data sets, sensors, fields of view and learned lifts.
+"""From options to what the agents see: data sets, sensors, views and learned lifts.
 
-Every function raises ValueError, one line that names the option, when the parts do not fit together.
+Each function raises ValueError, one line that names the option, for parts that do not fit together.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config, DataConfig, seed_of
+from dist_hdnn.config.data import PUBLISHED, TABLES
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import (
-    PUBLISHED,
-    TABLES,
     TOYS,
     Augmentation,
     Cut,
@@ -22,12 +21,10 @@ from dist_hdnn.data import (
     Sensor,
     SensorMap,
     Views,
-    augmentation,
     column_views,
     columns_named_like,
     default_sensors,
     digits,
-    even_owners,
     even_views,
     idx_folder,
     patches,
@@ -37,7 +34,7 @@ from dist_hdnn.data import (
     shipped_table,
     standardised,
 )
-from dist_hdnn.data.dataset import Image
+from dist_hdnn.data.checks import Image
 from dist_hdnn.ends.image_lift import ChannelLift
 from dist_hdnn.ends.lift import ConvLift, LinearLift
 from dist_hdnn.network.ownership import Ownership
@@ -45,21 +42,19 @@ from dist_hdnn.topology import CommunicationGraph
 
 
 def build_dataset(config: Config) -> Dataset:
-    """The data of a config, checked, and standardised if wanted; of the run's seed unless data.seed is given."""
+    """The data of a config, standardized if wanted, under data.seed or else the seed of the run."""
     options, seed = config.data, seed_of(config.data, config)
     if options.classes is not None and options.name not in ("file", "idx"):
         warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
     if options.name in TOYS:
-        shares = options.test_fraction, seed, options.validation_fraction
-        return TOYS[options.name](options.samples, options.noise, options.split or "alternate", *shares)
-    data = _read_data(options, seed)
+        cut = options.split or "alternate", options.test_fraction, seed, options.validation_fraction
+        return TOYS[options.name](options.samples, options.noise, *cut)
+    data = _read_data(options, Cut(options.split, options.test_fraction, seed, options.validation_fraction))
     return standardised(data) if options.standardise else data
 
 
-def _read_data(options: DataConfig, seed: int) -> Dataset:
+def _read_data(options: DataConfig, cut: Cut) -> Dataset:
     folder = None if options.folder is None else user_path(options.folder, "data.folder")
-    shares = options.test_fraction, seed
-    cut = Cut(options.split, *shares, options.validation_fraction)
     if options.name in PUBLISHED:
         return published(options.name, folder, options.download, cut)
     if options.name == "idx":
@@ -73,13 +68,14 @@ def _read_data(options: DataConfig, seed: int) -> Dataset:
     return read_dataset(
         user_path(options.file, "data.file"),
         options.classes,
-        options.split,
-        *shares,
-        target=options.target,
-        regression=options.task == "regression",
+        cut.split,
+        cut.test_fraction,
+        cut.seed,
+        options.target,
+        options.task == "regression",
+        validation_fraction=cut.validation_fraction,
         window=options.window,
         ahead=options.ahead,
-        validation_fraction=options.validation_fraction,
         images=options.images,
         ignore=options.ignore,
         time=options.time,
@@ -89,18 +85,22 @@ def _read_data(options: DataConfig, seed: int) -> Dataset:
 
 
 def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:
-    """How training images change from step to step; None where they stay."""
+    """The changes of training images from step to step, None for none. ValueError for data that are no images."""
     options = config.data.augment
-    return augmentation(data, options.shift, options.rotate, options.scale, config.seed)
+    if options.shift == options.rotate == options.scale == 0.0:
+        return None
+    image = _image(data, "data.augment", "leave data.augment out")
+    background = float(data.train_x.min())
+    return Augmentation(image, background, options.shift, options.rotate, options.scale, config.seed)
 
 
 def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> SensorMap:
-    """Which agent observes which of the features: as given, by name, or the published places."""
+    """The sensors that `sensors` lists, else those of the columns' agents, else the published places."""
     owners = None if config.sensors else feature_owners(config.data, graph, data)
     if owners is not None:
         return SensorMap(_column_sensors(owners, graph, data), widths, data.features)
     if not config.sensors:
-        return SensorMap(default_sensors(data.features, graph.agents, widths), widths, data.features)
+        return SensorMap(default_sensors(data.features, widths), widths, data.features)
     sensors = []
     for i, options in enumerate(config.sensors):
         agent = agent_number(graph, options.agent, f"sensors[{i}].agent")
@@ -109,31 +109,30 @@ def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.
 
 
 def _column_sensors(owners: dict[str, int], graph: CommunicationGraph, data: Dataset) -> list[Sensor]:
-    """One sensor a column, in the next free place of its agent: q slot 0, p slot 0, q slot 1, ..."""
+    """One sensor per column, in the next free place of its agent: q slot 0, p slot 0, q slot 1, ..."""
     views = column_views(data.feature_names, owners, graph.agents)
-    agents = np.repeat(np.arange(graph.agents), views.sizes)
-    places = np.arange(views.features) - views.starts[agents]
-    rows = zip(views.columns.tolist(), agents.tolist(), places.tolist(), strict=True)
+    places = np.arange(views.features) - views.starts[views.agents]  # of each column inside its agent
+    rows = zip(views.columns.tolist(), views.agents.tolist(), places.tolist(), strict=True)
     return [Sensor(feature, agent, "qp"[place % 2], place // 2) for feature, agent, place in rows]
 
 
 def feature_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> dict[str, int] | None:
-    """Feature of a table -> number of the agent that sees it; None where the default places decide.
+    """Feature of a table -> number of the agent that sees it, or None where the default places decide.
 
-    Columns go to the agents that data.sensors names, else to the agents of their own names. All features of a column,
-    the rows of its window and where it has gaps, go where it goes.
+    A column goes to the agent that data.sensors names, else to the agent of its own name. All features of a column (the
+    rows of its window, the mark of its gaps) go to the same agent.
     """
     columns, sources = data.preparation.columns, data.preparation.sources
     if options.sensors is not None:
-        given = options.sensors.items()
-        owners = {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in given}
+        owners = {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in options.sensors.items()}
     elif options.name not in (*TABLES, "file") or not columns:
         return None
     else:
         named = columns_named_like(columns, graph.names)
         if named is None and len(sources) == len(columns):
             return None
-        owners = even_owners(columns, graph.agents) if named is None else named
+        spread = even_views(len(columns), graph.agents).agents.tolist()
+        owners = dict(zip(columns, spread, strict=True)) if named is None else named
     unknown = {name: agent for name, agent in owners.items() if name not in columns}
     of_features = zip(data.feature_names, sources, strict=True)
     return unknown | {name: owners[source] for name, source in of_features if source in owners}
@@ -142,15 +141,14 @@ def feature_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset
 def column_agents(
     config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset
 ) -> dict[str, list[str]]:
-    """Column -> names of the agents that see it; nothing for images."""
+    """Column -> names of the agents that see it, empty for images."""
     if data.image is not None or not data.preparation.columns:
         return {}
     if config.lift.kind == "sensors":
         pairs = [(sensor.feature, sensor.agent) for sensor in build_sensors(config, graph, widths, data).sensors]
     else:
         views = build_views(config, graph, data)
-        agents = np.repeat(np.arange(graph.agents), views.sizes)
-        pairs = list(zip(views.columns.tolist(), agents.tolist(), strict=True))
+        pairs = list(zip(views.columns.tolist(), views.agents.tolist(), strict=True))
     sources = data.preparation.sources
     return {
         column: [graph.names[agent] for agent in sorted({agent for f, agent in pairs if sources[f] == column})]
@@ -159,7 +157,7 @@ def column_agents(
 
 
 def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Views:
-    """What every agent sees when it learns its own lift: a patch of an image, else an even share of the features."""
+    """The views of agents that learn their own lift: columns, patches of an image, or even shares of the features."""
     lift = config.lift
     owners = feature_owners(config.data, graph, data)
     if owners is not None:
@@ -181,14 +179,19 @@ def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Vie
     return patches(data.image, rows, columns)
 
 
-def image_of(config: Config, data: Dataset) -> Image:
-    """The sizes of the images, for a lift that needs images."""
+def _image(data: Dataset, option: str, remedy: str) -> Image:
+    """The sizes of the images. ValueError for other data, which the option does not fit."""
     if data.image is None:
         raise ValueError(
-            f"lift.kind={config.lift.kind}: expected images, got the data set {data.name} without rows and columns of "
-            "pixels; use lift.kind=linear, or give images, (samples, height, width), with data.images=true"
+            f"{option}: expected images, got the data set {data.name} without rows and columns of pixels; {remedy}, or "
+            "give images, (samples, height, width), with data.images=true"
         )
     return data.image
+
+
+def image_of(config: Config, data: Dataset) -> Image:
+    """The sizes of the images of a lift that needs images."""
+    return _image(data, f"lift.kind={config.lift.kind}", "use lift.kind=linear")
 
 
 def build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLift | ConvLift | ChannelLift:
@@ -207,7 +210,7 @@ def build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLif
 
 
 def agent_number(graph: CommunicationGraph, agent: int | str, key: str) -> int:
-    """Number of an agent given by number or name; key: where it is given, for messages."""
+    """The number of an agent given by number or name. key: the option that gives it."""
     try:
         return graph.index_of(agent)
     except ValueError as error:

@@ -23,10 +23,9 @@ from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import TOYS, Dataset
-from dist_hdnn.data.readers.readings import Rows, Wanted, readings
-from dist_hdnn.data.readers.series import in_order, points
-from dist_hdnn.data.scaler import Scaler
+from dist_hdnn.data.readers.readings import Rows, points
 from dist_hdnn.ends.readout import SumReadout
+from dist_hdnn.ends.scaler import Scaler
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.run.directory import config_of_run, find_run
 from dist_hdnn.run.files import PREPARATION, read_preparation
@@ -37,11 +36,11 @@ from dist_hdnn.training.metrics import evaluation_batch
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Answers about consecutive rows: `rows` (n,) their numbers from 0, `kept` their columns that are passed through.
+    """Answers for consecutive rows. rows: (n,) their numbers from 0. kept: columns that are passed through.
 
     prediction: (n,) names or numbers of classes, or real targets (n, targets) in their own units.
     probabilities: (n, classes), the mean over the agents where these answer; None for real targets.
-    by_agent: (n, agents), or (n, agents, targets), what each agent answers by itself, where it does.
+    by_agent: (n, agents), or (n, agents, targets), the answer of each agent; None with a `sum` readout.
     """
 
     rows: NDArray[np.int64]
@@ -52,12 +51,12 @@ class Answers:
 
 
 class TrainedRun(nn.Module):
-    """Gaps, scale, lift, network and readout of a run, in one process: raw readings (batch, readings) -> scores.
+    """A run as one module in one process: raw readings (batch, readings) -> scores, by scale, lift, network, readout.
 
     features: names of the readings that forward takes, of a time series column by column, the oldest first; NaN in gaps
-    where the run fills them (with its last reading: filled and marked). columns: names of what a file has.
+    where the run fills them (with its last reading: filled and marked). columns: names of the columns of a file.
     classes: names of the classes, or their numbers; () of a regression, whose targets are named by `targets`.
-    agents: names of the agents that answer by themselves; () with a `sum` readout. net: the HDNN.
+    agents: names of the agents that answer; () with a `sum` readout. net: the HDNN.
     """
 
     def __init__(self, directory: Path, config: Config, data: Dataset, model: AgentClassifier) -> None:
@@ -81,42 +80,32 @@ class TrainedRun(nn.Module):
         return self.model.network
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw readings (batch, features) -> scores (batch, [agents,] classes), or targets in their own units."""
+        """Map raw readings (batch, features) to scores (batch, [agents,] classes), or targets in their own units."""
         scores: Tensor = self.model(self.scaler(x))
         return self.scaler.answers(scores)
 
     def predict(self, source: Any, keep: Sequence[str] = ()) -> NDArray[Any]:
-        """Answer about the rows of a file, a data frame or an array, in order: (n,), of several targets (n, targets).
+        """Predict for the rows of a file, a data frame or an array, in order: (n,), of several targets (n, targets).
 
         source: a path of .csv, .parquet, .npz or .npy; a frame, whose columns are found by name; or (n, columns).
         keep: columns of a table that are no readings; any other is refused.
         Classes are answered by name where they have names. Of a time series the first rows, before a window is full,
         have no answer. Raises ValueError, one line.
         """
-        found: NDArray[Any] = np.concatenate([part.prediction for part in self.answers(source, keep)])
-        return found.reshape(-1) if len(self.targets) == 1 else found
+        predictions: NDArray[Any] = np.concatenate([part.prediction for part in self.answers(source, keep)])
+        return predictions.reshape(-1) if len(self.targets) == 1 else predictions
 
     def answers(self, source: Any, keep: Sequence[str] = ()) -> Iterator[Answers]:
-        """The same batch by batch, with all that there is to say; keep: columns of a table to pass through."""
+        """Yield the answers batch by batch. source, keep: as in `predict`; columns to keep are passed through."""
         who = "predict"
         if isinstance(source, str | Path):
             source, who = user_path(source, who), f"{who}: {source}"
-        fitted, aside = self.preparation, {*self.columns, *keep}
-        wanted = Wanted(
-            self.columns,
-            skip=tuple({fitted.target or "", *fitted.ignored} - aside - {""}),
-            passed=tuple({fitted.time or ""} - aside - {""}),
-            keep=tuple(keep),
-            gaps=fitted.fill is not None,
-        )
-        parts = readings(source, wanted, evaluation_batch(self.model), who)
-        if fitted.time is not None and (fitted.window > 1 or fitted.fill == "last"):
-            parts = in_order(parts, fitted.time, who, fitted.window > 1)
-        for part in points(parts, fitted, who):
+        named = replace(self.preparation, columns=self.columns)
+        for part in points(source, named, keep, evaluation_batch(self.model), who):
             yield self._answered(part)
 
     def table(self, part: Answers, probabilities: bool = False, agents: bool = False) -> dict[str, Any]:
-        """Return answers as columns by name: row, what is passed through, prediction or targets, and what is asked for.
+        """Return answers as columns by name: row, kept columns, prediction or targets, and on request more.
 
         Raises ValueError for answers of agents that have none, probabilities of targets, and names that clash.
         """
@@ -164,18 +153,18 @@ class TrainedRun(nn.Module):
             shares, by_agent = shares.mean(dim=1), self._named(scores.argmax(dim=-1))
         return Answers(rows, part.kept, prediction, shares.cpu().numpy(), by_agent)
 
-    def _named(self, found: Tensor) -> NDArray[Any]:
-        """Numbers of classes as their names; targets in their own units."""
+    def _named(self, answers: Tensor) -> NDArray[Any]:
+        """Return classes by name, targets in their own units."""
         if self.regression:
-            return np.asarray(self.scaler.answers(found).cpu().numpy())
-        names: NDArray[Any] = np.array(self.classes)[found.cpu().numpy()]
+            return np.asarray(self.scaler.answers(answers).cpu().numpy())
+        names: NDArray[Any] = np.array(self.classes)[answers.cpu().numpy()]
         return names
 
 
 def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = None) -> TrainedRun:
-    """Load a trained run from its directory or by its name, whatever workers have trained it.
+    """Load a trained run from its directory or by its name, on one process, whatever workers have trained it.
 
-    deterministic: None for what the run was trained with.
+    deterministic: by default as the run was trained.
     Raises ValueError where there is no such run, CheckpointError when its weights are missing or damaged.
     """
     directory = find_run(str(run))
@@ -192,7 +181,7 @@ def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = 
 
 
 def data_shell(directory: Path, config: Config) -> Dataset:
-    """The data set of a run without its samples, which may be gone; of generated points and of old runs with them."""
+    """Return the data set of a run without its samples, which may be gone; generated points and old runs keep them."""
     if config.data.name in TOYS or not (directory / PREPARATION).is_file():
         return assembly.build_dataset(config)
     fitted = read_preparation(directory)

@@ -1,7 +1,7 @@
 """Start a network from the weights of another run: for more epochs, on another graph, or with other data.
 
-Agents are matched by name. Blocks of weights that both networks have in one shape are kept, all others stay as they are
-drawn; the optimizer starts anew. What was kept is said in a line and stands in warm_start.json and summary.json.
+Agents are matched by name. Blocks of weights that both networks have in one shape are kept, all others stay as drawn;
+the optimizer starts anew. A line, warm_start.json and summary.json say what was kept.
 """
 
 from __future__ import annotations
@@ -15,59 +15,49 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dist_hdnn.build import assembly
 from dist_hdnn.build.inputs import build_sensors, build_views
 from dist_hdnn.build.trained import data_shell
+from dist_hdnn.build.transplant import Places, coupled_pairs, places_of, transplant
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.data import TOYS, Dataset
 from dist_hdnn.ends.readout import Readout, SumReadout
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.run.directory import config_of_run, weights_of_run
 from dist_hdnn.run.files import PREPARATION
+from dist_hdnn.topology.ragged import IntArray
 from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_checkpoint
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.transplant import (
-    Places,
-    coupled_pairs,
-    lift_places,
-    network_places,
-    readout_places,
-    start_places,
-    transplant,
-)
 
-IntArray = NDArray[np.int64]
 FILE = "warm_start.json"
-NAMED = 5  # agents in the line
+NAMED = 5  # agents that the line names
 WORDS = {"readout": "readout", "learned_lift": "lift", "initial_state": "initial state"}
 Entries = dict[str, set[tuple[str, str]]]
-Parts = dict[str, tuple[nn.Module, dict[str, Places]]]
 
 
 def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[str, Any]:
-    """Overwrite this worker's drawn weights by those of config.warm_start; returns what was kept and what was drawn.
+    """Overwrite this worker's drawn weights with those of config.warm_start; returns what was kept and drawn.
 
     Raises ValueError, one line, for a run whose network is of another kind, CheckpointError for unusable weights.
     """
     run, weights = weights_of_run(config.warm_start or "")
     there = config_of_run(run)
     forget_workers(there, ())
-    there.device, there.deterministic, there.overlap, there.plan = "cpu", False, False, "auto"
+    there.device, there.deterministic, there.plan = "cpu", False, "auto"
     tensors = load_checkpoint(weights)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise CheckpointError(f"{weights}: expected finite weights, got NaN or infinity. Start from an earlier one.")
     old, new = _source(there, config, tensors), _parts(model)
-    before = old["network"][0]
+    before = old["network"]
     assert isinstance(before, HDNN), "the first part is the network"
     _check_kind(run, there, config, before, model.network)
     here = {name: number for number, name in enumerate(model.network.graph.names)}
     numbers = np.array([here.get(name, -1) for name in before.graph.names], dtype=np.int64)
     data_there, drawn = _data_of(run, there), []
-    for prefix, (module, places) in new.items():
-        if prefix not in old or not _alike(module, old[prefix][0]) or _renamed(prefix, data, data_there):
+    for prefix, module in new.items():
+        if prefix not in old or not _alike(module, old[prefix]) or _renamed(prefix, data, data_there):
             drawn.append(WORDS[prefix])
             continue
         same = numbers
@@ -75,14 +65,17 @@ def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[st
             moved = _moved(_entries(config, model.network, data), _entries(there, before, data_there))
             same = np.where(np.isin(numbers, [here[name] for name in moved if name in here]), -1, numbers)
             drawn += [f"lift of agent {name}" for name in moved if name in here]
-        _fill(prefix, module, places, old[prefix][1], tensors, same, weights)
+        places = places_of(module, model.network.layout), places_of(old[prefix], before.layout)
+        start = f"{prefix}."
+        values = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+        _fill(module, *places, values, same, f"{weights}: {prefix}")
     if model.sensors is not None and there.lift.kind == "sensors":
         _warn_of_moved(run, _entries(config, model.network, data), _entries(there, before, data_there))
     return _report(run, model.network, before, numbers, drawn)
 
 
 def in_words(kept: dict[str, Any]) -> str:
-    """What `start_from` returns, in a line."""
+    """Say in a line what `start_from` returns."""
     counts = " and ".join(f"{kept[f'{what}_kept']} of {kept[what]} {what}" for what in ("agents", "links"))
     names = [f"agent {name}" for name in kept["drawn"]["agents"][:NAMED]]
     more = len(kept["drawn"]["agents"]) - len(names)
@@ -96,90 +89,85 @@ def write(directory: Path, kept: dict[str, Any]) -> None:
 
 
 def written(directory: Path) -> dict[str, Any]:
-    """What summary.json says of the warm start of a run; nothing of a run without one."""
+    """Return what summary.json says of the warm start of a run; empty without one."""
     path = directory / FILE
     return {"warm_start": json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
 
 
-def _source(there: Config, config: Config, tensors: dict[str, Tensor]) -> Parts:
-    """The parts of the other run's model, in one process; its data are read only where lift or initial state need it.
+def _source(there: Config, config: Config, tensors: dict[str, Tensor]) -> dict[str, nn.Module]:
+    """Build the parts of the other run's model in one process, and read its data only if lift or initial state need it.
 
-    Their weights are not those of `tensors`: only where each lies matters.
+    Their weights do not matter, only where each lies.
     """
     learned = there.initial_state == config.initial_state == "learned"
     lifted = there.lift.kind == "channels" or there.lift.kind == config.lift.kind != "sensors"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were said when that run was trained
+        warnings.simplefilter("ignore")  # they were shown when that run was trained
         if learned or lifted:
             return _parts(assembly.build_classifier(there, assembly.build_dataset(there)))
         network, regression = assembly.build_network(there), there.data.task == "regression"
         readout = assembly.build_readout(there, network.ownership, len(tensors["readout.weight"]), regression)
-    return {"network": (network, network_places(network.layout)), "readout": (readout, readout_places(readout))}
+    return {"network": network, "readout": readout}
 
 
-def _parts(model: AgentClassifier) -> Parts:
-    network, readout = model.network, model.readout
-    found: Parts = {"network": (network, network_places(network.layout)), "readout": (readout, readout_places(readout))}
-    if model.learned_lift is not None:
-        found["learned_lift"] = model.learned_lift, lift_places(model.learned_lift, network.ownership)
-    if model.initial_state is not None:
-        found["initial_state"] = model.initial_state, start_places(model.initial_state, network.ownership)
-    return found
+def _parts(model: AgentClassifier) -> dict[str, nn.Module]:
+    parts = {name: getattr(model, name) for name in ("network", *WORDS)}
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def _check_kind(run: Path, there: Config, config: Config, old: HDNN, new: HDNN) -> None:
-    """Raise ValueError unless both networks have the same sets of weights: the same but for agents and widths."""
+    """Raise ValueError unless both networks have the same sets of weights, whatever their agents and widths."""
     for key in ("architecture", "layers", "time", "shared_x"):
         mine, theirs = (getattr(one.network, key) for one in (config, there))
         if mine != theirs:
             raise ValueError(
-                f"warm_start: expected network.{key}={theirs} as in {run}, got {mine}; set it alike, or train from the "
-                "start"
+                f"warm_start: expected network.{key}={theirs} as in {run}, got {mine}; set it alike, or train from "
+                "scratch"
             )
     mine, theirs = ({name: len(values) for name, values in one.named_parameters()} for one in (new, old))
     if mine != theirs:
         name = min(mine.items() ^ theirs.items())[0]
         raise ValueError(
             f"warm_start: expected the matrices of {run}, got another {name}; set network.X.kind, network.J and the "
-            "number of more_graphs alike, or train from the start"
+            "number of more_graphs alike, or train from scratch"
         )
     if not set(old.graph.names) & set(new.graph.names):
         raise ValueError(
             f"warm_start: expected agents with names of {run}, such as {old.graph.names[0]}, got none, such as "
-            f"{new.graph.names[0]}; rename them, or train from the start"
+            f"{new.graph.names[0]}; rename them, or train from scratch"
         )
 
 
 def _data_of(run: Path, there: Config) -> Dataset | None:
-    """The data of a run without their samples, which tell columns and classes; None where it does not say."""
+    """Return the data of a run without their samples, for columns and classes; None if the run does not say."""
     if there.data.name in TOYS or not (run / PREPARATION).is_file():
         return None
     return data_shell(run, there)
 
 
 def _renamed(prefix: str, here: Dataset, there: Dataset | None) -> bool:
-    """Whether a readout has classes of other names: weights of one class mean nothing to another."""
+    """Whether a readout has classes of other names; weights of one class mean nothing to another."""
     return prefix == "readout" and there is not None and here.class_names != there.class_names
 
 
 def _entries(config: Config, network: HDNN, data: Dataset | None) -> Entries:
-    """Feature of a table -> where it enters: the names of agents, each with a place there; nothing of images."""
+    """Map features of a table to where they enter, (name of the agent, place there); empty for images."""
     if data is None or data.image is not None or config.lift.kind not in ("sensors", "linear"):
         return {}
-    graph, found = network.graph, defaultdict(set)
+    graph, entries = network.graph, defaultdict(set)
     if config.lift.kind == "sensors":
         for sensor in build_sensors(config, graph, network.ownership.all_widths, data).sensors:
-            found[data.feature_names[sensor.feature]].add((graph.names[sensor.agent], f"{sensor.half}{sensor.slot}"))
-        return dict(found)
+            entries[data.feature_names[sensor.feature]].add((graph.names[sensor.agent], f"{sensor.half}{sensor.slot}"))
+        return dict(entries)
     views = build_views(config, graph, data)
     for agent, (start, stop) in enumerate(pairwise(views.starts.tolist())):
         for place, feature in enumerate(views.columns[start:stop].tolist()):
-            found[data.feature_names[feature]].add((graph.names[agent], str(place)))
-    return dict(found)
+            entries[data.feature_names[feature]].add((graph.names[agent], str(place)))
+    return dict(entries)
 
 
 def _moved(here: Entries, there: Entries) -> list[str]:
-    """The agents into which another feature enters than in the other run."""
+    """Return the agents that see other features than in the other run."""
     if not here or not there:
         return []
     pairs = {(name, place, feature) for feature, at in here.items() for name, place in at}
@@ -188,21 +176,21 @@ def _moved(here: Entries, there: Entries) -> list[str]:
 
 
 def _warn_of_moved(run: Path, here: Entries, there: Entries) -> None:
-    """Warn of features that enter elsewhere than the kept weights expect them."""
+    """Warn of features that enter elsewhere than in the other run."""
     moved = [feature for feature in here if feature in there and here[feature] != there[feature]]
     if moved:
         mine, theirs = (", ".join(f"agent {name}, {at}" for name, at in sorted(one[moved[0]])) for one in (here, there))
         more = f" ({len(moved) - 1} more moved)" if moved[1:] else ""
         warnings.warn(
-            f"warm_start: {moved[0]} enters at {mine}, in {run} at {theirs}{more}, so weights hear another feature; "
-            "set data.sensors or sensors as there, or train from the start",
+            f"warm_start: {moved[0]} enters at {mine}, in {run} at {theirs}{more}, so weights see another feature; "
+            "set data.sensors or sensors as there, or train from scratch",
             UserWarning,
             stacklevel=3,
         )
 
 
 def _alike(here: nn.Module, there: nn.Module) -> bool:
-    """Whether two parts are of one kind, so that the weights of an agent mean the same in both."""
+    """Whether two parts are of one kind, so that an agent's weights mean the same in both."""
     if isinstance(here, Readout) and isinstance(there, Readout):
         sums = isinstance(here, SumReadout) == isinstance(there, SumReadout)
         return sums and (here.classes, here.regression) == (there.classes, there.regression)
@@ -214,32 +202,33 @@ def _alike(here: nn.Module, there: nn.Module) -> bool:
 
 
 def _fill(
-    prefix: str,
     module: nn.Module,
     here: dict[str, Places],
     there: dict[str, Places],
-    tensors: dict[str, Tensor],
+    values: dict[str, Tensor],
     numbers: IntArray,
-    weights: Path,
+    where: str,
 ) -> None:
-    """Copy what both have of each parameter of a part; what belongs to no agent as a whole."""
+    """Copy the common blocks of each parameter of a part; copy a parameter of no agent as a whole.
+
+    values: the weights of that part, by name. where: they come from, for messages.
+    """
     for name, parameter in module.named_parameters():
-        values = tensors.get(f"{prefix}.{name}")
-        length = None if values is None else values.shape[there[name].dimension] if name in there else len(values)
-        if values is None or (name in there and length != len(there[name].rows)):
+        stored = values.get(name)
+        if stored is None or (name in there and stored.shape[there[name].dimension] != len(there[name].rows)):
             raise CheckpointError(
-                f"{weights}: expected the weights of the network that config.yaml beside it describes, got another "
-                f"{prefix}.{name}. Restore the graph and the data that it was trained with."
+                f"{where}.{name}: expected weights of the network that config.yaml beside it describes, got others; "
+                "restore the graph and the data that it was trained with"
             )
         if name in here:
-            transplant(parameter, here[name], values, there[name], numbers)
+            transplant(parameter, here[name], stored, there[name], numbers)
         elif parameter.numel():
             with torch.no_grad():
-                parameter.copy_(values)
+                parameter.copy_(stored)
 
 
 def _report(run: Path, new: HDNN, old: HDNN, numbers: IntArray, parts: list[str]) -> dict[str, Any]:
-    """Agents of equal name and width are kept, and links whose two agents are and that both networks have."""
+    """Count what is kept: agents of equal name and width, and links between such agents that both networks have."""
     sizes, before = new.layout.sizes, old.layout.sizes
     kept = np.where((numbers >= 0) & (sizes[numbers] == before), numbers, -1)
     pairs, others = coupled_pairs(new.layout), coupled_pairs(old.layout, kept, len(sizes))

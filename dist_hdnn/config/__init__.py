@@ -31,7 +31,7 @@ from dist_hdnn.config.network import (
     PatternConfig,
 )
 from dist_hdnn.config.resuming import ELSEWHERE, forget_workers, interval, run_identity
-from dist_hdnn.config.run import CheckpointConfig, Config, PartitionConfig, TrainConfig
+from dist_hdnn.config.run import CheckpointConfig, Config, PartitionConfig, TrainConfig, execution_of
 from dist_hdnn.config.seeds import seed_of, with_seeds
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "ReadoutConfig",
     "SensorConfig",
     "TrainConfig",
+    "execution_of",
     "forget_workers",
     "interval",
     "run_identity",

@@ -15,13 +15,12 @@ from dist_hdnn.config import (
     Config,
     DataConfig,
     GraphConfig,
-    NetworkConfig,
     PatternConfig,
     SensorConfig,
+    execution_of,
     interval,
 )
 from dist_hdnn.dynamics.architectures import architecture, check_options
-from dist_hdnn.sweep.kept import check_keep_dtype, layers_between
 
 
 def validate(config: Config) -> None:
@@ -35,7 +34,7 @@ def _complaints(config: Config) -> Iterator[str]:
     yield from _numbers(config)
     yield from _checkpoints(config)
     yield from _widths(config.network.width)
-    yield from _architecture(config.network, config.dtype)
+    yield from _architecture(config)
     yield from _graphs(config)
     yield from _words(config)
     for i, graph in enumerate([config.graph, *config.more_graphs]):
@@ -44,8 +43,6 @@ def _complaints(config: Config) -> Iterator[str]:
         yield from _pattern(key, pattern)
     yield from _sensors(config.sensors)
     yield from _lift(config)
-    if config.deterministic and config.overlap:
-        yield "overlap: expected false with deterministic, whose sums keep their order, got true. Switch one off."
     if config.deterministic and config.plan == "tiles":
         yield "plan: expected auto or torch with deterministic, whose sums keep their order, got tiles. Choose auto."
 
@@ -122,7 +119,8 @@ def _widths(width: int | dict[str, int]) -> Iterator[str]:
             yield f"{key}: expected an even number >= 2 (half of the neurons are p, half are q), got {n}; {remedy}"
 
 
-def _architecture(network: NetworkConfig, dtype: str) -> Iterator[str]:
+def _architecture(config: Config) -> Iterator[str]:
+    network = config.network
     time = network.time
     if not isinstance(time, str) and not 2 <= time <= network.layers:
         yield (
@@ -133,8 +131,7 @@ def _architecture(network: NetworkConfig, dtype: str) -> Iterator[str]:
         found = architecture(network.architecture, network.integrator)
         options = {"shared_x": network.shared_x, "gamma": network.gamma, "J": network.J}
         check_options(found, x=network.X.kind, **options)  # type: ignore[arg-type]
-        every = layers_between(network.memory, network.keep_every, found, network.layers, 1)
-        check_keep_dtype(network.keep_dtype, dtype, network.memory, every)
+        execution_of(config).kept(found, network.layers, 1, config.dtype)
     except ValueError as error:
         yield str(error)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dist_hdnn.config.data import DataConfig, LiftConfig, ReadoutConfig, SensorConfig
 from dist_hdnn.config.network import GraphConfig, NetworkConfig
+from dist_hdnn.sweep.execution import Execution
 
 
 @dataclass
@@ -105,10 +106,24 @@ class Config:
     deterministic: bool = False
     """the same bits whatever the number of workers, for more bytes and time"""
     overlap: bool = False
-    """compute what needs no other worker while slices travel"""
+    """no effect any more: tiles always compute while slices travel"""
     plan: Literal["auto", "torch", "tiles"] = "auto"
     """how products are computed: tiles need llvmlite, auto takes them where it is installed"""
     cuda_graphs: bool = False
     """on one GPU, record the sweeps of a training step and replay them; takes a copy of the weights; not measured"""
     timeout: float = 120.0
     """seconds a worker waits for another before the job ends"""
+
+
+def execution_of(config: Config) -> Execution:
+    """Return how the network of a config is computed. A run compares all data before its first step."""
+    network = config.network
+    return Execution(
+        products=config.plan,
+        deterministic=config.deterministic,
+        memory=network.memory,
+        keep_every=network.keep_every,
+        keep_dtype=network.keep_dtype,
+        cuda_graphs=config.cuda_graphs,
+        check_batches=False,
+    )

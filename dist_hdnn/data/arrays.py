@@ -1,28 +1,73 @@
 """Data sets of arrays: cut into parts, or in parts already; prepared as the training part says.
 
 Shapes: x (samples, features), or images (samples, height, width) or (samples, height, width, channels) where they are
-asked for by name; y (samples,) labels, or (samples, targets). Every complaint is one line.
+asked for by name; y (samples,) labels, or (samples, targets). Every error is one line.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from dist_hdnn.data.checks import check_index, checked, column_names, count_classes, whole_labels
-from dist_hdnn.data.dataset import Answers, Dataset, Floats, Image
+from dist_hdnn.data.checks import (
+    Answers,
+    Floats,
+    Image,
+    check_answers,
+    check_features,
+    check_index,
+    check_options,
+    check_range,
+    column_names,
+    count_classes,
+    pixel_rows,
+    row_number,
+)
+from dist_hdnn.data.dataset import Dataset, UncutDataset
 from dist_hdnn.data.preparation import FILLS, Preparation, fitted_to_gaps
-from dist_hdnn.data.readers.frames import collected, frame_columns, is_frame, plain
-from dist_hdnn.data.splits import UNSTATED, Cut, under_cut, validation_indices
+from dist_hdnn.data.readers.frames import collected, frame_columns, is_frame
+from dist_hdnn.data.splits import Cut
 
 WORDS = {"train": "training", "test": "test", "validation": "validation"}
-AS_IT_IS = Preparation()
 MOST_COPIES = 0.1  # of a part that may be training samples again without a word
+Parts = dict[str, tuple[Floats, Answers]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The task that a data set of arrays poses, and how its arrays are used.
+
+    source: starts messages in place of the name. classes: None counts them, and then every class needs a sample.
+    images: x holds images. blank: what is done with the readings, to be fitted to the training part.
+    """
+
+    name: str = "data"
+    source: str = ""
+    classes: int | None = None
+    regression: bool = False
+    images: bool = False
+    cut: Cut = Cut()
+    blank: Preparation = Preparation()
+
+    @property
+    def who(self) -> str:
+        """The start of every message."""
+        return self.source or self.name
+
+
+class ArrayOptions(TypedDict, total=False):
+    """The less usual options of `from_arrays`."""
+
+    validation_fraction: float
+    images: bool
+    missing: str | None
+    indicator: bool
+    lines: Sequence[int] | None
 
 
 def from_arrays(
@@ -35,128 +80,111 @@ def from_arrays(
     test_fraction: float = 0.5,
     seed: int = 0,
     regression: bool = False,
-    lines: Sequence[int] | None = None,
-    validation_fraction: float = 0.0,
-    images: bool = False,
-    missing: str | None = None,
-    indicator: bool = True,
+    **options: Unpack[ArrayOptions],
 ) -> Dataset:
     """A data set from arrays, tensors or data frames (pandas, polars, pyarrow) in memory, split here.
 
     x: (n, features) numbers; with images (n, height, width) or (n, height, width, channels). y: (n,) labels.
     feature_names: None takes those of a data frame, else x1, x2, ... regression: y holds real targets instead, (n,)
-    or (n, targets). lines: the file line of each sample, for messages.
-    classes, split, test_fraction, seed, validation_fraction, missing, indicator: as for `read_dataset`.
+    or (n, targets).
+    classes, split, test_fraction, seed: as for `read_dataset`. options, as there: validation_fraction, images, missing,
+    indicator; and lines, the file line of each sample, for messages.
     ValueError for whatever does not fit.
     """
+    check_options(options, ArrayOptions.__annotations__, "from_arrays")
     x = collected(x)
     check_index(x, y, name)
     if feature_names is None and is_frame(x):
         feature_names = [str(column) for column in frame_columns(x)]
         column_names(len(feature_names), feature_names, name)
-    blank = Preparation(fill=missing, indicator=indicator)
-
-    def made(cut: Cut) -> Dataset:
-        return cut_arrays(x, y, cut, classes, name, feature_names, regression, lines, images, blank)
-
-    return under_cut(Cut(split, test_fraction, seed, validation_fraction), made)
+    cut = Cut(split, test_fraction, seed, options.get("validation_fraction", 0.0))
+    blank = Preparation(fill=options.get("missing"), indicator=options.get("indicator", True))
+    task = Task(name, "", classes, regression, options.get("images", False), cut, blank)
+    return dataset_of({"x": x, "y": y}, task, feature_names, options.get("lines"))
 
 
-def cut_arrays(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
-    cut: Cut,
-    classes: int | None = None,
-    name: str = "data",
-    feature_names: Sequence[str] | None = None,
-    regression: bool = False,
-    lines: Sequence[int] | None = None,
-    images: bool = False,
-    blank: Preparation = AS_IT_IS,
-) -> Dataset:
-    """`from_arrays` under a cut. blank: what is to be done to the readings, to be fitted to the training part."""
-    _check_blank(blank, cut, images, name)
-    rows, image = pixel_rows(x, name, images)
-    values, answers, classes = checked(
-        rows, y, classes, name, regression, feature_names, lines, gaps=blank.fill is not None
-    )
-    parts = dict(zip(("train", "validation", "test"), cut.parts(len(answers)), strict=True))
-    found = {which: (values[index], answers[index]) for which, index in parts.items() if len(index)}
-    return _prepared(name, found, image, classes, feature_names, blank, name)
-
-
-def from_parts(
-    name: str,
+def dataset_of(
     arrays: Mapping[str, npt.ArrayLike],
-    classes: int | None = None,
-    source: str | None = None,
-    regression: bool = False,
-    cut: Cut = UNSTATED,
-    images: bool = False,
-    blank: Preparation = AS_IT_IS,
+    task: Task,
+    names: Sequence[str] | None = None,
+    lines: Sequence[int] | None = None,
 ) -> Dataset:
-    """A data set from train_x, train_y, test_x and test_y, each as in `from_arrays`, taken as they are.
+    """A data set from x and y, cut here, or from train_x, train_y, test_x and test_y, taken as they are.
 
     Validation points are validation_x and validation_y where they are given, else those that the cut takes out of the
-    training part. source: starts the messages instead of the name. ValueError for parts that do not fit together.
+    training part. Without a split the columns and classes of x and y are known, but the parts raise ValueError.
+    names: of the features. lines: the file line of each sample. ValueError for arrays that do not fit the task.
     """
-    source = name if source is None else source
-    parts = [which for which in ("train", "test", "validation") if f"{which}_x" in arrays]
-    _check_cut(cut, "validation" in parts, source)
-    _check_blank(blank, cut, images, source)
-    rows, sizes = {}, {}
-    for which in parts:
-        rows[which], sizes[which] = pixel_rows(arrays[f"{which}_x"], source, images)
-    if classes is None and not regression:
-        # over all parts: a small test part may lack a class
-        labels = [whole_labels(arrays[f"{which}_y"], f"{source}, {which}_y").reshape(-1) for which in parts]
-        classes = count_classes(np.concatenate(labels), source)
-    found: dict[str, tuple[Floats, Answers]] = {}
-    for which in parts:
-        who, gaps = f"{source}, {WORDS[which]} part", blank.fill is not None
-        x, y, classes = checked(rows[which], arrays[f"{which}_y"], classes, who, regression, gaps=gaps)
-        found[which] = x, y
-        _check_alike(which, y.shape[1:], found["train"][1].shape[1:], "y", "targets", source)
-        same = sizes[which] == sizes["train"]
-        _check_alike(which, x.shape[1:], found["train"][0].shape[1:] if same else (), "x", "features", source)
-    if cut.validation_fraction:
-        x, y = found["train"]
-        train, validation = validation_indices(len(x), cut.split or "random", cut.seed, cut.validation_fraction)
-        found |= {"train": (x[train], y[train]), "validation": (x[validation], y[validation])}
-    return _prepared(name, found, sizes["train"], classes or 0, None, blank, source)
+    whole = "x" in arrays
+    uncut = whole and task.cut.split is None
+    if uncut:  # under any split, so that what is wrong with the samples is said now
+        task = replace(task, cut=replace(task.cut, split="last"))
+    _check_blank(task)
+    parts, image, classes = _checked(arrays, task, names, lines)
+    cut = task.cut
+    if whole:
+        x, y = parts.pop("")
+        indices = zip(("train", "validation", "test"), cut.parts(len(y)), strict=True)
+        parts |= {which: (x[index], y[index]) for which, index in indices if len(index)}
+    else:
+        _check_cut(cut, "validation" in parts, task.who)
+        if cut.validation_fraction:
+            x, y = parts["train"]
+            train, validation = cut.validation(len(x))
+            parts |= {"train": (x[train], y[train]), "validation": (x[validation], y[validation])}
+    data = _prepared(parts, image, classes, names, task)
+    return UncutDataset(**vars(data)) if uncut else data
 
 
-def _prepared(
-    name: str,
-    parts: Mapping[str, tuple[Floats, Answers]],
-    image: Image | None,
-    classes: int,
-    feature_names: Sequence[str] | None,
-    blank: Preparation,
-    who: str,
-) -> Dataset:
+def _checked(
+    arrays: Mapping[str, npt.ArrayLike], task: Task, names: Sequence[str] | None, lines: Sequence[int] | None
+) -> tuple[Parts, Image | None, int]:
+    """Return the parts by name ("" for x and y), the sizes of images and the number of classes."""
+    parts: Parts = {}
+    sizes: dict[str, Image | None] = {}
+    where = row_number if lines is None else lambda row: f"line {lines[int(row)]}"
+    given = [""] if "x" in arrays else [which for which in WORDS if f"{which}_x" in arrays]
+    whose = {which: task.who + (f", {WORDS[which]} part" if which else "") for which in given}
+    for which in given:
+        of_x, of_y = (f"{which}_{array}".lstrip("_") for array in "xy")
+        rows, sizes[which] = pixel_rows(arrays[of_x], task.who, task.images)
+        x = check_features(rows, names, whose[which], where, gaps=task.blank.fill is not None)
+        parts[which] = x, check_answers(arrays[of_y], len(x), task.regression, whose[which], where)
+    classes = 0 if task.regression else task.classes
+    if classes is None:  # over all parts: a small test part may lack a class
+        classes = count_classes(np.concatenate([y for _, y in parts.values()]), task.who)
+    first = given[0]
+    for which, (x, y) in parts.items():
+        if not task.regression:
+            check_range(y, classes, whose[which], where)
+        _check_alike(which, y.shape[1:], parts[first][1].shape[1:], "y", "targets", task.who)
+        same = sizes[which] == sizes[first]
+        _check_alike(which, x.shape[1:], parts[first][0].shape[1:] if same else (), "x", "features", task.who)
+    return parts, sizes[first], classes
+
+
+def _prepared(parts: Parts, image: Image | None, classes: int, names: Sequence[str] | None, task: Task) -> Dataset:
     """The data set of parts whose rows are checked: gaps filled as the training part says, windows inside each part."""
     train_x = parts["train"][0]
-    names = column_names(train_x.shape[1], feature_names, who)
+    names = column_names(train_x.shape[1], names, task.who)
     columns = () if image is not None else names
-    fitted = replace(blank, columns=columns, image=image, dtype=train_x.dtype.name, classes=classes)
-    fitted = fitted_to_gaps(fitted, train_x, who)
+    fitted = replace(task.blank, columns=columns, image=image, dtype=train_x.dtype.name, classes=classes)
+    fitted = fitted_to_gaps(fitted, train_x, task.who)
     first = fitted.window - 1 + fitted.ahead
     arrays: dict[str, Any] = {}
     for which, (x, y) in parts.items():
         if len(x) <= first:
             raise ValueError(
-                f"{who}: expected at least {first + 1} rows in the {WORDS[which]} part for windows of {fitted.window} "
-                f"rows and targets {fitted.ahead} rows ahead, got {len(x)}; shorten data.window or data.ahead, or "
-                "change data.test_fraction or data.validation_fraction"
+                f"{task.who}: expected at least {first + 1} rows in the {WORDS[which]} part for windows of "
+                f"{fitted.window} rows and targets {fitted.ahead} rows ahead, got {len(x)}; shorten data.window or "
+                "data.ahead, or change data.test_fraction or data.validation_fraction"
             )
         arrays |= {f"{which}_x": fitted.points(x)[: len(x) - first], f"{which}_y": y[first:]}
-    _say_what_is_degenerate(arrays, fitted, who)
-    features = names if image is not None else fitted.features
+    _warn_of_degenerate_parts(arrays, fitted, task.who)
     return Dataset(
-        name,
+        task.name,
         classes=classes,
-        feature_names=features,
+        feature_names=names if image is not None else fitted.features,
         image=image,
         class_names=fitted.class_names,
         preparation=fitted,
@@ -164,19 +192,19 @@ def _prepared(
     )
 
 
-def _say_what_is_degenerate(arrays: Mapping[str, Any], fitted: Preparation, who: str) -> None:
-    """One warning for each part of equal answers, of classes that training never sees, or of training samples again."""
+def _warn_of_degenerate_parts(arrays: Mapping[str, Any], fitted: Preparation, who: str) -> None:
+    """Warn of each part of equal answers, of classes that training never sees, or of training samples again."""
     notes, trained = [], np.unique(arrays["train_y"], axis=0)
     for which, word in WORDS.items():
         y = arrays.get(f"{which}_y")
         if y is None:
             continue
-        found = np.unique(y, axis=0)
-        if len(found) == 1 and fitted.classes == 0:
+        present = np.unique(y, axis=0)
+        if len(present) == 1 and fitted.classes == 0:
             notes.append(f"all targets of the {word} part are equal, so its R² is undefined")
-        elif len(found) == 1:
+        elif len(present) == 1:
             notes.append(f"all samples of the {word} part are of one class, so its accuracy says little")
-        unseen = np.setdiff1d(found, trained)
+        unseen = np.setdiff1d(present, trained)
         if fitted.classes and len(unseen):
             name = repr(fitted.class_names[unseen[0]]) if fitted.class_names else unseen[0]
             notes.append(f"the {word} part has samples of class {name}, the training part has none; look at data.split")
@@ -187,11 +215,11 @@ def _say_what_is_degenerate(arrays: Mapping[str, Any], fitted: Preparation, who:
                 "say little of new ones; drop repeated rows"
             )
     for note in notes:
-        warnings.warn(f"{who}: {note}", UserWarning, stacklevel=4)
+        warnings.warn(f"{who}: {note}", UserWarning, stacklevel=5)
 
 
 def _copies(arrays: Mapping[str, Any], which: str) -> int:
-    """How many samples of a part are those of the training part again, to the last bit, with their answers."""
+    """Count the samples of a part that repeat training samples to the last bit, answers included."""
     rows = {
         part: np.column_stack([arrays[f"{part}_x"], arrays[f"{part}_y"]]).astype(np.float64)
         for part in ("train", which)
@@ -200,64 +228,41 @@ def _copies(arrays: Mapping[str, Any], which: str) -> int:
     return sum(hash(row.tobytes()) in seen for row in rows[which])
 
 
-def _check_blank(blank: Preparation, cut: Cut, images: bool, source: str) -> None:
+def _check_blank(task: Task) -> None:
     """Refuse a fill that is none, and one that would carry answers or readings from one part into another."""
+    blank, split, who = task.blank, task.cut.split, task.who
     if blank.fill not in (None, *FILLS):
+        raise ValueError(f"{who}: expected a fill among {', '.join(FILLS)}, got {blank.fill!r}; correct data.missing")
+    if blank.fill is not None and task.images:
+        raise ValueError(f"{who}: expected no data.missing for images, got {blank.fill}; fill in pixels beforehand")
+    if blank.fill == "last" and split != "last":
         raise ValueError(
-            f"{source}: expected a fill among {', '.join(FILLS)}, got {blank.fill!r}; correct data.missing"
-        )
-    if blank.fill is not None and images:
-        raise ValueError(f"{source}: expected no data.missing for images, got {blank.fill}; fill in pixels beforehand")
-    if blank.fill == "last" and cut.split != "last":
-        raise ValueError(
-            f"{source}: expected rows in order of time for data.missing.fill=last, got data.split={cut.split}; set "
+            f"{who}: expected rows in order of time for data.missing.fill=last, got data.split={split}; set "
             "data.split=last, or another fill"
         )
-    if (blank.window > 1 or blank.ahead or blank.time) and cut.split != "last":
+    if (blank.window > 1 or blank.ahead or blank.time) and split != "last":
         raise ValueError(
-            f"{source}: expected data.split=last for rows in order of time, got {cut.split}, which puts neighbors in "
-            "time into training and test; set data.split=last"
+            f"{who}: expected data.split=last for rows in order of time, got {split}, which puts neighbors in time "
+            "into training and test; set data.split=last"
         )
 
 
-def _check_cut(cut: Cut, validates: bool, source: str) -> None:
-    """Say what is not used because the parts are given."""
+def _check_cut(cut: Cut, validates: bool, who: str) -> None:
+    """Warn of a split, and refuse a validation fraction, that parts leave without use."""
     if validates and cut.validation_fraction:
         raise ValueError(
-            f"{source}: expected no data.validation_fraction beside validation_x, got {cut.validation_fraction:g}; "
-            "leave one of them out"
+            f"{who}: expected no data.validation_fraction beside validation_x, got {cut.validation_fraction:g}; leave "
+            "one of them out"
         )
     if cut.split is not None and (cut.split == "alternate" or not cut.validation_fraction):
-        message = f"{source}: data.split={cut.split} is not used, because the test samples are given"
-        warnings.warn(message, UserWarning, stacklevel=3)
+        message = f"{who}: data.split={cut.split} is not used, because the test samples are given"
+        warnings.warn(message, UserWarning, stacklevel=4)
 
 
-def _check_alike(which: str, got: tuple[int, ...], wanted: tuple[int, ...], array: str, what: str, source: str) -> None:
+def _check_alike(which: str, got: tuple[int, ...], wanted: tuple[int, ...], array: str, what: str, who: str) -> None:
     if got != wanted:
         shown = " and ".join(" x ".join(map(str, sizes)) or "other sizes" for sizes in (got, wanted))
         raise ValueError(
-            f"{source}: expected as many {what} in {which}_{array} as in train_{array}, got {shown}; "
-            "give both the same columns"
+            f"{who}: expected as many {what} in {which}_{array} as in train_{array}, got {shown}; give both the same "
+            "columns"
         )
-
-
-def pixel_rows(x: npt.ArrayLike, name: str, images: bool) -> tuple[npt.ArrayLike, Image | None]:
-    """Images (n, height, width) or (n, height, width, channels) as rows of pixels and their sizes; other x as it is."""
-    x = plain(x)
-    shape = x.shape
-    if not images:
-        if len(shape) > 2:
-            raise ValueError(
-                f"{name}: expected x of shape (samples, features), got shape {shape}; for images, (samples, height, "
-                "width) or (samples, height, width, channels), set images=true (data.images=true); for series and all "
-                "else reshape each sample to one row of features"
-            )
-        return x, None
-    if len(shape) not in (3, 4):
-        raise ValueError(
-            f"{name}: expected images, x of shape (samples, height, width) or (samples, height, width, channels), got "
-            f"shape {shape}; reshape x, or leave data.images out"
-        )
-    if 0 in shape:
-        raise ValueError(f"{name}: expected images with pixels, got x of shape {shape}; give at least one of each")
-    return x.reshape(shape[0], -1), (shape[1], shape[2], shape[3] if len(shape) == 4 else 1)

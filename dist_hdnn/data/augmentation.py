@@ -1,6 +1,6 @@
-"""Augmentation: training images that are shifted, turned and scaled a little, anew in every step.
+"""Augmentation: small random shifts, turns and zooms of training images, anew in every step.
 
-What happens to an image is a function of (seed, step, place in the batch) alone, so all workers see the same images.
+The change of an image is a function of (seed, step, place in the batch) alone, so all workers see the same images.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from dist_hdnn.data.batches import keyed_stream
-from dist_hdnn.data.dataset import Dataset, Image
+from dist_hdnn.data.checks import Image
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Uniformly random shifts up to `shift` pixels, turns up to `rotate` degrees and zooms by up to 1 ± `scale`.
 
-    image: height, width, channels of the rows that come. background: value around an image. Bilinear interpolation.
+    image: height, width, channels of the rows of pixels. background: value around an image. Bilinear interpolation.
     """
 
     image: Image
@@ -32,7 +32,7 @@ class Augmentation:
     seed: int = 0
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
-        """Rows of pixels (batch, features) -> the same images, changed."""
+        """Change rows of pixels (batch, features)."""
         height, width, channels = self.image
         images = x.view(-1, height, width, channels).permute(0, 3, 1, 2) - self.background
         grid = affine_grid(self._maps(len(x), step).to(x), list(images.shape), align_corners=False)
@@ -40,7 +40,7 @@ class Augmentation:
         return (moved + self.background).permute(0, 2, 3, 1).reshape(x.shape)
 
     def _maps(self, images: int, step: int) -> Tensor:
-        """Where every pixel comes from, (images, 2, 3), in units of half an image."""
+        """Return the map from pixels to their origins, (images, 2, 3), in units of half an image."""
         height, width, _ = self.image
         random = np.random.Generator(keyed_stream(self.seed, "augmentation", step)).random((4, images))
         right, down, turn, zoom = 2.0 * random - 1.0
@@ -51,15 +51,3 @@ class Augmentation:
             [sine * width / height, cosine, down * 2.0 * self.shift / height],
         ]
         return torch.from_numpy(np.stack([np.stack(row, axis=-1) for row in rows], axis=1))
-
-
-def augmentation(data: Dataset, shift: float, rotate: float, scale: float, seed: int) -> Augmentation | None:
-    """The augmentation of a data set, None when nothing changes. ValueError for data that are no images."""
-    if shift == rotate == scale == 0.0:
-        return None
-    if data.image is None:
-        raise ValueError(
-            f"data.augment: expected images, got the data set {data.name} without rows and columns of pixels; "
-            "leave data.augment out, or give images, (samples, height, width), with data.images=true"
-        )
-    return Augmentation(data.image, float(data.train_x.min()), shift, rotate, scale, seed)

@@ -1,143 +1,154 @@
 """Arrays that become data sets, checked before anything is trained on them.
 
-Every complaint is one line that names the array or its file, what was expected, what was found and what to do.
-Shapes: x (samples, features), float32 where it came as bytes, else float64; y (samples,) int64 with 0 <= y < classes.
-Images, asked for by name, come as (samples, height, width) or (samples, height, width, channels) and become rows.
+Every error is one line that names the array or its file, what was expected, what was found and what to do.
+Shapes: x (samples, features), float32 where it came as bytes, else float64; y (samples,) int64 with 0 <= y < classes,
+or real targets (samples, targets) float64.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dist_hdnn.data.batches import checked_integer
-from dist_hdnn.data.dataset import Answers, Floats, Integers
 from dist_hdnn.data.readers.frames import plain
 
-
-def checked(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
-    classes: int | None,
-    name: str,
-    regression: bool,
-    feature_names: Sequence[str] | None = None,
-    lines: Sequence[int] | None = None,
-    gaps: bool = False,
-) -> tuple[Floats, Answers, int]:
-    """`validated`, or for a regression x, real targets (n, targets) float64 and 0 classes. gaps: x may hold NaN."""
-    if not regression:
-        return validated(x, y, classes, name, feature_names, lines, gaps)
-    values = _checked_features(x, y, name, feature_names, lines, gaps, targets=True)
-    targets = _numbers(y, name, "the targets").astype(np.float64).reshape(len(values), -1)
-    faults = np.argwhere(~np.isfinite(targets))
-    if len(faults):
-        row, column = faults[0]
-        raise ValueError(
-            f"{name}: expected finite targets, got {targets[row, column]} at {_where(row, lines)}; "
-            "remove or fill in these samples"
-        )
-    return values, targets, 0
+Floats = npt.NDArray[np.floating[Any]]
+Integers = npt.NDArray[np.int64]
+Answers = npt.NDArray[Any]  # labels (n,) int64, or real targets (n, targets) float64
+Image = tuple[int, int, int]  # height, width, channels
+Where = Callable[[int], str]  # what a row is called in messages
 
 
-def validated(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
-    classes: int | None = None,
-    name: str = "data",
-    feature_names: Sequence[str] | None = None,
-    lines: Sequence[int] | None = None,
-    gaps: bool = False,
-) -> tuple[Floats, Integers, int]:
-    """x as (n, features) numbers, y as (n,) int64 and the number of classes, or a ValueError naming the first fault.
-
-    classes: None counts them, and then every class needs a sample (labels 1, 2, 3 are a mistake more often than four
-    classes). name: who is checked, starts every message. lines: the file line of each sample, else rows count from 0.
-    gaps: x may hold NaN, which is filled later. Raises for fewer than 2 samples, no features, mismatched lengths, other
-    dimensions, NaN or infinity (row and column), other labels than integers 0 .. classes - 1, fewer than
-    2 classes.
-    """
-    values = _checked_features(x, y, name, feature_names, lines, gaps)
-    labels = whole_labels(y, name, lines)
-    counted = classes is None
-    classes = count_classes(labels, name) if classes is None else classes
-    remedy = "give samples of another class" if counted else "correct data.classes"
-    classes = checked_integer(classes, f"{name}: number of classes", 2, remedy)
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(outside):
-        raise ValueError(
-            f"{name}: expected labels 0 .. {classes - 1}, got {labels[outside[0]]} at {_where(outside[0], lines)}; "
-            "renumber the labels from 0 or correct data.classes"
-        )
-    return values, labels, classes
+def some(names: Sequence[str]) -> str:
+    """Names for a message, the first few of many."""
+    return ", ".join(names[:8]) + (f", ... ({len(names)})" if len(names) > 8 else "")
 
 
-def _checked_features(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
-    name: str,
-    feature_names: Sequence[str] | None,
-    lines: Sequence[int] | None,
-    gaps: bool,
-    targets: bool = False,
+def row_number(row: int) -> str:
+    """Return the name of a row without a file line."""
+    return f"row {row}"
+
+
+def check_options(options: Mapping[str, Any], known: Mapping[str, Any], function: str) -> None:
+    """Refuse keyword arguments that a function does not have. TypeError, as of any function."""
+    unknown = options.keys() - known.keys()
+    if unknown:
+        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}; it has {', '.join(known)}")
+
+
+def check_features(
+    x: npt.ArrayLike, names: Sequence[str] | None, who: str, where: Where = row_number, gaps: bool = False
 ) -> Floats:
-    """x as (n, features) finite numbers with as many rows as y; targets: y may be (n, targets)."""
-    values = _numbers(x, name, "x")
+    """Return x as (n, features) numbers, finite except for NaN where gaps may be. ValueError for the first fault."""
+    values = _numbers(x, who, "x", "convert it to float64")
     if values.ndim != 2 or values.shape[1] == 0:
         raise ValueError(
-            f"{name}: expected x of shape (samples, features) with at least one feature, got shape {values.shape}; "
+            f"{who}: expected x of shape (samples, features) with at least one feature, got shape {values.shape}; "
             "reshape it so that each row is one sample"
         )
-    if plain(y).ndim not in ((1, 2) if targets else (1,)):
-        raise ValueError(
-            f"{name}: expected y of shape (samples,), got shape {plain(y).shape}; give one label per row of x"
-        )
-    if len(values) != plain(y).shape[0]:
-        raise ValueError(
-            f"{name}: expected as many labels as rows of x, got {len(values)} rows and {plain(y).shape[0]} labels; "
-            "drop the surplus or add what is missing"
-        )
     if len(values) < 2:
-        raise ValueError(f"{name}: expected at least 2 samples, got {len(values)}; training and test need one each")
-    names = column_names(values.shape[1], feature_names, name)
-    faults = np.argwhere(np.isinf(values) if gaps else ~np.isfinite(values))
-    if len(faults):
-        row, column = faults[0]
-        remedy = ", or set data.missing to fill gaps" if np.isnan(values[row, column]) else ""
-        raise ValueError(
-            f"{name}: expected finite numbers, got {values[row, column]} at {_where(row, lines)}, column "
-            f"{names[column]!r} ({len(faults)} such value{'s' * (len(faults) > 1)}); remove or fill in these samples"
-            + remedy
-        )
+        raise ValueError(f"{who}: expected at least 2 samples, got {len(values)}; training and test need one each")
+    names, remedy = column_names(values.shape[1], names, who), "remove or fill in these samples"
+    check_finite(values, names, who, where, gaps, remedy, of_gaps=", or set data.missing to fill gaps")
     return values
 
 
-def _where(row: int | np.int64, lines: Sequence[int] | None) -> str:
-    return f"row {row}" if lines is None else f"line {lines[int(row)]}"
+def check_finite(
+    values: npt.NDArray[Any],
+    names: Sequence[str],
+    who: str,
+    where: Where = row_number,
+    gaps: bool = False,
+    remedy: str = "remove or fill in these rows",
+    of_gaps: str = "",
+) -> None:
+    """Refuse infinity in (rows, columns), and NaN unless gaps may be. of_gaps: what more can be done about NaN."""
+    faults = np.argwhere(np.isinf(values) if gaps else ~np.isfinite(values))
+    if len(faults):
+        row, column = faults[0]
+        name = names[column] if names else str(column)
+        raise ValueError(
+            f"{who}: expected finite numbers, got {values[row, column]} at {where(row)}, column {name!r} "
+            f"({len(faults)} such value{'s' * (len(faults) > 1)}); {remedy}"
+            + of_gaps
+            * bool(np.isnan(values[row, column]))
+        )
 
 
-def _numbers(values: npt.ArrayLike, name: str, what: str) -> Floats:
-    array = plain(values)
-    if array.dtype.kind not in "biuf":
-        remedy = "number the classes 0, 1, 2, ..." if what == "the labels" else "convert it to float64"
-        raise ValueError(f"{name}: expected real numbers in {what}, got an array of {array.dtype}; {remedy}")
-    return array.astype(np.float32 if array.dtype.itemsize == 1 else np.float64)  # bytes are exact in both
+def check_answers(y: npt.ArrayLike, rows: int, regression: bool, who: str, where: Where = row_number) -> Answers:
+    """Return labels (n,) int64, or of a regression real targets (n, targets). ValueError for the first fault."""
+    values = plain(y)
+    if values.ndim not in ((1, 2) if regression else (1,)):
+        raise ValueError(
+            f"{who}: expected y of shape (samples,), got shape {values.shape}; give one label per row of x"
+        )
+    if len(values) != rows:
+        raise ValueError(
+            f"{who}: expected as many labels as rows of x, got {rows} rows and {len(values)} labels; drop the surplus "
+            "or add what is missing"
+        )
+    if regression:
+        targets = _numbers(values, who, "the targets", "convert it to float64").astype(np.float64).reshape(rows, -1)
+        faults = np.argwhere(~np.isfinite(targets))
+        if len(faults):
+            row, column = faults[0]
+            raise ValueError(
+                f"{who}: expected finite targets, got {targets[row, column]} at {where(row)}; remove or fill in these "
+                "samples"
+            )
+        return targets
+    labels = _numbers(values, who, "the labels", "number the classes 0, 1, 2, ...")
+    # 2**53: above it float64 skips integers, so a label and its neighbor would be equal
+    broken = np.flatnonzero(~(np.isfinite(labels) & (np.trunc(labels) == labels) & (np.abs(labels) < 2**53)))
+    if len(broken):
+        raise ValueError(
+            f"{who}: expected integer labels, got {labels[broken[0]]} at {where(broken[0])}; number the classes 0, 1, "
+            "2, ..."
+        )
+    return labels.astype(np.int64)
 
 
-def column_names(features: int, given: Sequence[str] | None, name: str) -> tuple[str, ...]:
+def count_classes(labels: Integers, who: str) -> int:
+    """The number of classes of labels. ValueError for a gap: labels 1, 2, 3 are rarely four classes."""
+    present = np.unique(labels)
+    if not np.array_equal(present, np.arange(len(present))):
+        raise ValueError(
+            f"{who}: expected labels 0, 1, 2, ... without a gap, got {some([str(label) for label in present])}; "
+            "renumber them from 0, or set data.classes if some classes have no sample"
+        )
+    if len(present) < 2:
+        raise ValueError(f"{who}: expected samples of at least 2 classes, got {len(present)}; give some of another")
+    return len(present)
+
+
+def check_range(labels: Integers, classes: int, who: str, where: Where = row_number) -> None:
+    """Refuse labels outside 0 .. classes - 1."""
+    checked_integer(classes, f"{who}: number of classes", 2, "correct data.classes")
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(outside):
+        raise ValueError(
+            f"{who}: expected labels 0 .. {classes - 1}, got {labels[outside[0]]} at {where(outside[0])}; renumber "
+            "the labels from 0 or correct data.classes"
+        )
+
+
+def column_names(features: int, given: Sequence[str] | None, who: str) -> tuple[str, ...]:
     """The names of the columns of x as given, else x1, x2, ..."""
     if given is None:
         return tuple(f"x{i + 1}" for i in range(features))
     if len(given) != features:
-        raise ValueError(f"{name}: expected {features} feature names, got {len(given)}; give one per column of x")
+        raise ValueError(f"{who}: expected {features} feature names, got {len(given)}; give one per column of x")
     repeated = next((column for column in given if list(given).count(column) > 1), None)
     if repeated is not None:
-        raise ValueError(f"{name}: expected columns of different names, got {repeated!r} twice; rename one of them")
+        raise ValueError(f"{who}: expected columns of different names, got {repeated!r} twice; rename one of them")
     return tuple(given)
 
 
-def check_index(x: Any, y: Any, name: str) -> None:
+def check_index(x: Any, y: Any, who: str) -> None:
     """Refuse rows of pandas that have the same labels in another order: samples are paired by their place."""
     one: Any = getattr(x, "index", None)
     other: Any = getattr(y, "index", None)
@@ -145,31 +156,35 @@ def check_index(x: Any, y: Any, name: str) -> None:
         return
     if len(one) == len(other) and set(one) == set(other):
         raise ValueError(
-            f"{name}: expected x and y with the same index, got the same rows in another order, and samples are paired "
+            f"{who}: expected x and y with the same index, got the same rows in another order, and samples are paired "
             "by their place; give y.loc[x.index]"
         )
 
 
-def whole_labels(y: npt.ArrayLike, name: str, lines: Sequence[int] | None = None) -> Integers:
-    """Labels as int64, or a ValueError that names the first that is no whole number."""
-    labels = _numbers(y, name, "the labels")
-    # 2**53: above it float64 skips integers, so a label could not be told from its neighbour
-    broken = np.flatnonzero(~(np.isfinite(labels) & (np.trunc(labels) == labels) & (np.abs(labels) < 2**53)))
-    if len(broken):
+def pixel_rows(x: npt.ArrayLike, who: str, images: bool) -> tuple[npt.ArrayLike, Image | None]:
+    """Return images (n, height, width[, channels]) as rows of pixels with their sizes, and other x as it is."""
+    x = plain(x)
+    shape = x.shape
+    if not images:
+        if len(shape) > 2:
+            raise ValueError(
+                f"{who}: expected x of shape (samples, features), got shape {shape}; for images, (samples, height, "
+                "width) or (samples, height, width, channels), set images=true (data.images=true); for series and all "
+                "else reshape each sample to one row of features"
+            )
+        return x, None
+    if len(shape) not in (3, 4):
         raise ValueError(
-            f"{name}: expected integer labels, got {labels[broken[0]]} at {_where(broken[0], lines)}; "
-            "number the classes 0, 1, 2, ..."
+            f"{who}: expected images, x of shape (samples, height, width) or (samples, height, width, channels), got "
+            f"shape {shape}; reshape x, or leave data.images out"
         )
-    return labels.astype(np.int64)
+    if 0 in shape:
+        raise ValueError(f"{who}: expected images with pixels, got x of shape {shape}; give at least one of each")
+    return x.reshape(shape[0], -1), (shape[1], shape[2], shape[3] if len(shape) == 4 else 1)
 
 
-def count_classes(labels: Integers, name: str) -> int:
-    """The number of classes of labels without a gap."""
-    present = np.unique(labels)
-    if not np.array_equal(present, np.arange(len(present))):
-        shown = ", ".join(str(label) for label in present[:8]) + (", ..." if len(present) > 8 else "")
-        raise ValueError(
-            f"{name}: expected labels 0, 1, 2, ... without a gap, got {shown}; renumber them from 0, "
-            "or set data.classes if some classes have no sample"
-        )
-    return len(present)
+def _numbers(values: npt.ArrayLike, who: str, what: str, remedy: str) -> Floats:
+    array = plain(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{who}: expected real numbers in {what}, got an array of {array.dtype}; {remedy}")
+    return array.astype(np.float32 if array.dtype.itemsize == 1 else np.float64)  # bytes are exact in both

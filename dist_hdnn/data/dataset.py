@@ -1,33 +1,27 @@
-"""What every data set is: points and answers for training, validation and test."""
+"""Data sets: points and answers for training, validation and test, and the scale that training points give them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from dist_hdnn.data.preparation import Floats, Image, Preparation
-
-__all__ = ["Answers", "Dataset", "Floats", "Image", "Integers", "UncutDataset"]
-
-Integers = npt.NDArray[np.int64]
-Answers = npt.NDArray[Any]  # labels (n,) int64, or real targets (n, targets) float64
+from dist_hdnn.data.checks import Answers, Floats, Image
+from dist_hdnn.data.preparation import Preparation
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A classification problem: points (n, features), labels (n,) int64 in 0 .. classes - 1.
 
-    classes 0 makes it a regression: train_y and the others are real targets (n, targets) float64.
+    With classes 0 it is a regression: the answers are real targets (n, targets) float64.
 
     validation_x, validation_y: points that choose between epochs, recipes and trials; None where there are none. Test
     points choose nothing.
     image: height, width and channels where the features are pixels, row by row, the channels of a pixel together.
-    class_names: what the classes are called, where they have names.
-    preparation: what has made the points of readings, for readings to come; of points as they came it says nothing.
+    class_names: of the classes, where they have names.
+    preparation: how the points were made of readings, to be repeated for new readings.
     """
 
     name: str
@@ -50,57 +44,72 @@ class Dataset:
 
     @property
     def regression(self) -> bool:
-        """Whether the answers are real targets instead of classes."""
+        """True where the answers are real targets, not classes."""
         return self.classes == 0
 
     @property
     def outputs(self) -> int:
-        """Scores of a sample: one a class, or one a target."""
+        """Scores per sample: one per class, or one per target."""
         return self.train_y.shape[1] if self.regression else self.classes
 
     @property
     def normalisation(self) -> dict[str, Any]:
-        """How `standardised` has shifted and scaled the points; empty for points as they came."""
+        """The shift and scale that `standardised` gave the points, empty for points as they came."""
         fitted = self.preparation
         if not fitted.mean:
             return {}
         pixels = self.image is not None
-        found = {
+        scale = {
             "x": "(x - mean) / deviation",
             "of": "all training pixels" if pixels else "each feature over the training points",
             "mean": list(fitted.mean),
             "deviation": list(fitted.deviation),
         }
         targets = {"target_mean": list(fitted.target_mean), "target_deviation": list(fitted.target_deviation)}
-        return found | (targets if self.regression else {})
+        return scale | (targets if self.regression else {})
 
     @property
     def parts(self) -> dict[str, tuple[Floats, Answers]]:
         """Points and answers of "train", "test" and, where there is one, "validation"."""
-        found = {"train": (self.train_x, self.train_y), "test": (self.test_x, self.test_y)}
+        parts = {"train": (self.train_x, self.train_y), "test": (self.test_x, self.test_y)}
         if self.validation_x is not None and self.validation_y is not None:
-            found["validation"] = (self.validation_x, self.validation_y)
-        return found
-
-    def changed(self, of_x: Callable[[Floats], Floats], of_y: Callable[[Answers], Answers] = lambda y: y) -> Dataset:
-        """The same data with a function applied to the points, and one to the answers, of every part."""
-        arrays: dict[str, Any] = {}
-        for which, (x, y) in self.parts.items():
-            arrays |= {f"{which}_x": of_x(x), f"{which}_y": of_y(y)}
-        return replace(self, **arrays)
+            parts["validation"] = (self.validation_x, self.validation_y)
+        return parts
 
 
 class UncutDataset(Dataset):
-    """A data set whose split nobody has stated: it tells its columns and classes, but its parts raise ValueError.
+    """A data set without a stated split. It has columns and classes, but its parts raise ValueError.
 
-    No default suits all samples: a random cut leaks between rows that know of each other.
+    No default suits all samples: a random cut leaks between rows that depend on each other.
     """
 
     def __getattribute__(self, name: str) -> Any:
         if name in ("train_x", "train_y", "validation_x", "validation_y", "test_x", "test_y"):
             raise ValueError(
-                f"data set {self.name}: expected data.split, which says how training and test samples are told apart, "
-                "got none; set data.split=random for samples that do not depend on each other, data.split=last for "
-                "rows in order of time"
+                f"data set {self.name}: expected data.split, which separates training and test samples, got none; set "
+                "data.split=random for samples that do not depend on each other, data.split=last for rows in order of "
+                "time"
             )
         return super().__getattribute__(name)
+
+
+def standardised(data: Dataset) -> Dataset:
+    """Scale every part as (x - mean) / deviation, so that training features have mean 0 and deviation 1.
+
+    Images share one mean and one deviation, so that differences between pixels keep their size. Other features have
+    their own. A feature that is constant over the training points is only shifted. Real targets are scaled alike, so
+    the loss of a regression is in units of the training targets' variance.
+    """
+    axis = None if data.image is not None else 0
+    mean = data.train_x.mean(axis=axis, dtype=np.float64)
+    deviation = np.atleast_1d(data.train_x.std(axis=axis, dtype=np.float64))
+    deviation[deviation < 1e-12 * (1 + np.abs(mean).max())] = 1.0
+    fitted = replace(data.preparation, mean=tuple(np.atleast_1d(mean).tolist()), deviation=tuple(deviation.tolist()))
+    if data.regression:
+        center, spread = data.train_y.mean(axis=0), data.train_y.std(axis=0)
+        spread[spread < 1e-12 * (1 + np.abs(center).max())] = 1.0
+        fitted = replace(fitted, target_mean=tuple(center.tolist()), target_deviation=tuple(spread.tolist()))
+    arrays: dict[str, Any] = {}
+    for which, (x, y) in data.parts.items():
+        arrays |= {f"{which}_x": fitted.scaled(x), f"{which}_y": fitted.scaled_targets(y)}
+    return replace(data, preparation=fitted, **arrays)

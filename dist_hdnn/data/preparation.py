@@ -1,7 +1,7 @@
-"""From readings to the input of a network: columns, gaps, windows, scale; fitted on training points, kept with a run.
+"""From readings to the input of a network: columns, gaps, windows, scale. Fitted on training points, kept with a run.
 
-A `Preparation` is all that a trained network has to know of its data. It is plain values: JSON keeps it to the last
-bit, and what `apply` makes of new readings is what training made of the old ones.
+A `Preparation` is all that a trained network has to know of its data. It holds plain values, which JSON keeps to the
+last bit, so `apply` repeats for new readings what training did to the old ones.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
-Image = tuple[int, int, int]  # height, width, channels
+from dist_hdnn.data.checks import Floats, Image, check_finite, some
+
 FILLS = ("mean", "zero", "last")
+INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls an index without a name
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What turns readings (rows, columns) into points (samples, features), and answers back into their own units.
+    """The map from readings (rows, columns) to points (samples, features), and from answers to their own units.
 
         readings -> columns by name -> gaps filled, indicators added -> windows of rows -> (x - mean) / deviation
 
-    columns: names of the readings' columns, in order; empty for images and for points that nobody has named.
-    image: height, width, channels of readings that are images; then a reading is a row of pixels, or an image.
+    columns: names of the readings' columns, in order; empty for images and for points without names.
+    image: height, width, channels of readings that are images. Then a reading is a row of pixels, or an image.
     dtype: "float32" where readings came as bytes, else "float64".
     window: rows of a time series that a sample sees, up to its own. ahead: rows from a sample to its target.
     fill: what a gap (NaN) becomes: "mean", "zero" or "last" (the reading before it in the same rows; before the first
-    one the mean). None: gaps are refused. fills: the value for each column. indicator: whether columns get indicators.
-    indicators: columns that have gaps in the training rows; each gets a feature "<column> missing", 1 in a gap, else 0.
+    one the mean). None refuses gaps. fills: the value for each column. indicator: whether columns get indicators.
+    indicators: columns that have gaps in the training rows. Each gets a feature "<column> missing", 1 in a gap, else 0.
     mean, deviation: of each feature, or one for all; empty for features that stay as they are.
     target, target_mean, target_deviation: column of the answers, and the scale of real ones, of each target.
     classes, class_names: number of classes, 0 for a regression; their names where they have some.
-    ignored, time: columns of the file that are no features; readings may have them or not.
+    ignored, time: columns of the file that are no features. Readings may have them or not.
     """
 
     columns: tuple[str, ...] = ()
@@ -60,7 +61,7 @@ class Preparation:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the features, column by column, the oldest row of a window first: "speed[t-1]", "speed[t]"."""
+        """Names of the features, column by column, the oldest row of a window first ("speed[t-1]", "speed[t]")."""
         names = (*self.columns, *(f"{name} missing" for name in self.indicators))
         if self.window == 1:
             return names
@@ -73,9 +74,10 @@ class Preparation:
         return tuple(name for name in (*self.columns, *self.indicators) for _ in range(self.window))
 
     def apply(self, readings: npt.ArrayLike, names: Sequence[str] | None = None) -> Floats:
-        """The network's input (samples, features) for readings (rows, columns); with windows window - 1 samples fewer.
+        """Return the network's input (samples, features) for readings (rows, columns).
 
-        readings: numbers in the units of the file, NaN in gaps, in the order of `columns`; images (rows, height, width)
+        There are window - 1 samples fewer than rows.
+        readings: numbers in the units of the file, NaN in gaps, in the order of `columns`. Images (rows, height, width)
         or (rows, height, width, channels) are flattened. names: of the readings' columns, if they may come in another
         order, with the target, the time or ignored columns among them. ValueError, one line, for a missing or an
         unknown column, another number of them, a gap where none is filled, infinity, and fewer rows than a window.
@@ -84,30 +86,31 @@ class Preparation:
         if self.image is not None and x.ndim > 2:
             x = x.reshape(len(x), -1)
         if names is not None:
-            x = self._by_name(x, list(names))
+            self.check_columns(names, "readings")
+            x = x[:, [names.index(name) for name in self.columns]]
         wanted = len(self.columns) or (int(np.prod(self.image)) if self.image else x.shape[-1])
         if x.ndim != 2 or x.shape[1] != wanted or x.dtype.kind not in "biuf":
             raise ValueError(
                 f"readings: expected numbers of shape (rows, {wanted}), got {x.dtype} of shape {x.shape}; give a "
-                f"column for each of {_some(self.columns) or 'the pixels'}"
+                f"column for each of {some(self.columns) or 'the pixels'}"
             )
-        return self.scaled(self.points(x.astype(self.dtype)))
-
-    def points(self, x: Floats) -> Floats:
-        """`apply` without the scale, for checked columns."""
-        self._check_gaps(x)
-        filled = self._filled(x)
-        if self.window == 1:
-            return filled
+        check_finite(x, self.columns, "readings", gaps=self.fill is not None)
         if len(x) < self.window:
             raise ValueError(
                 f"readings: expected at least {self.window} rows for a window, got {len(x)}; give more rows"
             )
+        return self.scaled(self.points(x.astype(self.dtype)))
+
+    def points(self, x: Floats) -> Floats:
+        """`apply` without the scale, for checked columns and at least as many rows as a window has."""
+        filled = self._filled(x)
+        if self.window == 1:
+            return filled
         seen = np.lib.stride_tricks.sliding_window_view(filled, self.window, axis=0)  # (samples, columns, window)
         return seen.reshape(len(seen), -1)
 
     def scaled(self, x: Floats) -> Floats:
-        """Points (samples, features) with mean and deviation taken out."""
+        """Return (x - mean) / deviation of points (samples, features)."""
         if not self.mean:
             return x
         kind = x.dtype.type
@@ -115,21 +118,21 @@ class Preparation:
         return np.asarray((x - shift) * scale)
 
     def scaled_targets(self, y: Floats) -> Floats:
-        """Real targets (samples, targets) in the units that a network is trained in."""
+        """Return real targets (samples, targets) in the units that a network is trained in."""
         return np.asarray((y - np.array(self.target_mean)) / np.array(self.target_deviation)) if self.target_mean else y
 
     def answers(self, predictions: npt.ArrayLike) -> Floats:
-        """Real predictions (..., targets) of a network in the units of the file; the inverse of `scaled_targets`."""
+        """Return real predictions (..., targets) in the units of the file, the inverse of `scaled_targets`."""
         y = np.asarray(predictions, dtype=np.float64)
         return y * np.array(self.target_deviation) + np.array(self.target_mean) if self.target_mean else y
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for `json.dumps`."""
+        """Return plain values for `json.dumps`."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Preparation:
-        """The preparation that `as_json` was called on. ValueError for values of something else."""
+        """Return the preparation that `as_json` was called on. ValueError for values of something else."""
         unknown = values.keys() - {field.name for field in dataclasses.fields(Preparation)}
         if unknown:
             raise ValueError(
@@ -139,29 +142,36 @@ class Preparation:
         plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
         return Preparation(**plain)
 
-    def _by_name(self, x: npt.NDArray[Any], names: list[str]) -> npt.NDArray[Any]:
-        missing = [name for name in self.columns if name not in names]
-        if missing:
-            near = difflib.get_close_matches(missing[0], names, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f", got {_some(names)}; add it"
-            raise ValueError(f"readings: expected a column {missing[0]!r} as in training{hint}")
-        aside = {*self.ignored, self.target, self.time}
-        unknown = [name for name in names if name not in self.columns and name not in aside]
-        if unknown:
-            raise ValueError(
-                f"readings: expected the columns {_some(self.columns)} as in training, got {unknown[0]!r}; remove it"
-            )
-        return x[:, [names.index(name) for name in self.columns]]
+    def check_columns(
+        self, held: Sequence[str], who: str, keep: Sequence[str] | None = None, index: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Refuse missing, repeated and unknown columns, and return those that pass through, new name -> held name.
 
-    def _check_gaps(self, x: Floats) -> None:
-        wrong = np.argwhere(~np.isfinite(x) if self.fill is None else np.isinf(x))
-        if len(wrong):
-            row, column = wrong[0]
-            name = self.columns[column] if self.columns else str(column)
+        keep: columns that have to be there and pass through; None where none can. index: columns that pandas wrote as
+        the row index, which pass through like the time.
+        """
+        wanted = (*self.columns, *(keep or ()))
+        known = {*wanted, *self.ignored, self.target}
+        passed = [name for name in held if name in {*index, *INDEX, self.time} and name not in known]
+        for name in wanted:
+            if held.count(name) != 1:
+                others = {other.casefold(): other for other in held if other not in known}
+                near = [others[word] for word in difflib.get_close_matches(name.casefold(), others, 1)]
+                remedy = f"is it {near[0]!r}?" if near else f"the columns are {some(held)}"
+                if not {*held} & known:
+                    remedy = f"the first line is {some(held)} and has to name the columns"
+                got = f"{name!r} twice" if name in held else f"no {name!r}"
+                raise ValueError(f"{who}: expected the columns {some(wanted)}, got {got}; {remedy}")
+        unknown = [name for name in held if name not in known and name not in passed]
+        if unknown:
+            remedy = "remove them"
+            if keep is not None:
+                remedy = f"give --keep={','.join(unknown)} to pass columns through, or {remedy}"
             raise ValueError(
-                f"readings: expected finite numbers, got {x[row, column]} at row {row}, column {name!r}; complete or "
-                "remove these rows"
+                f"{who}: expected the columns {some(self.columns)}, got {some([repr(name) for name in unknown])} too; "
+                f"{remedy}"
             )
+        return {"index" if name in INDEX else name: name for name in (*passed, *(keep or ()))}
 
     def _filled(self, x: Floats) -> Floats:
         if self.fill is None:
@@ -169,6 +179,7 @@ class Preparation:
         gaps = np.isnan(x)
         marks = gaps[:, [self.columns.index(name) for name in self.indicators]].astype(x.dtype)
         if self.fill == "last":
+            # (rows, columns): the last row at or before each that has a reading, else row 0
             rows = np.maximum.accumulate(np.where(gaps, 0, np.arange(len(x))[:, None]), axis=0)
             x = np.take_along_axis(x, rows, axis=0)
         filled = np.where(np.isnan(x), np.array(self.fills, dtype=x.dtype), x)
@@ -176,7 +187,7 @@ class Preparation:
 
 
 def fitted_to_gaps(blank: Preparation, train: Floats, who: str) -> Preparation:
-    """The preparation with fills and indicators of the training rows. ValueError for a column without any value."""
+    """Return the preparation with fills and indicators of the training rows. ValueError for a column of gaps alone."""
     if blank.fill is None:
         return blank
     gaps: npt.NDArray[np.bool] = np.isnan(train)
@@ -190,7 +201,3 @@ def fitted_to_gaps(blank: Preparation, train: Floats, who: str) -> Preparation:
     fills = np.zeros(train.shape[1]) if zero else np.asarray(np.nanmean(train, axis=0, dtype=np.float64))
     marked = [name for name, any_gap in zip(blank.columns, np.asarray(gaps.any(axis=0)), strict=True) if any_gap]
     return dataclasses.replace(blank, fills=tuple(fills.tolist()), indicators=tuple(marked) if blank.indicator else ())
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -2,9 +2,11 @@
 
     lift   x (batch, features) -> y (batch, neurons)    sensor columns take their feature, others zero or a constant
 
-State columns go agent by agent, p before q: agent i of width w starts at column sum(widths[:i]), its first w/2 columns
-are p_i, the rest q_i; `slot` counts inside a half.
+State columns go agent by agent, p before q. Agent i of width w starts at column sum(widths[:i]): w/2 columns p_i, then
+w/2 columns q_i. `slot` counts inside a half.
 """
+
+from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
@@ -14,12 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dist_hdnn.data.batches import checked_integer
-from dist_hdnn.network.ownership import Ownership, Shard
-from dist_hdnn.network.sharing import run, share_state
-from dist_hdnn.operators.indexed import Indexed
 
 HALVES = ("p", "q")
 
@@ -49,17 +48,17 @@ class SensorMap:
         self.features = checked_integer(features, "number of input features", 1, "the data need at least one column")
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.widths)])
         self.neurons = int(starts[-1])
-        taken: dict[int, Sensor] = {}
+        placed: dict[int, Sensor] = {}  # by state column
         for sensor in sensors:
             _check_sensor(sensor, self.widths, self.features)
             width = int(self.widths[sensor.agent])
             column = int(starts[sensor.agent]) + int(sensor.slot) + (width // 2 if sensor.half == "q" else 0)
-            if column in taken:
+            if column in placed:
                 raise ValueError(
-                    f"sensors: expected one sensor per neuron, got {_words(taken[column])} and {_words(sensor)}; "
+                    f"sensors: expected one sensor per neuron, got {_words(placed[column])} and {_words(sensor)}; "
                     "move one to another agent, half or slot"
                 )
-            taken[column] = sensor
+            placed[column] = sensor
         missing = sorted(set(range(self.features)) - {int(sensor.feature) for sensor in sensors})
         if missing:
             raise ValueError(
@@ -67,24 +66,24 @@ class SensorMap:
                 f"none for feature {', '.join(map(str, missing[:8]))}{', ...' * (len(missing) > 8)}; add a sensor or "
                 "leave the list empty for the default"
             )
-        entries = sorted(taken.items(), key=lambda entry: (entry[1].feature, entry[0]))
+        entries = sorted(placed.items(), key=lambda entry: (entry[1].feature, entry[0]))
         self.sensors = tuple(sensor for _, sensor in entries)
         self.columns = np.array([column for column, _ in entries], dtype=np.int64)
         self.feature_of_column = np.array([sensor.feature for sensor in self.sensors], dtype=np.int64)
         self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
-    def restricted(self, agents: npt.NDArray[np.int64]) -> "SensorMap":
-        """The sensors of these agents (ascending), on a state of their columns alone; the input keeps all features.
+    def restricted(self, agents: npt.NDArray[np.int64]) -> SensorMap:
+        """The sensors of these agents (ascending), on a state of their columns alone.
 
-        A checked map stays checked: features that others observe are nobody's here.
+        The input keeps all features. Those that other agents observe have no sensor here.
         """
         part = copy.copy(self)
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.widths)])
         owner = np.searchsorted(starts, self.columns, side="right") - 1
         mine = np.isin(owner, agents)
         part.widths = self.widths[agents]
-        local = np.cumsum(part.widths) - part.widths
-        inside = self.columns[mine] - starts[owner[mine]]
+        local = np.cumsum(part.widths) - part.widths  # first column of each of these agents
+        inside = self.columns[mine] - starts[owner[mine]]  # column inside its agent
         part.columns = local[np.searchsorted(agents, owner[mine])] + inside
         part.feature_of_column = self.feature_of_column[mine]
         part.sensors = tuple(sensor for sensor, here in zip(self.sensors, mine, strict=True) if here)
@@ -95,10 +94,9 @@ class SensorMap:
     def lift(self, x: Tensor, constant: Tensor | None = None) -> Tensor:
         """The first state of the network: (batch, features) -> (batch, neurons), differentiable in x and constant.
 
-        In memory it goes neuron by neuron, as the sweep reads it.
-
+        The result lies in memory neuron by neuron, as the sweep reads it.
         constant: (neurons,) values of the columns without a sensor, usually InitialState(); None means zero.
-        ValueError when x does not have `features` columns.
+        ValueError for x without `features` columns.
         """
         if x.ndim != 2 or x.shape[1] != self.features:
             raise ValueError(
@@ -124,7 +122,7 @@ class SensorMap:
 
 
 class _Repeat(torch.autograd.Function):
-    """(neurons,) -> (neurons, batch); backward sums each row alone, so its bits are the same whoever owns how many."""
+    """(neurons,) -> (neurons, batch). Backward sums each row alone, so its bits do not depend on the partition."""
 
     @staticmethod
     def forward(ctx: Any, constant: Tensor, batch: int) -> Tensor:
@@ -135,49 +133,15 @@ class _Repeat(torch.autograd.Function):
         return gradient.contiguous().sum(1), None
 
 
-class InitialState(Indexed):
-    """A learned constant for the columns without a sensor: () -> (neurons of the owned agents,), zero at the start.
-
-    sensors: of the whole network. `value` holds only the free columns of this worker, in ascending order, so no
-    parameter is dead weight; the sensor columns of the output are zero and SensorMap.lift overwrites them.
-    """
-
-    free: Tensor
-
-    def __init__(self, sensors: SensorMap, ownership: Ownership, dtype: torch.dtype | None = None) -> None:
-        super().__init__()
-        if not np.array_equal(sensors.widths, ownership.all_widths):
-            raise ValueError(
-                f"initial state: expected sensors on {len(ownership.all_widths)} agents of the network's widths, got a "
-                f"map on {len(sensors.widths)} agents or of other widths; build both from the same widths"
-            )
-        own = ownership.shard_of_agents(ownership.all_widths, dimension=0).index
-        everywhere = np.setdiff1d(np.arange(sensors.neurons, dtype=np.int64), sensors.columns)
-        mine = np.isin(everywhere, own)
-        self.ownership, self.neurons = ownership, len(own)
-        self.keep_index("free", torch.from_numpy(np.searchsorted(own, everywhere[mine])))
-        self.value = nn.Parameter(torch.zeros(int(mine.sum()), dtype=dtype))
-        self.shards = {"value": Shard(0, len(everywhere), np.flatnonzero(mine))}
-        share_state(self, ownership, self.shards)
-
-    def forward(self) -> Tensor:
-        """(neurons,): the learned values in the free columns, zeros in the sensor columns."""
-        run(self, self.ownership)
-        return self.value.new_zeros(self.neurons).index_copy(0, self.free, self.value)
-
-
-def default_sensors(features: int, agents: int, widths: npt.ArrayLike) -> tuple[Sensor, ...]:
-    """One sensor a feature, spread evenly over the agents: the first into q of agent 0, the last into p of the last.
+def default_sensors(features: int, widths: npt.ArrayLike) -> tuple[Sensor, ...]:
+    """One sensor per feature, spread evenly over the agents: the first into q of agent 0, the last into p of the last.
 
     With the neurons listed agent by agent (q and p in turn: q slot 0, p slot 0, q slot 1, ...) feature f of F takes
     entry f (N - 1) // (F - 1) of N. For two features these are the first and last channel, as in the two-dimensional
-    examples of DecodEPFL/HamiltonianNet at 288ffbef; its ring of 8 has feature 0 in q of agent 0 and feature 1 in p
-    of agent 4 instead. ValueError when there are more features than neurons.
+    examples of DecodEPFL/HamiltonianNet at 288ffbef. Its ring of 8 has feature 0 in q of agent 0 and feature 1 in p of
+    agent 4 instead. ValueError for more features than neurons.
     """
-    widths = _checked_widths(widths)
-    if agents != len(widths):
-        raise ValueError(f"default sensors: expected one width per agent, got {agents} agents and {len(widths)} widths")
-    features = checked_integer(features, "number of input features", 1, "the data need at least one column")
+    widths = np.asarray(widths)
     ends = np.cumsum(widths)
     neurons = int(ends[-1])
     if features > neurons:

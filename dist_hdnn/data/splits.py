@@ -1,18 +1,17 @@
-"""Which samples train, which choose, and which test.
+"""The cut of samples into training, validation and test points.
 
-Samples that know of each other must not stand on both sides of a cut: rows of a time series are cut in time, and
+Samples that depend on each other must not stand on both sides of a cut. So rows of a time series are cut in time, and
 windows of rows are made inside each part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from dist_hdnn.data.batches import checked_integer, shuffled
-from dist_hdnn.data.dataset import Dataset, Integers, UncutDataset
+from dist_hdnn.data.checks import Integers
 
 SPLITS = ("alternate", "random", "last")
 Parts = tuple[Integers, Integers, Integers]
@@ -20,7 +19,13 @@ Parts = tuple[Integers, Integers, Integers]
 
 @dataclass(frozen=True)
 class Cut:
-    """How samples are cut into training, validation and test points: the arguments of `split_indices`."""
+    """A cut of samples into training, validation and test points.
+
+    split: "alternate" (even positions train, odd positions test; test_fraction and seed play no part); "random":
+    round(samples * test_fraction) points, at least one, held out under the seed; "last": as many at the end, as for a
+    time series. None where nobody has said.
+    validation_fraction: the share of the rest that validates, its end with "last", else random points under the seed.
+    """
 
     split: str | None = None
     test_fraction: float = 0.5
@@ -28,56 +33,45 @@ class Cut:
     validation_fraction: float = 0.0
 
     def parts(self, samples: int) -> Parts:
-        """`split_indices` of that many samples."""
-        assert self.split is not None, "under_cut() states one"
-        return split_indices(samples, self.split, self.test_fraction, self.seed, self.validation_fraction)
+        """Indices of the training, the validation and the test points, ascending and disjoint.
+
+        ValueError for an unknown split, a fraction outside its range, and too few samples for the parts.
+        """
+        samples = checked_integer(samples, "number of samples", 2, "training and test need at least one point each")
+        if self.split not in SPLITS:
+            raise ValueError(
+                f"data split: expected one of {', '.join(SPLITS)}, got {self.split!r}; set data.split to one of them"
+            )
+        if self.split == "alternate":
+            rest, test = np.arange(0, samples, 2, dtype=np.int64), np.arange(1, samples, 2, dtype=np.int64)
+        elif self.split == "last":
+            rest, test = _ends(samples, self.test_fraction, "test_fraction")
+        else:
+            rest, test = _drawn(samples, self.test_fraction, "test_fraction", self.seed, "held-out split")
+        kept, chosen = self.validation(len(rest))
+        return rest[kept], rest[chosen], test
+
+    def validation(self, samples: int) -> tuple[Integers, Integers]:
+        """Indices of the samples that train and of those that validate, among those that are no test points."""
+        fraction = self.validation_fraction
+        if not isinstance(fraction, int | float) or not 0.0 <= fraction < 1.0:
+            raise ValueError(
+                f"data validation_fraction: expected a number of at least 0 and below 1, got {fraction!r}; 0.2 takes a "
+                "fifth of the training points"
+            )
+        if fraction == 0.0:
+            return np.arange(samples, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        if samples < 2:
+            raise ValueError(
+                f"data.validation_fraction: expected at least 2 points to train on and to validate, got {samples}; "
+                "lower data.test_fraction, or leave data.validation_fraction out"
+            )
+        if self.split == "last":
+            return _ends(samples, fraction, "validation_fraction")
+        return _drawn(samples, fraction, "validation_fraction", self.seed, "validation split")
 
 
 UNSTATED = Cut()
-
-
-def split_indices(samples: int, split: str, test_fraction: float, seed: int, validation_fraction: float = 0.0) -> Parts:
-    """Indices of the training, the validation and the test points, ascending and disjoint.
-
-    split: "alternate" (even positions train, odd positions test; test_fraction and seed play no part); "random":
-    round(samples * test_fraction) points, at least one, held out under the seed; "last": the last so many, as for a
-    time series. validation_fraction: the share of what is left that validates: the last of it with "last", else a
-    random one under the seed; 0 for none.
-    ValueError for an unknown split, a fraction outside its range, and too few samples for the parts.
-    """
-    samples = checked_integer(samples, "number of samples", 2, "training and test need at least one point each")
-    if split not in SPLITS:
-        raise ValueError(
-            f"data split: expected one of {', '.join(SPLITS)}, got {split!r}; set data.split to one of them"
-        )
-    if split == "alternate":
-        rest, test = np.arange(0, samples, 2, dtype=np.int64), np.arange(1, samples, 2, dtype=np.int64)
-    elif split == "last":
-        rest, test = _ends(samples, test_fraction, "test_fraction")
-    else:
-        rest, test = _drawn(samples, test_fraction, "test_fraction", seed, "held-out split")
-    kept, chosen_by = validation_indices(len(rest), split, seed, validation_fraction)
-    train, validation = rest[kept], rest[chosen_by]
-    return train, validation, test
-
-
-def validation_indices(samples: int, split: str, seed: int, fraction: float) -> tuple[Integers, Integers]:
-    """Which of the samples that are no test points train, and which validate; as in `split_indices`."""
-    if not isinstance(fraction, int | float) or not 0.0 <= fraction < 1.0:
-        raise ValueError(
-            f"data validation_fraction: expected a number of at least 0 and below 1, got {fraction!r}; 0.2 takes a "
-            "fifth of the training points"
-        )
-    if fraction == 0.0:
-        return np.arange(samples, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    if samples < 2:
-        raise ValueError(
-            f"data.validation_fraction: expected at least 2 points to train on and to validate, got {samples}; lower "
-            "data.test_fraction, or leave data.validation_fraction out"
-        )
-    if split == "last":
-        return _ends(samples, fraction, "validation_fraction")
-    return _drawn(samples, fraction, "validation_fraction", seed, "validation split")
 
 
 def _ends(rows: int, fraction: float, name: str) -> tuple[Integers, Integers]:
@@ -95,16 +89,3 @@ def _held_out(rows: int, fraction: float, name: str) -> int:
     if not isinstance(fraction, int | float) or not 0.0 < fraction < 1.0:
         raise ValueError(f"data {name}: expected a number above 0 and below 1, got {fraction!r}; 0.5 holds out half")
     return min(max(round(rows * fraction), 1), rows - 1)
-
-
-def under_cut(cut: Cut, made: Callable[[Cut], Dataset]) -> Dataset:
-    """Return the data set that is made under a cut; where no split is stated, one whose parts cannot be read."""
-    if cut.split is not None:
-        return made(cut)
-    whole = made(replace(cut, split="last"))  # any split, so that what is wrong with the samples is said now
-    return UncutDataset(**vars(whole))
-
-
-def at_random(cut: Cut) -> Cut:
-    """A cut, a random one where none is stated: for samples that are known not to depend on each other."""
-    return cut if cut.split is not None else replace(cut, split="random")

@@ -12,43 +12,27 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from dist_hdnn.dynamics.integrators import INTEGRATORS, TWO_PARTS, Integrator
-
-Kind = Literal["gradient", "activated", "activated_transposed", "activated_skew", "near_identity", "drift"]
-ROUNDS: dict[Kind, int] = {
-    "gradient": 2,
-    "activated": 1,
-    "activated_transposed": 1,
-    "activated_skew": 2,
-    "near_identity": 1,
-    "drift": 0,
-}
-"""Rounds of each term, forward and backward alike: one for every gather and every scatter-add."""
-COUPLINGS = {"": 0, "X": 1, "Xᵀ": 1, "J": 2}
-"""Rounds of each interconnection."""
 
 
 @dataclass(frozen=True)
 class Force:
     """sign · [interconnection] term(part `source`), with the names of its weights.
 
-    factor: in front of Kᵀ (activated_transposed). interconnection: the force is multiplied by X, Xᵀ or the skew J.
+    kind: the term, by its name in `terms.TERMS`. factor: in front of Kᵀ (activated_transposed). interconnection: the
+    force is multiplied by X, Xᵀ or the skew J.
     """
 
-    kind: Kind
+    kind: str
     source: int
     sign: float = 1.0
     K: str = ""
     b: str = ""
     factor: float = 1.0
     interconnection: Literal["", "X", "Xᵀ", "J"] = ""
-
-    @property
-    def bias_in_panels(self) -> bool:
-        """Whether the product adds the bias, so that it is needed in the order of its rows."""
-        return self.kind == "gradient"
 
 
 @dataclass(frozen=True)
@@ -89,42 +73,24 @@ class Architecture:
         """Whether a layer is inverted exactly: no part is advanced by itself."""
         return len(self.forces) == 2
 
-    @property
+    @cached_property
     def matrices(self) -> tuple[str, ...]:
         """Names of the matrices on the pattern of K, in the order of the parameters."""
         return tuple(sorted({force.K for force in self.forces if force.K}))
 
-    @property
+    @cached_property
     def biases(self) -> tuple[str, ...]:
         """Names of the biases, (layers, neurons of a part) each."""
         return tuple(sorted({force.b for force in self.forces if force.b}))
 
-    @property
+    @cached_property
     def interconnection(self) -> str:
         """Name of the interconnection's weights, on the pattern of X: "X", "J", or "" where it is the identity."""
         return next((force.interconnection.removesuffix("ᵀ") for force in self.forces if force.interconnection), "")
 
-    def bias_in_panels(self, name: str) -> bool:
-        """Whether the gradient of a bias comes in the order of the product's rows."""
-        return any(force.bias_in_panels for force in self.forces if force.b == name)
-
     def with_identity(self) -> Architecture:
         """The same with X = 1."""
         return replace(self, forces=tuple(replace(force, interconnection="") for force in self.forces))
-
-    def rounds(self, by_k: bool, by_x: bool) -> int:
-        """Exchanges of a layer's forward sweep, by which matrices couple agents; its backward has as many."""
-        forces = [self.forces[part] for part, _ in self.integrator.steps]
-        return sum(ROUNDS[force.kind] * by_k + COUPLINGS[force.interconnection] * by_x for force in forces)
-
-    def rounds_reversed(self, by_k: bool, by_x: bool) -> int:
-        """Exchanges of a layer's backward sweep that rebuilds the state too: twice the slices, in joint messages of K.
-
-        Only a gradient has value and adjoint in the same rounds; those of other terms, and of X, follow each other.
-        """
-        forces = [self.forces[part] for part, _ in self.integrator.steps]
-        joint = sum(ROUNDS[force.kind] * by_k for force in forces if force.kind == "gradient")
-        return 2 * self.rounds(by_k, by_x) - joint
 
 
 HAMILTONIAN = Architecture(

@@ -1,97 +1,93 @@
-"""One update of a layer, part := part + c h force(source), and what is made of it: adjoint, tangent and inverse.
+"""One step of a layer: every part of the state advanced, in the order of the integrator.
 
-Shapes: the source in column space (owned + ghost neurons of its part, B), all else owned rows (neurons of a part, B).
+    forward     part⁺ = part + c h v(source)           semi-implicit Euler: p⁺ from q, then q⁺ from p⁺
+    backward    δsource += (∂v/∂source)ᵀ c h δpart     the same updates in reverse order
+    inverse     part = part⁺ - c h v(source)           the same updates in reverse order
+    tangent     dpart += c h (∂v/∂source) dsource      the updates in order
+
+v is the force on the part: a term of the vector field, bound to the weights of the layer; c comes with the integrator.
+With v from X, Kq, bq the semi-implicit step is  p⁺ = p - h Xᵀ Kqᵀ σ(Kq q + bq),  q⁺ = q + h X Kpᵀ σ(Kp p⁺ + bp).
+Source: arXiv:2105.13205. Shapes: parts and their cotangents are owned rows (neurons of a part, B), changed in place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.reversal import Reversal
-from dist_hdnn.dynamics.terms import Memory, Term, TermGradients, TermWeights
-from dist_hdnn.operators.products import Sum, taken
+from dist_hdnn.dynamics.use import TermGradients, TermWeights, Use
+
+Uses = Sequence[Use]
 
 
-@dataclass(frozen=True)
-class Update:
-    """part := old + scale * term(x), or part := term(x) if it replaces; all tensors are memory of one batch.
-
-    part: what it advances, and whose weights it takes. source: the part that x is of.
-    dv: the cotangent of `part`, in column space where the term gathers it.
-    fresh: None, or (version of the source, owned rows of x): x is a copy of its own, because the version is read with
-        other ghosts elsewhere and the adjoint must find them all.
-    reversal: the term's value and adjoint in the same rounds, where there is such a form and it is wanted.
-    """
-
-    part: int
-    source: int
-    term: Term
-    memory: Memory
-    x: Tensor
-    fresh: tuple[Tensor, Tensor] | None
-    dv: Tensor
-    old: Tensor
-    new: Tensor
-    scale: float
-    replaces: bool
-    reversal: Reversal | None = None
-
-    def advance(self, weights: Sequence[TermWeights]) -> None:
-        """Old -> new."""
-        if self.replaces:
-            self.new.copy_(self.rate(weights))
+def forward(uses: Uses, weights: Sequence[TermWeights]) -> None:
+    """Advance every part. weights: of the layer, for each part."""
+    for use in uses:
+        use.weights = weights[use.part]
+        if use.copied is not None:
+            use.x.owned.copy_(use.copied)
+        v = use.term.value(use, use.forward_sum)
+        if v is None:
+            continue  # the product has added it already
+        if use.replaces:
+            use.new.copy_(v)
         else:
-            self._add(weights, Sum(self.old, self.scale, self.new))
+            torch.add(use.old, v, alpha=use.scale, out=use.new)
 
-    def undo(self, weights: Sequence[TermWeights]) -> None:
-        """New -> old, where the source is another part."""
-        self._add(weights, Sum(self.new, -self.scale, self.old))
 
-    def pull(self, d: Sequence[Tensor], weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
-        """Cotangents of all parts after the update -> before it, in place; adds the weight gradients wanted."""
-        part, of_source = self.part, d[self.source]
-        arguments = self.dv, self.scale, self.x, weights[part], self.memory, gradients[part]
-        if self.replaces:
-            d[part].copy_(self.term.adjoint(*arguments))
-        elif part == self.source:
-            of_source.add_(self.term.adjoint(*arguments))
+def backward(uses: Uses, weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
+    """Pull the cotangents of all parts back through the layer, and add the weight gradients that are wanted."""
+    for use in reversed(uses):
+        use.weights, use.gradients = weights[use.part], gradients[use.part]
+        dx = use.term.adjoint(use, use.pulled_sum)
+        if dx is None:
+            continue  # the product has added it already
+        if use.replaces:
+            use.dx.copy_(dx)
         else:
-            self.term.adjoint(*arguments, Sum(of_source, 1.0, of_source))
+            use.dx.add_(dx)
 
-    def retrace(self, d: Sequence[Tensor], weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
-        """`undo` and `pull` in one, where the source is another part."""
-        part = self.part
-        if self.reversal is None:
-            self.undo(weights)  # leaves the ghosts and the z that the adjoint needs
-            self.pull(d, weights, gradients)
-            return
-        undone, pulled = Sum(self.new, -self.scale, self.old), Sum(d[self.source], 1.0, d[self.source])
-        self.reversal(self.x, self.dv, self.scale, weights[part], self.memory, gradients[part], undone, pulled)
 
-    def push(self, d: Sequence[Tensor], weights: Sequence[TermWeights]) -> None:
-        """Tangents of all parts before the update -> after it, in place."""
-        dv = self.term.tangent(d[self.source], weights[self.part], self.memory)
-        if self.replaces:
-            d[self.part].copy_(dv)
+def inverse(uses: Uses, weights: Sequence[TermWeights]) -> None:
+    """Undo the layer, whose updates read other parts than they advance."""
+    for use in reversed(uses):
+        use.weights = weights[use.part]
+        if use.copied is not None:
+            use.x.owned.copy_(use.copied)
+        v = use.term.value(use, use.inverse_sum)
+        if v is not None:
+            torch.add(use.new, v, alpha=-use.scale, out=use.old)
+
+
+def retrace(uses: Uses, weights: Sequence[TermWeights], gradients: Sequence[TermGradients]) -> None:
+    """Do `inverse` and `backward` together, in the same rounds where a term has such a form."""
+    for use in reversed(uses):
+        if use.joint is None:
+            inverse((use,), weights)  # leaves the ghosts and the z that the adjoint needs
+            backward((use,), weights, gradients)
         else:
-            d[self.part].add_(dv, alpha=self.scale)
+            use.weights, use.gradients = weights[use.part], gradients[use.part]
+            use.joint(use)
 
-    def rate(self, weights: Sequence[TermWeights]) -> Tensor:
-        """term(source), (neurons, B), valid until the term is used again."""
-        self._refresh()
-        return self.term.value(self.x, weights[self.part], self.memory)
 
-    def _add(self, weights: Sequence[TermWeights], into: Sum) -> None:
-        if self.part == self.source:  # the sum would overwrite what is read
-            taken(self.rate(weights), into)
+def tangent(uses: Uses, weights: Sequence[TermWeights]) -> None:
+    """Push tangents, which lie where cotangents do, through the layer."""
+    for use in uses:
+        use.weights = weights[use.part]
+        dv = use.term.tangent(use, use.dx)
+        if use.replaces:
+            use.dv.owned.copy_(dv)
         else:
-            self._refresh()
-            self.term.value(self.x, weights[self.part], self.memory, into)
+            use.dv.owned.add_(dv, alpha=use.scale)
 
-    def _refresh(self) -> None:
-        if self.fresh is not None:
-            version, copy = self.fresh
-            copy.copy_(version)
+
+def force(use: Use, weights: Sequence[TermWeights]) -> Tensor:
+    """Return v(source), valid until the term is used again."""
+    use.weights = weights[use.part]
+    if use.copied is not None:
+        use.x.owned.copy_(use.copied)
+    v = use.term.value(use, None)
+    assert v is not None, "no sum was asked for"
+    return v

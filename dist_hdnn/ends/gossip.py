@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.operators.choice import panels
+from dist_hdnn.operators.exchange import GhostedTensor
 from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.operators.panel_products import PanelProducts
 from dist_hdnn.operators.products import BlockWeights, Rows, layer_weights
@@ -26,10 +27,9 @@ KEPT = 4  # sizes of batches whose memory is kept
 
 
 class _Memory(NamedTuple):
-    """What one number of columns needs; `own` are the owned rows of x."""
+    """What one number of columns needs."""
 
-    x: Tensor
-    own: Tensor
+    x: GhostedTensor
     products: PanelProducts
     weights: BlockWeights
     rows: Rows
@@ -48,7 +48,7 @@ class MetropolisAverage(Indexed):
         self.rounds = rounds
         pattern = neighbours(ownership.graph)
         single = np.ones(ownership.graph.agents, dtype=np.int64)
-        matrix, self.exchange, columns = ownership.operator(pattern, "gossip", single)
+        matrix, self.exchange, columns = ownership.operator(pattern, "gossip", single, phase="readout")
         self.operator = panels(matrix)
         rows = ownership.agents[self.operator.pattern.block_rows]
         others = columns[self.operator.pattern.columns]
@@ -75,22 +75,22 @@ class MetropolisAverage(Indexed):
         """All rounds without gradient; the operation is its own adjoint."""
         batch, agents, size = values.shape
         memory = self._memory(values, batch * size)
-        memory.x[:agents] = values.transpose(0, 1).reshape(agents, batch * size)
+        memory.x.owned[:] = values.transpose(0, 1).reshape(agents, batch * size)
         for _ in range(self.rounds):
-            memory.products.product(memory.weights, memory.x, memory.rows, "readout")
-            torch.index_select(memory.rows.flat, 0, self.order, out=memory.own)
-        return memory.own.view(agents, batch, size).transpose(0, 1).contiguous()
+            memory.products.product(memory.weights, memory.x, memory.rows)
+            torch.index_select(memory.rows.flat, 0, self.order, out=memory.x.owned)
+        return memory.x.owned.view(agents, batch, size).transpose(0, 1).contiguous()
 
     def _memory(self, like: Tensor, columns: int) -> _Memory:
         """Memory for so many columns; kept, because channels are bound to it."""
         key = columns, like.dtype, like.device
         memory = self._memories.pop(key, None)
         if memory is None:
-            x = like.new_zeros(self.operator.column_neurons, columns)
-            products = PanelProducts(self.operator, self.exchange, x.t())
+            products = PanelProducts(self.operator, self.exchange, like.new_empty(columns, 0))
+            x = products.ghosted()
             arranged = self.operator.arrange(self.weights.to(like.dtype), like.new_zeros(1, self.operator.stored))
             weights = layer_weights(self.operator, arranged)[0]
-            memory = _Memory(x, x[: self.operator.rows], products, weights, products.rows()[0])
+            memory = _Memory(x, products, weights, products.rows()[0])
         self._memories[key] = memory
         while len(self._memories) > KEPT:
             del self._memories[next(iter(self._memories))]

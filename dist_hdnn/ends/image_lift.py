@@ -19,7 +19,7 @@ from dist_hdnn.ends.lift import Gather, check_features, contiguous, pooled_windo
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.network.sharing import run, share_state
-from dist_hdnn.operators.sparsity import ragged_ranges
+from dist_hdnn.topology.ragged import ragged_ranges
 
 
 class ChannelLift(nn.Module):
@@ -33,7 +33,7 @@ class ChannelLift(nn.Module):
         super().__init__()
         self.ownership = ownership
         self.features, self.pixels = image[0] * image[1] * image[2], image[0] * image[1]
-        self.widths = ownership.widths.tolist() if ownership.ordered else None
+        self.widths = ownership.widths.tolist() if ownership.deterministic else None
         windows = pooled_windows(np.arange(self.features).reshape(1, *image), kernel, 1, self.features)
         self.view = Gather(windows.reshape(windows.shape[1], self.pixels), self.features)
         neurons = ragged_ranges(np.zeros_like(ownership.widths), ownership.widths)[:, None]

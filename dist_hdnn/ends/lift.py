@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dist_hdnn.network.arguments import check_kind
@@ -22,10 +21,8 @@ from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.sharing import run, share_state
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.operators.sparsity import ragged_ranges
 from dist_hdnn.sweep.opaque import under_autocast
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 
 class Gather(Indexed):
@@ -59,7 +56,7 @@ class AgentwiseLinear(Indexed):
     def __init__(self, ownership: Ownership, features: IntArray, seed: int = 0) -> None:
         super().__init__()
         agents, widths, everyone = ownership.agents, ownership.widths, ownership.all_widths
-        self.ownership, self.ordered, self.neurons = ownership, ownership.ordered, int(widths.sum())
+        self.ownership, self.ordered, self.neurons = ownership, ownership.deterministic, int(widths.sum())
         self.all_widths, self.all_features = everyone, features
         # the longest of the whole network, so that no bit depends on which agents are here
         shape = len(agents), int(everyone.max()), int(features.max())
@@ -167,7 +164,7 @@ class ConvLift(nn.Module):
         check_features(x, self.features, self.filters)
         self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(2)
-        if self.ownership.ordered:
+        if self.ownership.deterministic:
             found = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
         else:
             found = torch.bmm(self.filters, seen)

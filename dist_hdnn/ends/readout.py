@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
@@ -30,10 +29,8 @@ from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.sharing import run, share_state
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
 from dist_hdnn.sweep.opaque import opaque, under_autocast
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 
 class SumReadout(nn.Module):
@@ -59,7 +56,7 @@ class SumReadout(nn.Module):
         """(batch, neurons) -> scores (batch, classes), the same on all workers."""
         run(self, self.ownership)
         _check_state(state, self.ownership, self.weight)
-        if self.ownership.ordered:
+        if self.ownership.deterministic:
             return self._in_order(state)
         rows = state.t()  # contiguous, as a sweep gives it, and so is its gradient then
         scores = torch.addmm(self.bias[:, None], self.weight, rows) if len(self.bias) else self.weight @ rows
@@ -133,7 +130,7 @@ class LocalReadout(nn.Module):
         run(self, self.ownership)
         _check_state(state, self.ownership, self.weight)
         scores = torch.einsum("baw,caw->bac", self.blocks(state), self.weight_blocks(self.weight))
-        if not self.ownership.ordered:
+        if not self.ownership.deterministic:
             return scores + self.bias
         ones = state.new_ones(scores.shape[1], len(state), 1)  # a product per agent: its gradient is no other agent's
         return scores + torch.bmm(ones, self.bias.unsqueeze(1)).transpose(0, 1)
@@ -147,7 +144,7 @@ class LocalReadout(nn.Module):
         _note(self.ownership, scores, labels)
         labels = checked_targets(labels, scores, self.regression)
         share = 1.0 / max(len(labels) * len(self.output_agents), 1)
-        if self.ownership.ordered:  # one agent at a time, so that no bit depends on which agents are here
+        if self.ownership.deterministic:  # one agent at a time, so that no bit depends on which agents are here
             parts = (scores[:, i].contiguous() for i in range(scores.shape[1]))
             each = [_losses(part, labels, self.regression, "sum") for part in parts]
             return share * torch.stack(each) if each else scores.sum().reshape(1)[:0]

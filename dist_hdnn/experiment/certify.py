@@ -14,10 +14,10 @@ from dist_hdnn.analysis.certificate import Certificate, certify
 from dist_hdnn.analysis.promises import RESIDUAL
 from dist_hdnn.build import assembly
 from dist_hdnn.config import Config
+from dist_hdnn.experiment.job import split_tensors, useful_threads
 from dist_hdnn.experiment.resume import warn_of_other_data
-from dist_hdnn.experiment.tasks import split_tensors, useful_threads
 from dist_hdnn.plots.drawing import Pictures, pictures
-from dist_hdnn.run.handshake import shake_hands
+from dist_hdnn.run.handshake import identity_of, shake_hands
 from dist_hdnn.training.checkpoints.weights_file import load_weights
 from dist_hdnn.transport import Transport
 
@@ -25,7 +25,7 @@ FILE = "certificate.json"
 
 
 class BrokenPromiseError(ArithmeticError):
-    """A network that does not keep what theory promises of it: wrong by more than rounding."""
+    """A network that breaks a promise of the theory by more than rounding."""
 
     exit_code = 8
 
@@ -33,31 +33,29 @@ class BrokenPromiseError(ArithmeticError):
 def certify_run(
     directory: Path, config: Config, samples: int, transport: Transport | None = None
 ) -> dict[str, Any] | None:
-    """Measure a trained run in float64 at `samples` points spread evenly over its test set.
+    """Measure a trained run in float64 at `samples` points spread evenly over its test set. Collective.
 
-    config: that of the run, but for workers and transport. Several workers call it together; worker 0 writes
-    certificate.json and pictures and returns the certificate, the others return None.
+    config: that of the run, except for workers and transport. Worker 0 writes certificate.json and pictures and returns
+    the certificate, the others return None.
     Raises ValueError, CheckpointError when the weights are unusable, TransportError.
     """
     data = assembly.build_dataset(config)
     wide = replace(config, dtype="float64")
     model = assembly.build_classifier(wide, data, transport)
-    if not model.network.ownership.alone:
-        assert transport is not None, "several workers have a transport"
-        shake_hands(transport, config, model.network, data)
+    shake_hands(transport, config, model.network, identity_of(config, model.network.graphs, data))
     load_weights(model, directory)
     points, labels = split_tensors(wide, data, "test")
     chosen = np.unique(np.linspace(0, len(points) - 1, min(samples, len(points))).round().astype(np.int64))
     index = torch.from_numpy(chosen).to(points.device)
     torch.set_num_threads(config.train.threads or useful_threads(model, len(chosen)))
-    found = certify(model, points[index], labels[index], seed=config.seed, run_dtype=getattr(torch, config.dtype))
+    certificate = certify(model, points[index], labels[index], seed=config.seed, run_dtype=getattr(torch, config.dtype))
     if model.network.ownership.rank:
         return None
     warn_of_other_data(directory, data)
-    result = {"run": str(directory), **found.to_json()}
+    result = {"run": str(directory), **certificate.to_json()}
     (directory / FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     with pictures(directory / "plots") as album:
-        draw(found, album)
+        draw(certificate, album)
     return result
 
 
@@ -72,12 +70,12 @@ def complain(result: dict[str, Any]) -> None:
         raise BrokenPromiseError(f"certify: {len(broken)} of {len(result['promises'])} promises BROKEN: {words}")
 
 
-def draw(found: Certificate, album: Pictures) -> None:
-    """The pictures of a certificate: sensitivity.png, layers.png, momentum.png."""
-    # here, because matplotlib takes half a second that only the worker that draws should spend
+def draw(certificate: Certificate, album: Pictures) -> None:
+    """Draw sensitivity.png, layers.png and momentum.png."""
+    # imported here, because matplotlib takes half a second, which only the worker that draws should spend
     from dist_hdnn.plots.certificate import plot_layers, plot_momentum, plot_sensitivity
 
-    figures, measured = found.to_json(), found.measured
+    figures, measured = certificate.to_json(), certificate.measured
     network, norms, stability = figures["network"], figures["sensitivity"], figures["stability"]
     title = f"{network['architecture']}, {network['neurons']} neurons, {network['samples']} test points"
     ranges = (norms["smallest"], norms["largest"], norms["upper_bound"])
@@ -95,6 +93,6 @@ def draw(found: Certificate, album: Pictures) -> None:
         None if measured.eigenvalues is None else measured.eigenvalues.cpu().numpy(),
         title=title,
     )
-    learning = found.momentum
+    learning = certificate.momentum
     arrays = learning.hamiltonian.cpu().numpy(), learning.norms.cpu().numpy()
     album.draw("momentum.png", plot_momentum, *arrays, figures["momentum"]["weights"], title=title)

@@ -1,4 +1,4 @@
-"""Every picture of a run."""
+"""The pictures of a run: curves, graph, traffic, pattern, gradient norms, decision regions."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from torch.nn.functional import one_hot
 from dist_hdnn.data import Dataset, SensorMap
 from dist_hdnn.ends.readout import LocalReadout
 from dist_hdnn.plots.curves import plot_curves, plot_gradient_norms
+from dist_hdnn.plots.decision import plot_decision
 from dist_hdnn.plots.drawing import Pictures
 from dist_hdnn.plots.graph import plot_graph
-from dist_hdnn.plots.plots import GRID, plot_decision, plot_pattern
+from dist_hdnn.plots.pattern import plot_pattern
 from dist_hdnn.run.files import measure_of
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Epoch
 from dist_hdnn.training.metrics import Evaluation, evaluation_batch
 
-PLOT_WORK = 2_000_000_000  # neurons x layers x points, beyond which the decision regions are drawn of fewer points
-COARSEST = 40  # points along each of their axes at least
+GRID, COARSEST = 240, 40  # points along each axis of the decision regions, and at least
+PLOT_WORK = 2_000_000_000  # neurons x layers x points, beyond which decision regions have fewer points
 
 
 def plot_run(
@@ -39,11 +40,11 @@ def plot_run(
     result: Evaluation,
     over_links: NDArray[np.int64] | None,
 ) -> None:
-    """Curves, graph, traffic, pattern; gradient norms where they are logged, decision regions of data in the plane.
+    """Draw every picture that the run has data for.
 
-    model: trained, this worker's part of it; whole: makes the whole of it, in one process; sensors: of the whole
-    network, None with a learned lift. result: on the test points. over_links: messages and bytes of a step, (links, 2);
-    None: unknown, and no picture of the traffic.
+    model: this worker's part of the trained model. whole: makes the whole model in one process. sensors: of the whole
+    network, None with a learned lift. result: on the test points. over_links: messages and bytes of a step, (links, 2),
+    None where unknown.
     """
     graph, names = model.network.graph, data.feature_names
     per_agent = None
@@ -57,7 +58,7 @@ def plot_run(
         album.draw("traffic.png", plot_graph, graph, sensors, None, **traffic)
     album.draw("pattern.png", plot_pattern, model.network.K_patterns[0])
     logged = [record.gradient_norms for record in history if record.gradient_norms is not None]
-    gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # of the whole depth, after all levels
+    gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # levels before had fewer layers
     if gradients:
         album.draw("gradients.png", plot_gradient_norms, np.array(gradients))
     if data.features == 2 and not data.regression:
@@ -67,32 +68,30 @@ def plot_run(
 def _draw_decision(
     data: Dataset, model: AgentClassifier, whole: Callable[[], AgentClassifier], accuracy: float, path: Path
 ) -> None:
-    """Decision regions, of fewer points for a large network; of one so large that they take minutes, a line instead."""
-    work = int(model.network.ownership.all_widths.sum()) * model.network.layers  # of a point
+    """Draw decision regions, with fewer points for a large network. Print a line instead if it would take minutes."""
+    work = int(model.network.ownership.all_widths.sum()) * model.network.layers  # of one point
     evaluated = len(data.train_x) + len(data.test_x)  # points
     affordable = max(math.isqrt(PLOT_WORK // work), min(COARSEST, math.isqrt(evaluated)))
-    if affordable >= COARSEST:
-        trained = whole()
-        plot_decision(lambda points: _shares(trained, points), data, path, min(GRID, affordable), accuracy)
+    if affordable < COARSEST:
+        longer = f"{COARSEST**2 / max(evaluated, 1):.0f} times as long as the evaluation of its data"
+        print(f"{path.name} is left out: its {COARSEST} x {COARSEST} points would take {longer}", file=sys.stderr)
         return
-    print(
-        f"{path.name} is left out: its {COARSEST} x {COARSEST} points would take "
-        f"{COARSEST**2 / max(evaluated, 1):.0f} times as long as the evaluation of its data",
-        file=sys.stderr,
-    )
+    trained = whole()
+    plot_decision(lambda points: _shares(trained, points), data, path, min(GRID, affordable), accuracy)
 
 
 @torch.no_grad()
 def _shares(model: AgentClassifier, points: Any) -> Any:
-    """Points (n, 2) -> class shares (n, classes), whose largest is the network's answer.
+    """Map points (n, 2) to class shares (n, classes), the largest of which is the network's answer.
 
-    Softmax of the scores; where several agents answer, their votes and, as in the vote, half of one for the mean.
+    Shares are the softmax of the scores. Where several agents answer, they are the votes of the agents, and half a vote
+    for the mean softmax, which breaks ties as the evaluation does.
     """
     parameter = next(model.network.parameters())
     parts = torch.from_numpy(points).to(parameter.device, parameter.dtype).split(evaluation_batch(model))
     scores = torch.cat([model(part) for part in parts])
     shares = scores.double().softmax(dim=-1)
-    if shares.ndim == 3:
+    if shares.ndim == 3:  # (n, agents, classes)
         agents = shares.shape[1]
         votes = one_hot(scores.argmax(dim=-1), shares.shape[2]).sum(dim=1) * (agents > 1)
         shares = (votes + 0.5 * shares.mean(dim=1)) / (agents * (agents > 1) + 0.5)

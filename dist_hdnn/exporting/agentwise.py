@@ -16,29 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.architectures import Force, Kind
+from dist_hdnn.dynamics.architectures import Force
+from dist_hdnn.dynamics.interconnection import coupling_exchanges
+from dist_hdnn.dynamics.terms import TERMS
 from dist_hdnn.exporting.program import check_alone
-from dist_hdnn.network.couplings import IntArray
 from dist_hdnn.network.hdnn import HDNN
-from dist_hdnn.operators.sparsity import offsets
 from dist_hdnn.topology import BlockPattern
+from dist_hdnn.topology.ragged import IntArray, offsets
 
 FORMAT = "dist_hdnn agent, version 1"
-EXCHANGES: dict[Kind, tuple[str, ...]] = {
-    "gradient": ("gather", "scatter_add"),
-    "activated": ("gather",),
-    "activated_transposed": ("scatter_add",),
-    "activated_skew": ("gather", "scatter_add"),
-    "near_identity": ("gather",),
-    "drift": (),
-}
-"""What a term's product with K, with Kᵀ, or with both sends, in order."""
-COUPLINGS: dict[str, tuple[str, ...]] = {
-    "": (),
-    "X": ("gather",),
-    "Xᵀ": ("scatter_add",),
-    "J": ("gather", "scatter_add"),
-}
 
 
 @dataclass(frozen=True)
@@ -97,9 +83,9 @@ class AgentParts:
             "neighbours": sorted({j for graph in net.graphs for j in graph.neighbours(agent)}),
             "architecture": architecture.name,
             "equation": architecture.equation,
-            "activation": net.sweep.sigma.name,
+            "activation": net.sweep.spec.sigma.name,
             "step": net.step,
-            "gamma": net.sweep.model.gamma,
+            "gamma": net.sweep.spec.gamma,
             "layers": net.layers,
             "parts": list(architecture.parts),
             "neurons_per_part": size,
@@ -178,8 +164,8 @@ class AgentParts:
     def _exchanges(self, force: Force) -> list[tuple[str, str]]:
         """(matrix, exchange) of a force, in order."""
         coupling = force.interconnection.removesuffix("ᵀ")
-        own = [(force.K, exchange) for exchange in EXCHANGES[force.kind]]
-        return own + [(coupling, exchange) for exchange in COUPLINGS[force.interconnection]]
+        own = [(force.K, exchange) for exchange in TERMS[force.kind].exchanges]
+        return own + [(coupling, exchange) for exchange in coupling_exchanges(force)]
 
     def _matrices(self) -> list[str]:
         names = self.net.architecture

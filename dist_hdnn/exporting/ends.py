@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dist_hdnn.data.scaler import Scaler
 from dist_hdnn.ends.image_lift import ChannelLift
 from dist_hdnn.ends.lift import AgentwiseLinear, ConvLift
 from dist_hdnn.ends.readout import GossipReadout, SumReadout
-from dist_hdnn.operators.sparsity import offsets
+from dist_hdnn.ends.scaler import Scaler
+from dist_hdnn.topology.ragged import offsets
 from dist_hdnn.training.classifier import AgentClassifier
 
 Part = tuple[dict[str, Any], dict[str, Tensor]]

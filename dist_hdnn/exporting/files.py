@@ -169,7 +169,7 @@ def _description(net: HDNN, example: Tensor, output: Tensor, agents: list[int]) 
         "architecture": net.architecture.name,
         "equation": net.architecture.equation,
         "integrator": net.architecture.integrator.name,
-        "activation": net.sweep.sigma.name,
+        "activation": net.sweep.spec.sigma.name,
         "layers": net.layers,
         "step": net.step,
         "time": net.time,

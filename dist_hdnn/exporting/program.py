@@ -11,17 +11,18 @@ narrower agents end in rows that nothing reads. Matrices (layers, blocks, w, w).
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dist_hdnn.dynamics.architectures import Force
+from dist_hdnn.dynamics.terms import TERMS
+from dist_hdnn.dynamics.use import Constants
 from dist_hdnn.ends.gossip import MetropolisAverage
-from dist_hdnn.network.couplings import IntArray
 from dist_hdnn.network.hdnn import HDNN
-from dist_hdnn.operators.sparsity import ragged_ranges
+from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 
 def plain_copy(module: nn.Module) -> nn.Module:
@@ -66,17 +67,29 @@ class Blocks(nn.Module):
         self.register_buffer("rows", torch.from_numpy(keys // agents).to(values.device))
         self.register_buffer("columns", torch.from_numpy(keys % agents).to(values.device))
 
-    def product(self, x: Tensor, layer: int = 0) -> Tensor:
-        """K x of slices (agents, w, batch)."""
-        return torch.zeros_like(x).index_add(0, self.rows, self.values[layer] @ x[self.columns])
+    def of(self, layer: int) -> LayerBlocks:
+        """Return one layer's matrix."""
+        return LayerBlocks(self.values[layer], self.rows, self.columns)
 
-    def transposed(self, z: Tensor, layer: int = 0) -> Tensor:
-        """Kᵀ z of slices (agents, w, batch)."""
-        return torch.zeros_like(z).index_add(0, self.columns, self.values[layer].mT @ z[self.rows])
 
-    def skew(self, x: Tensor, layer: int = 0) -> Tensor:
-        """(S - Sᵀ) x of slices (agents, w, batch)."""
-        return self.product(x, layer) - self.transposed(x, layer)
+class LayerBlocks(NamedTuple):
+    """One layer's blocks, (blocks, w, w), and the agents of their rows and columns."""
+
+    values: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def product(self, x: Tensor) -> Tensor:
+        """Return K x of slices (agents, w, batch)."""
+        return torch.zeros_like(x).index_add(0, self.rows, self.values @ x[self.columns])
+
+    def transposed(self, x: Tensor) -> Tensor:
+        """Return Kᵀ x of slices (agents, w, batch)."""
+        return torch.zeros_like(x).index_add(0, self.columns, self.values.mT @ x[self.rows])
+
+    def skew(self, x: Tensor) -> Tensor:
+        """Return (S - Sᵀ) x of slices (agents, w, batch)."""
+        return self.product(x) - self.transposed(x)
 
 
 class PlainNetwork(nn.Module):
@@ -90,7 +103,7 @@ class PlainNetwork(nn.Module):
         super().__init__()
         check_alone(net)
         self.architecture, self.step, self.layers = net.architecture, net.step, net.layers
-        self.stages, self.gamma, self.sigma = len(net.graphs), net.sweep.model.gamma, net.sweep.sigma.function
+        self.stages, self.gamma, self.sigma = len(net.graphs), net.sweep.spec.gamma, net.sweep.spec.sigma
         self.agents, sizes = net.graph.agents, net.layout.sizes
         self.neurons, self.widths, self.owned, self.local = net.neurons, net.widths, net.owned, nn.Identity()
         owner, inside = np.repeat(np.arange(len(sizes)), sizes), ragged_ranges(np.zeros_like(sizes), sizes)
@@ -145,31 +158,22 @@ class PlainNetwork(nn.Module):
         )
 
     def _force(self, force: Force, x: Tensor, layer: int) -> Tensor:
-        """The force on a part, without sign, at the part x that it depends on."""
-        if force.kind == "drift":
-            return x
-        (K, row), s, b = self._matrix(force.K, layer), self.sigma, self.get_buffer(force.b)[layer]
-        if force.kind == "activated":
-            return s(K.product(x, row) + b)
-        if force.kind == "activated_transposed":
-            return s(force.factor * K.transposed(x, row) + b)
-        if force.kind == "activated_skew":
-            return s(K.skew(x, row) - self.gamma * x + b)
-        if force.kind == "near_identity":
-            f = K.product(x, row) + b
-            return f + s(x + self.step * f)
-        v = K.transposed(s(K.product(x, row) + b), row)
+        """Return the force on a part, without sign, at the part x that it depends on."""
+        constants = Constants(self.sigma, self.step, self.gamma, force)
+        K = self._matrix(force.K, layer) if force.K else None
+        b = self.get_buffer(force.b)[layer] if force.b else None
+        v: Tensor = TERMS[force.kind].plain(K, b, x, constants)
         if not force.interconnection:
             return v
-        X, row = self._matrix(force.interconnection.removesuffix("ᵀ"), layer)
-        return {"X": X.product, "Xᵀ": X.transposed, "J": X.skew}[force.interconnection](v, row)
+        X = self._matrix(force.interconnection.removesuffix("ᵀ"), layer)
+        return {"X": X.product, "Xᵀ": X.transposed, "J": X.skew}[force.interconnection](v)
 
-    def _matrix(self, name: str, layer: int) -> tuple[Blocks, int]:
-        """The matrix of a name that a layer uses, and its number there: one for all layers where they share it."""
+    def _matrix(self, name: str, layer: int) -> LayerBlocks:
+        """Return the matrix of a name that a layer uses: one for all layers where they share it."""
         s = layer % self.stages if f"{name}{layer % self.stages}" in self.matrices else 0
         found = self.matrices[f"{name}{s}"]
         assert isinstance(found, Blocks)
-        return found, min(layer // self.stages, len(found.values) - 1)
+        return found.of(min(layer // self.stages, len(found.values) - 1))
 
 
 class PlainAverage(nn.Module):
@@ -186,7 +190,7 @@ class PlainAverage(nn.Module):
         """All rounds of averaging."""
         batch, agents, size = values.shape
         x = values.transpose(0, 1).reshape(agents, 1, batch * size)
-        matrix = self.matrix.to(x.dtype)
+        matrix = self.matrix.to(x.dtype).of(0)
         for _ in range(self.rounds):
             x = matrix.product(x)
         return x.view(agents, batch, size).transpose(0, 1)

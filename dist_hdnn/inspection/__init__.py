@@ -1,7 +1,7 @@
-"""What a run would do, counted before anything is trained, from options alone.
+"""What a run would do, counted from its couplings before a weight is drawn or anything is trained.
 
-    stages      what the layers of each graph exchange     reach       how far and how densely agents are coupled
-    sizes       trained numbers and memory                 traffic     rounds, messages and bytes
+    traffic     how far agents reach, and their rounds, messages and bytes
+    sizes       trained numbers and memory
     overview    `inspect`: all of it, with warnings
 
 Everything is computed on whole arrays, because a graph may have 100 000 agents.

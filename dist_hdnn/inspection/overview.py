@@ -6,25 +6,22 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dist_hdnn.build import assembly
 from dist_hdnn.build.inputs import column_agents
 from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
-from dist_hdnn.inspection.reach import coupling, hops_per_layer, reach_of
-from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, trained
-from dist_hdnn.inspection.stages import Stage, stages_of
-from dist_hdnn.inspection.traffic import communication, partition, prediction
+from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, trains_interconnection
+from dist_hdnn.inspection.traffic import communication, partition, prediction, reach_of
+from dist_hdnn.network.couplings import Layout
 from dist_hdnn.operators.activations import activation
-from dist_hdnn.operators.choice import chosen_plan
-from dist_hdnn.topology import BlockPattern, CommunicationGraph, is_locally_computable, non_links, reach_warnings
+from dist_hdnn.operators.choice import chosen_products
+from dist_hdnn.topology import BlockPattern, CommunicationGraph, block_diagonal, is_locally_computable, non_links
 
 
 def inspect(config: Config) -> dict[str, Any]:
-    """Everything `dist-hdnn inspect` shows, JSON-ready; nothing is trained and no weight is made.
+    """Return everything that `dist-hdnn inspect` shows, JSON-ready; nothing is trained and no weight is drawn.
 
     config: validated. Raises ValueError as `assembly` does. Warnings go into the result, not to the terminal.
     """
@@ -32,60 +29,65 @@ def inspect(config: Config) -> dict[str, Any]:
         warnings.simplefilter("always", UserWarning)
         activation(config.network.activation)
         assembly.build_device(config)
-        stages = stages_of(config)
-        graph = stages[0].graph
-        widths = assembly.build_widths(config, graph)
+        layout = assembly.build_layout(config)
+        layout.check(config.network.layers, config.network.shared_x)
+        graph, widths = layout.graphs[0], layout.ownership.all_widths
         data = assembly.build_dataset(config)
         ends = ends_of(config, graph, widths, data)
         if ends.pixels > 1:  # every pixel is a sample of the network
             config = replace(config, train=replace(config.train, batch_size=ends.pixels * config.train.batch_size))
-        patterns = [pattern for stage in stages for pattern in (stage.K, stage.X)]
-        notes = reach_warnings(graph, patterns, config.network.layers, hops_per_layer(stages[0]))
-        notes += [line for stage in stages for line in _stage_warnings(config, stage)]
-        result: dict[str, Any] = {
-            "name": config.name,
-            **_stage_summary(stages[0]),
-            "more_graphs": [_stage_summary(stage) for stage in stages[1:]],
-            "network": _network(config, stages, widths, ends),
-            "reach": reach_of(config, stages),
-            "communication": communication(config, stages, widths)
-            | prediction(config, stages, widths, ends.outputs, ends.pixels),
-            "memory": {},
-            "data": {
-                "name": data.name,
-                "train": len(data.train_x),
-                "test": len(data.test_x),
-                "validation": 0 if data.validation_x is None else len(data.validation_x),
-                "features": data.features,
-                "classes": data.classes,
-                "columns": column_agents(config, graph, widths, data),
-                "sensor_agents": [graph.names[agent] for agent in ends.observers],
-            },
+        first, *others = [_stage_summary(config, layout, stage) for stage in range(len(layout.graphs))]
+        reach = reach_of(config, layout)
+        del reach["links_used"]
+        network = _network(config, layout, ends)
+        sent = communication(config, layout) | prediction(config, layout, ends.outputs, ends.pixels)
+        result: dict[str, Any] = {"name": config.name, **first, "more_graphs": others}
+        result |= {"network": network, "reach": reach, "communication": sent}
+        result["memory"] = memory(config, layout, network["parameters"]["total"])
+        result["data"] = {
+            "name": data.name,
+            "train": len(data.train_x),
+            "test": len(data.test_x),
+            "validation": 0 if data.validation_x is None else len(data.validation_x),
+            "features": data.features,
+            "classes": data.classes,
+            "columns": column_agents(config, graph, widths, data),
+            "sensor_agents": [graph.names[agent] for agent in ends.observers],
         }
         if (config.workers or 1) > 1:
-            result["partition"] = partition(config, stages, widths)
-        result["memory"] = memory(config, stages, widths, result["network"]["parameters"]["total"])
+            result["partition"] = partition(config, layout)
     lines = [" ".join(str(warning.message).split()) for warning in caught]
-    result["warnings"] = list(dict.fromkeys(lines + notes))
+    result["warnings"] = list(dict.fromkeys(lines))
     return result
 
 
-def exchanged(config: Config, data: Dataset) -> dict[str, Any]:
-    """How agents are coupled, see `coupling`, and what they send for one prediction, see `prediction`."""
-    stages = stages_of(config)
-    return coupling(config, stages) | per_prediction(config, data, stages)
+def exchanged(config: Config, layout: Layout, data: Dataset) -> dict[str, Any]:
+    """Return for summary.json how densely and how far agents are coupled, and what they send for one prediction.
+
+    links_used: pairs of agents that exchange, by K or X of any layer; density: their share of all pairs, 0 for
+    block-diagonal, 1 for dense; the rest as in `reach_of`.
+    """
+    reach, agents = reach_of(config, layout), layout.graphs[0].agents
+    return {
+        "links_used": reach["links_used"],
+        "density": reach["links_used"] / max(agents * (agents - 1) // 2, 1),
+        "reach": reach["hops"],
+        **{key: reach[key] for key in ("diameter", "diameter_exact", "components")},
+        **per_prediction(config, layout, data),
+    }
 
 
-def per_prediction(config: Config, data: Dataset, stages: list[Stage] | None = None) -> dict[str, int]:
-    """What agents send for one prediction, see `prediction`."""
-    stages = stages_of(config) if stages is None else stages
-    widths = assembly.build_widths(config, stages[0].graph)
+def per_prediction(config: Config, layout: Layout, data: Dataset) -> dict[str, int]:
+    """Return what agents send for one prediction, see `prediction`."""
     height, width, _ = assembly.image_of(config, data) if config.lift.kind == "channels" else (1, 1, 1)
-    return prediction(config, stages, widths, data.outputs, height * width)
+    return prediction(config, layout, data.outputs, height * width)
 
 
-def _stage_summary(stage: Stage) -> dict[str, Any]:
-    graph, degrees, sizes = stage.graph, stage.graph.degrees(), stage.graph.component_sizes()
+def _stage_summary(config: Config, layout: Layout, stage: int) -> dict[str, Any]:
+    """Return what is shown of one of the graphs and of the patterns on it."""
+    graph, K = layout.graphs[stage], layout.K_patterns[stage]
+    X = block_diagonal(graph.agents) if layout.X_patterns is None else layout.X_patterns[stage]
+    degrees, sizes = graph.degrees(), graph.component_sizes()
     diameter, exact = graph.diameter()
     return {
         "graph": {
@@ -98,9 +100,9 @@ def _stage_summary(stage: Stage) -> dict[str, Any]:
             "diameter_exact": exact,
             "degree": {"min": int(degrees.min()), "mean": float(degrees.mean()), "max": int(degrees.max())},
         },
-        "K": _pattern_summary(stage.K, graph),
-        "X": _pattern_summary(stage.X, graph),
-        "locally_computable": is_locally_computable(stage.X, stage.K, graph),
+        "K": _pattern_summary(K, graph),
+        "X": _pattern_summary(X, graph) | ({"kind": "identity"} if config.network.X.kind == "identity" else {}),
+        "locally_computable": is_locally_computable(X, K, graph),
     }
 
 
@@ -115,34 +117,27 @@ def _pattern_summary(pattern: BlockPattern, graph: CommunicationGraph) -> dict[s
     }
 
 
-def _network(config: Config, stages: list[Stage], widths: NDArray[np.int64], ends: Ends) -> dict[str, Any]:
-    network = config.network
+def _placement(layout: Layout, stage: int) -> str:
+    """Name the matrices that couple the agents on one of the graphs."""
+    by_k = not layout.K_patterns[stage].is_block_diagonal
+    by_x = layout.X_patterns is not None and not layout.X_patterns[stage].is_block_diagonal
+    return " and ".join(["K"] * by_k + ["X"] * by_x) or "none"
+
+
+def _network(config: Config, layout: Layout, ends: Ends) -> dict[str, Any]:
+    network, widths = config.network, layout.ownership.all_widths
+    placement = [_placement(layout, stage) for stage in range(len(layout.graphs))]
+    dtype, device = getattr(torch, config.dtype), assembly.build_device(config)
     return {
         "architecture": network.architecture,
-        "integrator": stages[0].architecture.integrator.name,
+        "integrator": layout.architecture.integrator.name,
         "neurons": int(widths.sum()),
         "width": {"min": int(widths.min()), "mean": float(widths.mean()), "max": int(widths.max())},
         "layers": network.layers,
         "step": network.step,
         "activation": network.activation,
-        "X_trained": trained(config, stages[0].architecture),
-        "placement": [stage.placement for stage in stages] if len(stages) > 1 else stages[0].placement,
-        "plan": chosen_plan(
-            config.plan, config.deterministic, getattr(torch, config.dtype), assembly.build_device(config)
-        ),
-        "parameters": parameters(config, stages, widths, ends),
+        "X_trained": trains_interconnection(config, layout.architecture),
+        "placement": placement if len(placement) > 1 else placement[0],
+        "plan": chosen_products(config.plan, config.deterministic, dtype, device),
+        "parameters": parameters(config, layout, ends),
     }
-
-
-def _stage_warnings(config: Config, stage: Stage) -> list[str]:
-    lines = []
-    for name, pattern in (("K", stage.K), ("X", stage.X)):
-        beyond = len(non_links(pattern, stage.graph))
-        if beyond:
-            lines.append(
-                f"network.{name}: {beyond} blocks of pattern {pattern.kind} join agents that are not linked in "
-                f"{stage.graph.name}; their messages go past neighbours"
-            )
-    if config.network.X.kind != "identity" and not config.network.shared_x:
-        lines.append("network.shared_x=false: each layer keeps the bound on gradients, the whole network does not")
-    return lines

@@ -1,4 +1,4 @@
-"""How large a run would be: trained numbers of the network and its ends, and the memory that they take."""
+"""The size of a run: trained numbers of the network and its ends, and the memory that they take."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.build import assembly
-from dist_hdnn.config import Config, LiftConfig
+from dist_hdnn.config import Config, LiftConfig, execution_of
 from dist_hdnn.data import Dataset, Views
 from dist_hdnn.dynamics.architectures import Architecture, architecture
-from dist_hdnn.inspection.stages import Stage, layers_of_stages
-from dist_hdnn.sweep.kept import layers_between
-from dist_hdnn.topology import BlockPattern, CommunicationGraph
+from dist_hdnn.network.couplings import Layout
+from dist_hdnn.sweep.execution import Kept
+from dist_hdnn.topology import CommunicationGraph
 
 ITEM_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 
@@ -22,7 +22,7 @@ ITEM_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 class Ends:
     """What is before and after the network.
 
-    observers: the agents that see something, with sensors one entry a sensor. lift: its trained numbers. outputs:
+    observers: the agents that see something, with sensors one entry per sensor. lift: its trained numbers. outputs:
     scores of a sample. pixels: samples of the network that one image makes.
     """
 
@@ -33,7 +33,7 @@ class Ends:
 
 
 def ends_of(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> Ends:
-    """The ends of the network of a config. widths: neurons of every agent, (agents,)."""
+    """Return the ends of the network of a config. widths: neurons of every agent, (agents,)."""
     if config.lift.kind == "sensors":
         sensors = assembly.build_sensors(config, graph, widths, data).sensors
         return Ends([sensor.agent for sensor in sensors], 0, data.outputs)
@@ -45,33 +45,43 @@ def ends_of(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64]
     return Ends(np.flatnonzero(views.sizes).tolist(), lift_parameters(config.lift, views, widths), data.outputs)
 
 
-def parameters(config: Config, stages: list[Stage], widths: NDArray[np.int64], ends: Ends) -> dict[str, int]:
-    """Trained numbers of each part of the network and its readout."""
-    found, network = stages[0].architecture, config.network
-    sizes = widths // len(found.parts)
+def parameters(config: Config, layout: Layout, ends: Ends) -> dict[str, int]:
+    """Count the trained numbers of each part of the network and its readout."""
+    chosen, network, widths = layout.architecture, config.network, layout.ownership.all_widths
+    stages = len(layout.graphs)
     sets = {"free": network.layers, "shared": 1}.get(str(network.time)) or int(network.time)
-    count = {"K": 0, "b": sets * len(found.biases) * int(sizes.sum()), "X": 0, "readout": 0, "initial_state": 0}
+    count = {"K": 0, "b": sets * len(chosen.biases) * int(layout.sizes.sum()), "X": 0, "readout": 0, "initial_state": 0}
     count["lift"] = ends.lift
-    for stage, uses in zip(stages, layers_of_stages(network.layers, len(stages)), strict=True):
-        own = uses if network.time == "free" else sets
-        count["K"] += len(found.matrices) * own * _block_numbers(stage.stored_K, sizes, found.skew)
-        if trained(config, found) and not network.shared_x:
-            count["X"] += uses * _block_numbers(stage.X, sizes)
-    if trained(config, found) and network.shared_x:
-        count["X"] = _block_numbers(stages[0].stored_X, sizes, found.interconnection == "J")
-    neurons = int(widths.sum())
+    trains_x = trains_interconnection(config, chosen)
+    lengths = _lengths(layout)
+    for stage in range(stages):
+        uses = len(range(stage, network.layers, stages))
+        count["K"] += len(chosen.matrices) * (uses if network.time == "free" else sets) * lengths["K"][stage]
+        if trains_x and not network.shared_x:
+            count["X"] += uses * lengths["X"][stage]
+    if trains_x and network.shared_x:
+        count["X"] = lengths["X"][0]
     outputs = widths
     if config.readout.kind == "agents":
-        outputs = widths[np.unique([stages[0].graph.index_of(agent) for agent in config.readout.agents])]
+        outputs = widths[np.unique([layout.graphs[0].index_of(agent) for agent in config.readout.agents])]
     biases = 1 if config.readout.kind == "sum" else len(outputs)
     count["readout"] = ends.outputs * (ends.pixels * int(outputs.sum()) + biases)
     if config.initial_state == "learned":
-        count["initial_state"] = neurons - len(ends.observers)
+        count["initial_state"] = int(widths.sum()) - len(ends.observers)  # neurons without a sensor
     return {**count, "total": sum(count.values())}
 
 
+def _lengths(layout: Layout) -> dict[str, list[int]]:
+    """Return the numbers in one layer's K and X, per graph."""
+    skew = {"K": layout.architecture.skew, "X": layout.architecture.interconnection == "J"}
+    return {
+        which: [layout.ownership.shard_of_pattern(pattern, layout.sizes, skew[which]).length for pattern in patterns]
+        for which, patterns in layout.stored.items()
+    }
+
+
 def lift_parameters(options: LiftConfig, views: Views, widths: NDArray[np.int64]) -> int:
-    """Trained numbers of a learned lift."""
+    """Count the trained numbers of a learned lift."""
     if options.kind == "linear":
         return int(widths @ (views.sizes + 1))
     assert views.patch is not None, "assembly asks for images"
@@ -81,34 +91,29 @@ def lift_parameters(options: LiftConfig, views: Views, widths: NDArray[np.int64]
     return filters + int(widths.sum()) * (pooled + 1)
 
 
-def trained(config: Config, found: Architecture) -> bool:
+def trains_interconnection(config: Config, chosen: Architecture) -> bool:
     """Whether X or J has trained numbers."""
-    return found.interconnection == "X" or (found.interconnection == "J" and config.network.J == "trained")
+    return chosen.interconnection == "X" or (chosen.interconnection == "J" and config.network.J == "trained")
 
 
-def _block_numbers(pattern: BlockPattern, sizes: NDArray[np.int64], skew: bool = False) -> int:
-    """Scalar entries; of a skew matrix's diagonal blocks those above the diagonal."""
-    rows = pattern.rows()
-    below = sizes[rows[rows == pattern.columns]] if skew else np.zeros(0, dtype=np.int64)
-    return int(sizes[rows] @ sizes[pattern.columns] - (below * (below + 1) // 2).sum())
-
-
-def memory(config: Config, stages: list[Stage], widths: NDArray[np.int64], parameters: int) -> dict[str, int]:
-    """Estimate in bytes, one process: weights with gradient and two optimizer moments, and what a sweep stores."""
+def memory(config: Config, layout: Layout, parameters: int) -> dict[str, int]:
+    """Estimate bytes in one process: weights with gradient and two optimizer moments, and what a sweep stores."""
     item = ITEM_BYTES[config.dtype]
-    found = stages[0].architecture
-    kept = 2 + (config.network.activation != "tanh") + bool(found.interconnection)  # state, z, u, force
-    per_layer = kept * len(found.integrator.steps) // len(found.parts)
-    numbers = int(widths.sum()) * config.train.batch_size
-    every, layers = kept_every(config, len(stages)), config.network.layers
-    kept_item = ITEM_BYTES[config.network.keep_dtype or config.dtype]
+    chosen = layout.architecture
+    per_step = 2 + (config.network.activation != "tanh") + bool(chosen.interconnection)  # state, z, u, force
+    per_layer = per_step * len(chosen.integrator.steps) // len(chosen.parts)
+    numbers = int(layout.ownership.all_widths.sum()) * config.train.batch_size
+    (mode, every, dtype), layers = kept(config, len(layout.graphs)), config.network.layers
+    kept_item = ITEM_BYTES[dtype or config.dtype]
     working, states = {
         "store": (0, layers * per_layer),
         "recompute": (min(every, layers) * per_layer, -(-layers // max(every, 1))),
         "reversible": (1, (layers - 1) // every if every else 0),
-    }[config.network.memory]
+    }[mode]
     sweep = numbers * (working * item + states * kept_item)
-    index = sum(16 * (stage.K.entries + stage.X.entries) for stage in stages)
+    patterns = [*layout.K_patterns, *(layout.X_patterns or [])]
+    index = sum(16 * pattern.entries for pattern in patterns)
+    index += 16 * layout.graphs[0].agents * len(layout.graphs) * (layout.X_patterns is None)  # the blocks of X = 1
     weights = 4 * parameters * item
     return {
         "weights_bytes": weights,
@@ -118,8 +123,8 @@ def memory(config: Config, stages: list[Stage], widths: NDArray[np.int64], param
     }
 
 
-def kept_every(config: Config, stages: int) -> int:
-    """Layers from one kept state to the next; 0 for none between the ends."""
+def kept(config: Config, couplings: int) -> Kept:
+    """Return what a training sweep of a config keeps."""
     network = config.network
     found = architecture(network.architecture, network.integrator)
-    return layers_between(network.memory, network.keep_every, found, network.layers, stages)
+    return execution_of(config).kept(found, network.layers, couplings, config.dtype)

@@ -1,52 +1,100 @@
-"""What a run would send: rounds, messages and bytes of a layer and of a step, agent to agent or worker to worker.
+"""What a run would send: reach, rounds, messages and bytes of a layer and of a step, between agents or workers.
 
 Counts are for one agent per worker: the smallest messages and the most of them. A round (gather or scatter-add) sends
 one slice, n_j x batch numbers (n_j of one part of the state), over every directed off-diagonal entry (i, j) of a
-pattern.
+pattern. Layer l uses graph l mod the number of graphs.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config
-from dist_hdnn.inspection.reach import off_diagonal
-from dist_hdnn.inspection.sizes import ITEM_BYTES, kept_every
-from dist_hdnn.inspection.stages import Stage, layers_of_stages
-from dist_hdnn.sweep.kept import layers_again
-from dist_hdnn.topology import describe_partition, from_mapping, make_partition
+from dist_hdnn.dynamics.interconnection import rounds, rounds_reversed
+from dist_hdnn.inspection.sizes import ITEM_BYTES, kept
+from dist_hdnn.network.couplings import Layout
+from dist_hdnn.topology import (
+    BlockPattern,
+    describe_partition,
+    exchange_graph,
+    from_mapping,
+    make_partition,
+    reach_in_layers,
+)
+
+IntArray = NDArray[np.int64]
 
 
-def communication(config: Config, stages: list[Stage], widths: NDArray[np.int64]) -> dict[str, Any]:
-    """Rounds, messages and bytes of a layer (mean over the stages' layers) and of a training step, agent to agent.
+class Rounds(NamedTuple):
+    """The rounds of a layer over one pattern that couples agents.
+
+    forward: of the forward sweep, as many of the backward sweep; reversed: of a backward sweep that rebuilds the state.
+    """
+
+    pattern: BlockPattern
+    forward: int
+    reversed: int
+
+
+def rounds_of(layout: Layout, stage: int) -> list[Rounds]:
+    """Return the rounds of a layer on one of the graphs, by K and by X."""
+    chosen, found = layout.architecture, list[Rounds]()
+    for which, by in (("K", (True, False)), ("X", (False, True))):
+        pattern = layout.stored[which][stage] if layout.stored[which] else None
+        if pattern is not None and not pattern.is_block_diagonal:
+            found.append(Rounds(pattern, rounds(chosen, *by), rounds_reversed(chosen, *by)))
+    return found
+
+
+def reach_of(config: Config, layout: Layout) -> dict[str, Any]:
+    """Return the hops that information travels in all layers, beside diameter and components of the exchanging pairs.
+
+    The diameter, of the largest component, is a lower bound unless diameter_exact.
+    """
+    stages = [rounds_of(layout, stage) for stage in range(len(layout.graphs))]
+    exchange = exchange_graph(layout.graphs[0], [each.pattern for stage in stages for each in stage])
+    per_layer = sum(each.forward for each in stages[0])  # a round is a hop
+    hops, diameter, exact = reach_in_layers(exchange, config.network.layers, per_layer)
+    return {
+        "hops": hops,
+        "hops_per_layer": per_layer,
+        "diameter": diameter,
+        "diameter_exact": exact,
+        "components": len(exchange.component_sizes()),
+        "links_used": len(exchange.links),
+    }
+
+
+def communication(config: Config, layout: Layout) -> dict[str, Any]:
+    """Return rounds, messages and bytes of a layer (mean over all layers) and of a training step, agent to agent.
 
     A layer's are those of its forward sweep; a step has both sweeps and what the memory mode computes once more.
     """
-    layers = config.network.layers
-    number_bytes = config.train.batch_size * ITEM_BYTES[config.dtype]
-    messages, numbers = _forward(layers, stages, widths)
-    step_rounds = step_messages = 0
-    rounds, links, link_bytes, step_link_bytes = [], [], [], []
-    again = _layers_again(config, len(stages))
-    for stage, uses, more in zip(stages, layers_of_stages(layers, len(stages)), again, strict=True):
-        rounds.append(sum(count for _, count in stage.rounds))
-        for (pattern, count), reversed_count in zip(stage.rounds, stage.rounds_reversed, strict=True):
-            pairs, slices = off_diagonal(pattern, widths // len(stage.architecture.parts))
-            in_step = (2 * uses + more) * count
-            link_bytes.append(uses * count * slices * number_bytes)
+    layers, number_bytes = config.network.layers, config.train.batch_size * ITEM_BYTES[config.dtype]
+    messages, numbers = _forward(layers, layout)
+    again = _layers_again(config, len(layout.graphs))
+    by_stage, step_rounds, step_messages = [], 0, 0
+    links, link_bytes, step_link_bytes = [], [], []
+    for stage, more in enumerate(again):
+        uses = layers_of_stage(layers, layout, stage)
+        by_stage.append(sum(each.forward for each in rounds_of(layout, stage)))
+        for each in rounds_of(layout, stage):
+            pairs, slices = off_diagonal(each.pattern, layout.sizes)  # (entries,) each
+            in_step = (2 * uses + more) * each.forward  # both sweeps, and the layers computed again
+            link_bytes.append(uses * each.forward * slices * number_bytes)
             step_link_bytes.append(in_step * slices * number_bytes)
-            if config.network.memory == "reversible":
-                in_step = uses * (count + reversed_count)
+            if config.network.memory == "reversible":  # the same slices in joint messages
+                in_step = uses * (each.forward + each.reversed)
             step_rounds += in_step
             step_messages += in_step * len(pairs)
             links.append(pairs)
     per_link, per_link_and_step = _sum_by_link(links, link_bytes), _sum_by_link(links, step_link_bytes)
     return {
-        "state_bytes": int(widths.sum()) * number_bytes,
-        "rounds_per_layer": rounds[0] if len(set(rounds)) == 1 else rounds,
+        "state_bytes": int(layout.ownership.all_widths.sum()) * number_bytes,
+        "rounds_per_layer": by_stage[0] if len(set(by_stage)) == 1 else by_stage,
         "messages_per_layer": messages / layers,
         "bytes_per_layer": numbers * number_bytes / layers,
         "bytes_per_link_and_layer": {"mean": float(per_link.mean()) / layers, "max": float(per_link.max()) / layers},
@@ -57,57 +105,66 @@ def communication(config: Config, stages: list[Stage], widths: NDArray[np.int64]
     }
 
 
-def prediction(
-    config: Config, stages: list[Stage], widths: NDArray[np.int64], outputs: int, pixels: int = 1
-) -> dict[str, int]:
-    """Messages and bytes of one prediction, agent to agent: the forward sweep of one sample, and gossip's rounds.
+def prediction(config: Config, layout: Layout, outputs: int, pixels: int = 1) -> dict[str, int]:
+    """Return messages and bytes of one prediction, agent to agent: a sample's forward sweep, and gossip's rounds.
 
     outputs: scores of a sample. pixels: samples of the network that it makes. Equal on any number of workers. The sum
     of a `sum` readout is no message between neighbors and not counted.
     """
-    messages, numbers = _forward(config.network.layers, stages, widths)
+    messages, numbers = _forward(config.network.layers, layout)
     numbers *= pixels
     if config.readout.kind == "gossip":
-        sent = 2 * config.readout.rounds * len(stages[0].graph.links)
+        sent = 2 * config.readout.rounds * len(layout.graphs[0].links)  # both ways over each link
         messages, numbers = messages + sent, numbers + sent * outputs
     return {"messages_per_prediction": messages, "bytes_per_prediction": numbers * ITEM_BYTES[config.dtype]}
 
 
-def _forward(layers: int, stages: list[Stage], widths: NDArray[np.int64]) -> tuple[int, int]:
-    """Messages between agents of a forward sweep, and the numbers in them for one sample."""
+def _forward(layers: int, layout: Layout) -> tuple[int, int]:
+    """Count the messages between agents of a forward sweep, and the numbers in them for one sample."""
     messages = numbers = 0
-    for stage, uses in zip(stages, layers_of_stages(layers, len(stages)), strict=True):
-        for pattern, count in stage.rounds:
-            pairs, slices = off_diagonal(pattern, widths // len(stage.architecture.parts))
-            messages += uses * count * len(pairs)
-            numbers += uses * count * int(slices.sum())
+    for stage in range(len(layout.graphs)):
+        for each in rounds_of(layout, stage):
+            pairs, slices = off_diagonal(each.pattern, layout.sizes)
+            times = layers_of_stage(layers, layout, stage) * each.forward
+            messages += times * len(pairs)
+            numbers += times * int(slices.sum())
     return messages, numbers
 
 
+def layers_of_stage(layers: int, layout: Layout, stage: int) -> int:
+    """Return how many of the layers use one of the graphs."""
+    return len(range(stage, layers, len(layout.graphs)))
+
+
+def off_diagonal(pattern: BlockPattern, sizes: IntArray) -> tuple[IntArray, IntArray]:
+    """Return of every off-diagonal entry (i, j): a number for the unordered pair, and the n_j of the slice."""
+    rows, columns = pattern.rows(), pattern.columns
+    off = rows != columns
+    i, j = rows[off], columns[off]
+    return np.minimum(i, j) * pattern.agents + np.maximum(i, j), sizes[j]
+
+
 def _layers_again(config: Config, stages: int) -> list[int]:
-    """Of every stage, the layers whose updates the backward sweep computes once more."""
-    network = config.network
-    again = layers_again(network.memory, kept_every(config, stages), network.layers)
+    """Return, per graph, the layers whose updates the backward sweep computes once more."""
+    again = kept(config, stages).again(config.network.layers)
     return [len(again[stage::stages]) for stage in range(stages)]
 
 
-def _sum_by_link(links: list[NDArray[np.int64]], link_bytes: list[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Bytes of the forward sweep over every pair of agents that exchanges any; one zero when none does."""
-    if not links:  # a pattern that couples agents has entries off the diagonal, so no list here is empty
+def _sum_by_link(links: list[IntArray], link_bytes: list[IntArray]) -> NDArray[np.float64]:
+    """Sum bytes over every pair of agents that exchanges any; one zero when none does."""
+    if not links:
         return np.zeros(1)
-    _, which = np.unique(np.concatenate(links), return_inverse=True)
+    _, which = np.unique(np.concatenate(links), return_inverse=True)  # (entries,) number of the pair
     return np.bincount(which, weights=np.concatenate(link_bytes)).astype(np.float64)
 
 
-def partition(config: Config, stages: list[Stage], widths: NDArray[np.int64]) -> dict[str, Any]:
-    """Who owns what with so many workers, and what they send in a round of each pattern that couples agents."""
-    first = stages[0]
-    patterns = [pattern for pattern, _ in first.rounds] or [first.stored_K]
+def partition(config: Config, layout: Layout) -> dict[str, Any]:
+    """Return who owns what on the config's workers, and what they send in a round of each pattern."""
+    graph, widths = layout.graphs[0], layout.ownership.all_widths
+    patterns = [each.pattern for each in rounds_of(layout, 0)] or [layout.stored["K"][0]]
     if config.partition.owners is not None:
-        partition = from_mapping(first.graph, config.partition.owners, config.workers)
+        owners = from_mapping(graph, config.partition.owners, config.workers)
     else:
-        method, coupling = config.partition.method, patterns[-1]
-        partition = make_partition(first.graph, config.workers or 1, method, widths, coupling)
-    batch, item = config.train.batch_size, ITEM_BYTES[config.dtype]
-    parts = len(first.architecture.parts)
-    return describe_partition(partition, first.graph, patterns, widths // parts, batch, item, parts)
+        owners = make_partition(graph, config.workers or 1, config.partition.method, widths, patterns[-1])
+    batch, item, parts = config.train.batch_size, ITEM_BYTES[config.dtype], len(layout.architecture.parts)
+    return describe_partition(owners, graph, patterns, layout.sizes, batch, item, parts)

@@ -1,6 +1,6 @@
-"""Starts the workers of a run, or joins those that torchrun, mpiexec or srun has started; all end when one fails.
+"""Start the workers of a run, or join those that torchrun, mpiexec or srun has started; all end when one fails.
 
-Nothing here imports torch before this process is known to be a worker, so a launcher costs no second start of torch.
+torch is imported only once this process is known to be a worker, so a launcher never loads it.
 `os.environ` is read here and in the transports only.
 """
 
@@ -22,23 +22,23 @@ from dist_hdnn.run.directory import new_run_directory
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
-    from dist_hdnn.transport.environment import Launch
+    from dist_hdnn.transport.rendezvous import Launch
 
     Run = Callable[[Config, Transport | None], int | None]
 
-TRAIN = ("-m", "dist_hdnn", "train")  # what the arguments given to `launch` come after
-FINAL_CODES = (0, USAGE, 3, 4, 6, 7, STOPPED, INTERRUPTED)  # of runs that a restart would not help
-RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")  # one of them is set by every known launcher
-OURS = "dist-hdnn"  # the launcher's name in messages when it is this one
-START_UP = 60.0  # seconds that workers may need at least to import torch and to meet, however small the timeout is
+TRAIN = ("-m", "dist_hdnn", "train")  # program that `launch` gives its arguments to
+FINAL_CODES = (0, USAGE, 3, 4, 6, 7, STOPPED, INTERRUPTED)  # of runs that would fail again
+RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")  # every known launcher sets one of them
+OURS = "dist-hdnn"  # our own launcher, in messages
+START_UP = 60.0  # seconds: workers may take at least this long to import torch and to meet
 FIXED_KERNELS = ("MKL_CBWR", "AVX2,STRICT")
 
 
 def prepare_environment(config: Config) -> None:
-    """Set what libraries read when they are loaded; call it before torch is imported.
+    """Set the variables that libraries read when they are loaded; call it before torch is imported.
 
-    deterministic: MKL takes the same kernels whatever the shapes are (MKL_CBWR, unless the user has set it).
-    MPLBACKEND: no picture of ours uses a window system, and one that is not there would fail matplotlib's import.
+    MKL_CBWR, unless the user has set it, makes MKL use the same kernels for all shapes in deterministic runs.
+    MPLBACKEND: pictures need no window system, and a missing one would fail the import of matplotlib.
     """
     if "MPLBACKEND" in os.environ:
         os.environ["MPLBACKEND"] = "agg"
@@ -51,7 +51,7 @@ def prepare_environment(config: Config) -> None:
 
 
 def environment_of_runs(threads: int) -> dict[str, str]:
-    """Environment for runs that are processes of their own: no worker of ours or of a launcher, so many CPU threads."""
+    """Return the environment of a run in its own process, with this many CPU threads and no launcher around it."""
     inherited = _without_launchers(os.environ)
     inherited.pop(WORKER, None)
     return {"OMP_NUM_THREADS": str(max(1, threads)), **inherited}
@@ -64,12 +64,12 @@ def launch(
     program: Sequence[str] = TRAIN,
     stop: StopRequest | None = None,
 ) -> int:
-    """Call `run(config, transport)` in every worker of a validated config; returns the exit code, which `run` may give.
+    """Call `run(config, transport)` in every worker of a validated config; returns the exit code, by default of `run`.
 
-    In a process that is one of several workers already, it joins them. Otherwise `config.workers` workers are started
-    as threads, or as `python PROGRAM ARGUMENTS`, which must come here again; for mpi this process becomes `mpiexec`. A
-    single worker calls `run(config, None)`. Errors of `run` are raised where it runs in this process; else they end all
-    workers, and the first is named on stderr. stop: what `run` looks at to stop early. Call it from the main thread.
+    A process that is one of several workers already joins them. Otherwise `config.workers` workers are started as
+    threads, or as `python PROGRAM ARGUMENTS`, which must call this function again; for mpi this process becomes
+    `mpiexec`. A single worker calls `run(config, None)`. Errors of `run` in this process are raised; others end all
+    workers, and the first is named on stderr. stop: the note that `run` reads. Call it from the main thread.
     Raises ValueError when config and launcher do not fit, PeerLostError when the workers do not meet.
     """
     place, address = _place()
@@ -93,11 +93,11 @@ def launch(
 
 
 def connect(timeout: float = 120.0, transport: str | None = None, device: str = "cpu") -> Transport:
-    """This process's end of the workers that torchrun, mpiexec or srun started; alone, the only worker there is.
+    """Return this process's transport to the workers that torchrun, mpiexec or srun started, or to itself alone.
 
     timeout: seconds that a worker waits for another. transport: gloo, nccl or mpi (default: mpi under mpiexec and srun,
-    else gloo). device: with "cuda" the workers of a machine share its GPUs out.
-    Use it in a `with`, or let all call `barrier` and `close` in the end.
+    else gloo). device: with "cuda" each worker of a machine gets one of its GPUs.
+    Use it in a `with` statement, or let all workers call `barrier` and `close` at the end.
     Raises ValueError when launcher and transport do not fit, PeerLostError when the workers do not meet.
     """
     place, address = _place()
@@ -112,11 +112,11 @@ def connect(timeout: float = 120.0, transport: str | None = None, device: str = 
 
 
 def _place() -> tuple[Launch | None, str]:
-    """Which of several workers this process is, if any, and where those that we started meet."""
-    own = os.environ.pop(WORKER, None)  # popped, so that processes started from here are not taken for this worker
+    """Return which of several workers this process is, if any, and where the workers that we started meet."""
+    own = os.environ.pop(WORKER, None)  # removed, so that a child process is not mistaken for this worker
     if own is None and not any(name in os.environ for name in RANKS):
         return None, ""
-    from dist_hdnn.transport.environment import Launch, launched
+    from dist_hdnn.transport.rendezvous import Launch, launched
 
     if own is not None:
         rank, size, address = own.split(maxsplit=2)
@@ -125,12 +125,12 @@ def _place() -> tuple[Launch | None, str]:
 
 
 def _alone(place: Launch | None, transport: str | None) -> bool:
-    """Whether this is the only worker. A launcher that we do not know is known to MPI, if that is asked for by name."""
+    """Whether this is the only worker. MPI, asked for by name, may know an unknown launcher."""
     return transport != "mpi" if place is None else place.size == 1
 
 
 def _check(place: Launch, transport: str | None, workers: int | None) -> None:
-    """Raise ValueError unless the launcher has started what is asked for."""
+    """Raise ValueError unless launcher, transport and number of workers fit."""
     if workers not in (None, place.size):
         raise ValueError(
             f"workers: {place.launcher} started {place.size}, but the config asks for {workers}; "
@@ -157,7 +157,7 @@ def _check(place: Launch, transport: str | None, workers: int | None) -> None:
 
 
 def _check_group() -> None:
-    """Raise ValueError where torch.distributed knows of other processes and the environment of none."""
+    """Raise ValueError if torch.distributed has other processes that the environment does not name."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         size = distributed.get_world_size()
@@ -178,9 +178,9 @@ def _join(name: str, place: Launch | None, address: str, timeout: float, device:
     if device == "cuda" or name == "nccl":
         _take_gpu(name, place)
     if name == "mpi":
-        from dist_hdnn.transport.start_up import limited
+        from dist_hdnn.transport.rendezvous import limit_start_up
 
-        with limited(meeting, f"worker {place.rank} of {place.size}" if place else "a worker"):
+        with limit_start_up(meeting, f"worker {place.rank} of {place.size}" if place else "a worker"):
             try:
                 from dist_hdnn.transport.mpi import MpiTransport
             except ImportError as error:
@@ -193,7 +193,7 @@ def _join(name: str, place: Launch | None, address: str, timeout: float, device:
         import torch
 
         from dist_hdnn.transport.nccl import NcclTransport
-        from dist_hdnn.transport.stores import environment_store, open_store
+        from dist_hdnn.transport.rendezvous import environment_store, open_store
 
         store = open_store(address, place.size, meeting) if address else environment_store(meeting)[0]
         gpu = torch.device("cuda", torch.cuda.current_device())
@@ -219,7 +219,7 @@ def _take_gpu(name: str, place: Launch | None) -> None:
 
 
 def _share_cores(config: Config, workers: int) -> None:
-    """Threads of this process, unless the user has set them, when it shares its cores with so many workers."""
+    """Set the threads of this process, which shares its cores with other workers, unless the user has set them."""
     import torch
 
     if not config.train.threads and "OMP_NUM_THREADS" not in os.environ:
@@ -227,7 +227,7 @@ def _share_cores(config: Config, workers: int) -> None:
 
 
 def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str], stop: StopRequest | None) -> int:
-    """Start `config.workers` workers on this machine."""
+    """Start the workers on this machine."""
     workers = config.workers or 1
     if config.restarts and config.transport in ("threads", "mpi"):
         raise ValueError(
@@ -244,7 +244,7 @@ def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str
     environment.setdefault("OMP_NUM_THREADS", str(config.train.threads or max(1, cores() // workers)))
     if config.transport == "mpi":
         become_mpiexec(workers, [*program, *arguments], environment, workers > cores())
-    environment.pop("GLOO_SOCKET_IFNAME", None)  # of a network that is not needed
+    environment.pop("GLOO_SOCKET_IFNAME", None)  # workers of one machine need no network
     command = [sys.executable, *program, *arguments]
     if config.restarts:
         return _restarted(command, config, workers, environment, stop)
@@ -252,7 +252,7 @@ def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str
 
 
 def _without_launchers(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what a launcher further out has told this process, which its workers would take for their own."""
+    """Drop the variables of an outer launcher, which the workers would mistake for their own."""
     theirs = (*RANKS, "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     prefixes = ("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "TORCHELASTIC_")
     return {name: value for name, value in environment.items() if name not in theirs and not name.startswith(prefixes)}
@@ -261,9 +261,9 @@ def _without_launchers(environment: Mapping[str, str]) -> dict[str, str]:
 def _restarted(
     command: list[str], config: Config, workers: int, environment: Mapping[str, str], stop: StopRequest | None
 ) -> int:
-    """Run the workers, and again from their newest checkpoint while one fails, `config.restarts` times at most.
+    """Run the workers; after a failure restart them from the newest checkpoint, at most `config.restarts` times.
 
-    Not when it would fail again: bad input, numbers that are not finite, a full disk, a request to stop.
+    A failure that would repeat ends the run: bad input, numbers that are not finite, a full disk, a request to stop.
     """
     directory = config.output or str(new_run_directory(config))
     command = [*command, f"--output={directory}", f"--resume={config.resume or 'auto'}"]

@@ -1,4 +1,4 @@
-"""Becoming the `mpiexec` that starts the workers of this machine."""
+"""Replace this process by the `mpiexec` that starts the workers of this machine."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-# What Open MPI needs; others ignore it. Where workers outnumber cores, and there alone, they are told to give up their
-# core when they wait.
+# What Open MPI needs; others ignore it.
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_hwloc_default_binding_policy": "none",  # else each worker has one core for all its threads
+    "PRTE_MCA_hwloc_default_binding_policy": "none",  # by default all threads of a worker share one core
 }
-# Workers of this machine: mpiexec must not ask a cluster's scheduler for them, whose job this may be part of, and they
-# need no network. For MPICH, Intel MPI, and Open MPI 5 and 4.
+# All workers are on this machine: mpiexec must not ask the scheduler of a cluster, whose job this may be part of, for
+# them, and they need no network. For MPICH, Intel MPI, and Open MPI 5 and 4.
 THIS_MACHINE = {
     "HYDRA_LAUNCHER": "fork",
     "HYDRA_RMK": "user",
@@ -29,15 +28,16 @@ THIS_MACHINE = {
     "OMPI_MCA_ras": "^slurm,tm,lsf,gridengine,alps",
     **({"UCX_NET_DEVICES": "lo", "FI_TCP_IFACE": "lo"} if sys.platform == "linux" else {}),
 }
+# Only where workers outnumber cores: a waiting worker then gives up its core.
 OVERSUBSCRIBED = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 
 
 def become_mpiexec(
     workers: int, program: Sequence[str], environment: Mapping[str, str], oversubscribed: bool
 ) -> NoReturn:
-    """Replace this process by the mpiexec that starts so many workers, `python -m mpi4py PROGRAM`, on this machine.
+    """Replace this process by an mpiexec of `workers` times `python -m mpi4py PROGRAM` on this machine.
 
-    What the user has set in the environment is kept. Raises ValueError where there is no MPI.
+    Variables that the user has set keep their values. Raises ValueError without MPI.
     """
     command = [_program(), "-n", str(workers), sys.executable, "-m", "mpi4py", *program]
     needed = OPEN_MPI | THIS_MACHINE | (OVERSUBSCRIBED if oversubscribed else {})
@@ -47,13 +47,13 @@ def become_mpiexec(
 
 
 def _program() -> str:
-    """The program beside this interpreter, which fits its mpi4py, or else the one on the path."""
+    """Return the mpiexec beside this interpreter, which fits its mpi4py, or else the one on the path."""
     if importlib.util.find_spec("mpi4py") is None:
         raise ValueError("transport: mpi needs mpi4py, which is not installed; pip install mpi4py mpich")
     beside = Path(sys.executable).with_name("mpiexec")
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
-    if found is None:
+    program = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
+    if program is None:
         raise ValueError(
             f"transport: mpi needs mpiexec, but there is none in {beside.parent} or on the path; pip install mpich"
         )
-    return found
+    return program

@@ -1,8 +1,8 @@
-"""Signals that ask a run to stop: SIGTERM, SIGINT and SIGUSR1 are noted here, and nothing else happens yet.
+"""Signals that ask a run to stop: SIGTERM, SIGINT and SIGUSR1 leave a note, and nothing else.
 
-Whoever trains looks at the note after every step, agrees with the other workers, and stops with a checkpoint. A second
-SIGINT or SIGTERM ends the process at once. Python calls signal handlers in the main thread only, so `listening` is for
-the main thread; worker threads read the same note.
+Training reads the note after every step, agrees with the other workers, and stops with a checkpoint. A second SIGINT or
+SIGTERM ends the process at once. Python calls signal handlers in the main thread only, so `listening` is for the main
+thread; worker threads read the same note.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop. reason: the signal's name."""
+    """A note that this process was asked to stop. reason: the name of the signal, None without one."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
 
     def __call__(self) -> str | None:
-        """The reason, None so far."""
+        """Return the reason."""
         return self.reason
 
     def ask(self, reason: str) -> None:
-        """Ask to stop; the first reason stays."""
+        """Note a reason; the first one stays."""
         self.reason = self.reason or reason
 
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Note the signals until the block ends; those that this process was started to ignore, as by nohup, stay ignored.
+    """Note signals inside the block; those that the process was started to ignore, as by nohup, stay ignored.
 
     Raises KeyboardInterrupt or SystemExit in the block at a second signal.
     """
@@ -46,15 +46,12 @@ def listening() -> Iterator[StopRequest]:
                 raise KeyboardInterrupt
             raise SystemExit(128 + number)
         if request.reason is None:
-            away = "\n" if os.isatty(2) else ""  # from a progress bar
-            with suppress(OSError):  # nobody reads it any more
-                os.write(
-                    2, f"{away}dist-hdnn: {name}: stops soon, with a checkpoint; a second one ends at once\n".encode()
-                )
+            line = f"dist-hdnn: received {name}: saving a checkpoint and stopping; a second one ends at once\n"
+            with suppress(OSError):  # the reader of stderr has gone
+                os.write(2, ("\n" * os.isatty(2) + line).encode())  # below a progress bar
         request.ask(name)
 
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
+    before = {number: signal.signal(number, note) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield request
     finally:

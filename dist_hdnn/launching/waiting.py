@@ -1,4 +1,4 @@
-"""Who waits for whom: told on stderr while a wait lasts, and summed up when training has ended."""
+"""Long waits of workers: shown on stderr while they last, and summed up at the end of training."""
 
 from __future__ import annotations
 
@@ -12,29 +12,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
 
-LONG = 30.0  # seconds of a wait, each of which is worth a line
+LONG = 30.0  # seconds of a wait between two lines about it
 POLL = 1.0
-PATIENCE = 3600.0  # seconds that workers wait for one that writes and draws; if it is lost they notice all the same
-SHARE = 0.1  # of the training time that the others must have waited longer than the worker that they waited for
+PATIENCE = 3600.0  # seconds that workers wait for one that writes and draws; they still notice at once if it is lost
+SHARE = 0.1  # of the training time: how much longer than a straggler all others wait
 
 
 @contextmanager
-def told(transport: Transport) -> Iterator[None]:
-    """Inside, a line on stderr for every LONG seconds that this worker waits in one exchange."""
-    from dist_hdnn.transport.record import EXCHANGE, WAITING, WHERE
-
+def long_waits_shown(transport: Transport) -> Iterator[None]:
+    """Print a line on stderr, inside the block, for every LONG seconds that this worker waits in one exchange."""
     ended = threading.Event()
 
     def watch() -> None:
-        said: tuple[float, float] = (0.0, 0.0)  # when the wait began, and how long it was when it was told
+        shown: tuple[float, float] = (0.0, 0.0)  # when the wait began, and how long it had lasted at its last line
         while not ended.wait(min(POLL, LONG)):
             now = transport.record.now()
-            if now is None:
+            if now is None or now.waiting is None:
                 continue
-            exchange, context, since = now[EXCHANGE], now[WHERE], now[WAITING]
-            lasted, before = time.monotonic() - since, said[1] if said[0] == since else 0.0
+            exchange, context, since = now.exchange, now.where, now.waiting
+            lasted, before = time.monotonic() - since, shown[1] if shown[0] == since else 0.0
             if lasted >= before + LONG:
-                said = since, lasted
+                shown = since, lasted
                 peers = sorted({peer for peer, _ in (*exchange.sent_bytes, *exchange.received_bytes)})
                 where = "" if context is None else f" ({context})"
                 print(
@@ -44,7 +42,7 @@ def told(transport: Transport) -> Iterator[None]:
                     flush=True,
                 )
 
-    thread = threading.Thread(target=watch, name="tell of long waits", daemon=True)
+    thread = threading.Thread(target=watch, name="show long waits", daemon=True)
     thread.start()
     try:
         yield
@@ -54,7 +52,7 @@ def told(transport: Transport) -> Iterator[None]:
 
 @contextmanager
 def patient(transport: Transport) -> Iterator[None]:
-    """Inside, waits of this worker may last PATIENCE seconds (over NCCL, whose limit is fixed, as long as ever)."""
+    """Let waits of this worker last PATIENCE seconds inside the block; NCCL, whose limit is fixed, ignores this."""
     usual = transport.timeout
     transport.timeout = max(usual, PATIENCE)
     try:
@@ -64,10 +62,10 @@ def patient(transport: Transport) -> Iterator[None]:
 
 
 def straggler(waited: Sequence[float], seconds: float) -> int | None:
-    """The worker that held the others up in `seconds` of training, if one did. waited: of every worker.
+    """Return the worker that held the others up in `seconds` of training, if one did. waited: seconds per worker.
 
-    Whoever is slow does not wait, and all others do, also those that never exchange with it: they wait for workers that
-    wait. So it is the one that waited least, when the others waited clearly longer.
+    A slow worker does not wait, and all others do, even those that never exchange with it: they wait for workers that
+    wait. So it is the worker that waited least, if the others waited clearly longer.
     """
     slow = min(range(len(waited)), key=lambda worker: waited[worker])
     others = (sum(waited) - waited[slow]) / max(len(waited) - 1, 1)
@@ -75,7 +73,7 @@ def straggler(waited: Sequence[float], seconds: float) -> int | None:
 
 
 def waiting_figures(transport: Transport, before: Sequence[float], seconds: float) -> dict[str, Any]:
-    """For summary.json: how long each worker has waited since `before`, and the straggler. Collective."""
+    """Return for summary.json how long each worker has waited since `before`, and the straggler. Collective."""
     import torch
 
     of_workers = torch.zeros(transport.size, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Being one of several worker processes: when it fails, all end, and the first line on stderr says why."""
+"""One of several worker processes, and its exit codes: when it fails, all end, and a line on stderr says why."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dist_hdnn.config import Config
-from dist_hdnn.launching.waiting import told
+from dist_hdnn.launching.waiting import long_waits_shown
 
 if TYPE_CHECKING:
     from dist_hdnn.transport import Transport
 
-GO_ON = "dist-hdnn: go on with: "  # how the line with the command begins that goes on with a failed run
+RESUME = "dist-hdnn: resume with: "  # begins the line with the command that resumes a failed run
 BUG, USAGE, LOST, DISK, STOPPED, INTERRUPTED, READER_GONE = 1, 2, 5, 7, 75, 130, 141  # exit codes
 
 
 def work(transport: Transport, config: Config, run: Callable[[Config, Transport | None], int | None]) -> int:
-    """Call `run(config, transport)` as one worker; returns what that returns, the exit code of all workers, or 0.
+    """Call `run(config, transport)` as one worker; returns the exit code that it returns, 0 for None.
 
-    Whatever ends it early ends the others, too, with its exit code where the launcher passes that on.
+    An error ends the other workers too, with the same exit code where the launcher passes it on.
     """
     try:
         with warnings.catch_warnings():
-            if transport.rank:  # what worker 0 warns of is enough
+            if transport.rank:  # the warnings of worker 0 are enough
                 warnings.simplefilter("ignore")
-            with told(transport):
+            with long_waits_shown(transport):
                 code = run(config, transport) or 0
                 transport.barrier()
     except BaseException as error:
@@ -42,9 +42,9 @@ def work(transport: Transport, config: Config, run: Callable[[Config, Transport 
 
 
 def verdict(error: BaseException) -> tuple[int, str]:
-    """Exit code and one line for what ended a worker."""
+    """Return the exit code and the one line for the error that ended a worker."""
     text = " ".join(str(error).split()) or type(error).__name__
-    text = "; ".join([text, *getattr(error, "__notes__", [])])  # who failed first
+    text = "; ".join([text, *getattr(error, "__notes__", [])])  # notes name the worker that failed first
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) and error.code else BUG
         return code, f"called sys.exit({error.code!r}) before all workers had ended"
@@ -54,16 +54,16 @@ def verdict(error: BaseException) -> tuple[int, str]:
     if isinstance(own, int):
         return own, text
     if isinstance(error, BrokenPipeError):
-        return READER_GONE, "nobody reads what it says"
+        return READER_GONE, "the reader of its output has gone"
     if isinstance(error, ValueError | OSError):
         return USAGE if isinstance(error, ValueError) else DISK, text
     return BUG, f"{type(error).__name__}: {text}"
 
 
 def follow_launcher(stop: Callable[[str], None] = lambda reason: None) -> None:
-    """In a worker: end when the process that started it is gone, which is when standard input ends.
+    """End this worker when the process that started it is gone, that is, when standard input ends.
 
-    What comes before that is why to stop, in a line: `stop` is called with it.
+    A line before that is a reason to stop: `stop` is called with it.
     """
 
     def watch() -> None:
@@ -75,10 +75,10 @@ def follow_launcher(stop: Callable[[str], None] = lambda reason: None) -> None:
 
 
 def tell_processes(transport: Transport) -> None:
-    """Worker 0 says on stderr which process each worker is; all workers call this.
+    """Print on stderr, from worker 0, the process of each worker. Collective.
 
-    For MPICH on one machine: it kills all within a millisecond when one is killed, and names no more than a process,
-    in 1 of 40 tries not that one but one that it killed itself.
+    For MPICH on one machine: when one process is killed, it kills all others within a millisecond and names a process
+    alone, in 1 of 40 tries one that it killed itself.
     """
     pids = [int(data) for data in transport.all_gather_bytes(f"{os.getpid():16}".encode())]
     if transport.rank == 0:

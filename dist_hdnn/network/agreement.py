@@ -32,8 +32,8 @@ FIELDS = (
 MOST = 2**16  # numbers of a batch that its fingerprint looks at; of a larger one every k-th sample
 REMEDY = {
     "samples": "give every worker the same batch",
-    "features": "seed what shuffles, or take batches from batch_order; check_batches=False if they differ on purpose",
-    "labels": "seed what shuffles, or take batches from batch_order; check_batches=False if they differ on purpose",
+    "features": "seed shuffling or use batch_order; Execution(check_batches=False) turns this off",
+    "labels": "seed shuffling or use batch_order; Execution(check_batches=False) turns this off",
     "network": "give all the same graph (seed what draws it), widths, options and partition",
     "initial weights": "give all the same seeds, or load_state_dict the same file",
     "weights": "broadcast and average nothing, and draw what you draw by load_state_dict of a whole state",

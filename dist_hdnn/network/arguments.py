@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.operators.sparsity import offsets
+from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.ragged import IntArray, offsets
 
 
 def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int], halves: bool = True) -> IntArray:
@@ -53,6 +54,28 @@ def check_depth(layers: int, step: float) -> None:
         raise ValueError(f"network.layers: expected at least 1, got {layers}. Set a positive number of layers.")
     if not (math.isfinite(step) and step > 0):
         raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
+
+
+def with_renamed(execution: Execution, renamed: Mapping[str, Any]) -> Execution:
+    """Return the execution with what was given by the names of version 0.1, which warns.
+
+    Raises TypeError for a name that never was one.
+    """
+    known = {"plan": "products", "overlap": ""} | {field.name: field.name for field in fields(Execution)}
+    for name in renamed:
+        if name not in known or name == "products":
+            raise TypeError(f"HDNN: got an unexpected argument {name!r}; see help(HDNN) and help(Execution)")
+    if not renamed:
+        return execution
+    values = {known[name]: value for name, value in renamed.items() if known[name]}
+    new = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    warnings.warn(
+        f"HDNN: {', '.join(renamed)} moved; use execution=Execution({new})"
+        + (". overlap has no effect: tiles always compute while slices travel" if "overlap" in renamed else ""),
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return replace(execution, **values)
 
 
 def list_of_graphs(graph: Any, layers: int) -> list[CommunicationGraph]:

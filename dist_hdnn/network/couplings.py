@@ -1,6 +1,6 @@
 """Where the weights of an architecture lie: block patterns on communication graphs, and one worker's rows of them.
 
-    K patterns (R), one per graph    ->  plan and exchange of each, the `Stage`s that layers cycle through
+    K patterns (R), one per graph    ->  plan and exchange of each, the `Coupling`s that layers cycle through
     X patterns (T), or the identity
 
 Matrices count the neurons of one part of the state (p, q or y), agent by agent.
@@ -11,21 +11,22 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Architecture
+from dist_hdnn.dynamics.interconnection import rounds
+from dist_hdnn.dynamics.layer import Coupling
 from dist_hdnn.network.agreement import mark
 from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
 from dist_hdnn.network.optimizer_checks import watch_optimizers
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.parameters import Matrix
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
-from dist_hdnn.sweep.buffers import Stage
+from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -34,9 +35,8 @@ from dist_hdnn.topology import (
     non_links,
     reach_warnings,
 )
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 from dist_hdnn.transport import Transport
-
-IntArray = NDArray[np.int64]
 
 
 class Layout:
@@ -57,9 +57,7 @@ class Layout:
         X: Any,
         workers: Transport | None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int],
-        deterministic: bool,
-        overlap: bool,
-        plan: str,
+        execution: Execution,
         seed: int,
     ) -> None:
         self.graphs = graphs
@@ -80,10 +78,10 @@ class Layout:
         parts = len(architecture.parts)
         widths = agent_widths(graphs[0], width, halves=parts == 2)
         coupling = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
-        self.ownership = Ownership(graphs[0], widths, workers, partition, coupling, deterministic, overlap, plan)
+        self.ownership = Ownership(graphs[0], widths, workers, partition, coupling, execution)
         self.sizes, self.agents = widths // parts, self.ownership.agents
         self.matrices: dict[str, list[Matrix]] = {"K": [], "X": []}
-        self.stages = []
+        self.couplings = []
         for s in range(len(graphs)):
             made: list[Any] = [None] * 4
             for place, which in ((0, "K"), (2, "X")):
@@ -93,7 +91,7 @@ class Layout:
                     )
                     self.matrices[which].append(Matrix(operator, whole[which][s], self.agents, columns, self.sizes))
                     made[place : place + 2] = operator, exchange
-            self.stages.append(Stage(*made))
+            self.couplings.append(Coupling(*made))
 
     def digest(self) -> int:
         """A number that tells graphs, widths, patterns and owners apart."""
@@ -102,12 +100,13 @@ class Layout:
         arrays += [self.ownership.all_widths, np.asarray(self.ownership.partition.owners)]
         return zlib.crc32(b"|".join(np.ascontiguousarray(array, np.int64).tobytes() for array in arrays))
 
-    def guard(self, check_batches: bool, *options: object) -> None:
+    def guard(self, execution: Execution, *options: object) -> None:
         """Watch, on several workers, optimizers and, if wanted, batches and whether all have these options."""
         if not self.ownership.alone:
             watch_optimizers()
-            if check_batches:
-                network = (self.architecture.name, self.architecture.integrator.name, *options, self.digest())
+            if execution.check_batches:
+                names = self.architecture.name, self.architecture.integrator.name
+                network = (*names, *options, replace(execution, products="", cuda_graphs=False), self.digest())
                 self.ownership.compare_batches(self.graphs, mark(repr(network)))
 
     def fixed(self, trains_j: bool) -> frozenset[str]:
@@ -148,7 +147,7 @@ class Layout:
             not all(pattern.is_block_diagonal for pattern in patterns)
             for patterns in (self.K_patterns, self.X_patterns or [])
         )
-        return self.architecture.rounds(by_k, by_x)
+        return rounds(self.architecture, by_k, by_x)
 
     def check(self, layers: int, shared_x: bool) -> None:
         """Warn of blocks beyond the links, own X per layer and too few layers; refuse one X on several patterns."""

@@ -1,7 +1,8 @@
-"""The dense one-process twin: masked N x N matrices and plain autograd. The oracle of every test, and a baseline.
+"""The dense one-process twin: whole matrices and plain autograd. The oracle of every test.
 
-Slow and memory-hungry by design: nothing here is shared with the block-sparse sweep but the formula. Every architecture
-is a function that returns the forces on its parts, for one layer's weights w; every integrator composes them.
+Slow and memory-hungry by design. The twin shares only the formula with the block-sparse sweep: it makes patterns,
+positions and columns itself, from the graphs, the widths and the canonical `state_dict`. Every architecture is a
+function that returns the forces on its parts, for one layer's weights w, and every integrator composes them.
 Shapes: y (batch, neurons), columns agent by agent, p before q; parts (batch, neurons of the part).
 """
 
@@ -9,47 +10,107 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.topology import BlockPattern, CommunicationGraph
 
 Force = Callable[[Tensor], Tensor]
 Activation = Callable[[Tensor], Tensor]
 Matrices = dict[str, Tensor]
 
 
-class DenseTwin(nn.Module):
-    """The same network as `net`, copied when made: weights by name (layers, n, n) and masks, n neurons of a part."""
+class DenseTwin:
+    """The same network as `net`, a whole network in one process, with copies of its weights.
+
+    weights: names and tensors of the `state_dict`, ready for gradients, and "J.0" where J is not trained. columns: of
+    each part, its columns of the state. positions: (matrix, graph number) -> rows and columns of its entries.
+    """
 
     def __init__(self, net: HDNN) -> None:
-        super().__init__()
-        self.step, self.layers, self.gamma = net.step, net.layers, net.sweep.model.gamma
-        self.sigma = net.sweep.sigma.function
-        self.forces, self.integrate = FORCES[net.architecture.name], INTEGRATORS[net.architecture.integrator.name]
-        self.columns = [torch.from_numpy(columns) for columns in net.columns]
-        self.weights, self.masks = nn.ParameterDict(), dict[str, Tensor]()
-        for name, tensors in net.weights().items():
-            if name in net.architecture.biases:
-                self.weights[name] = nn.Parameter(tensors[0].detach().clone())
-                continue
-            constant = name in net.sweep.fixed
-            count = 1 if name == net.architecture.interconnection and net.shared_x else net.layers
-            self.weights[name] = nn.Parameter(dense(net, name)[:count], requires_grad=not constant)
-            self.masks[name] = dense(net, name, torch.ones_like)[:count]
+        self.step, self.layers, self.gamma = net.step, net.layers, net.sweep.spec.gamma
+        self.sigma = net.sweep.spec.sigma.function
+        self.time, self.shared_x, self.stages = net.time, net.shared_x, len(net.graphs)
+        self.make_forces = FORCES[net.architecture.name]
+        self.integrate = INTEGRATORS[net.architecture.integrator.name]
+        self.weights = {name: w.detach().clone().requires_grad_() for name, w in net.state_dict().items()}
+        if "skew" in dict(net.named_buffers()):
+            self.weights["J.0"] = net.get_buffer("skew").detach().clone()
+        widths = np.asarray(net.widths)
+        parts = 1 if net.architecture.name in ONE_PART else 2
+        self.sizes = widths // parts  # (agents,) neurons of a part
+        starts = np.cumsum(widths) - widths  # first column of each agent
+        self.columns = [
+            torch.tensor([start + part * n + k for start, n in zip(starts, self.sizes, strict=True) for k in range(n)])
+            for part in range(parts)
+        ]
+        self.positions = {}
+        for key in self.weights:
+            name, _, stage = key.partition(".")
+            if stage:
+                patterns = net.X_patterns if name in ("X", "J") else net.K_patterns
+                assert patterns is not None, "an interconnection with weights has a pattern"
+                mask = self._mask(net.graphs[int(stage)], patterns[int(stage)], skew=name in ("S", "J"))
+                self.positions[name, int(stage)] = tuple(torch.from_numpy(mask).nonzero().T)
 
-    def forward(self, y: Tensor) -> Tensor:
-        """y0 -> yN, (batch, neurons)."""
+    def _mask(self, graph: CommunicationGraph, pattern: BlockPattern, skew: bool) -> NDArray[np.bool_]:
+        """Return which entries (n, n) have weights; row by row, they are the entries of the `state_dict`."""
+        linked = np.eye(len(self.sizes), dtype=bool)
+        linked[graph.links[:, 0], graph.links[:, 1]] = linked[graph.links[:, 1], graph.links[:, 0]] = True
+        kind, _, hops = pattern.kind.partition("=")
+        if kind in ("neighbours", "block_diagonal", "hops"):
+            power = int(hops) if hops else int(kind == "neighbours")
+            blocks = np.linalg.matrix_power(linked.astype(float), power) > 0
+        else:  # drawn or given: as the network says
+            blocks = np.zeros_like(linked)
+            blocks[pattern.rows(), pattern.columns] = True
+        mask: NDArray[np.bool_] = blocks.repeat(self.sizes, axis=0).repeat(self.sizes, axis=1)
+        return np.triu(mask, 1) if skew else mask
+
+    def __call__(self, y: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """Map the state before layer `first` to the state after layer `last` - 1, by default y0 to yN."""
         parts = [y[:, columns] for columns in self.columns]
-        whole = {name: w * self.masks[name] if name in self.masks else w for name, w in self.weights.items()}
-        for j in range(self.layers):
-            layer = {name: w[j % len(w)] for name, w in whole.items()}
-            forces = self.forces(layer, self.sigma, self.step, self.gamma)
-            parts = self.integrate(parts, forces, self.step)
+        for j in range(first, self.layers if last is None else last):
+            parts = self.integrate(parts, self.forces(j), self.step)
         out = y.new_empty(y.shape)
         for columns, part in zip(self.columns, parts, strict=True):
             out = out.index_copy(1, columns, part)
         return out
+
+    def forces(self, layer: int) -> list[Force]:
+        """Return the forces on the parts in a layer."""
+        return self.make_forces(self.layer(layer), self.sigma, self.step, self.gamma)
+
+    def layer(self, j: int) -> Matrices:
+        """Return the matrices (n, n), of skew ones the upper half, and the biases (n,) of layer j."""
+        n, s = int(self.sizes.sum()), j % self.stages
+        found = {name: self._in_time(w, j, j) for name, w in self.weights.items() if "." not in name}
+        for name in {name for name, _ in self.positions}:
+            if name not in ("X", "J"):
+                stage, entries = s, self._in_time(self.weights[f"{name}.{s}"], j, j // self.stages)
+            elif self.shared_x:
+                stage, entries = 0, self.weights[f"{name}.0"][0]
+            else:
+                stage, entries = s, self.weights[f"{name}.{s}"][j // self.stages]
+            found[name] = entries.new_zeros(n, n).index_put(self.positions[name, stage], entries)
+        return found
+
+    def matrix(self, name: str) -> Tensor:
+        """Return all layers of a matrix or bias, without gradients: (layers, n, n) or (layers, n)."""
+        return torch.stack([self.layer(j)[name].detach() for j in range(self.layers)])
+
+    def _in_time(self, sets: Tensor, j: int, row: int) -> Tensor:
+        """Return the weights of layer j from sets (knots, ...): set `row` where every layer has its own."""
+        if self.time == "free":
+            return sets[row]
+        if len(sets) == 1:
+            return sets[0]
+        place = j * (len(sets) - 1) / (self.layers - 1)  # in knots; the first and the last lie on a layer
+        lower = min(int(place), len(sets) - 2)
+        return (lower + 1 - place) * sets[lower] + (place - lower) * sets[lower + 1]
 
 
 def hamiltonian(w: Matrices, s: Activation, h: float, gamma: float) -> list[Force]:
@@ -103,6 +164,7 @@ def feed_forward(w: Matrices, s: Activation, h: float, gamma: float) -> list[For
     return [lambda y: s(y @ w["A"].T + w["b"])]
 
 
+ONE_PART = ("H1", "antisymmetric", "MS2", "near_identity", "resnet", "mlp")
 FORCES = {
     "hamiltonian": hamiltonian,
     "MS3": hamiltonian,
@@ -145,25 +207,3 @@ INTEGRATORS: dict[str, Callable[[list[Tensor], list[Force], float], list[Tensor]
     "forward_euler": lambda parts, forces, h: [parts[0] + h * forces[0](parts[0])],
     "layer_map": lambda parts, forces, h: [forces[0](parts[0])],
 }
-
-
-def dense(net: HDNN, which: str, of: object = None) -> Tensor:
-    """All layers of a matrix ("Kp", "X", ...) as dense matrices (layers, n, n), zero off the pattern.
-
-    of: None for the weights, "grad" for their gradients (of weights free in time), or a function of the weights such as
-    torch.ones_like. Of a skew matrix, the entries above the diagonal.
-    """
-    n = len(net.columns[0])
-    tensors = net.weights()[which]
-    matrices = tensors[0].new_zeros(net.layers, n, n)
-    for layer in range(net.layers):
-        rows, columns = net.scalar_positions(which, layer)
-        stage, row = layer % len(net.graphs), layer // len(net.graphs)
-        if which == net.architecture.interconnection and net.shared_x:
-            stage, row = 0, 0
-        values = tensors[stage]
-        if of is not None:
-            values = getattr(net, which)[stage].grad if of == "grad" else of(values)  # type: ignore[operator]
-        assert values is not None, "no gradient yet: call backward() first"
-        matrices[layer, rows, columns] = values[row].detach()
-    return matrices.detach()

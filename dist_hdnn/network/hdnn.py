@@ -19,7 +19,15 @@ from torch.utils.hooks import RemovableHandle
 
 from dist_hdnn.dynamics.architectures import architecture as named_architecture
 from dist_hdnn.dynamics.architectures import check_options
-from dist_hdnn.network.arguments import check_columns, check_depth, check_kind, list_of_graphs, pattern_name
+from dist_hdnn.dynamics.layer import LayerSpec
+from dist_hdnn.network.arguments import (
+    check_columns,
+    check_depth,
+    check_kind,
+    list_of_graphs,
+    pattern_name,
+    with_renamed,
+)
 from dist_hdnn.network.couplings import Layout
 from dist_hdnn.network.initial import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.network.regularization import add_smoothness_gradient, smoothness
@@ -27,18 +35,18 @@ from dist_hdnn.network.sharing import run, share_state
 from dist_hdnn.network.surroundings import check_surroundings
 from dist_hdnn.network.time_course import TimeCourse
 from dist_hdnn.operators.activations import activation as named_activation
-from dist_hdnn.operators.choice import chosen_plan
+from dist_hdnn.operators.choice import chosen_products
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.sweep.buffers import Model
-from dist_hdnn.sweep.kept import Mode, check_keep_dtype
+from dist_hdnn.sweep import queries
+from dist_hdnn.sweep.execution import DEFAULT, Execution
 from dist_hdnn.sweep.linearization import Linearization
 from dist_hdnn.sweep.opaque import opaque, under_autocast
-from dist_hdnn.sweep.sweep import Sweep
+from dist_hdnn.sweep.sweep import Layers, Sweep
 from dist_hdnn.sweep.weights import Weights
 from dist_hdnn.topology import Partition
+from dist_hdnn.topology.ragged import IntArray
 from dist_hdnn.transport import Transport
 
-IntArray = NDArray[np.int64]
 INITIAL_SCALE = 1.2  # standard deviation of K times the square root of its row length; over time 8 (16 layers of 0.5)
 # rotations by about twelve radians, from which training neither collapses (below 0.6) nor turns chaotic (above 2)
 
@@ -50,7 +58,7 @@ class HDNN(Indexed):
     width: neurons of every agent (even; half are p, half are q), or a mapping agent number or name -> neurons.
         Architectures whose state has one part take odd widths too.
     layers, step: number of layers, and the step h in units of ODE time.
-    architecture, integrator: names of `layers.architectures`, `layers.integrators`; None: the published integrator.
+    architecture, integrator: names in `dynamics.architectures`, `dynamics.integrators`; None: the published integrator.
     activation: a name ("tanh", ...) or any smooth elementwise function on tensors.
     K, X: patterns R and T: "neighbours", "block_diagonal", "dense", "hops=k", a mapping such as
         {"kind": "thinned", "keep": 0.5}, a BlockPattern or a 0/1 matrix. X may be "identity": fixed, no weights.
@@ -62,18 +70,7 @@ class HDNN(Indexed):
     workers, partition: this worker's transport, and which worker owns which agent: a method ("contiguous", "metis"),
         a mapping or a Partition. The state then has the columns of the owned agents only (`owned`), forward and
         backward are collective, and so are `state_dict` and `load_state_dict`, which speak of the whole network.
-    deterministic: the same bits whatever the number of workers, for more bytes and time. The libraries have to play
-        along: set MKL_CBWR=AVX2,STRICT in the environment before PyTorch is loaded, and one thread per worker.
-    overlap: compute what needs no ghost while slices travel.
-    memory: what a training sweep keeps for its backward: "store" every state, "recompute" the state every keep_every
-        layers (about sqrt(layers) if not given), "reversible" the last state alone and, with keep_every, anchors.
-    keep_dtype: what is kept of it is rounded to this; torch.bfloat16 halves the memory of a float32 network.
-    plan: how products are computed: "tiles" (kernels made by llvmlite; on the CPU, not with
-        deterministic), "torch", or "auto": tiles where they can be had.
-    cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
-        the weights and of their gradients. Not yet measured.
-    check_batches: workers with a link compare size, features (of a lift or `local`) and labels (of a readout) of every
-        batch, 336 bytes a step each way; DisagreementError where they differ.
+    execution: how all that is computed: products, deterministic sums, memory of a training sweep; see `Execution`.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
         seed also draws a thinned pattern whose mapping gives none.
 
@@ -96,45 +93,40 @@ class HDNN(Indexed):
         device: torch.device | str | None = None,
         workers: Transport | None = None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
-        deterministic: bool = False,
-        overlap: bool = False,
-        plan: str = "auto",
         architecture: str = "hamiltonian",
         integrator: str | None = None,
         gamma: float = 0.0,
         J: Any = "J1",
         time: str | int = "free",
-        memory: Mode = "store",
-        keep_every: int | None = None,
-        keep_dtype: torch.dtype | None = None,
-        cuda_graphs: bool = False,
-        check_batches: bool = True,
+        execution: Execution = DEFAULT,
+        **renamed: Any,
     ) -> None:
         super().__init__()
         check_depth(layers, step)
         chosen = named_architecture(architecture, integrator)
         check_options(chosen, x=pattern_name(X), shared_x=shared_x, gamma=gamma, J=J)
+        self.execution = execution = with_renamed(execution, renamed)
         self.graphs = list_of_graphs(graph, layers)
         self.graph = self.graphs[0]
         self.layers, self.step, self.seed, self.shared_x = layers, float(step), seed, shared_x
-        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, deterministic, overlap, plan, seed)
+        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, execution, seed)
         self.layout.check(layers, shared_x)
         self.architecture, self.ownership = self.layout.architecture, self.layout.ownership
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
         self.widths, self.halves = self.ownership.widths, self.ownership.halves
         self.neurons = int(self.widths.sum())
         self._course = TimeCourse(time, layers, len(self.graphs))
-        sigma = named_activation(activation, in_blocks=deterministic)
+        sigma = named_activation(activation, in_blocks=execution.deterministic)
         options = (layers, step, shared_x, sigma.name, gamma, J if isinstance(J, str) else "", time)
-        self.layout.guard(check_batches, *options, memory, keep_every, keep_dtype, deterministic)
-        model = Model(self.architecture, self.layout.stages, sigma, layers, self.step, gamma)
-        self.columns = self.layout.columns()
-        fixed = self.layout.fixed(trains_j=isinstance(J, str) and J == "trained")
-        columns = [torch.from_numpy(index) for index in self.columns]
+        self.layout.guard(execution, *options)
         dtype = dtype or torch.get_default_dtype()
-        captures = self.ownership.ledger if cuda_graphs and self.ownership.alone else None
-        self.sweep = Sweep(model, columns, shared_x, fixed, workers, memory, keep_every, keep_dtype, captures)
-        check_keep_dtype(keep_dtype, dtype, memory, self.sweep.keep_every)
+        spec = LayerSpec(self.architecture, self.layout.couplings, sigma, layers, self.step, gamma)
+        kept = execution.kept(self.architecture, layers, len(self.graphs), dtype)
+        self.columns = self.layout.columns()
+        columns = [torch.from_numpy(index) for index in self.columns]
+        fixed = self.layout.fixed(trains_j=isinstance(J, str) and J == "trained")
+        captures = self.ownership.ledger if execution.cuda_graphs and self.ownership.alone else None
+        self.sweep = Sweep(spec, columns, shared_x, fixed, self.ownership.where, kept, captures)
         self._make_parameters(initial_scale, J, dtype)
         for s, places in enumerate(self.layout.unions() if len(self.graphs) > 1 else ()):
             self.keep_index(f"union{s}", places)
@@ -145,7 +137,7 @@ class HDNN(Indexed):
     def plan(self) -> str:
         """What computes the products with the weights as they are: "tiles" or "torch"."""
         weight = next(self.parameters())
-        return chosen_plan(self.ownership.plan, self.ownership.ordered, weight.dtype, weight.device)
+        return chosen_products(self.ownership.products, self.ownership.deterministic, weight.dtype, weight.device)
 
     @opaque
     def forward(self, y: Tensor) -> Tensor:
@@ -154,7 +146,8 @@ class HDNN(Indexed):
         Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `surroundings`.
         """
         check_surroundings(self, self.ownership.alone, self.shards)
-        run(self, self.ownership)
+        if not self.ownership.alone:
+            run(self, self.ownership)
         if under_autocast(y):
             with torch.autocast(y.device.type, enabled=False):
                 converted = y.to(next(self.parameters()).dtype) if y.is_floating_point() else y
@@ -163,7 +156,7 @@ class HDNN(Indexed):
         agreement = self.ownership.agreement
         if agreement is not None:
             agreement.before_forward(len(y))
-        output: Tensor = self.sweep(y, self.weights())
+        output: Tensor = Layers.apply(*self.sweep.arguments(y, self.weights()))  # type: ignore[no-untyped-call]
         if agreement is not None and output.requires_grad:
             output.register_hook(agreement.before_backward)
         return output
@@ -171,7 +164,7 @@ class HDNN(Indexed):
     def states(self, y: Tensor) -> Tensor:
         """The state after every layer, without gradients: (layers + 1, batch, neurons); the first is y itself."""
         self._check_input(y)
-        return self.sweep.states(y, self.weights())
+        return queries.states(self.sweep, y, self.weights())
 
     def register_state_hook(self, hook: Callable[[int, Tensor], object]) -> RemovableHandle:
         """Call hook(layer, state) in every forward sweep: before the first layer (0), then after layers 1 .. layers.
@@ -218,7 +211,7 @@ class HDNN(Indexed):
                 f"inverse: expected an architecture of two parts that advance each other, got "
                 f"{self.architecture.name}, whose layers have no exact inverse. Choose hamiltonian, for example."
             )
-        return self.sweep.inverse(y, self.weights())
+        return queries.inverse(self.sweep, y, self.weights())
 
     def fields(self, states: Sequence[Tensor]) -> list[Tensor]:
         """The field f of y' = f(y) at y_0 .. y_N, (batch, neurons) each, without gradients.
@@ -228,7 +221,7 @@ class HDNN(Indexed):
         """
         for state in states:
             self._check_input(state)
-        return self.sweep.fields(states, self.weights())
+        return queries.fields(self.sweep, states, self.weights())
 
     def apply_J(self, v: Tensor, transpose: bool = False, layer: int = 0) -> Tensor:
         """J v or Jᵀ v = -J v for states (batch, neurons), without gradients: [[0, -Xᵀ], [X, 0]], or the J of H1.
@@ -236,7 +229,7 @@ class HDNN(Indexed):
         layer: whose X, where each layer has its own. Collective. Raises ValueError for an architecture without J.
         """
         self._check_input(v)
-        return self.sweep.apply_J(v, self.weights(), -1.0 if transpose else 1.0, layer)
+        return queries.apply_J(self.sweep, v, self.weights(), -1.0 if transpose else 1.0, layer)
 
     def linearize(self, y: Tensor) -> Linearization:
         """The network at states y (batch, neurons), for products with its layers' Jacobians; see `Linearization`."""
@@ -251,7 +244,7 @@ class HDNN(Indexed):
         |p|² / 2 + Σ σ̃(K q + b). Collective. Raises ValueError for an architecture that has no H.
         """
         self._check_input(y)
-        return self.sweep.energy(y, self.weights(), layer)
+        return queries.energy(self.sweep, y, self.weights(), layer)
 
     def smoothness(self) -> Tensor:
         """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `regularization`."""
@@ -273,12 +266,19 @@ class HDNN(Indexed):
     def weights(self) -> Weights:
         """The weights of all layers by name, in the order of the sweep: the parameters themselves if time is free."""
         course, names = self._course, self.architecture
+        if course.free:
+            free: Weights = {name: list(getattr(self, name)) for name in names.matrices}
+            free |= {name: [getattr(self, name)] for name in names.biases}
+            return free | self._interconnection()
         weights = {name: [course(K, s) for s, K in enumerate(getattr(self, name))] for name in names.matrices}
         weights |= {name: [course(getattr(self, name))] for name in names.biases}
-        if names.interconnection:
-            constant = names.interconnection in self.sweep.fixed
-            weights[names.interconnection] = [self.skew] if constant else list(getattr(self, names.interconnection))
-        return weights
+        return weights | self._interconnection()
+
+    def _interconnection(self) -> Weights:
+        name = self.architecture.interconnection
+        if not name:
+            return {}
+        return {name: [self.get_buffer("skew")] if name in self.sweep.fixed else list(getattr(self, name))}
 
     def matrices(self) -> list[nn.Parameter]:
         """Trained matrices: all parameters but the biases."""

@@ -13,7 +13,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_hdnn.operators.sparsity import ScalarPattern, ragged_ranges
+from dist_hdnn.operators.sparsity import ScalarPattern
+from dist_hdnn.topology.ragged import ragged_ranges
 
 Words = NDArray[np.uint64]  # 32-bit words held in 64 bits, so that products do not overflow
 FloatArray = NDArray[np.float64]

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn.network.agreement import Agreement
-from dist_hdnn.operators.choice import check_plan, panels
-from dist_hdnn.operators.deterministic import OrderedExchange
+from dist_hdnn.operators.choice import check_products, panels
+from dist_hdnn.operators.deterministic import OrderedSum
 from dist_hdnn.operators.exchange import Exchange, HaloExchange, SimulatedExchange
-from dist_hdnn.operators.sparsity import BlockOperator, offsets, ragged_ranges
+from dist_hdnn.operators.sparsity import BlockOperator
+from dist_hdnn.operators.where import Where
+from dist_hdnn.sweep.execution import DEFAULT, Execution
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
@@ -27,9 +29,8 @@ from dist_hdnn.topology import (
     make_partition,
     minimum_neurons_per_round,
 )
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 from dist_hdnn.transport import Ledger, Transport
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,10 @@ class Ownership:
     """One worker's agents and its means to reach the others; without transport it owns all agents.
 
     partition: a Partition, a method of `make_partition`, or a mapping agent -> worker.
-    ordered: sums are made in ascending order of agents, whatever the partition (see `layers.ordered`).
-    overlap: products that need no ghost are computed while slices travel (see `layers.overlap`).
-    plan: which products (see `layers.plans`).
+    execution: whether sums are deterministic, and which products compute them.
     agents: owned agents, ascending. widths, halves: neurons of the owned agents and half of them; all_widths,
     all_halves: of every agent. ledger: what this worker has sent. agreement: compares batches, if anything does.
+    alone: whether this worker owns every agent.
     """
 
     def __init__(
@@ -59,18 +59,16 @@ class Ownership:
         transport: Transport | None = None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
         pattern: BlockPattern | None = None,
-        ordered: bool = False,
-        overlap: bool = False,
-        plan: str = "auto",
+        execution: Execution = DEFAULT,
     ) -> None:
-        if ordered and overlap:
-            raise ValueError("overlap: sums that overlap do not keep their order; choose deterministic or overlap")
-        check_plan(plan, ordered)
-        self.ordered, self.overlap, self.plan = ordered, overlap, plan
+        check_products(execution.products, execution.deterministic)
+        self.deterministic, self.products = execution.deterministic, execution.products
         self.graph, self.transport, self.ledger = graph, transport, Ledger()
         self._collectives: dict[int, int] = {}
         self.agreement: Agreement | None = None
         self.rank, self.workers = (0, 1) if transport is None else (transport.rank, transport.size)
+        self.alone = self.workers == 1
+        self.where = Where(None if self.alone else transport)
         if isinstance(partition, str):
             partition = make_partition(graph, self.workers, partition, all_widths, pattern)
         elif not isinstance(partition, Partition):
@@ -85,65 +83,44 @@ class Ownership:
         self.all_widths, self.all_halves = all_widths, all_widths // 2
         self.widths, self.halves = all_widths[self.agents], self.all_halves[self.agents]
 
-    @property
-    def alone(self) -> bool:
-        """Whether this worker owns every agent."""
-        return self.workers == 1
-
     def operator(
-        self, pattern: BlockPattern, label: str, sizes: IntArray | None = None, strictly_upper: bool = False
+        self,
+        pattern: BlockPattern,
+        label: str,
+        sizes: IntArray | None = None,
+        strictly_upper: bool = False,
+        phase: str | None = None,
     ) -> tuple[BlockOperator, Exchange, IntArray]:
-        """Plan and exchange of this worker's rows of a pattern, and the global number of each column agent.
+        """Return this worker's rows of a pattern, their exchange, and the global number of each column agent.
 
         sizes: rows of every agent's slice, (agents,); None for half of its neurons. label: for error messages.
-        strictly_upper: of diagonal blocks only the entries above the diagonal are weights.
+        strictly_upper: of diagonal blocks only the entries above the diagonal are weights. phase: what rounds are
+        booked to; None: to the sweep at hand.
         """
         sizes = self.all_halves if sizes is None else sizes
-        own = sizes[self.agents]
-        owners = np.asarray(self.partition.owners)
-        exchange: Exchange
+        own, owners = sizes[self.agents], np.asarray(self.partition.owners)
+        where = self.where if phase is None else Where(self.where.transport, phase)
+        exchange: HaloExchange | SimulatedExchange
         if self.alone:
-            operator = BlockOperator(
-                pattern.row_start,
-                pattern.columns,
-                own,
-                own,
-                ordered=self.ordered,
-                strictly_upper=strictly_upper,
-                plan=self.plan,
-            )
-            column_agents = self.agents
-            exchange = SimulatedExchange(pattern, sizes, self.ledger)
+            exchange = SimulatedExchange(pattern, sizes, self.ledger, where)
+            rows, columns, column_agents = pattern.row_start, pattern.columns, self.agents
         else:
-            assert self.transport is not None, "several workers have a transport"
             halo = build_halo(pattern, self.partition, self.rank)
-            column_agents = halo.agents
-            operator = BlockOperator(
-                halo.row_start,
-                halo.columns,
-                own,
-                sizes[column_agents],
-                column_agents=column_agents,
-                ordered=self.ordered,
-                overlap=self.overlap,
-                strictly_upper=strictly_upper,
-                plan=self.plan,
-            )
-            exchange = HaloExchange(halo, pattern, owners, sizes, self.transport, self.ledger, label)
-        if self.ordered:
-            transport = None if self.alone else self.transport
-            exchange = OrderedExchange(
-                exchange,
-                panels(operator),
-                pattern,
-                owners,
-                sizes,
-                column_agents,
-                self.rank,
-                transport,
-                self.ledger,
-                label,
-            )
+            exchange = HaloExchange(halo, pattern, owners, sizes, self.ledger, where, label)
+            rows, columns, column_agents = halo.row_start, halo.columns, halo.agents
+        operator = BlockOperator(
+            rows,
+            columns,
+            own,
+            sizes[column_agents],
+            column_agents=None if self.alone else column_agents,
+            deterministic=self.deterministic,
+            strictly_upper=strictly_upper,
+            products=self.products,
+        )
+        if self.deterministic:
+            ordered = panels(operator), pattern, owners, sizes, column_agents
+            exchange.links = OrderedSum(*ordered, self.ledger, where, label)
         return operator, exchange, column_agents
 
     def compare_batches(self, graphs: Sequence[CommunicationGraph], network: int) -> None:

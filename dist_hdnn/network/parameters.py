@@ -17,10 +17,10 @@ from torch import Tensor
 
 from dist_hdnn.network.arguments import skew_entries
 from dist_hdnn.network.keyed_random import Purpose, block_keys, normal
-from dist_hdnn.operators.sparsity import BlockOperator, offsets, ragged_ranges
+from dist_hdnn.operators.sparsity import BlockOperator
 from dist_hdnn.topology import BlockPattern
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
-IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 INITIAL_BIAS = 0.1  # standard deviation of b

@@ -36,13 +36,13 @@ class Activation:
         return self.name != "tanh"
 
     def value(self, u: Tensor, out: Tensor) -> Tensor:
-        """z = σ(u)."""
+        """Compute z = σ(u)."""
         if not self.keeps_argument:
             return torch.tanh(u, out=out)
         return out.copy_(self._evaluated(u))
 
     def integral(self, u: Tensor) -> Tensor:
-        """σ̃(u) with σ̃' = σ, up to a constant. Raises ValueError for a σ whose integral is not known in closed form."""
+        """Return σ̃(u) with σ̃' = σ, up to a constant. Raises ValueError where no closed form is known."""
         if self.name not in INTEGRALS:
             raise ValueError(
                 f"energy: expected an activation with a known integral ({', '.join(INTEGRALS)}), got {self.name}. "
@@ -51,7 +51,7 @@ class Activation:
         return INTEGRALS[self.name](u)
 
     def times_slope(self, g: Tensor, u: Tensor | None, z: Tensor, out: Tensor) -> Tensor:
-        """w = g ⊙ σ'(u), from z alone for tanh. `out` must not be g or z."""
+        """Compute w = g ⊙ σ'(u), from z alone for tanh. `out` must not be z."""
         if u is None:
             return torch.ops.aten.tanh_backward.grad_input(g, z, grad_input=out)  # type: ignore[no-any-return]
         with torch.enable_grad():

@@ -1,10 +1,9 @@
 """Halo exchange: the only two operations through which agents see each other.
 
-    gather       owned slices           -> owned slices + ghosts    neighbour slices come in
+    gather       owned slices           -> owned slices + ghosts    neighbor slices come in
     scatter_add  owned slices + ghosts  -> owned slices             contributions go out, their owners sum them
 
-Each is the transpose of the other, so each is the other's backward pass. Both work in place on one tensor whose first
-rows are the owned neurons and whose last rows are the ghosts.
+Each is the transpose of the other, so each is the other's backward pass. Both work in place on a `GhostedTensor`.
 Shapes: (owned + ghost neurons, batch); rows are neurons, so a slice is contiguous.
 """
 
@@ -17,124 +16,130 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.operators.where import Where
 from dist_hdnn.topology import BlockPattern, Halo
-from dist_hdnn.transport import Channel, Ledger, Transport
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
+from dist_hdnn.transport import Channel, Ledger
 
-IntArray = NDArray[np.int64]
 Work = Callable[[], None]
 
 
-class Exchange(Protocol):
-    """What the layers need of an exchange; `phase` ("forward" or "backward") says to which sweep a round is booked.
+class GhostedTensor:
+    """A tensor in column space: owned rows first, ghost rows last, with the channels that an exchange bound to it.
 
-    meanwhile: work that touches no ghost row, done while slices travel.
-    moves: whether slices travel; where not, rounds are counted alone.
-    ordered: contributions are to be given one by one to `scatter_links` instead of summed to `scatter_add`.
+    tensor: (owned + ghost neurons, B). owned: its owned rows, a view. chunks: its views for batched GEMMs, where
+    products need no copy of it. Channels live as long as this object; they are made by the first exchange, by all
+    workers in the same order, because all sweep in step.
     """
 
-    ordered: bool
+    __slots__ = ("__weakref__", "chunks", "gathering", "owned", "scattering", "tensor")
+
+    def __init__(self, tensor: Tensor, owned: int) -> None:
+        self.tensor, self.owned = tensor, tensor[:owned]
+        self.gathering: _Gathering | None = None
+        self.scattering: _Scattering | None = None
+        self.chunks: list[Any] = []
+
+    @classmethod
+    def without_ghosts(cls, owned: Tensor) -> GhostedTensor:
+        """Wrap owned rows that no exchange touches."""
+        return cls(owned, len(owned))
+
+
+class Exchange(Protocol):
+    """What products need of an exchange.
+
+    moves: whether slices travel; where not, rounds are only counted.
+    links: sums contributions link by link where bits must not depend on the partition, see `deterministic`; else None.
+    """
+
     moves: bool
+    links: Links | None
 
-    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
-        """Fill the ghost rows of `slices` with their owners' rows."""
+    def ghosted(self, tensor: Tensor) -> GhostedTensor:
+        """Bind (owned + ghost neurons, B) to this exchange."""
 
-    def scatter_add(
-        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
-    ) -> None:
-        """Add the ghost rows of `slices` to their owners' rows.
+    def gather(self, x: GhostedTensor, meanwhile: Work | None = None) -> None:
+        """Fill the ghost rows with their owners' rows. X forward, Xᵀ backward.
 
-        owned: where the owned rows are, if not before the ghosts. share: how much of others' contributions they take.
+        meanwhile: work that touches no ghost row, done while slices travel.
         """
 
-    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
-        """Sum contributions (gathered, B), one run of rows per block, into the owned rows of `out`, in order."""
+    def scatter_add(
+        self, x: GhostedTensor, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+    ) -> None:
+        """Add the ghost rows to their owners' rows. Xᵀ forward, X backward.
+
+        owned: where the owned rows are, if not before the ghosts. share: factor of what other workers contribute.
+        """
 
 
-class SimulatedExchange:
+class Links(Protocol):
+    """The sum of contributions in ascending order of the contributing agents, whatever worker they come from."""
+
+    def sum(self, contributions: Tensor, out: Tensor) -> None:
+        """Sum contributions (gathered, B), one run of rows per block, into owned rows (neurons, B)."""
+
+
+class Silent:
+    """No exchange, for products whose ghosts are exchanged by their user. owned: None for all rows."""
+
+    moves = False
+    links: Links | None = None
+
+    def __init__(self, owned: int | None = None) -> None:
+        self.owned = owned
+
+    def ghosted(self, tensor: Tensor) -> GhostedTensor:
+        return GhostedTensor(tensor, len(tensor) if self.owned is None else self.owned)
+
+    def gather(self, x: GhostedTensor, meanwhile: Work | None = None) -> None:
+        if meanwhile is not None:
+            meanwhile()
+
+    def scatter_add(
+        self, x: GhostedTensor, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+    ) -> None:
+        self.gather(x, meanwhile)
+
+
+class SimulatedExchange(Silent):
     """All agents in one process: there are no ghosts, so nothing moves, but every round is booked.
 
-    What is booked is what the same agents would send on a network of their own, one agent a worker: in a round each
-    agent's slice goes once over every directed off-diagonal entry of the pattern.
+    Booked is what the same agents would send on a network of their own, one agent per worker: in a round each agent's
+    slice goes once over every directed off-diagonal entry of the pattern.
     slice_neurons: neurons of each agent's slice (half its width), (agents,).
     """
 
-    ordered = moves = False
-
-    def __init__(self, pattern: BlockPattern, slice_neurons: IntArray, ledger: Ledger) -> None:
+    def __init__(self, pattern: BlockPattern, slice_neurons: IntArray, ledger: Ledger, where: Where) -> None:
+        super().__init__()
         rows, columns = pattern.rows(), pattern.columns
         between = rows != columns
         reader, owner = rows[between], columns[between]
-        self.ledger = ledger
+        self.ledger, self.where = ledger, where
         self.idle = not between.any()
         self.gathering = ledger.register(owner, reader, slice_neurons[owner])
         self.scattering = ledger.register(reader, owner, slice_neurons[owner])
 
-    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
+    def gather(self, x: GhostedTensor, meanwhile: Work | None = None) -> None:
         if not self.idle:
-            self.ledger.book(self.gathering, phase, _row_bytes(slices))
+            self.ledger.book(self.gathering, self.where.phase, _row_bytes(x.tensor))
         if meanwhile is not None:
             meanwhile()
 
     def scatter_add(
-        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+        self, x: GhostedTensor, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
     ) -> None:
         if not self.idle:
-            self.ledger.book(self.scattering, phase, _row_bytes(slices))
+            self.ledger.book(self.scattering, self.where.phase, _row_bytes(x.tensor))
         if meanwhile is not None:
             meanwhile()
-
-    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
-        raise RuntimeError("this exchange sums before it sends, see scatter_add")
-
-
-class Silent:
-    """No exchange, for products whose ghosts are exchanged by who uses them."""
-
-    ordered = moves = False
-
-    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
-        if meanwhile is not None:
-            meanwhile()
-
-    def scatter_add(
-        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
-    ) -> None:
-        self.gather(slices, phase, meanwhile)
-
-    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
-        raise RuntimeError("this exchange sums nothing")
-
-
-class Rebooked:
-    """An exchange for computations that run again; `booking.phase`, if set, is the sweep that they belong to."""
-
-    def __init__(self, inner: Exchange, booking: Booking) -> None:
-        self.inner, self.booking, self.ordered, self.moves = inner, booking, inner.ordered, inner.moves
-
-    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
-        self.inner.gather(slices, self.booking.phase or phase, meanwhile)
-
-    def scatter_add(
-        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
-    ) -> None:
-        self.inner.scatter_add(slices, self.booking.phase or phase, meanwhile, owned, share)
-
-    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
-        self.inner.scatter_links(contributions, out, self.booking.phase or phase)
-
-
-class Booking:
-    """The phase to book all rounds to, or None for what each computation says."""
-
-    phase: str | None = None
 
 
 class _Gathering(NamedTuple):
-    """A tensor's channel: sends its slices, packed first where a peer's are scattered, and receives its ghost rows."""
+    """Sends slices, packed first where a peer's are scattered, and receives ghost rows."""
 
     channel: Channel
     packing: list[tuple[Tensor, Tensor]]  # (rows, where they are packed)
@@ -142,7 +147,7 @@ class _Gathering(NamedTuple):
 
 
 class _Scattering(NamedTuple):
-    """A tensor's channel: sends its ghost rows, and receives what is then added to its slices, peer by peer."""
+    """Sends ghost rows, and receives what is then added to the slices, peer by peer."""
 
     channel: Channel
     adding: list[tuple[Tensor | slice, Tensor, Tensor]]  # (owned rows, these rows or all, what to add)
@@ -153,14 +158,11 @@ class HaloExchange:
     """One worker's end: a slice goes to another worker once a round, however many agents there need it.
 
     Nothing is copied that need not be: ghosts are received where they belong and sent from there, and so are slices
-    that lie side by side. Channels are bound to the tensor they were made for, so a sweep gathers and sums in tensors
-    that it keeps; its channels are retired when a tensor is freed.
+    that lie side by side.
     scatter_add sends the ghost rows, each already the sum of what this worker's agents contribute, and adds what
     arrives, peer by peer in ascending order.
     label: for error messages, such as "K".
     """
-
-    ordered = False
 
     def __init__(
         self,
@@ -168,11 +170,13 @@ class HaloExchange:
         pattern: BlockPattern,
         owners: IntArray,
         slice_neurons: IntArray,
-        transport: Transport,
         ledger: Ledger,
+        where: Where,
         label: str,
     ) -> None:
-        self.transport, self.ledger, self.label = transport, ledger, label
+        assert where.transport is not None, "several workers have a transport"
+        self.transport, self.ledger, self.where, self.label = where.transport, ledger, where, label
+        self.links: Links | None = None
         own = slice_neurons[halo.owned]
         self.owned = int(own.sum())
         starts = offsets(own)[:-1]
@@ -182,33 +186,33 @@ class HaloExchange:
             self.rows.append(torch.from_numpy(ragged_ranges(starts[mine], own[mine])))
         self.sends = [(peer, int(slice_neurons[agents].sum())) for peer, agents in halo.send]
         self.receives = [(peer, int(slice_neurons[agents].sum())) for peer, agents in halo.receive]
-        self.idle = not (self.sends or self.receives)
-        self.moves = not self.idle
-        self._gatherings: dict[int, _Gathering] = {}  # by id of the tensor
-        self._scatterings: dict[int, _Scattering] = {}
+        self.moves = bool(self.sends or self.receives)
         self._landings: WeakValueDictionary[tuple[object, ...], Tensor] = WeakValueDictionary()
         self._register(halo, pattern, owners, slice_neurons)
 
-    def gather(self, slices: Tensor, phase: str, meanwhile: Work | None = None) -> None:
-        if self.idle:
-            self._stay(self.gathering, slices, phase, meanwhile)
+    def ghosted(self, tensor: Tensor) -> GhostedTensor:
+        return GhostedTensor(tensor, self.owned)
+
+    def gather(self, x: GhostedTensor, meanwhile: Work | None = None) -> None:
+        if not self.moves:
+            self._stay(self.gathering, x, meanwhile)
             return
-        channel, packing, row_bytes = self._gatherings.get(id(slices)) or self._bind_gathering(slices)
+        channel, packing, row_bytes = x.gathering or self._bind_gathering(x)
         for rows, packed in packing:
-            torch.index_select(slices, 0, rows, out=packed)
+            torch.index_select(x.tensor, 0, rows, out=packed)
         channel.start()
         if meanwhile is not None:
             meanwhile()
         channel.wait()
-        self.ledger.book(self.gathering, phase, row_bytes)
+        self.ledger.book(self.gathering, self.where.phase, row_bytes)
 
     def scatter_add(
-        self, slices: Tensor, phase: str, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
+        self, x: GhostedTensor, meanwhile: Work | None = None, owned: Tensor | None = None, share: float = 1.0
     ) -> None:
-        if self.idle:
-            self._stay(self.scattering, slices, phase, meanwhile)
+        if not self.moves:
+            self._stay(self.scattering, x, meanwhile)
             return
-        channel, adding, row_bytes = self._scatterings.get(id(slices)) or self._bind_scattering(slices)
+        channel, adding, row_bytes = x.scattering or self._bind_scattering(x)
         channel.start()
         if meanwhile is not None:
             meanwhile()
@@ -218,39 +222,37 @@ class HaloExchange:
                 (target if owned is None else owned[rows]).add_(contributions, alpha=share)
             else:
                 (target if owned is None else owned).index_add_(0, rows, contributions, alpha=share)
-        self.ledger.book(self.scattering, phase, row_bytes)
+        self.ledger.book(self.scattering, self.where.phase, row_bytes)
 
-    def scatter_links(self, contributions: Tensor, out: Tensor, phase: str) -> None:
-        raise RuntimeError("this exchange sums before it sends, see scatter_add")
-
-    def _stay(self, plan: int, slices: Tensor, phase: str, meanwhile: Work | None) -> None:
-        """A round between agents of this worker alone: nothing moves, but it is booked."""
+    def _stay(self, plan: int, x: GhostedTensor, meanwhile: Work | None) -> None:
+        """Book a round between agents of this worker alone; nothing moves."""
         if meanwhile is not None:
             meanwhile()
         if self.linked:
-            self.ledger.book(plan, phase, _row_bytes(slices))
+            self.ledger.book(plan, self.where.phase, _row_bytes(x.tensor))
 
     def __deepcopy__(self, memo: dict[int, object]) -> HaloExchange:
         return self  # a copied network has the same workers
 
-    def _bind_gathering(self, slices: Tensor) -> _Gathering:
-        """A channel for this tensor; made by all workers in the same order, because they sweep in step."""
-        sends, packing = [], []
+    def _bind_gathering(self, x: GhostedTensor) -> _Gathering:
+        """Make the channel of this tensor's gathers."""
+        slices, sends, packing = x.tensor, [], []
         for (peer, packed), rows in zip(self._landing(slices), self.rows, strict=True):
             if _is_run(rows):
-                sends.append((peer, _rows(slices, int(rows[0]), int(rows[-1]) + 1)))
+                sends.append((peer, slices[int(rows[0]) : int(rows[-1]) + 1]))
             else:
                 sends.append((peer, packed))
                 packing.append((rows.to(slices.device), packed))
-        receives = deal(_rows(slices, self.owned, len(slices)), self.receives)
+        receives = deal(slices[self.owned :], self.receives)
         channel = self.transport.channel(sends, receives, f"{self.label} gather")
-        self._gatherings[id(slices)] = bound = _Gathering(channel, packing, _row_bytes(slices))
-        retire_with(slices, self._gatherings)
-        return bound
+        x.gathering = _Gathering(channel, packing, _row_bytes(slices))
+        retire_with(x, channel)
+        return x.gathering
 
-    def _bind_scattering(self, slices: Tensor) -> _Scattering:
-        """The same for the way back."""
-        landing, mine = self._landing(slices), _rows(slices, 0, self.owned)
+    def _bind_scattering(self, x: GhostedTensor) -> _Scattering:
+        """Make the channel of this tensor's scatter-adds."""
+        slices = x.tensor
+        landing, mine = self._landing(slices), slices[: self.owned]
         adding: list[tuple[Tensor | slice, Tensor, Tensor]] = []
         for (_, part), rows in zip(landing, self.rows, strict=True):
             if _is_run(rows):
@@ -258,14 +260,14 @@ class HaloExchange:
                 adding.append((run, mine[run], part))
             else:
                 adding.append((rows.to(mine.device), mine, part))
-        ghosts = deal(_rows(slices, self.owned, len(slices)), self.receives)
+        ghosts = deal(slices[self.owned :], self.receives)
         channel = self.transport.channel(ghosts, landing, f"{self.label} scatter-add")
-        self._scatterings[id(slices)] = bound = _Scattering(channel, adding, _row_bytes(slices))
-        retire_with(slices, self._scatterings)
-        return bound
+        x.scattering = _Scattering(channel, adding, _row_bytes(slices))
+        retire_with(x, channel)
+        return x.scattering
 
     def _landing(self, slices: Tensor) -> list[tuple[int, Tensor]]:
-        """Memory for what travels to and from my slices, a part for each peer; tensors of one shape share it."""
+        """Return memory for what travels to and from my slices, a part per peer; tensors of one shape share it."""
         key = slices.shape[1], slices.dtype, slices.device
         landing = self._landings.get(key)
         if landing is None:
@@ -293,29 +295,21 @@ class HaloExchange:
 
 
 def deal(buffer: Tensor, counts: list[tuple[int, int]]) -> list[tuple[int, Tensor]]:
-    """A buffer's rows dealt out to peers: views of (count, batch) each."""
+    """Deal a buffer's rows out to peers: views of (count, batch) each."""
     parts = buffer.split([count for _, count in counts]) if counts else ()
     return [(peer, part) for (peer, _), part in zip(counts, parts, strict=True)]
 
 
-def retire_with(tensor: Tensor, bound: dict[int, Any]) -> None:
-    """When `tensor` is freed, forget what is bound to its id and retire the channel.
+def retire_with(owner: object, channel: Channel) -> None:
+    """Retire a channel when its owner is freed.
 
-    The collector frees tensors at any moment and in any thread, so a finalizer must not lock or communicate.
+    The collector frees objects at any moment and in any thread, so a finalizer must not lock or communicate.
     """
-    key = id(tensor)
-    weakref.finalize(tensor, lambda: bound.pop(key).channel.retire()).atexit = False
-
-
-def _rows(slices: Tensor, start: int, stop: int) -> Tensor:
-    """These rows, as a view of the memory alone: an ordinary view would keep `slices` from being freed."""
-    batch = slices.shape[1]
-    where = slices.storage_offset() + start * batch
-    return slices.new_empty(0).set_(slices.untyped_storage(), where, (stop - start, batch), (batch, 1))
+    weakref.finalize(owner, channel.retire).atexit = False
 
 
 def _is_run(rows: Tensor) -> bool:
-    """Whether these ascending rows lie side by side."""
+    """Tell whether these ascending rows lie side by side."""
     return int(rows[-1] - rows[0]) + 1 == len(rows)
 
 

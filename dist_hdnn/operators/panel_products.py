@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.operators.activations import Activation
-from dist_hdnn.operators.exchange import Exchange
+from dist_hdnn.operators.exchange import Exchange, GhostedTensor
 from dist_hdnn.operators.panels import PanelOperator
-from dist_hdnn.operators.products import BlockProducts, BlockWeights, Pair, Rows, Sum, Views, taken
-
-EVERY = slice(None)
+from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Pair, Rows, Saved, Sum, Views
 
 
 class Chunk(NamedTuple):
@@ -28,161 +26,147 @@ class Chunk(NamedTuple):
 
 
 class PanelProducts(BlockProducts):
-    """See `BlockProducts`."""
+    """See `BlockProducts`. A sum is left to the caller: adding on the way costs more than it saves here."""
 
     operator: PanelOperator
 
     def __init__(self, operator: PanelOperator, exchange: Exchange, like: Tensor) -> None:
-        super().__init__(operator, exchange, like)
         self._gathers = not operator.columns_in_order
-        self._adds = self._gathers and not exchange.ordered
-        self._known: dict[int, tuple[Tensor, list[Chunk]]] = {}  # of tensors that need no gather
-        self._ordered = like.new_empty(operator.gathered if exchange.ordered else 0, self.batch)
+        super().__init__(operator, exchange, like)
+        self._adds = self._gathers and exchange.links is None
+        self._ordered = like.new_empty(operator.gathered if exchange.links else 0, self.batch)  # contributions
         self._chunks = self._made(operator) if self._gathers else []
+
+    def ghosted(self, memory: Tensor | None = None) -> GhostedTensor:
+        x = super().ghosted(memory)
+        if not self._gathers:  # panels are views of x itself
+            shapes = [(count, columns) for count, _, columns in self.operator.shapes]
+            parts = x.tensor.split([count * columns for count, columns in shapes])
+            pairs = zip(parts, shapes, strict=True)
+            x.chunks = [Chunk(self.operator.columns, part, part.view(*shape, self.batch)) for part, shape in pairs]
+        return x
 
     def row_views(self, flat: Tensor) -> Views:
         counts = [(count, height) for count, height, _ in self.operator.shapes]
         parts = flat.split([count * height for count, height in counts])
         return tuple(part.view(*shape, self.batch) for part, shape in zip(parts, counts, strict=True))
 
-    def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
-        self.exchange.gather(x, phase)
-        self._affine(weights, x, out, EVERY)
+    def affine(self, weights: BlockWeights, x: GhostedTensor, out: Rows) -> None:
+        self.exchange.gather(x)
+        for panels, w, b, u in zip(self._gathered(x), weights.classes, weights.bias, out.classes, strict=True):
+            torch.baddbmm(b, w, panels, out=u)
 
-    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> None:
-        self.exchange.gather(v, phase)
-        self._product(weights, v, out, EVERY)
+    def product(self, weights: BlockWeights, v: GhostedTensor, out: Rows) -> None:
+        self.exchange.gather(v)
+        for panels, w, u in zip(self._gathered(v), weights.classes, out.classes, strict=True):
+            torch.bmm(w, panels, out=u)
 
-    def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
+    def transposed(self, weights: BlockWeights, rows: Rows, into: Sum | None = None) -> Tensor:
         self._clear()
-        self._transposed(weights, rows, EVERY)
-        return self._scattered(phase, into)
+        for chunk, KT, z in zip(self._of(self.output), weights.transposed, rows.classes, strict=True):
+            torch.bmm(KT, z, out=chunk.panels)
+            if self._adds:
+                self.output.tensor.index_add_(0, chunk.rows, chunk.flat)
+        return self._scattered()
 
-    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool, scale: float = 1.0) -> None:
+    def weight_gradient(self, pairs: Sequence[Pair], gradient: GradientSum, scale: float = 1.0) -> None:
+        views, accumulate = gradient.target()
         for number, (rows, columns) in enumerate(pairs):
-            for panels, z, gradient in zip(self._gathered(columns, EVERY), rows.classes, out, strict=True):
+            for panels, z, dK in zip(self._gathered(columns), rows.classes, views, strict=True):
                 share = 1.0 if number else scale
-                gradient.baddbmm_(z, panels.mT, beta=int(accumulate or number > 0), alpha=share)
+                dK.baddbmm_(z, panels.mT, beta=int(accumulate or number > 0), alpha=share)
 
     def force(
-        self,
-        weights: BlockWeights,
-        x: Tensor,
-        sigma: Activation,
-        u: Rows | None,
-        z: Rows,
-        phase: str,
-        into: Sum | None = None,
+        self, weights: BlockWeights, x: GhostedTensor, sigma: Activation, saved: Saved, into: Sum | None = None
     ) -> Tensor:
-        """Chunk by chunk, so that z is still in the cache when it is multiplied."""
-        self.exchange.gather(x, phase)
+        """Go chunk by chunk, so that z is still in the cache when it is multiplied."""
+        self.exchange.gather(x)
         self._clear()
-        arguments = z.classes if u is None else u.classes
-        parts = zip(*weights, arguments, z.classes, self._of(self.output), strict=True)
-        for panels, (w, wT, b, argument, value, chunk) in zip(self._gathered(x, EVERY), parts, strict=True):
-            torch.baddbmm(b, w, panels, out=argument)
-            sigma.value(argument, out=value)
-            self._contribute(wT, value, chunk)
-        return self._scattered(phase, into)
+        gathers, adds, output = self._gathers, self._adds, self.output.tensor
+        z = saved.z.classes
+        u = z if saved.u is None else saved.u.classes  # in place where σ' needs no u
+        for (K, KT, b), argument, value, of_x, of_output in zip(
+            zip(*weights, strict=True), u, z, self._of(x), self._of(self.output), strict=True
+        ):
+            if gathers:
+                torch.index_select(x.tensor, 0, of_x.rows, out=of_x.flat)
+            torch.baddbmm(b, K, of_x.panels, out=argument)  # u = K x + b
+            sigma.value(argument, out=value)  # z = σ(u)
+            torch.bmm(KT, value, out=of_output.panels)  # Kᵀ z
+            if adds:
+                output.index_add_(0, of_output.rows, of_output.flat)
+        return self._scattered()
 
     def pulled_back(
         self,
         weights: BlockWeights,
-        v: Tensor,
-        x: Tensor,
-        sigma: Activation,
-        u: Rows | None,
-        z: Rows,
-        w: Rows,
-        gradient: Views | None,
-        accumulate: bool,
+        v: GhostedTensor,
         scale: float,
-        phase: str,
+        x: GhostedTensor,
+        sigma: Activation,
+        saved: Saved,
+        w: Rows,
+        gradient: GradientSum | None,
         into: Sum | None = None,
     ) -> Tensor:
-        """Chunk by chunk: the columns of v are gathered once for both products, and w stays in the cache."""
-        self.exchange.gather(v, phase)
+        """Go chunk by chunk: the columns of v are gathered once for both products, and w stays in the cache."""
+        self.exchange.gather(v)
         self._clear()
-        count = len(z.classes)
-        arguments: Sequence[Tensor | None] = [None] * count if u is None else u.classes
-        gradients: Sequence[Tensor | None] = [None] * count if gradient is None else gradient
-        parts = zip(weights.classes, weights.transposed, arguments, z.classes, w.classes, gradients, strict=True)
+        z, adds = saved.z.classes, self._adds
+        u: Sequence[Tensor | None] = [None] * len(z) if saved.u is None else saved.u.classes
+        views: Sequence[Tensor | None] = [None] * len(z)
+        accumulate = False
+        if gradient is not None:
+            views, accumulate = gradient.target()
+        parts = zip(weights.classes, weights.transposed, u, z, w.classes, views, strict=True)
         chunks = zip(self._of(v), self._of(x), self._of(self.output), strict=True)
         for (K, KT, argument, value, out, dK), (of_v, of_x, of_output) in zip(parts, chunks, strict=True):
             panels = self._filled(of_v, v)
-            torch.baddbmm(out, K, panels, beta=0, alpha=scale, out=out)
-            sigma.times_slope(out, argument, value, out=out)
+            torch.baddbmm(out, K, panels, beta=0, alpha=scale, out=out)  # K δ
+            sigma.times_slope(out, argument, value, out=out)  # w = K δ ⊙ σ'(u)
             if dK is not None:
-                dK.baddbmm_(value, panels.mT, beta=int(accumulate), alpha=scale)
-                dK.baddbmm_(out, self._filled(of_x, x).mT)
-            self._contribute(KT, out, of_output)
-        return self._scattered(phase, into)
-
-    def _affine(self, weights: BlockWeights, x: Tensor, out: Rows, which: slice) -> None:
-        parts = zip(weights.classes[which], weights.bias[which], out.classes[which], strict=True)
-        for panels, (w, b, u) in zip(self._gathered(x, which), parts, strict=True):
-            torch.baddbmm(b, w, panels, out=u)
-
-    def _product(self, weights: BlockWeights, v: Tensor, out: Rows, which: slice) -> None:
-        parts = zip(weights.classes[which], out.classes[which], strict=True)
-        for panels, (w, u) in zip(self._gathered(v, which), parts, strict=True):
-            torch.bmm(w, panels, out=u)
-
-    def _transposed(self, weights: BlockWeights, rows: Rows, which: slice) -> None:
-        chunks = self._of(self.output)[which]
-        for chunk, wT, z in zip(chunks, weights.transposed[which], rows.classes[which], strict=True):
-            self._contribute(wT, z, chunk)
+                dK.baddbmm_(value, panels.mT, beta=int(accumulate), alpha=scale)  # z δᵀ
+                dK.baddbmm_(out, self._filled(of_x, x).mT)  # w xᵀ
+            torch.bmm(KT, out, out=of_output.panels)  # Kᵀ w
+            if adds:
+                self.output.tensor.index_add_(0, of_output.rows, of_output.flat)
+        return self._scattered()
 
     def _clear(self) -> None:
-        """Before contributions are added."""
+        """Clear the output before contributions are added."""
         if self._gathers:
-            self.output.zero_()
+            self.output.tensor.zero_()
 
-    def _contribute(self, wT: Tensor, z: Tensor, chunk: Chunk) -> None:
-        """Kᵀ z of one chunk, to the output or, where sums are ordered, to the contributions."""
-        torch.bmm(wT, z, out=chunk.panels)
-        if self._adds:
-            self.output.index_add_(0, chunk.rows, chunk.flat)
-
-    def _scattered(self, phase: str, into: Sum | None) -> Tensor:
-        if self.exchange.ordered:
-            self.exchange.scatter_links(self._ordered, self.output, phase)
+    def _scattered(self) -> Tensor:
+        if self.exchange.links is None:
+            self.exchange.scatter_add(self.output)
         else:
-            self.exchange.scatter_add(self.output, phase)
-        return taken(self.output, into)
+            self.exchange.links.sum(self._ordered, self.output.owned)
+        return self.output.owned
 
-    def _gathered(self, x: Tensor, which: slice) -> Iterator[Tensor]:
-        """Of each chunk its panels of x, valid until the next."""
-        for chunk in self._of(x)[which]:
+    def _gathered(self, x: GhostedTensor) -> Iterator[Tensor]:
+        """Yield the panels of each chunk of x, valid until the next."""
+        for chunk in self._of(x):
             yield self._filled(chunk, x)
 
-    def _filled(self, chunk: Chunk, x: Tensor) -> Tensor:
-        """The panels of a chunk of x."""
+    def _filled(self, chunk: Chunk, x: GhostedTensor) -> Tensor:
+        """Return the panels of a chunk of x."""
         if self._gathers:
-            torch.index_select(x, 0, chunk.rows, out=chunk.flat)
+            torch.index_select(x.tensor, 0, chunk.rows, out=chunk.flat)
         return chunk.panels
 
-    def _of(self, x: Tensor) -> list[Chunk]:
-        """The chunks of a tensor in column space: views of it where its rows lie in their order, else shared memory."""
-        if self._gathers:
-            return self._chunks
-        known = self._known.get(x.data_ptr())
-        if known is None:
-            shapes = [(count, columns) for count, _, columns in self.operator.shapes]
-            parts = x.split([count * columns for count, columns in shapes])
-            pairs = zip(parts, shapes, strict=True)
-            chunks = [Chunk(self.operator.columns, part, part.view(*shape, self.batch)) for part, shape in pairs]
-            known = self._known[x.data_ptr()] = x, chunks  # holds x, so its address stays its own
-        return known[1]
+    def _of(self, x: GhostedTensor) -> list[Chunk]:
+        """Return the chunks of x: shared memory to gather into, or views of x where its rows lie in their order."""
+        return self._chunks if self._gathers else x.chunks
 
     def _made(self, operator: PanelOperator) -> list[Chunk]:
-        """Chunks share one memory, unless contributions are to be summed in order when all of them are there."""
+        """Make the chunks; they share one memory, unless contributions are summed in order when all are there."""
         sizes = [count * columns for count, _, columns in operator.shapes]
         memory = self._like.new_empty(max(sizes, default=0), self.batch)
         chunks, start = [], 0
         for index, (count, _, columns) in zip(operator.columns.split(sizes), operator.shapes, strict=True):
             first = 0
-            if self.exchange.ordered:
+            if self.exchange.links is not None:
                 memory, first = self._ordered, start
             flat = memory[first : first + len(index)]
             chunks.append(Chunk(index, flat, flat.view(count, columns, self.batch)))

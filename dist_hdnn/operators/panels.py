@@ -1,10 +1,10 @@
-"""Panels, the arrangement of a block-sparse matrix for batched GEMMs: which weights form one GEMM, and in which order.
+"""Arrange a block-sparse matrix in panels for batched GEMMs: which weights form one GEMM, and in which order.
 
-Row agents with neighbouring numbers are grouped into *panels*: the rows of up to `PANEL_ROWS` neurons against the
-union of their neighbours' columns. Panels of one shape form a class; a class, cut into chunks whose columns stay in the
+Row agents with consecutive numbers are grouped into *panels*: the rows of up to `PANEL_ROWS` neurons against the
+union of their neighbors' columns. Panels of one shape form a class; a class, cut into chunks whose columns stay in the
 cache, is one batched GEMM a chunk. Wide agents get one panel each (no zero is stored); narrow ones share, because a
 GEMM of 16 x 20 costs less than sixteen of 1 x 5; the matrix of a tiny network is one panel, whose columns need not be
-gathered. Otherwise a panel is bounded by its rows and their neighbours: nothing grows with agents squared, and nothing
+gathered. Otherwise a panel is bounded by its rows and their neighbors: nothing grows with agents squared, and nothing
 is masked.
 """
 
@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.operators.sparsity import ScalarPattern, offsets, ragged_ranges
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.operators.sparsity import ScalarPattern
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 PANEL_ROWS = 16  # measured on 64-1024 agents of 1-8 neurons, batch 128: 8-16 rows a panel are fastest
 TINY = 64 * 64  # values of a matrix that is one panel: fewer calls, and no columns to gather
@@ -29,12 +27,11 @@ CHUNK = 2048  # gathered rows at a time: 1 MB at batch 128 in float32; more call
 
 
 class PanelOperator(Indexed):
-    """Panels of a pattern, see `layers.operators.Arrangement`; holds index tensors, never weights.
+    """Panels of a pattern, see `sparsity.Arrangement`; holds index tensors, never weights.
 
     order: column agents in the order in which panels show them; None when they ascend.
-    ordered: every agent has its own panel, columns by ascending global number, nothing rounded up: sums then depend
-        neither on which worker computes them nor on what else it owns.
-    overlap: panels that need no ghost form chunks of their own, the first `interior` of all.
+    deterministic: every agent has its own panel, columns by ascending global number, nothing rounded up: sums then
+        depend neither on which worker computes them nor on what else it owns.
     chunk: gathered rows at a time.
     shapes: of every chunk, (panels, rows, columns).
     """
@@ -48,26 +45,24 @@ class PanelOperator(Indexed):
         pattern: ScalarPattern,
         panel_rows: int = PANEL_ROWS,
         order: IntArray | None = None,
-        ordered: bool = False,
-        overlap: bool = False,
+        deterministic: bool = False,
         tiny: int = TINY,
         chunk: int = CHUNK,
     ) -> None:
         super().__init__()
-        self.ordered, self.pattern = ordered, pattern
+        self.pattern = pattern
         self.rows, self.entries = int(pattern.row_sizes.sum()), pattern.entries
         self.column_neurons = int(pattern.column_sizes.sum())
         as_they_are = np.arange(len(pattern.column_sizes))
         order = as_they_are if order is None else order
-        if ordered:
-            panels = _Plan(pattern, 1, order, exact=True)
-        elif self.rows * self.column_neurons <= tiny and not overlap:
-            panels = _Plan(pattern, max(self.rows, 1), as_they_are)
+        if deterministic:
+            panels = _Packing(pattern, 1, order, exact=True)
+        elif self.rows * self.column_neurons <= tiny:
+            panels = _Packing(pattern, max(self.rows, 1), as_they_are)
         else:
-            panels = _panels(pattern, panel_rows, order, overlap)
+            panels = _panels(pattern, panel_rows, order)
         self.block_start = panels.block_start
         self.stored = panels.stored
-        self.interior = len(_chunks(panels.shapes[: panels.interior], chunk))
         self.shapes = _chunks(panels.shapes, chunk)
         self.weight_shapes: list[tuple[int, ...]] = list(self.shapes)
         self.row_shapes: list[tuple[int, ...]] = [(count, height, 1) for count, height, _ in self.shapes]
@@ -75,33 +70,33 @@ class PanelOperator(Indexed):
         self.keep_index("columns", torch.from_numpy(panels.columns))
         self.keep_index("positions", torch.from_numpy(panels.positions))
         self.keep_index("row_order", torch.from_numpy(panels.row_order))
-        self.columns_in_order = not ordered and _is_arange(panels.columns, self.column_neurons)
+        self.columns_in_order = not deterministic and _is_arange(panels.columns, self.column_neurons)
         self.rows_in_order = _is_arange(panels.row_order, self.rows)
         self.stored_in_order = _is_arange(panels.positions, self.stored)
 
     # -- weights between canonical order and panels: once per sweep, all layers together ----------------------------
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Canonical weights (layers, entries) -> panels (layers, stored); `out` is zero where a panel has no weight."""
+        """Bring canonical weights (layers, entries) to panels (layers, stored); the zeros of `out` stay zero."""
         if self.stored_in_order:
             return weights
         return out.scatter_(1, self.positions.expand_as(weights), weights)
 
     def collect(self, panels: Tensor, out: Tensor | None = None) -> Tensor:
-        """Panels (layers, stored) -> canonical weights (layers, entries): the adjoint of `arrange`."""
+        """Bring panels (layers, stored) to canonical weights (layers, entries): the adjoint of `arrange`."""
         return torch.index_select(panels, 1, self.positions, out=out)
 
     def order_rows(self, rows: Tensor) -> Tensor:
-        """Canonical rows (layers, rows) -> panel order."""
+        """Bring canonical rows (layers, rows) to panel order."""
         return rows if self.rows_in_order else rows.index_select(1, self.row_order)
 
     def restore_rows(self, rows: Tensor) -> Tensor:
-        """Panel order (layers, rows) -> canonical rows: the adjoint of `order_rows`."""
+        """Bring rows in panel order (layers, rows) to canonical order: the adjoint of `order_rows`."""
         return rows if self.rows_in_order else torch.empty_like(rows).index_copy_(1, self.row_order, rows)
 
 
 def _chunks(classes: list[tuple[int, int, int]], gathered: int) -> list[tuple[int, int, int]]:
-    """Classes (panels, rows, columns) cut into pieces of up to `gathered` rows."""
+    """Cut classes (panels, rows, columns) into pieces of up to `gathered` rows."""
     cut = []
     for count, rows, columns in classes:
         most = max(1, gathered // max(columns, 1))
@@ -109,16 +104,13 @@ def _chunks(classes: list[tuple[int, int, int]], gathered: int) -> list[tuple[in
     return cut
 
 
-class _Plan:
+class _Packing:
     """Panels of a pattern: class shapes and the index arrays between canonical and panel order.
 
     order: column agents in the order in which a panel shows them. exact: no column counts are rounded up.
-    overlap: classes of panels that need no ghost come first, `interior` of them.
     """
 
-    def __init__(
-        self, pattern: ScalarPattern, panel_rows: int, order: IntArray, exact: bool = False, overlap: bool = False
-    ) -> None:
+    def __init__(self, pattern: ScalarPattern, panel_rows: int, order: IntArray, exact: bool = False) -> None:
         agents = len(pattern.row_sizes)
         row_offset = offsets(pattern.row_sizes)
         panel_of = _panel_numbers(pattern.row_widths, row_offset[:-1] // panel_rows, panel_rows)
@@ -135,14 +127,9 @@ class _Plan:
         widths = np.bincount(owner, sizes, count).astype(np.int64)
         padded = widths if exact else _rounded(heights, widths)
         # classes of equal shape, larger panels last; panels ascending inside a class
-        ghosts = np.bincount(owner, column_agent >= agents, count) if overlap else np.zeros(count)
-        needs_ghosts = (ghosts > 0).astype(np.int64)
-        order = np.lexsort((np.arange(count), padded, heights, needs_ghosts))
-        classes, class_counts = np.unique(
-            np.stack([needs_ghosts, heights, padded], axis=1)[order], axis=0, return_counts=True
-        )
-        self.shapes = [(int(c), int(h), int(w)) for (_, h, w), c in zip(classes, class_counts, strict=True)]
-        self.interior = int((classes[:, 0] == 0).sum()) if overlap else 0
+        order = np.lexsort((np.arange(count), padded, heights))
+        classes, class_counts = np.unique(np.stack([heights, padded], axis=1)[order], axis=0, return_counts=True)
+        self.shapes = [(int(c), int(h), int(w)) for (h, w), c in zip(classes, class_counts, strict=True)]
         place = np.empty(count, dtype=np.int64)
         weight_start, column_start = (np.empty(count, dtype=np.int64) for _ in range(2))
         place[order] = np.arange(count)
@@ -168,7 +155,7 @@ class _Plan:
 
 
 def _panel_numbers(widths: IntArray, windows: IntArray, panel_rows: int) -> IntArray:
-    """The panel of every agent, ascending: agents of one window share one, but a hub is alone.
+    """Number the panel of every agent, ascending: agents of one window share one, but a hub is alone.
 
     widths: columns that an agent's rows meet; a hub's are so many that its neighbours in a panel would store more zeros
     than their own weights.
@@ -180,16 +167,16 @@ def _panel_numbers(widths: IntArray, windows: IntArray, panel_rows: int) -> IntA
     return np.cumsum(starts) - 1
 
 
-def _panels(pattern: ScalarPattern, panel_rows: int, order: IntArray, overlap: bool) -> _Plan:
-    plan = _Plan(pattern, panel_rows, order, overlap=overlap)
+def _panels(pattern: ScalarPattern, panel_rows: int, order: IntArray) -> _Packing:
+    plan = _Packing(pattern, panel_rows, order)
     while panel_rows > 1 and plan.stored > MAXIMUM_FILL * pattern.entries:
         panel_rows //= 2
-        plan = _Plan(pattern, panel_rows, order, overlap=overlap)
+        plan = _Packing(pattern, panel_rows, order)
     return plan
 
 
 def _rounded(heights: IntArray, widths: IntArray) -> IntArray:
-    """Column counts, rounded up by at most a quarter when there are too many different panel shapes."""
+    """Round column counts up, by at most a quarter, when there are too many different panel shapes."""
     if len(np.unique(heights * (widths.max(initial=0) + 1) + widths)) <= MAXIMUM_CLASSES:
         return widths
     step = 2 ** np.maximum(np.floor(np.log2(np.maximum(widths, 1))).astype(np.int64) - 2, 0)

@@ -2,11 +2,11 @@
 
     affine, product      K x + b, K v                  gather, then batched GEMM
     activated, sloped    σ(K x + b), K v ⊙ σ'(u)       the same and σ
-    transposed           Kᵀ z                          batched GEMM, then scatter-add; or at once old + c Kᵀ z
+    transposed           Kᵀ z                          batched GEMM, then scatter-add
     weight_gradient      z xᵀ, summed over the batch, on the pattern
     force, pulled_back   Kᵀ σ(K x + b), and its adjoint with the weight gradient
 
-`BlockProducts` is what the layers know; `panel_products` and `layers.tiles` are two ways to compute them.
+`BlockProducts` is the interface; `panel_products` and `operators.tiles` are two ways to compute them.
 
 A tensor in row space is kept as a flat (neurons, B) tensor and as one 3-D view per chunk of equal panels.
 Shapes: B batch; per chunk (panels, rows, columns), (panels, columns, B), (panels, rows, B).
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.operators.activations import Activation
-from dist_hdnn.operators.exchange import Exchange
+from dist_hdnn.operators.exchange import Exchange, GhostedTensor
 from dist_hdnn.operators.sparsity import Arrangement
 
 Views = tuple[Tensor, ...]  # one per chunk of panels
@@ -35,12 +35,23 @@ class Rows(NamedTuple):
     classes: Views
 
 
-Pair = tuple[Rows, Tensor]
+Pair = tuple[Rows, GhostedTensor]
 """Rows, and a tensor in column space whose ghosts are there."""
 
 
+class Saved(NamedTuple):
+    """What the adjoint of a value needs again: z = σ(u), u where σ' needs it, and the force v of an X v or J v."""
+
+    z: Rows
+    u: Rows | None = None
+    force: GhostedTensor | None = None
+
+
 class Sum(NamedTuple):
-    """new := old + scale v for a v that nobody wants by itself; owned rows (neurons, B). new may be old, and not x."""
+    """new := old + scale v. A product that can add v on the way takes it as `into`, and then returns no v.
+
+    Shapes: owned rows (neurons, B). new may be old, but not what the product reads.
+    """
 
     old: Tensor
     scale: float
@@ -55,134 +66,134 @@ class BlockWeights(NamedTuple):
     bias: Views
 
 
+class GradientSum:
+    """Where a layer's gradient of one matrix or bias goes: the first contribution is written, further ones added."""
+
+    __slots__ = ("fresh", "views")
+
+    def __init__(self, views: Views) -> None:
+        self.views, self.fresh = views, True
+
+    def target(self) -> tuple[Views, bool]:
+        """Return where the next contribution goes, and whether it is to be added."""
+        accumulate, self.fresh = not self.fresh, False
+        return self.views, accumulate
+
+    def add_rows(self, w: Tensor) -> None:
+        """Add Σ w over the batch, (rows,), the gradient of a bias."""
+        if self.fresh:
+            torch.sum(w, dim=1, out=self.views[0])
+        else:
+            self.views[0].add_(w.sum(dim=1))
+        self.fresh = False
+
+
 class BlockProducts:
     """An operator and its `exchange` with the memory that a batch like `like` (batch, neurons) needs.
 
-    Arguments x and v in column space (column_neurons, B) must be tensors that live as long as this object: views of
-    them are kept. Their ghost rows are filled here.
+    Arguments x and v in column space come from `ghosted`. Their ghost rows are filled here.
     """
 
     def __init__(self, operator: Arrangement, exchange: Exchange, like: Tensor) -> None:
         self.operator, self.exchange, self.batch = operator, exchange, like.shape[0]
         self._like = like.new_empty(0)
-        self.output = like.new_empty(operator.column_neurons, self.batch)  # column space: owned rows, then ghosts
         self._scratch: Rows | None = None
+        self.output = self.ghosted()
+
+    def ghosted(self, memory: Tensor | None = None) -> GhostedTensor:
+        """Bind memory (rows >= column neurons, B), new by default, as an argument of these products."""
+        size = self.operator.column_neurons
+        memory = self._like.new_empty(size, self.batch) if memory is None else memory
+        return self.exchange.ghosted(memory[:size])
 
     def rows(self, count: int = 1) -> list[Rows]:
-        """New tensors in row space, as rows of one allocation."""
+        """Return new tensors in row space, as rows of one allocation."""
         flat = self._like.new_empty(count, self.operator.rows, self.batch).unbind(0)
         return [Rows(tensor, self.row_views(tensor)) for tensor in flat]
 
     def scratch(self) -> Rows:
-        """One tensor in row space for values that nobody keeps."""
+        """Return one tensor in row space for values that nobody keeps."""
         if self._scratch is None:
             (self._scratch,) = self.rows()
         return self._scratch
 
     def row_views(self, flat: Tensor) -> Views:
-        """The views of a tensor in row space that products need."""
+        """Return the views of a tensor in row space that products need."""
         return ()
 
-    def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
-        """K x + b."""
+    def affine(self, weights: BlockWeights, x: GhostedTensor, out: Rows) -> None:
+        """Compute K x + b."""
         raise NotImplementedError
 
-    def activated(
-        self, weights: BlockWeights, x: Tensor, sigma: Activation, u: Rows | None, z: Rows, phase: str
-    ) -> None:
-        """z = σ(K x + b); the argument of σ stays in u where one is given."""
-        u = u or self.scratch()
-        self.affine(weights, x, u, phase)
-        sigma.value(u.flat, out=z.flat)
+    def activated(self, weights: BlockWeights, x: GhostedTensor, sigma: Activation, saved: Saved) -> None:
+        """Compute z = σ(K x + b); the argument u of σ stays in `saved` where it has a place."""
+        u = saved.u or self.scratch()
+        self.affine(weights, x, u)
+        sigma.value(u.flat, out=saved.z.flat)
 
-    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> None:
-        """K v."""
+    def product(self, weights: BlockWeights, v: GhostedTensor, out: Rows) -> None:
+        """Compute K v."""
         raise NotImplementedError
 
     def sloped(
-        self,
-        weights: BlockWeights,
-        v: Tensor,
-        sigma: Activation,
-        u: Rows | None,
-        z: Rows,
-        out: Rows,
-        phase: str,
-        scale: float = 1.0,
+        self, weights: BlockWeights, v: GhostedTensor, scale: float, sigma: Activation, saved: Saved, out: Rows
     ) -> None:
-        """Scale K v ⊙ σ'(u), where z = σ(u)."""
+        """Compute scale · K v ⊙ σ'(u)."""
         g = self.scratch()
-        self.product(weights, v, g, phase)
-        sigma.times_slope(g.flat, None if u is None else u.flat, z.flat, out=out.flat)
+        self.product(weights, v, g)
+        sigma.times_slope(g.flat, None if saved.u is None else saved.u.flat, saved.z.flat, out=out.flat)
         if scale != 1.0:
             out.flat.mul_(scale)
 
-    def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
-        """Kᵀ z, contributions of other workers included: (column_neurons, B), valid in its owned rows for now.
+    def transposed(self, weights: BlockWeights, rows: Rows, into: Sum | None = None) -> Tensor | None:
+        """Compute Kᵀ z, contributions of other workers included: owned rows, valid until the next call.
 
-        into: take the sum with it instead, and return that.
+        into: the sum to make of it. Returns None where that was made, else Kᵀ z.
         """
         raise NotImplementedError
 
-    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool, scale: float = 1.0) -> None:
-        """Σ rows ⊗ columns of one or two pairs, summed over the batch, written or added to the panels `out`.
-
-        scale: factor of the first pair.
-        """
+    def weight_gradient(self, pairs: Sequence[Pair], gradient: GradientSum, scale: float = 1.0) -> None:
+        """Add Σ rows ⊗ columns of one or two pairs, summed over the batch. scale: factor of the first pair."""
         raise NotImplementedError
 
     def force(
-        self,
-        weights: BlockWeights,
-        x: Tensor,
-        sigma: Activation,
-        u: Rows | None,
-        z: Rows,
-        phase: str,
-        into: Sum | None = None,
-    ) -> Tensor:
-        """Kᵀ z with z = σ(K x + b), see `activated` and `transposed`."""
-        self.activated(weights, x, sigma, u, z, phase)
-        return self.transposed(weights, z, phase, into)
+        self, weights: BlockWeights, x: GhostedTensor, sigma: Activation, saved: Saved, into: Sum | None = None
+    ) -> Tensor | None:
+        """Compute Kᵀ z with z = σ(K x + b), see `activated` and `transposed`."""
+        self.activated(weights, x, sigma, saved)
+        return self.transposed(weights, saved.z, into)
 
     def pulled_back(
         self,
         weights: BlockWeights,
-        v: Tensor,
-        x: Tensor,
-        sigma: Activation,
-        u: Rows | None,
-        z: Rows,
-        w: Rows,
-        gradient: Views | None,
-        accumulate: bool,
+        v: GhostedTensor,
         scale: float,
-        phase: str,
+        x: GhostedTensor,
+        sigma: Activation,
+        saved: Saved,
+        w: Rows,
+        gradient: GradientSum | None,
         into: Sum | None = None,
-    ) -> Tensor:
-        """The adjoint of `force` for δ = scale v: Kᵀ w, w = K δ ⊙ σ'(u), and z δᵀ + w xᵀ to the gradient if wanted."""
-        self.sloped(weights, v, sigma, u, z, w, phase, scale)
+    ) -> Tensor | None:
+        """Compute the adjoint of `force` for δ = scale v: Kᵀ w with w = K δ ⊙ σ'(u), and z δᵀ + w xᵀ if wanted."""
+        self.sloped(weights, v, scale, sigma, saved, w)
         if gradient is not None:
-            self.weight_gradient(((z, v), (w, x)), gradient, accumulate, scale)
-        return self.transposed(weights, w, phase, into)
+            self.weight_gradient(((saved.z, v), (w, x)), gradient, scale)
+        return self.transposed(weights, w, into)
 
-    def alone(self, rows: Tensor) -> bool:
-        """Whether owned rows are all of column space, no ghosts, and nobody else adds to them."""
-        return not (self.exchange.moves or self.exchange.ordered) and len(rows) == self.operator.column_neurons
-
-
-def taken(v: Tensor, into: Sum | None) -> Tensor:
-    """v whose first rows are the owned ones, or the sum with them."""
-    return v if into is None else torch.add(into.old, v[: len(into.old)], alpha=into.scale, out=into.new)
+    @property
+    def alone(self) -> bool:
+        """Whether owned rows are all of column space: no ghosts, and nobody else adds to them."""
+        return not self.exchange.moves and len(self.output.owned) == self.operator.column_neurons
 
 
 def layer_panels(operator: Arrangement, panels: Tensor) -> list[Views]:
-    """Panels (layers, stored) -> for every layer its views, such as (panels, rows, columns), one per chunk."""
+    """Return every layer's views, such as (panels, rows, columns), one per chunk, of panels (layers, stored)."""
     return _layer_views(panels, operator.weight_shapes)
 
 
 def layer_weights(operator: Arrangement, panels: Tensor, bias: Tensor | None = None) -> list[BlockWeights]:
-    """Panels (layers, stored), bias (layers, rows) in panel order -> every layer's weights."""
+    """Return every layer's weights of panels (layers, stored) and a bias (layers, rows) in panel order."""
     rows: list[Views] = [()] * len(panels) if bias is None else _layer_views(bias, operator.row_shapes)
     return [
         BlockWeights(classes, tuple(view.mT for view in classes if view.ndim > 2), b)
@@ -191,7 +202,7 @@ def layer_weights(operator: Arrangement, panels: Tensor, bias: Tensor | None = N
 
 
 def _layer_views(flat: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Views]:
-    """(layers, elements) -> for every layer views of these shapes, one after the other."""
+    """Split (layers, elements) into views of these shapes, one after the other, for every layer."""
     if not shapes:
         return [()] * len(flat)
     parts = zip(flat.split([math.prod(shape) for shape in shapes], dim=1), shapes, strict=True)

@@ -10,22 +10,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-IntArray = NDArray[np.int64]
-
-
-def ragged_ranges(starts: IntArray, lengths: IntArray) -> IntArray:
-    """Concatenate arange(start, start + length) for every pair, without a Python loop."""
-    ends = np.cumsum(lengths)
-    within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-    return np.repeat(starts, lengths) + within
-
-
-def offsets(sizes: IntArray) -> IntArray:
-    """Start of every block when blocks of these sizes lie one after the other: (len(sizes) + 1,)."""
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 
 class ScalarPattern:
@@ -58,12 +45,12 @@ class ScalarPattern:
         self.entries = int((self.row_widths * row_sizes).sum()) if self.kept is None else len(self.kept)
 
     def expand(self, block_values: IntArray) -> IntArray:
-        """For every weight: its block's value plus the column inside the block; (entries,)."""
+        """Return, for every weight, its block's value plus the column inside the block; (entries,)."""
         column_in_block = ragged_ranges(np.zeros_like(self.columns), self.column_sizes[self.columns])
         return self._every_row(np.repeat(block_values, self.column_sizes[self.columns]) + column_in_block)
 
     def expand_blocks(self, block_values: IntArray) -> IntArray:
-        """For every weight: its block's value; (entries,)."""
+        """Return, for every weight, its block's value; (entries,)."""
         return self._every_row(np.repeat(block_values, self.column_sizes[self.columns]))
 
     def _every_row(self, one_row: IntArray) -> IntArray:
@@ -75,12 +62,12 @@ class ScalarPattern:
         return values if self.kept is None else values[self.kept]
 
     def scalar_rows(self) -> IntArray:
-        """Row neuron of every weight; (entries,)."""
+        """Return the row neuron of every weight; (entries,)."""
         rows = np.repeat(np.arange(int(self.row_sizes.sum())), np.repeat(self.row_widths, self.row_sizes))
         return self._of_kept(rows)
 
     def scalar_columns(self) -> IntArray:
-        """Column neuron of every weight; (entries,)."""
+        """Return the column neuron of every weight; (entries,)."""
         return self.expand(offsets(self.column_sizes)[self.columns])
 
 
@@ -102,27 +89,26 @@ class Arrangement(Protocol):
     row_shapes: list[tuple[int, ...]]
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Canonical weights (layers, entries) -> panels (layers, stored); `out` is zero where a panel has no weight."""
+        """Bring canonical weights (layers, entries) to panels (layers, stored); the zeros of `out` stay zero."""
 
     def collect(self, panels: Tensor, out: Tensor | None = None) -> Tensor:
-        """Panels (layers, stored) -> canonical weights (layers, entries): the adjoint of `arrange`."""
+        """Bring panels (layers, stored) to canonical weights (layers, entries): the adjoint of `arrange`."""
 
     def order_rows(self, rows: Tensor) -> Tensor:
-        """Canonical rows (layers, rows) -> panel order."""
+        """Bring canonical rows (layers, rows) to panel order."""
 
     def restore_rows(self, rows: Tensor) -> Tensor:
-        """Panel order (layers, rows) -> canonical rows: the adjoint of `order_rows`."""
+        """Bring rows in panel order (layers, rows) to canonical order: the adjoint of `order_rows`."""
 
 
 class BlockOperator(nn.Module):
-    """One block-sparse matrix without its weights; `layers.plans` arranges it when products first need it.
+    """One block-sparse matrix without its weights; `choice` arranges it when products first need it.
 
     row_start, columns: block pattern in CSR, row agents (owned) x column agents (owned, then ghosts).
     row_sizes, column_sizes: neurons of each row and column agent.
     column_agents: global numbers of the column agents; None when they ascend.
-    ordered, overlap: of its panels, see `layers.panels`.
-    strictly_upper: as in `ScalarPattern`.
-    plan: "torch", "tiles" or "auto": which products `layers.plans` binds to it.
+    deterministic: of its panels, see `PanelOperator`. strictly_upper: as in `ScalarPattern`.
+    products: "torch", "tiles" or "auto": which products `choice.bind` takes.
     """
 
     def __init__(
@@ -132,13 +118,12 @@ class BlockOperator(nn.Module):
         row_sizes: IntArray,
         column_sizes: IntArray,
         column_agents: IntArray | None = None,
-        ordered: bool = False,
-        overlap: bool = False,
+        deterministic: bool = False,
         strictly_upper: bool = False,
-        plan: str = "auto",
+        products: str = "auto",
     ) -> None:
         super().__init__()
-        self.ordered, self.overlap, self.plan = ordered, overlap, plan
+        self.deterministic, self.products = deterministic, products
         self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes, strictly_upper)
         self.column_agents = column_agents
         self.rows, self.entries = int(row_sizes.sum()), self.pattern.entries

@@ -1,8 +1,8 @@
-"""Pictures of a certificate: sensitivities over depth, what every layer does, and the Hamiltonian of learning."""
+"""Pictures of a certificate: sensitivities over depth, the Jacobians of layers, the Hamiltonian of learning."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +10,33 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
-from dist_hdnn.plots.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
+from dist_hdnn.plots.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    SKY,
+    VERMILION,
+    new_figure,
+    quiet,
+    save,
+    whole_numbers,
+)
 
 Numbers = Sequence[float]
-LEAST_DRIFT = 1e-17  # what is drawn of no change at all
-SMALLEST, LOWEST = 1e-300, 1e-20  # what a logarithmic axis can show, and what ours shows
-LINES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
+LEAST_DRIFT = 1e-17  # drawn where nothing changes at all
+SMALLEST = 1e-300  # least value that a logarithmic axis can show
 
 
 def plot_sensitivity(
     smallest: Numbers, largest: Numbers, bound: Sequence[float | None], path: str | Path, title: str, exact: bool
 ) -> Path:
-    """|∂y_N/∂y_{N-j}| for j = 1 .. N: the range over samples, the upper bound and the lower bound 1; the path written.
+    """Draw |∂y_N/∂y_{N-j}| for j = 1 .. N with its upper bound and the lower bound 1, and return the path.
 
-    bound: upper bounds, None where too large for a number. exact: whether norms are exact, not lower bounds of them.
+    smallest, largest: of the samples. bound: None where it overflows. exact: whether norms are exact or lower bounds.
     """
     figure = new_figure(7.2, 4.4)
     axes = figure.subplots()
@@ -44,38 +54,9 @@ def plot_sensitivity(
     words = "spectral norm" if exact else "spectral norm, by probes from below"
     axes.set(xlabel="layers back from the output, j", ylabel=f"|∂y$_N$/∂y$_{{N-j}}$|  ({words})")
     axes.set_title(title, fontsize=11, color=INK)
-    _whole_numbers(axes)
+    whole_numbers(axes.xaxis)
     quiet(axes)
     axes.legend(fontsize=9, frameon=False, loc="best")
-    return save(figure, path)
-
-
-def plot_norms_over_depth(
-    panels: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], path: str | Path, title: str
-) -> Path:
-    """|∂y_N/∂y_{N-j}| of several networks over j = 1 .. N, in panels with one logarithmic axis; the path written.
-
-    panels: title such as "before training" -> name of a network -> (2, N), smallest and largest of the samples. Curves
-    that fall below 1e-20 leave the picture.
-    """
-    figure = new_figure(4.9 * len(panels) + 0.6, 4.8)
-    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (heading, curves) in zip(row, panels.items(), strict=True):
-        for (name, values), colour, style in zip(curves.items(), LINES, STYLES, strict=False):
-            depth = np.arange(1, values.shape[1] + 1)
-            shown = np.maximum(values, SMALLEST)
-            axes.fill_between(depth, *shown, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(depth, np.sqrt(shown[0] * shown[1]), color=colour, linestyle=style, linewidth=1.8, label=name)
-        axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=max(LOWEST, axes.get_ylim()[0]))
-        axes.set_title(heading, fontsize=10, color=INK)
-        axes.set_xlabel("layers back from the output, j")
-        _whole_numbers(axes)
-        quiet(axes)
-    row[0].set_ylabel("|∂y$_N$/∂y$_{N-j}$|  (spectral norm, range of the points)")
-    row[0].legend(fontsize=9, frameon=False, loc="lower left")
-    figure.suptitle(title, fontsize=11, color=INK)
     return save(figure, path)
 
 
@@ -89,9 +70,9 @@ def plot_layers(
     path: str | Path,
     title: str,
 ) -> Path:
-    """What every layer does: symplecticity residual, singular values, h ω, eigenvalues; the path written.
+    """Draw symplecticity residual, singular values, h ω and eigenvalues of every layer, and return the path.
 
-    residuals: largest of the samples, one a layer, None where there is no J. singular: smallest and largest singular
+    residuals: largest of the samples, one per layer, None where there is no J. singular: smallest and largest singular
     values. rates: largest h ω, with the scheme's limit. eigenvalues: (layers, n), None for large networks.
     """
     figure = new_figure(9.6, 7.0)
@@ -119,7 +100,7 @@ def plot_layers(
     third.set_ylim(bottom=0)
     third.legend(fontsize=9, frameon=False)
     for axes in (first, second, third):
-        _whole_numbers(axes)
+        whole_numbers(axes.xaxis)
         quiet(axes)
     if eigenvalues is None:
         _empty(fourth, "eigenvalues: for small networks only")
@@ -130,18 +111,16 @@ def plot_layers(
 
 
 def _eigenvalues(axes: Axes, values: npt.NDArray[np.complex128]) -> None:
-    """Eigenvalues in the complex plane, coloured by layer, with the unit circle."""
+    """Draw eigenvalues (layers, n) in the complex plane, colored by layer, with the unit circle."""
     angle = np.linspace(0.0, 2.0 * np.pi, 400)
     axes.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=0.8)
     scale = Normalize(1, max(len(values), 2))
-    colours = np.repeat(np.arange(1, len(values) + 1), values.shape[1])
+    colors = np.repeat(np.arange(1, len(values) + 1), values.shape[1])  # the layer of each eigenvalue
     flat = values.ravel()
-    axes.scatter(flat.real, flat.imag, c=colours, cmap="viridis", norm=scale, s=7, linewidths=0, zorder=2)
-    figure = axes.get_figure()
-    assert figure is not None, "the axes were made by a figure"
-    bar = figure.colorbar(ScalarMappable(scale, "viridis"), ax=axes, shrink=0.85, aspect=26)
+    axes.scatter(flat.real, flat.imag, c=colors, cmap="viridis", norm=scale, s=7, linewidths=0, zorder=2)
+    bar = axes.figure.colorbar(ScalarMappable(scale, "viridis"), ax=axes, shrink=0.85, aspect=26)
     bar.set_label("layer", fontsize=9)
-    bar.locator = MaxNLocator(integer=True, min_n_ticks=1)
+    whole_numbers(bar.ax.yaxis)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(title="Eigenvalues of a layer's Jacobian (one sample)", xlabel="real part", ylabel="imaginary part")
     quiet(axes)
@@ -150,51 +129,46 @@ def _eigenvalues(axes: Axes, values: npt.NDArray[np.complex128]) -> None:
 def plot_momentum(
     hamiltonian: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], time: str | int, path: str | Path, title: str
 ) -> Path:
-    """How far p·f moves along the layers, and |p|: medians and ranges of the samples; the path written.
+    """Draw the change of p·f along the layers, and |p|, as median and range of the samples, and return the path.
 
-    hamiltonian, norms: (layers + 1, samples).
-    time: how weights depend on time; p·f is constant, up to the integrator's error, only where they are "shared".
+    hamiltonian, norms: (layers + 1, samples). time: how weights depend on time. p·f is constant, up to the error of
+    the integrator, only where they are "shared".
     """
     figure = new_figure(9.6, 3.9)
     left, right = figure.subplots(1, 2)
     layers = np.arange(len(hamiltonian))
     drift = np.abs(hamiltonian - hamiltonian[:1]) / np.maximum(np.abs(hamiltonian).max(axis=0), SMALLEST)
     shown = np.maximum(drift[1:], LEAST_DRIFT)
-    left.fill_between(layers[1:], shown.min(axis=1), shown.max(axis=1), color=SKY, alpha=0.5, linewidth=0)
-    left.plot(layers[1:], np.median(shown, axis=1), color=BLUE, linewidth=1.6, label="median")
-    left.set_yscale("log")
+    _draw_spread(left, layers[1:], shown)
     left.set_ylim(0.3 * float(shown.min()), 5.0)
     words = "weights shared in time: conserved up to the scheme's error" if time == "shared" else "weights vary in time"
     left.set(title=f"Hamiltonian p·f of the loss gradient\n({words})", xlabel="layer")
     left.set_ylabel("change since layer 0, of its largest value")
-    left.legend(fontsize=9, frameon=False)
-    right.fill_between(layers, norms.min(axis=1), norms.max(axis=1), color=SKY, alpha=0.5, linewidth=0)
-    right.plot(layers, np.median(norms, axis=1), color=BLUE, linewidth=1.6, label="median")
-    right.set_yscale("log")
-    right.set(
-        title="Loss gradient at the states\n(range of the samples)",
-        xlabel="layer",
-        ylabel="|p$_j$| = |∂L/∂y$_j$| of a sample",
-    )
+    _draw_spread(right, layers, norms)
+    right.set(title="Loss gradient at the states\n(range of the samples)", xlabel="layer")
+    right.set_ylabel("|p$_j$| = |∂L/∂y$_j$| of a sample")
     _plain_numbers(right)
-    right.legend(fontsize=9, frameon=False)
-    for axes in (left, right):
-        _whole_numbers(axes)
-        quiet(axes)
     figure.suptitle(title, fontsize=11, color=INK)
     return save(figure, path)
 
 
-def _whole_numbers(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+def _draw_spread(axes: Axes, layers: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
+    """Draw median and range of values (layers, samples) on a logarithmic axis."""
+    axes.fill_between(layers, values.min(axis=1), values.max(axis=1), color=SKY, alpha=0.5, linewidth=0)
+    axes.plot(layers, np.median(values, axis=1), color=BLUE, linewidth=1.6, label="median")
+    axes.set_yscale("log")
+    axes.legend(fontsize=9, frameon=False)
+    whole_numbers(axes.xaxis)
+    quiet(axes)
 
 
 def _plain_numbers(axes: Axes) -> None:
-    """2 and 0.5 instead of powers of ten on a logarithmic axis of less than two decades."""
+    """Write 2 and 0.5 instead of powers of ten on a logarithmic axis of less than two decades."""
     low, high = axes.get_ylim()
     digits = "123456789" if high < 5 * low else "1235"
     if high < 100 * low:
         for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            # a tick is labeled by its first digit, at 1 .. 9 or at 1, 2, 3 and 5
             formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else ""))
 
 

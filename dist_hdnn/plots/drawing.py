@@ -1,4 +1,4 @@
-"""Drawing the pictures of something finished: in a style of our own, and so that no error of a picture ends more.
+"""Drawing pictures of finished work, in a style of our own, where an error costs one picture and nothing else.
 
 matplotlib is imported late, because its import alone fails in some environments (an unknown MPLBACKEND).
 """
@@ -24,7 +24,7 @@ EASTERN = (
 
 @dataclass
 class Pictures:
-    """Draws pictures into a folder; `drawn`, `failed` and `remarks` say what became of them."""
+    """Draw pictures into a folder, and note which were drawn, which failed and what matplotlib remarked."""
 
     folder: Path
     drawn: list[Path] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Pictures:
     remarks: dict[str, None] = field(default_factory=dict)
 
     def draw(self, name: str, plot: Callable[..., object], *arguments: object, **options: object) -> None:
-        """Call plot(*arguments, path=folder/name, **options); an error is noted, and no half picture is left."""
+        """Call plot(*arguments, path=folder/name, **options). Note an error and leave no half picture."""
         path = self.folder / name
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", UserWarning)
@@ -48,17 +48,15 @@ class Pictures:
             text = _in_a_line(warning.message)
             if MISSING_GLYPH.search(text):
                 self.remarks["no installed font has some characters of the names, which are drawn as boxes"] = None
-            elif {"report", "matplotlib"} & {
-                *Path(warning.filename).parts
-            }:  # others were said before: of data and graph
-                self.remarks[text] = None
+            elif {"plots", "matplotlib"} & {*Path(warning.filename).with_suffix("").parts}:
+                self.remarks[text] = None  # warnings on the data and the graph were given before
 
 
 @contextmanager
 def pictures(folder: Path) -> Iterator[Pictures]:
-    """Draw pictures into a folder with the `draw` of the value; whatever fails is one warning, not an error.
+    """Draw pictures into a folder with `draw` of the value, and turn every failure into one warning.
 
-    Import what draws inside the block: an error there (no matplotlib, an unknown backend) is a warning, too.
+    Import what draws inside the block: an error there (no matplotlib, an unknown backend) becomes a warning, too.
     """
     album = Pictures(folder)
     try:
@@ -74,7 +72,7 @@ def pictures(folder: Path) -> Iterator[Pictures]:
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """matplotlib's defaults for the time of the block, whatever a matplotlibrc says; what was set before comes back."""
+    """Use matplotlib's defaults within the block, whatever a matplotlibrc says, and restore the settings after it."""
     import matplotlib
     from matplotlib.font_manager import fontManager
 
@@ -86,7 +84,7 @@ def own_style() -> Iterator[None]:
 
 
 def plain(text: object) -> str:
-    """A name as matplotlib writes it unchanged: no formula between two $, one line, no halves of characters."""
+    """Escape a name so that matplotlib writes it unchanged, in one line: no formula between two $, no surrogates."""
     line = " ".join(str(text).split()).encode("utf-8", "replace").decode("utf-8")
     return line.replace("$", r"\$")
 

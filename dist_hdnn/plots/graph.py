@@ -23,7 +23,7 @@ from dist_hdnn.plots.labels import short, write_labels
 from dist_hdnn.plots.positions import Points, drawing_positions
 from dist_hdnn.topology.graphs import CommunicationGraph
 
-LEAST_RANGE = 5.0  # percentage points that the colours of accuracies span
+LEAST_RANGE = 5.0  # percentage points that the colors of accuracies span
 DRAWN_INCHES = 6.0  # about the width that the agents take up
 
 
@@ -35,19 +35,13 @@ def plot_graph(
     feature_names: Sequence[str] | None = None,
     link_bytes: npt.ArrayLike | None = None,
 ) -> Path:
-    """Draw the agents and their links; sensor agents are ringed and named after their features; the path written.
+    """Draw the agents and their links, with a ring around sensor agents, and return the path.
 
-    accuracy_per_agent: (agents,) fractions in [0, 1] for the colours (NaN is left grey), or None for one colour.
-    feature_names: by feature number, else "feature 0" and so on. Agent names are written for up to 60 agents.
-    link_bytes: (links,) bytes per training step, which then colour and thicken the links.
-    ValueError when accuracy_per_agent has another length.
+    accuracy_per_agent: (agents,) fractions in [0, 1] for the colors (NaN is left grey), or None for one color.
+    feature_names: by feature number, by default "feature 0" and so on. link_bytes: (links,) bytes per training step,
+    which color and thicken the links. Agent names are written for up to 60 agents.
     """
     accuracy = None if accuracy_per_agent is None else np.asarray(accuracy_per_agent, dtype=np.float64)
-    if accuracy is not None and accuracy.shape != (graph.agents,):
-        raise ValueError(
-            f"graph picture: expected one accuracy for each of the {graph.agents} agents, got shape {accuracy.shape}; "
-            "give accuracies in agent order"
-        )
     points = drawing_positions(graph.links, graph.agents, graph.positions)
     traffic = None if link_bytes is None else np.asarray(link_bytes, dtype=np.float64)
     figure, axes = _canvas(points, _varies(accuracy) or _varies(traffic))
@@ -57,7 +51,7 @@ def plot_graph(
     observed = _observed(sensors, feature_names)
     _draw_sensor_rings(figure, axes, points, sorted(observed), size)
     axes.set_title(_title(graph, accuracy, traffic), fontsize=11, color=INK)
-    figure.draw_without_rendering()  # fixes the transforms that the placing of labels needs
+    figure.draw_without_rendering()  # settles the transforms that placing labels needs
     write_labels(figure, axes, points, graph, shades, size, observed)
     return save(figure, path)
 
@@ -79,19 +73,16 @@ def _title(
 
 
 def _varies(values: npt.NDArray[np.float64] | None) -> bool:
-    """Whether there are different finite values, which colours can then tell apart."""
-    if values is None:
-        return False
-    seen = values[np.isfinite(values)]
-    return bool(len(seen) and seen.min() < seen.max())
+    """Whether there are different finite values, which colors can tell apart."""
+    return values is not None and len(np.unique(values[np.isfinite(values)])) > 1
 
 
-def _canvas(points: Points, colour_bar: bool) -> tuple[Figure, Axes]:
-    """A figure whose shape follows the drawing's, within limits, with room around it for labels."""
+def _canvas(points: Points, color_bar: bool) -> tuple[Figure, Axes]:
+    """Make a figure whose shape follows that of the drawing, within limits, with room around it for labels."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = np.maximum(high - low, max(0.25 * float((high - low).max()), 1e-9))
     ratio = float(np.clip(extent[1] / extent[0], 0.5, 1.15))
-    figure = new_figure(8.2 + 0.8 * colour_bar, 7.4 * ratio + 1.0)
+    figure = new_figure(8.2 + 0.8 * color_bar, 7.4 * ratio + 1.0)
     axes = figure.subplots()
     middle, half = (low + high) / 2, 0.5 * extent + 0.1 * float(extent.max())
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
@@ -102,12 +93,12 @@ def _canvas(points: Points, colour_bar: bool) -> tuple[Figure, Axes]:
 
 
 def _node_size(points: Points) -> float:
-    """Area of a node in points squared: by the number of agents, smaller where many of them stand close together."""
+    """Return the area of a node in points²: smaller for many agents, and where they stand close together."""
     agents = len(points)
     size = float(np.clip(11000.0 / agents, 6.0, 420.0))
     if agents == 1:
         return size
-    nearest = cKDTree(points).query(points, k=2)[0][:, 1]
+    nearest = cKDTree(points).query(points, k=2)[0][:, 1]  # (agents,) distance to the nearest other
     inches = DRAWN_INCHES * float(np.quantile(nearest, 0.2)) / max(float(np.ptp(points, axis=0).max()), 1e-9)
     return float(np.clip(np.pi / 4 * (72.0 * inches) ** 2, min(size, 40.0), size))
 
@@ -119,14 +110,15 @@ def _draw_links(
     links: npt.NDArray[np.int64],
     traffic: npt.NDArray[np.float64] | None,
 ) -> None:
+    """Draw links straight, or bowed around a third agent; colored by their traffic where it differs."""
     width = float(np.clip(24.0 / np.sqrt(max(len(links), 1)), 0.25, 1.4))
     opacity = float(np.clip(3000.0 / max(len(links), 1), 0.08, 1.0))
     drawn = list(points[links])
     for number in _hidden(points, links):
         drawn[number] = _bowed(points[links[number, 0]], points[links[number, 1]], points.mean(axis=0))
     if traffic is None or not _varies(traffic):
-        colour = GREY if traffic is None else BLUE
-        collection = LineCollection(drawn, colors=colour, linewidths=width, alpha=opacity, zorder=1)
+        color = GREY if traffic is None else BLUE
+        collection = LineCollection(drawn, colors=color, linewidths=width, alpha=opacity, zorder=1)
     else:
         scale, widths = Normalize(traffic.min(), traffic.max()), width * (0.6 + 1.6 * traffic / traffic.max())
         collection = LineCollection(drawn, cmap="viridis_r", norm=scale, linewidths=widths, zorder=1)
@@ -138,20 +130,20 @@ def _draw_links(
 
 
 def _hidden(points: Points, links: npt.NDArray[np.int64]) -> list[int]:
-    """The links that run over a third agent, as those around a torus do: straight, they could not be told apart."""
+    """Return the links that run over a third agent, as those around a torus do, and would hide other links."""
     if len(links) * len(points) > 1_000_000:
         return []
-    start, along = points[links[:, 0]], points[links[:, 1]] - points[links[:, 0]]
+    start, along = points[links[:, 0]], points[links[:, 1]] - points[links[:, 0]]  # (links, 2) each
     squared = np.maximum((along**2).sum(axis=1), 1e-30)
     offset = points[None] - start[:, None]  # (links, agents, 2)
-    part = (offset * along[:, None]).sum(axis=2) / squared[:, None]
+    part = (offset * along[:, None]).sum(axis=2) / squared[:, None]  # share of the way at which an agent is passed
     beside = offset - part[..., None] * along[:, None]
     over = (part > 1e-6) & (part < 1 - 1e-6) & ((beside**2).sum(axis=2) < 1e-6 * squared[:, None])
     return [int(number) for number in np.flatnonzero(over.any(axis=1))]
 
 
 def _bowed(start: Points, end: Points, middle: Points) -> Points:
-    """A shallow arc from start to end, bulging away from the middle of the drawing."""
+    """Return a shallow arc from start to end, (24, 2), that bulges away from the middle of the drawing."""
     part = np.linspace(0.0, 1.0, 24)[:, None]
     across = np.array([start[1] - end[1], end[0] - start[0]])
     side = 1.0 if across @ ((start + end) / 2 - middle) >= 0 else -1.0
@@ -162,7 +154,7 @@ def _bowed(start: Points, end: Points, middle: Points) -> Points:
 def _draw_agents(
     figure: Figure, axes: Axes, points: Points, accuracy: npt.NDArray[np.float64] | None, size: float
 ) -> npt.NDArray[np.float64]:
-    """Scatter the agents; their colours, (agents, 4)."""
+    """Draw the agents and return their colors, (agents, 4)."""
     edge = 0.8 if size > 30 else 0.0
     style: dict[str, Any] = {"s": size, "edgecolors": "white", "linewidths": edge, "zorder": 2, "clip_on": False}
     if accuracy is None or not _varies(accuracy):
@@ -182,14 +174,14 @@ def _draw_agents(
 
 
 def _range(percent: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Whole percentages around the values, at least five apart, so that a hair's breadth has no colour of its own."""
+    """Return whole percentages around the values, at least five apart, so that tiny differences look alike."""
     low, high = float(np.floor(percent.min())), float(np.ceil(percent.max()))
     high = min(100.0, max(high, low + LEAST_RANGE))
     return min(low, high - LEAST_RANGE), high
 
 
 def _observed(sensors: SensorMap | Sequence[Sensor] | None, names: Sequence[str] | None) -> dict[int, str]:
-    """Agent number -> the features it observes and the half each one enters, e.g. "x1 → q"."""
+    """Return for each agent number the features that it observes and the half each one enters, e.g. "x1 → q"."""
     entries = sensors.sensors if isinstance(sensors, SensorMap) else sensors or ()
     texts: dict[int, list[str]] = {}
     for sensor in entries:
@@ -202,20 +194,13 @@ def _observed(sensors: SensorMap | Sequence[Sensor] | None, names: Sequence[str]
 
 
 def _draw_sensor_rings(figure: Figure, axes: Axes, points: Points, agents: list[int], size: float) -> None:
+    """Draw a ring around each of these agents, and a legend that explains it."""
     if not agents:
         return
     ring = max(2.2 * size, 60.0) if size < 200 else 1.7 * size
-    axes.scatter(
-        points[agents, 0],
-        points[agents, 1],
-        s=ring,
-        facecolors="none",
-        edgecolors=VERMILION,
-        linewidths=1.8,
-        zorder=4,
-        clip_on=False,
-    )
-    handle = Line2D([], [], linestyle="", marker="o", markersize=9, markerfacecolor="none", markeredgecolor=VERMILION)
+    style: dict[str, Any] = {"facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.8}
+    axes.scatter(points[agents, 0], points[agents, 1], s=ring, zorder=4, clip_on=False, **style)
+    handle = Line2D([], [], linestyle="", marker="o", markersize=9, color=VERMILION, fillstyle="none")
     handle.set_markeredgewidth(1.8)
     label = "sensor: feature → half of the agent's state it enters"
     figure.legend([handle], [label], loc="outside lower center", fontsize=9, frameon=False)

@@ -1,4 +1,4 @@
-"""The run directory: made before anything is trained, so that a bad path fails at once.
+"""The run directory: made before anything is trained, so that a bad path fails at once; runs found by their names.
 
 runs/<name>/<UTC time>-s<seed>/   config.yaml  checkpoints/  plots/  logs/     and what the run adds to it
 """
@@ -22,16 +22,15 @@ FOLDERS = ("checkpoints", "plots", "logs")
 
 
 def prepare_run_directory(config: Config) -> Path:
-    """Make the run directory with its folders and config.yaml; the path is absolute.
+    """Make the run directory with its folders and config.yaml; returns its absolute path.
 
-    config.output is taken as it is and must be new or empty; without it a new directory below runs/ is made, its own
-    even when two runs start in the same second. Raises ValueError when the directory holds files already or cannot be
-    written; OSError only when the disk is full.
+    config.output must be new or empty; without it a new directory below runs/ is made, which no other run has, even one
+    that starts in the same second. Raises ValueError when the directory holds files or cannot be written; OSError only
+    when the disk is full.
     """
     try:
-        directory = (
-            _claimed(user_path(config.output, "output")) if config.output is not None else new_run_directory(config)
-        )
+        chosen = None if config.output is None else user_path(config.output, "output")
+        directory = new_run_directory(config) if chosen is None else _claimed(chosen)
         for folder in FOLDERS:
             (directory / folder).mkdir()
         (directory / "config.yaml").write_text(to_yaml(self_contained(config)), encoding="utf-8")
@@ -46,9 +45,9 @@ def prepare_run_directory(config: Config) -> Path:
 
 
 def config_of_run(directory: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config of a trained run, with the graph that it was trained on instead of the file that this was read from.
+    """Return the config of a trained run, with the graph saved by the run in place of the original graph file.
 
-    The file may have moved or changed since, and weights belong to the numbers that the agents had.
+    That file may have moved or changed since, and weights belong to the numbers that the agents had.
     """
     config = read_config(directory / "config.yaml", overrides)
     saved = directory / "graph.json"
@@ -58,11 +57,11 @@ def config_of_run(directory: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _claimed(directory: Path) -> Path:
-    """The given directory, new or empty."""
-    if directory.is_dir() and (found := sorted(entry.name for entry in directory.iterdir())):
-        run = "config.yaml" in found
-        what = "a run" if run else ", ".join(found[:3])
-        remedy = "go on with it by --resume=auto, or " if run else ""
+    """Make a directory, unless it exists and is empty. Raises ValueError when it holds anything."""
+    if directory.is_dir() and (names := sorted(entry.name for entry in directory.iterdir())):
+        run = "config.yaml" in names
+        what = "a run" if run else ", ".join(names[:3])
+        remedy = "resume it with --resume=auto, or " if run else ""
         raise ValueError(
             f"output: expected a new or an empty directory, got one that holds {what}: {directory}; "
             f"{remedy}choose another --output"
@@ -72,7 +71,7 @@ def _claimed(directory: Path) -> Path:
 
 
 def new_run_directory(config: Config) -> Path:
-    """A new directory below runs/<name>/."""
+    """Make a new directory below runs/<name>/."""
     parent = Path("runs") / config.name
     parent.mkdir(parents=True, exist_ok=True)
     start = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ") + f"-s{config.seed}"
@@ -80,7 +79,7 @@ def new_run_directory(config: Config) -> Path:
     while True:
         directory = parent / (start if copies == 1 else f"{start}-{copies}")
         try:
-            directory.mkdir()  # fails when another run, perhaps of another process, has just taken it
+            directory.mkdir()  # fails when another run, perhaps of another process, has just made it
         except FileExistsError:
             copies += 1
         else:
@@ -88,7 +87,7 @@ def new_run_directory(config: Config) -> Path:
 
 
 def run_in_output(config: Config) -> Path | None:
-    """config.output if it holds a run; None when it holds none. Raises ValueError when that is of another config."""
+    """Return config.output if it holds a run, else None. Raises ValueError for a run of another config."""
     directory = user_path(config.output or "", "output")
     if not (directory / "config.yaml").is_file():
         return None
@@ -102,14 +101,14 @@ def run_in_output(config: Config) -> Path | None:
 
 
 def unfinished_runs(config: Config) -> Iterator[Path]:
-    """The directories below runs/<name>/ of runs of this config that have not come to their end, the newest first."""
+    """Yield the directories below runs/<name>/ of unfinished runs of this config, the newest first."""
     for directory in sorted((Path("runs") / config.name).glob("*/"), reverse=True):
         if (directory / "config.yaml").is_file() and not is_done(directory) and not difference(directory, config):
             yield directory.resolve()
 
 
 def newest_unfinished_run() -> Path | None:
-    """The newest directory below runs/, of whatever name and config, of a run that has not come to its end."""
+    """Return the newest unfinished run below runs/, of any name and config."""
     runs = [directory for directory in Path("runs").glob("*/*/") if (directory / "config.yaml").is_file()]
     return max((run for run in runs if not is_done(run)), key=lambda run: run.name, default=None)
 
@@ -163,19 +162,19 @@ def weights_of_run(given: str) -> tuple[Path, Path]:
 
 
 def _started(run: Path) -> tuple[str, float]:
-    """When a run started, as far as its name says so, else when it was made; sorts with others."""
+    """Return a key that sorts runs by their start: the time in the name, else the time of config.yaml."""
     config = (run / "config.yaml").stat().st_mtime
     named = re.match(r"\d{8}T\d{6}Z", run.name)
     return named[0] if named else datetime.fromtimestamp(config, UTC).strftime("%Y%m%dT%H%M%SZ"), config
 
 
 def is_done(directory: Path) -> bool:
-    """Whether a run has come to its end."""
+    """Whether a run is finished."""
     return bool(finished(directory))
 
 
 def finished(directory: Path) -> dict[str, Any]:
-    """The summary of a run that has come to its end; empty before that."""
+    """Return the summary of a finished run; empty before that."""
     try:
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -184,7 +183,7 @@ def finished(directory: Path) -> dict[str, Any]:
 
 
 def difference(directory: Path, config: Config) -> str:
-    """In which option a run's config is another one, in words; empty when it is not."""
+    """Say in which option a run's config differs from this one; empty when it does not."""
     try:
         there = run_identity(read_config(directory / "config.yaml"))
     except ValueError as error:
@@ -194,8 +193,8 @@ def difference(directory: Path, config: Config) -> str:
 
 
 def _first_difference(here: Any, there: Any, key: str) -> tuple[str, Any, Any]:
-    """(dotted key, value here, value there); an empty key when both are the same."""
+    """Return (dotted key, value here, value there); an empty key when both are the same."""
     if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
-        found = (_first_difference(here[k], there[k], f"{key}.{k}" if key else str(k)) for k in here)
-        return next((one for one in found if one[0]), ("", None, None))
+        pairs = (_first_difference(here[k], there[k], f"{key}.{k}" if key else str(k)) for k in here)
+        return next((pair for pair in pairs if pair[0]), ("", None, None))
     return ("", None, None) if here == there else (key, here, there)

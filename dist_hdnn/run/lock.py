@@ -1,9 +1,9 @@
 """Whether a living process works on a run: a lock in its directory, which the kernel drops with the process.
 
-The main process of a run (worker 0) holds an flock on `lock` as long as it trains, so nothing has to be cleaned up
-after a kill. The file says who: the process and its machine. On NFS the lock is the server's: that of a process that
-was killed is dropped at once, that of a machine that is gone when the server notices (NFSv4: about 90 s). Where a file
-system has no locks, nobody holds any.
+The main process of a run (worker 0) holds an flock on `lock` as long as it trains, so a kill leaves nothing to clean
+up. The file names its holder: the process and its machine. On NFS the server keeps the lock: it drops that of a killed
+process at once, that of a lost machine when it notices (NFSv4: about 90 s). A file system without locks gives every
+process the run.
 """
 
 from __future__ import annotations
@@ -13,52 +13,33 @@ import fcntl
 import os
 import socket
 from pathlib import Path
-from types import TracebackType
+from typing import IO
 
 NAME = "lock"
 
 
-class RunLock:
-    """A held lock, or none where there are no locks; a context manager."""
+def take(directory: Path) -> IO[str] | None:
+    """Hold the run in this directory until the returned file is closed; None when another process holds it.
 
-    def __init__(self, descriptor: int | None = None) -> None:
-        self.descriptor = descriptor
-
-    def release(self) -> None:
-        """Give it back."""
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-            self.descriptor = None
-
-    def __enter__(self) -> RunLock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-def take(directory: Path) -> RunLock | None:
-    """Hold the run in this directory; None when another process does. Raises OSError when it cannot be written."""
-    descriptor = os.open(directory / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    Raises OSError when the directory cannot be written.
+    """
+    file = (directory / NAME).open("a+", encoding="utf-8")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        os.close(descriptor)
-        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-            return RunLock()
-        raise
-    os.truncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return RunLock(descriptor)
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # where there are no locks
+            file.close()
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
 
 
 def holder(directory: Path) -> str:
-    """Who has told last that it holds the lock."""
+    """Return the process that last took the lock, as it names itself."""
     try:
         return (directory / NAME).read_text(encoding="utf-8").strip() or "another process"
     except (OSError, UnicodeDecodeError):

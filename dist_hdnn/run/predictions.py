@@ -1,4 +1,4 @@
-"""Predictions as a table: .csv as they come, .parquet, or .npz with an array a column.
+"""Predictions as a table: .csv, written batch by batch, .parquet, or .npz with one array per column.
 
     row  [columns passed through]  prediction | targets  [probability_<class>]  [agent_<name>]
 
@@ -21,7 +21,7 @@ Columns = Mapping[str, Sequence[Any]]
 
 
 def check_output(path: Path) -> None:
-    """Raise ValueError for a file of predictions that could not be written, before anything is predicted."""
+    """Raise ValueError, before anything is predicted, for a file of predictions that cannot be written."""
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"output: expected one of the suffixes {', '.join(SUFFIXES)}, got {path.name!r}; rename it")
     if path.exists():
@@ -33,7 +33,7 @@ def check_output(path: Path) -> None:
 
 
 def write_predictions(parts: Iterable[Columns], path: Path | None) -> int:
-    """Write tables of the same columns one below the other, on stdout without a path; returns the number of rows."""
+    """Write tables of the same columns below each other, on stdout without a path; returns the number of rows."""
     if path is None:
         return _write_csv(parts, sys.stdout)
     part = path.with_name(f"{path.name}.part")
@@ -66,7 +66,9 @@ def _write_csv(parts: Iterable[Columns], file: IO[str]) -> int:
 def _write_parquet(parts: Iterable[Columns], path: Path) -> int:
     pyarrow, parquet = _pyarrow()
     tables = [pyarrow.table(dict(columns)) for columns in parts]
-    table = pyarrow.concat_tables(tables, promote_options="permissive")  # a part may have gaps alone in a column
+    table = pyarrow.concat_tables(
+        tables, promote_options="permissive"
+    )  # a column of one part may have nothing but gaps
     parquet.write_table(table, path)
     return int(table.num_rows)
 
@@ -80,7 +82,7 @@ def _write_npz(parts: Iterable[Columns], path: Path) -> int:
 
 
 def _joined(parts: list[Sequence[Any]]) -> Any:
-    """Cells of all parts as an array that loads without pickle: numbers with NaN in gaps, else text, empty in gaps."""
+    """Join cells into an array that loads without pickle: numbers with NaN in gaps, else text, empty in gaps."""
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts)
     cells = [cell for part in parts for cell in part]

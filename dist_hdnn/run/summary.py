@@ -1,4 +1,4 @@
-"""What summary.json says of a trained run: accuracy, size, traffic and memory, summed over its workers."""
+"""The figures of summary.json: accuracy, size, traffic and memory, summed over the workers of a run."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Epoch
 from dist_hdnn.training.metrics import Evaluation
 
-LISTED_LINKS = 2000  # links, beyond which summary.json gives mean and maximum traffic alone
+LISTED_LINKS = 2000  # above, summary.json gives only mean and maximum of the traffic
 
 
 def figures_of_run(
     model: AgentClassifier, history: Sequence[Epoch], result: Evaluation, traffic: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Accuracies, sizes and times. Collective. traffic: of this worker in the first training step; empty: unknown.
+    """Return accuracies, sizes and times. Collective. traffic: of this worker in the first step; empty: unknown.
 
-    messages_per_step, bytes_per_step: slices between agents, equal on any workers. wire_...: what the workers sent each
-    other instead, a slice once for all agents of a worker, with the sums of readouts and metrics.
+    messages_per_step, bytes_per_step: slices between agents, equal on any workers. wire_...: messages between workers,
+    a slice once for all agents of a worker, with the sums of readouts and metrics.
     """
     network, last = model.network, history[-1]
     kept = next((record for record in reversed(history) if record.best), last)  # whose weights the model has
@@ -52,7 +52,7 @@ def figures_of_run(
         "steps": last.step,
         "seconds_per_step": seconds,
         "peak_memory_bytes": total["memory"],
-        "messages_per_step": total.get("agent_messages"),  # None: the run went on from after its last step
+        "messages_per_step": total.get("agent_messages"),  # None: resumed after its last step
         "bytes_per_step": total.get("agent_bytes"),
         "wire_messages_per_step": 0 if network.ownership.alone else total.get("messages"),
         "wire_bytes_per_step": 0 if network.ownership.alone else total.get("bytes"),
@@ -62,7 +62,7 @@ def figures_of_run(
 
 
 def agent_figures(model: AgentClassifier, result: Evaluation, prefix: str = "") -> dict[str, Any]:
-    """Accuracies of the agents by their names, where agents classify."""
+    """Return the accuracies of the agents by name, where agents classify."""
     readout = model.readout
     if result.per_agent is None or isinstance(readout, SumReadout):
         return {}
@@ -75,7 +75,7 @@ def agent_figures(model: AgentClassifier, result: Evaluation, prefix: str = "") 
 
 
 def link_figures(graph: CommunicationGraph, over_links: NDArray[np.int64] | None) -> dict[str, Any]:
-    """Messages and bytes of a step over each link, by the agents' names; of large graphs mean and maximum alone.
+    """Return messages and bytes per step over each link, by the agents' names; of large graphs mean and maximum.
 
     over_links: (links, 2), of all workers; None: unknown.
     """
@@ -90,7 +90,7 @@ def link_figures(graph: CommunicationGraph, over_links: NDArray[np.int64] | None
 
 
 def inputs_of(data: Dataset) -> dict[str, Any]:
-    """What one has to know of the data to use the trained network: scale and names."""
+    """Return what a user of the trained network must know of the data: scale and names."""
     return {
         "task": "regression" if data.regression else "classification",
         "normalisation": data.normalisation,
@@ -99,9 +99,9 @@ def inputs_of(data: Dataset) -> dict[str, Any]:
 
 
 def _reconstruction(network: HDNN) -> dict[str, float]:
-    """Of a reversible network, the largest relative error of a rebuilt state in training, over all workers."""
+    """Return the largest relative error of a state that a reversible network rebuilt in training. Collective."""
     ownership, error = network.ownership, network.reconstruction_error()
-    if network.sweep.memory != "reversible":
+    if network.sweep.kept.memory != "reversible":
         return {}
     of_workers = torch.zeros(ownership.workers, dtype=torch.float64)
     of_workers[ownership.rank] = error or 0.0
@@ -109,9 +109,9 @@ def _reconstruction(network: HDNN) -> dict[str, float]:
 
 
 def _peak_memory(network: HDNN) -> int:
-    """Largest resident memory of this process so far, in bytes (Linux counts in KiB, macOS in bytes).
+    """Return the largest resident memory of this process so far, in bytes (Linux counts in KiB, macOS in bytes).
 
-    Workers that are threads have one process between them, which the first one counts.
+    Workers that are threads share one process, which the first one counts.
     """
     transport = network.ownership.transport
     if transport is not None and transport.name == "threads" and transport.rank:

@@ -1,7 +1,7 @@
-"""Pictures of a study: the first objective against bytes per step, density and parameters; means, spread over seeds.
+"""Pictures of a study: the first objective against bytes per step, density and parameters, with its spread over seeds.
 
-Trials of the axes are told apart by color and marker, see `marks`; baselines are drawn in ink, networks that fall into
-parts are hollow, the Pareto front of the study is ringed.
+Color and marker tell the values of the axes, see `marks`. Baselines are drawn in ink, networks that fall into parts are
+hollow, and the Pareto front of the study is ringed.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from dist_hdnn.study.results import Group, pareto_front
 
 BASELINE_MARKERS = "*PXh"
 PICTURES = ("bytes_per_step", "density", "parameters")  # horizontal axes
-Handles = dict[str, Any]  # entry of the legend -> what stands before it
+Handles = dict[str, Any]  # text of a legend's entry -> its sign
 
 
 def plot_study(plan: Plan, groups: Sequence[Group], album: Pictures) -> None:
-    """One picture per horizontal axis that the trials have values for."""
+    """Draw one picture per horizontal axis that the trials have values for."""
     vertical = next(iter(plan.objectives))
     front = pareto_front([group for group in groups if not group.baseline], plan.objectives)
     for name in dict.fromkeys([*PICTURES, *list(plan.objectives)[1:]]):
-        able = [group for group in groups if name in group.mean and vertical in group.mean]
-        if name != vertical and able:
-            album.draw(f"{vertical}_vs_{name}.png", _picture, plan, able, front, name, vertical)
+        complete = [group for group in groups if name in group.mean and vertical in group.mean]
+        if name != vertical and complete:
+            album.draw(f"{vertical}_vs_{name}.png", _picture, plan, complete, front, name, vertical)
 
 
 def _picture(plan: Plan, groups: Sequence[Group], front: Sequence[Group], name: str, vertical: str, path: Path) -> Path:
+    """Draw the objective `vertical` against `name`, and return the path."""
     figure = new_figure(6.5, 4.0)
     axes = figure.subplots()
     own = [group for group in groups if not group.baseline]
@@ -67,7 +68,7 @@ def _picture(plan: Plan, groups: Sequence[Group], front: Sequence[Group], name: 
 
 
 def _draw_own(axes: Axes, groups: Sequence[Group], marks: Marks, name: str, vertical: str) -> Handles:
-    """The trials of the study's axes, and what their legend says."""
+    """Draw the trials of the study's axes and return their legend."""
     color_of = _color_scale(axes, marks) if marks.scale else marks.color_of
     for line in marks.lines(groups):
         _join(axes, line, name, vertical, color_of(line[0].values[str(marks.color)]), "-")
@@ -86,7 +87,7 @@ def _draw_own(axes: Axes, groups: Sequence[Group], marks: Marks, name: str, vert
 
 
 def _draw_baselines(axes: Axes, groups: Sequence[Group], name: str, vertical: str) -> Handles:
-    """The baselines, each with a marker of its own; a dotted level for one that is a single point."""
+    """Draw the baselines with a marker each, and a dotted level through a single point, and return their legend."""
     handles: Handles = {}
     for number, baseline in enumerate(dict.fromkeys(group.baseline for group in groups)):
         members = [group for group in groups if group.baseline == baseline]
@@ -103,26 +104,25 @@ def _draw_baselines(axes: Axes, groups: Sequence[Group], name: str, vertical: st
 
 
 def _color_scale(axes: Axes, marks: Marks) -> Callable[[Any], Any]:
-    """Number -> color, with a bar that tells which; logarithmic where the numbers span much."""
+    """Return the color of a number, with a bar that is logarithmic where the numbers span more than 1 to 20."""
     low, high = min(marks.colors), max(marks.colors)
     scale = ScalarMappable(LogNorm(low, high) if low > 0 and high > 20 * low else Normalize(low, high), "viridis")
-    figure = axes.get_figure()
-    assert figure is not None
-    figure.colorbar(scale, ax=axes, aspect=28).set_label(plain(marks.color), fontsize=9)
+    axes.figure.colorbar(scale, ax=axes, aspect=28).set_label(plain(marks.color), fontsize=9)
     return lambda value: colormaps["viridis"](scale.norm(value))
 
 
 def _handle(color: str, marker: str) -> Line2D:
-    """A legend's sign."""
+    """Make the sign of a legend's entry."""
     return Line2D([], [], linestyle="", marker=marker, markersize=6, color=color)
 
 
 def _parted(group: Group) -> bool:
-    """Whether no path of exchanges joins all agents; such points are hollow."""
+    """Whether the agents fall into parts that never exchange anything, for which a point is hollow."""
     return group.mean.get("components", 1.0) > 1
 
 
 def _point(axes: Axes, group: Group, name: str, vertical: str, style: Mapping[str, Any]) -> None:
+    """Draw the mean of a group with its standard deviation."""
     axes.errorbar(
         [_scaled(group.mean, name)],
         [_scaled(group.mean, vertical)],
@@ -135,6 +135,7 @@ def _point(axes: Axes, group: Group, name: str, vertical: str, style: Mapping[st
 
 
 def _join(axes: Axes, groups: Sequence[Group], name: str, vertical: str, color: str, line: str) -> None:
+    """Draw a line through the means of groups."""
     x, y = ([_scaled(group.mean, key) for group in groups] for key in (name, vertical))
     axes.plot(x, y, linestyle=line, linewidth=1.4, color=color, zorder=1.5)
 
@@ -144,19 +145,24 @@ def _scaled(values: Mapping[str, float], name: str) -> float:
 
 
 def _scale(axes: Axes, values: Sequence[float], name: str) -> None:
-    """Logarithmic where the values span much, with a strip for zero: a network that sends nothing is a result."""
+    """Scale the horizontal axis: logarithmic above a span of 4, with a strip for zero.
+
+    A network that sends nothing is a result.
+    """
     positive = [value for value in values if value > 0]
+    few = not positive or max(positive) < 300 * min(positive)
+    steps = (1.0, 2.0, 5.0) if few else (1.0,)  # of a decade, at which ticks have numbers
     if name == "density" or not positive or max(positive) < 4 * min(positive):
         axes.xaxis.set_major_locator(MaxNLocator(7))
     elif min(values) < 0 or len(positive) == len(values):
         axes.set_xscale("log")
-        _few_ticks(axes, max(positive) / min(positive))
+        axes.xaxis.set_major_locator(LogLocator(subs=steps))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         first = 10.0 ** math.floor(math.log10(min(positive)))
         axes.set_xscale("symlog", linthresh=first, linscale=0.5)
         axes.set_xlim(-0.15 * first, 1.6 * max(positive))
         decades = [first * 10.0**power for power in range(math.ceil(math.log10(1.6 * max(positive) / first)))]
-        steps = (1.0, 2.0, 5.0) if max(positive) < 300 * min(positive) else (1.0,)
         axes.xaxis.set_major_locator(FixedLocator([0.0, *(step * decade for decade in decades for step in steps)]))
         axes.xaxis.set_minor_locator(NullLocator())
     if name.startswith(("bytes", "peak_memory")):
@@ -165,13 +171,8 @@ def _scale(axes: Axes, values: Sequence[float], name: str) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def _few_ticks(axes: Axes, span: float) -> None:
-    """Ticks with numbers at 1, 2 and 5 of a decade, of many decades at 1; the others without."""
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 300 else (1.0,)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
 def _spread_note(axes: Axes, groups: Sequence[Group]) -> None:
+    """Say over how many seeds the points are means."""
     counts = sorted({group.count for group in groups})
     if counts[-1] > 1:
         seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

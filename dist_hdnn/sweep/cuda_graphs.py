@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from dist_hdnn.sweep.frame import Frame
-from dist_hdnn.sweep.tape import Gradients, Trace
+from dist_hdnn.sweep.tape import Forget as Tape
 from dist_hdnn.sweep.weights import Weights, flatten
 from dist_hdnn.transport import Ledger, Rounds
 
+Gradients = list[Tensor | None]
 T = TypeVar("T")
 
 
@@ -81,30 +81,33 @@ class _Recording(NamedTuple):
 
 
 class Captured:
-    """A trace whose sweeps are replayed, see `Trace`; kernel by kernel while states are watched.
+    """A tape whose sweeps are replayed, kernel by kernel while states are watched.
 
-    make: makes the trace. ledger: where to book what a replayed sweep sends.
+    make: makes the tape. sweeps: the forward and the backward sweep over a tape, see `sweep.run` and `sweep.run_back`.
+    ledger: where to book what a replayed sweep sends.
     """
 
-    again = False  # a recorded backward starts from where the forward sweep ends, in memory and in mind
+    keeps = True
+    again = False  # a recorded backward starts from where the forward sweep ends
 
-    def __init__(self, make: Callable[[], Trace], frame: Frame, ledger: Ledger, recorder: Recorder) -> None:
-        self.trace, self.frame, self.ledger, self.recorder = make(), frame, ledger, recorder
-        self.key, self.ticket = captured(self.trace.key), 0
-        self._make = make
+    def __init__(self, make: Callable[[], Tape], sweeps: tuple[Any, Any], ledger: Ledger, recorder: Recorder) -> None:
+        self.tape, self.ledger, self.recorder = make(), ledger, recorder
+        self.key, self.ticket = captured(self.tape.key), 0
+        self._make, (self._run, self._run_back) = make, sweeps
         self._recording: _Recording | None = None
         self._ran = self._refused = False
 
-    def run(self, y: Tensor, weights: Weights) -> Tensor:
-        if self.frame.watchers or not self._ran or self._refused:
+    def run(self, y: Tensor, weights: Weights, see: Any) -> Tensor:
+        """Run or replay the forward sweep."""
+        if see is not None or not self._ran or self._refused:
             self._ran, self._recording = True, None
-            return self.trace.run(y, weights)
+            return self._run(self.tape, y, weights, see)  # type: ignore[no-any-return]
         if self._recording is None:
             try:
                 self._recording = self._record(y, weights)
             except RuntimeError as error:
                 self._refuse(error)
-                return self.trace.run(y, weights)
+                return self._run(self.tape, y, weights)  # type: ignore[no-any-return]
         recording = self._recording
         recording.y.copy_(y)
         for ours, given in zip(recording.weights, flatten(weights), strict=True):
@@ -114,23 +117,26 @@ class Captured:
         return recording.output.clone()
 
     def run_back(self, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
+        """Run or replay the backward sweep."""
         recording = self._recording
         if recording is None:
-            return self.trace.run_back(y, dy, weights)
+            return self._run_back(self.tape, y, dy, weights)  # type: ignore[no-any-return]
         recording.dy.copy_(dy)
         recording.backward()
         self.ledger.book_all(recording.backward_rounds)
         return recording.dy0.clone(), [None if each is None else each.clone() for each in recording.gradients]
 
     def settle(self) -> None:
-        self.trace.settle()
+        """Report on a backward sweep that is over."""
+        self.tape.settle()
 
     def known(self) -> Iterator[tuple[int, Sequence[Tensor]]]:
-        return self.trace.known()
+        """Yield the states that are kept."""
+        return self.tape.known()
 
     def _record(self, y: Tensor, given: Weights) -> _Recording:
         """Both sweeps, one after the other, so that the second is that of the state in which the first leaves all."""
-        trace, recorder, ledger = self.trace, self.recorder, self.ledger
+        tape, recorder, ledger = self.tape, self.recorder, self.ledger
         y, dy = y.detach().clone(), torch.zeros_like(y)
         weights = {
             name: [_once(tensor.detach()).clone().expand_as(tensor) for tensor in tensors]
@@ -138,23 +144,23 @@ class Captured:
         }
 
         def step() -> None:
-            trace.run(y, weights)
-            trace.run_back(y, dy, weights)
+            self._run(tape, y, weights)
+            self._run_back(tape, y, dy, weights)
 
         with ledger.aside():
             recorder.warm_up(step)
         with ledger.aside() as forward_rounds:
-            output, forward = recorder.record(lambda: trace.run(y, weights))
+            output, forward = recorder.record(lambda: self._run(tape, y, weights))
         with ledger.aside() as backward_rounds:
-            (dy0, gradients), backward = recorder.record(lambda: trace.run_back(y, dy, weights))
+            (dy0, gradients), backward = recorder.record(lambda: self._run_back(tape, y, dy, weights))
         flat = flatten(weights)
         return _Recording(
             y, dy, flat, output, dy0, gradients, forward, backward, dict(forward_rounds), dict(backward_rounds)
         )
 
     def _refuse(self, error: RuntimeError) -> None:
-        """Go on without, in new memory: half a recording may have left anything in the old one."""
-        self._refused, self.trace = True, self._make()
+        """Continue without, in new memory: half a recording may have left anything in the old one."""
+        self._refused, self.tape = True, self._make()
         warnings.warn(
             f"cuda_graphs: expected sweeps that can be captured, got {type(error).__name__}: {error}. They run kernel "
             "by kernel; leave cuda_graphs out to do so from the start.",
@@ -169,5 +175,5 @@ def _once(weights: Tensor) -> Tensor:
 
 
 def captured(key: object) -> tuple[str, object]:
-    """Key of a captured trace, given that of the trace."""
+    """Return the key of a captured tape, given that of the tape."""
     return "captured", key

@@ -13,7 +13,9 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from dist_hdnn.sweep.sweep import Sweep
+from dist_hdnn.dynamics import step
+from dist_hdnn.dynamics.use import NO_GRADIENTS
+from dist_hdnn.sweep.sweep import Sweep, run
 from dist_hdnn.sweep.weights import Weights
 
 
@@ -28,33 +30,45 @@ class Linearization:
     def __init__(self, sweep: Sweep, y: Tensor, weights: Weights) -> None:
         self.layers, self._sweep = sweep.layers, sweep
         self._kind = tuple(y.shape), y.dtype, y.device
-        self._trace = sweep.lease_stored(y)
+        self._tape = sweep.lease_kept(y)
         self._open = True
-        self._trace.run(y, weights)
+        run(sweep, self._tape, y, weights)
 
     @torch.no_grad()
     def states(self, layer: int) -> Tensor:
-        """The state at a position, (batch, neurons)."""
+        """Return the state at a position, (batch, neurons)."""
         self._check(layer, layer)
-        return self._sweep.unpack(self._trace.boundaries[layer])
+        return self._sweep.unpack(self._tape.buffers.boundaries[layer])
 
     @torch.no_grad()
     def pull(self, cotangent: Tensor, last: int, first: int) -> Tensor:
-        """Jᵀ of the layers between two positions, first <= last: (batch, neurons) at `last` -> at `first`."""
+        """Apply Jᵀ of the layers between two positions, first <= last: (batch, neurons) at `last` -> at `first`."""
         self._check(first, last, cotangent)
-        return self._trace.pull(cotangent, last, first)
+        sweep, tape = self._sweep, self._tape
+        nothing = [NO_GRADIENTS] * sweep.parts
+        sweep.pack(cotangent, tape.cotangents)
+        for layer in reversed(range(first, last)):
+            sweep.where.at("backward", layer, self.layers)
+            step.backward(tape.uses(layer), tape.weights.of(layer), nothing)
+        sweep.where.leave()
+        return sweep.unpack(tape.cotangents)
 
     @torch.no_grad()
     def push(self, tangent: Tensor, first: int, last: int) -> Tensor:
-        """J of the layers between two positions, first <= last: (batch, neurons) at `first` -> at `last`."""
+        """Apply J of the layers between two positions, first <= last: (batch, neurons) at `first` -> at `last`."""
         self._check(first, last, tangent)
-        return self._trace.push(tangent, first, last)
+        sweep, tape = self._sweep, self._tape
+        sweep.pack(tangent, tape.cotangents)
+        for layer in range(first, last):
+            sweep.where.at("forward", layer, self.layers)
+            step.tangent(tape.uses(layer), tape.weights.of(layer))
+        sweep.where.leave()
+        return sweep.unpack(tape.cotangents)
 
     def close(self) -> None:
-        """Give the memory back; nothing can be asked after."""
+        """Give the memory back. No query is answered after that."""
         if self._open:
-            self._trace.weights.release()
-            self._sweep.pool.give_back(self._trace)
+            self._sweep.give_back(self._tape)
             self._open = False
 
     def __enter__(self) -> Linearization:

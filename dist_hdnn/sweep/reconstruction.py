@@ -1,4 +1,4 @@
-"""How well a reversible sweep rebuilds its states: the largest relative error, with a warning before it does harm.
+"""Measure how well a reversing sweep rebuilds its states: the largest relative error, with a warning in time.
 
     error = max |rebuilt - known| / max |known|      over this worker's neurons and the batch
 
@@ -33,7 +33,7 @@ class Error:
         self.value = torch.zeros_like(self._last)
 
     def compare(self, rebuilt: Sequence[Tensor], known: Sequence[Tensor], scratch: Sequence[Tensor]) -> None:
-        """Parts that were rebuilt against what they were; scratch: memory of their shapes."""
+        """Compare rebuilt parts with what they were. scratch: memory of their shapes."""
         for a, b, difference in zip(rebuilt, known, scratch, strict=True):
             torch.sub(a, b, out=difference)
         of_known = largest(known)
@@ -52,13 +52,13 @@ class Reconstruction:
         self._warned = False
 
     def finish(self, error: Error) -> None:
-        """After a sweep: remember its error. On the CPU warn of a large one, and raise ReconstructionError."""
+        """Remember the error of a sweep. On the CPU, warn of a large one or raise ReconstructionError."""
         self.worst = error.value.clone() if self.worst is None else torch.maximum(self.worst, error.value)
         if error.value.device.type == "cpu":
             self.check()
 
     def check(self) -> float | None:
-        """The largest error so far; warns once of one above `WARNED`, raises above `REFUSED` or if it is not finite."""
+        """Return the largest error so far; warn once above `WARNED`, raise above `REFUSED` or if it is not finite."""
         if self.worst is None:
             return None
         error = float(self.worst)
@@ -83,6 +83,6 @@ class Reconstruction:
 
 
 def largest(parts: Sequence[Tensor]) -> Tensor:
-    """The largest magnitude in some tensors, a scalar; NaN if there is one; 0 of nothing."""
+    """Return the largest magnitude in some tensors, a scalar; NaN if there is one; 0 of nothing."""
     found = [torch.linalg.vector_norm(part, torch.inf) for part in parts if part.numel()]
     return torch.stack(found).max() if found else torch.zeros(())

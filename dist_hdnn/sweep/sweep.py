@@ -1,157 +1,123 @@
-"""The sweep: the whole stack of layers as ONE autograd function, forward and backward in a fixed loop order.
+"""The sweep: the whole stack of layers as ONE autograd function, forward and backward in a fixed order.
 
-    forward     y0 -> yN         layer 0 to layer N - 1
-    backward    δyN -> δy0 and the gradient of every weight       layer N - 1 to layer 0
+    forward     y_{j+1} = step_j(y_j)                                           layer 0 to layer N - 1
+    backward    δy_j = (∂y_{j+1}/∂y_j)ᵀ δy_{j+1}, and every weight's gradient    layer N - 1 to layer 0
 
 Nothing between the first and the last layer is an autograd node, so every worker runs the same exchanges in the same
-order whatever its loss looks like. What is kept between the two is said in `memory`.
+order whatever its loss looks like. What is kept between the two is the tape's business; what a step does is `step`'s.
 Shapes: y (batch, neurons) at the edge, columns agent by agent, p before q; inside, (neurons of one part, batch).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dist_hdnn.dynamics.terms import Drift, Gradient, Interconnected
-from dist_hdnn.sweep.buffers import Model
+from dist_hdnn.dynamics import step
+from dist_hdnn.dynamics.layer import LayerSpec
+from dist_hdnn.operators.indexed import Indexed
+from dist_hdnn.operators.where import Where
 from dist_hdnn.sweep.cuda_graphs import RECORDERS, Captured, captured
-from dist_hdnn.sweep.frame import Frame
-from dist_hdnn.sweep.kept import Mode, layers_between
+from dist_hdnn.sweep.execution import Kept
 from dist_hdnn.sweep.opaque import under_autocast
-from dist_hdnn.sweep.pool import Pool
 from dist_hdnn.sweep.reconstruction import Reconstruction
-from dist_hdnn.sweep.rounded import Rounded
-from dist_hdnn.sweep.tape import Buffers, Recomputed, Reversible, Stored, Trace, memory_key
+from dist_hdnn.sweep.tape import Forget, Keep, Pool, Recompute, Reverse, State, tape_key
+from dist_hdnn.sweep.weight_gradients import GradientPanels
 from dist_hdnn.sweep.weights import Weights, flatten, unflatten
-from dist_hdnn.transport import Ledger, Transport
+from dist_hdnn.transport import Ledger
+
+Gradients = list[Tensor | None]
+See = Callable[[int, State], object]
+"""Called with a position, 0 for the input, and the state that a forward sweep has reached there."""
 
 
-class Sweep(Frame):
-    """The layers of a model; weights are arguments, so this module owns none.
+class Sweep(Indexed):
+    """The layers of a network without their weights, which are arguments; see `Layers` for the two sweeps.
 
-    model, columns, shared, fixed, transport: as in `Frame`. memory, keep_every: what sweeps with gradients keep.
-    keep_dtype: what it is rounded to, None: nothing is.
-    captures: the ledger of one worker alone whose sweeps are replayed where a device can, see `captured`; else None.
-    Raises ValueError for a memory mode that does not suit the model.
+    columns: of every part, the columns of y that hold it, (neurons of the part,). shared: one interconnection for all
+    layers. fixed: names of weights that are constants. where: is told of the layer and the sweep, for exchanges.
+    kept: what sweeps with gradients keep, see `tape`.
+    captures: the ledger of one worker alone whose sweeps are replayed where a device can, see `cuda_graphs`; else None.
     """
 
     def __init__(
         self,
-        model: Model,
+        spec: LayerSpec,
         columns: Sequence[Tensor],
         shared: bool,
-        fixed: frozenset[str] = frozenset(),
-        transport: Transport | None = None,
-        memory: Mode = "store",
-        keep_every: int | None = None,
-        keep_dtype: torch.dtype | None = None,
+        fixed: frozenset[str],
+        where: Where,
+        kept: Kept,
         captures: Ledger | None = None,
     ) -> None:
-        super().__init__(model, columns, shared, fixed, transport)
-        self.memory = memory
-        self.keep_every = layers_between(memory, keep_every, model.architecture, self.layers, len(self.stages))
-        self.keep_dtype, self.captures = keep_dtype, captures
+        super().__init__()
+        self.spec, self.layers, self.shared, self.fixed, self.where = spec, spec.layers, shared, fixed, where
+        couplings = spec.couplings
+        self.kept, self.captures = kept, captures
+        operators = [operator for each in couplings for operator in (each.K, each.X) if operator is not None]
+        self.operators = nn.ModuleList(operators)  # so that their index tensors follow the module to its device
+        self.owned, self.parts = len(columns[0]), len(columns)
+        for part, index in enumerate(columns):
+            self.keep_index(f"columns{part}", index)
+        self.watchers: dict[int, Callable[[int, Tensor], object]] = OrderedDict()  # called with every layer's state
         self.reconstruction = Reconstruction()
-        self.pool: Pool[Any] = Pool()
-        self.last: Trace | None = None  # of the last sweep with gradients, for `first_non_finite`
+        self.pool = Pool()
+        self.last: Any = None  # tape of the last sweep with gradients, for `first_non_finite`
 
     def forward(self, y: Tensor, weights: Weights) -> Tensor:
-        """y0 (batch, neurons) -> yN (batch, neurons)."""
+        """Return yN (batch, neurons) of y0."""
+        return Layers.apply(*self.arguments(y, weights))  # type: ignore[no-any-return, no-untyped-call]
+
+    def arguments(self, y: Tensor, weights: Weights) -> tuple[Any, ...]:
+        """Return the arguments of `Layers` for a sweep with gradients where any are wanted, else for one without."""
         flat = flatten(weights)
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in [y, *flat]):
-            output: Tensor = _SweepFunction.apply(self, weights, y, *flat)  # type: ignore[no-untyped-call]
-            return output
-        with torch.no_grad():
-            memory = self._held(y, weights)
-            with self.watched():
-                self._advance(y, memory)
-            output = self.unpack(memory.boundaries[-1])
-            self._give_back(memory)
-        return output
+        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in [y, *flat])
+        tape = self.lease(y) if wanted else self.lease_plain(y)
+        return self, tape, weights, self.show if self.watchers else None, y, *flat
 
-    @torch.no_grad()
-    def states(self, y: Tensor, weights: Weights) -> Tensor:
-        """Every layer's state: (layers + 1, batch, neurons), the first of them y."""
-        memory, states = self._held(y, weights), y.new_empty(self.layers + 1, *y.shape)
-        self._advance(y, memory, states)
-        self._give_back(memory)
-        return states
+    def lease(self, y: Tensor) -> Any:
+        """Lease the tape of a sweep with gradients over a batch like y."""
+        kept = self.kept
+        dtype = None if kept.dtype is None else getattr(torch, kept.dtype)
+        key = tape_key(y, kept.memory)
 
-    @torch.no_grad()
-    def inverse(self, y: Tensor, weights: Weights) -> Tensor:
-        """yN (batch, neurons) -> y0, by inverting every layer from the last to the first; exact up to rounding."""
-        memory = self._held(y, weights)
-        self.pack(y, memory.boundaries[-1])
-        for layer in self.told("inverse", reversed(range(self.layers))):
-            of_layer = memory.weights.of(layer)
-            for update in reversed(memory.updates[layer]):
-                update.undo(of_layer)
-        start = self.unpack(memory.boundaries[0])
-        self._give_back(memory)
-        return start
+        def make() -> Forget:
+            arguments = self.spec, self.shared, y
+            if kept.memory == "recompute":
+                return Recompute(*arguments, kept.every, dtype)
+            if kept.memory == "reversible":
+                return Reverse(*arguments, kept.every, self.reconstruction, dtype)
+            return Keep(*arguments)
 
-    @torch.no_grad()
-    def apply_J(self, v: Tensor, weights: Weights, sign: float, layer: int) -> Tensor:
-        """sign · J v for states (batch, neurons): J = [[0, -Xᵀ], [X, 0]] with a layer's X, or the J of H1."""
-        architecture = self.model.architecture
-        if self.parts == 1 and not architecture.interconnection:
-            raise ValueError(
-                f"apply_J: expected an architecture with an interconnection, got {architecture.name}, which has no J. "
-                "Choose one of two parts (p, q), or H1."
-            )
-        memory = self._held(v, weights)
-        d = memory.workspace.cotangents
-        self.pack(v, d)
-        X = memory.weights.coupling(layer)
-        signs = (sign,) if self.parts == 1 else (-sign, sign)
-        result = [
-            memory.workspace.coupled(part, layer % len(self.stages), d[force.source], X) * signs[part]
-            for part, force in enumerate(architecture.forces)
-        ]
-        self._give_back(memory)
-        return self.unpack(result)
+        if self.captures is None or y.device.type not in RECORDERS:
+            return self.pool.lease(key, make)
+        ledger, recorder = self.captures, RECORDERS[y.device.type]
+        sweeps = partial(run, self), partial(run_back, self)
+        return self.pool.lease(captured(key), lambda: Captured(make, sweeps, ledger, recorder(y.device)))
 
-    @torch.no_grad()
-    def fields(self, states: Sequence[Tensor], weights: Weights) -> list[Tensor]:
-        """The forces on all parts at y_0 .. y_N, (batch, neurons) each: those of the next layer, at y_N of the last."""
-        memory, forces = self._held(states[0], weights), self.model.architecture.forces
-        found = []
-        for layer in self.told("forward", range(self.layers)):
-            first = {update.part: update for update in reversed(memory.updates[layer])}
-            of_layer = memory.weights.of(layer)
-            for y in states[layer : layer + (2 if layer + 1 == self.layers else 1)]:
-                self.pack(y, memory.boundaries[layer])
-                rates = [first[part].rate(of_layer) * forces[part].sign for part in range(self.parts)]
-                found.append(self.unpack(rates))
-        self._give_back(memory)
-        return found
+    def lease_plain(self, y: Tensor) -> Forget:
+        """Lease the tape of a sweep without gradients over a batch like y."""
+        key = tape_key(y, "evaluate")
+        return self.pool.lease(key, lambda: Forget(self.spec, self.shared, y))  # type: ignore[no-any-return]
 
-    @torch.no_grad()
-    def energy(self, y: Tensor, weights: Weights, layer: int) -> Tensor:
-        """The Hamiltonian of one layer's field at states (batch, neurons): this worker's rows of the sum, (batch,)."""
-        memory = self._held(y, weights)
-        self.pack(y, memory.boundaries[0])
-        of_layer = memory.weights.of(layer)
-        total = y.new_zeros(len(y))
-        for update in {update.part: update for update in memory.updates[layer]}.values():
-            term = update.term.term if isinstance(update.term, Interconnected) else update.term
-            if not isinstance(term, Gradient | Drift):
-                raise ValueError(
-                    f"energy: expected an architecture whose field is a gradient times J, got "
-                    f"{self.model.architecture.name}. Choose hamiltonian, MS3, H1 or leapfrog."
-                )
-            total += term.energy(update.x, of_layer[update.part])
-        self._give_back(memory)
-        return total
+    def lease_kept(self, y: Tensor) -> Keep:
+        """Lease a tape that keeps everything, whatever the memory mode."""
+        return self.pool.lease(tape_key(y, "store"), lambda: Keep(self.spec, self.shared, y))  # type: ignore[no-any-return]
+
+    def give_back(self, tape: Any) -> None:
+        """Return a tape to the pool."""
+        tape.weights.release()
+        self.pool.give_back(tape)
 
     def first_non_finite(self) -> int | None:
-        """The first layer of the last sweep with gradients whose state is not finite: 0 is the input, None all finite.
+        """Return the first layer of the last sweep with gradients whose state is not finite; 0: the input, None: none.
 
         Looks at this worker's memory alone and sends nothing.
         """
@@ -159,100 +125,124 @@ class Sweep(Frame):
             return None
         for position, parts in self.last.known():
             if not all(part.isfinite().all() for part in parts):
-                return position
+                return position  # type: ignore[no-any-return]
         return None
 
+    def show(self, position: int, parts: State) -> None:
+        """Call the watchers with a copy of the state that a sweep has reached."""
+        with torch.no_grad():
+            state = self.unpack(parts)
+        for watcher in list(self.watchers.values()):
+            watcher(position, state)
+
+    def pack(self, y: Tensor, parts: State) -> None:
+        """Copy y (batch, neurons) to parts, (neurons of the part, batch) each."""
+        rows = y.t().contiguous()  # no copy where neurons already lie row by row, as lifts and readouts have them
+        for part, tensor in enumerate(parts):
+            torch.index_select(rows, 0, getattr(self, f"columns{part}"), out=tensor)
+
+    def unpack(self, parts: State) -> Tensor:
+        """Copy parts (neurons of the part, batch) to a new y (batch, neurons), in memory neuron by neuron."""
+        batch = parts[0].shape[1]
+        y = parts[0].new_empty_strided((batch, self.parts * self.owned), (1, batch))  # no view: may change in place
+        for part, tensor in enumerate(parts):
+            y.t().index_copy_(0, getattr(self, f"columns{part}"), tensor)
+        return y
+
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy gets: not the memory of sweeps."""
+        """Return what a copy gets: not the memory of sweeps."""
         return {**self.__dict__, "last": None}
 
-    # -- memory and the loop without gradients -----------------------------------------------------------------------
 
-    def _held(self, y: Tensor, weights: Weights) -> Buffers:
-        """Memory for a sweep without gradients over a batch like y, with these weights."""
-        memory: Buffers = self.pool.lease(memory_key(y, "evaluate"), lambda: Buffers(self, y, "evaluate"))
-        memory.weights.hold(weights)
-        return memory
+class Layers(torch.autograd.Function):
+    """All layers, forward and backward.
 
-    def _give_back(self, memory: Buffers) -> None:
-        memory.weights.release()
-        self.pool.give_back(memory)
-
-    def lease_stored(self, y: Tensor) -> Stored:
-        """Memory for a sweep that keeps everything, whatever the memory mode."""
-        return self.pool.lease(memory_key(y, "store"), lambda: Stored(self, y))  # type: ignore[no-any-return]
-
-    def lease_trace(self, y: Tensor) -> Trace:
-        """Memory for a sweep with gradients over a batch like y."""
-        dtype = None if self.keep_dtype == y.dtype else self.keep_dtype
-        key = memory_key(y, "rounded" if self.memory == "store" and dtype else self.memory)
-
-        def make() -> Trace:
-            if self.memory == "recompute":
-                return Recomputed(self, y, self.keep_every, dtype)
-            if self.memory == "reversible":
-                return Reversible(self, y, self.keep_every, self.reconstruction, dtype)
-            return Rounded(self, y, dtype) if dtype else Stored(self, y)
-
-        ledger, device = self.captures, y.device
-        if ledger is None or device.type not in RECORDERS:
-            return self.pool.lease(key, make)  # type: ignore[no-any-return]
-        recorder = RECORDERS[device.type]
-        return self.pool.lease(captured(key), lambda: Captured(make, self, ledger, recorder(device)))  # type: ignore[no-any-return]
-
-    def _advance(self, y: Tensor, memory: Buffers, states: Tensor | None = None) -> None:
-        """Forward sweep in place; states: where to write every layer's."""
-        self.pack(y, memory.boundaries[0])
-        self.show(0, memory.boundaries[0])
-        if states is not None:
-            states[0].copy_(y)
-        for layer in self.told("forward", range(self.layers)):
-            of_layer = memory.weights.of(layer)
-            for update in memory.updates[layer]:
-                update.advance(of_layer)
-            self.show(layer + 1, memory.boundaries[-1])
-            if states is not None:
-                states[layer + 1].copy_(self.unpack(memory.boundaries[-1]))
-
-
-class _SweepFunction(torch.autograd.Function):
-    """forward: the sweep from layer 0 to N - 1. backward: the hand-written adjoint sweep from layer N - 1 to 0.
-
-    The first backward returns the memory. A further one (retain_graph) finds what it needs there, or, when it is used
-    up or another sweep has taken it since, runs the forward sweep again.
+    The first backward returns the tape. A further one (retain_graph) finds what it needs there, or, when the tape is
+    used up or another sweep has taken it since, runs the forward sweep again.
     """
 
     @staticmethod
-    def forward(ctx: Any, sweep: Sweep, weights: Weights, y: Tensor, *flat: Tensor) -> Tensor:
-        trace = sweep.lease_trace(y)
-        ctx.counts = {name: len(tensors) for name, tensors in weights.items()}
-        with sweep.watched():
-            output = trace.run(y, unflatten(flat, ctx.counts))
-        sweep.last = trace
-        ctx.sweep, ctx.trace, ctx.ticket = sweep, trace, trace.ticket
-        ctx.leased = True
-        ctx.save_for_backward(y, *flat)
+    def forward(
+        ctx: Any, sweep: Sweep, tape: Any, weights: Weights, see: See | None, y: Tensor, *flat: Tensor
+    ) -> Tensor:
+        """y0 -> yN, (batch, neurons). flat: the tensors of `weights`, for autograd; none outside it."""
+        if isinstance(tape, Captured):
+            output = tape.run(y, weights, see)
+        else:
+            sweep.pack(y, tape.start)
+            if see is not None:
+                see(0, tape.start)
+            tape.weights.hold(weights)
+            for layer in range(sweep.layers):
+                sweep.where.at("forward", layer, sweep.layers)
+                tape.before(layer)
+                step.forward(tape.uses(layer), tape.weights.of(layer))
+                if see is not None:
+                    see(layer + 1, tape.end(layer))
+            sweep.where.leave()
+            output = sweep.unpack(tape.end(sweep.layers - 1))
+        if not tape.keeps:
+            sweep.give_back(tape)
+        elif flat:
+            sweep.last = ctx.tape = tape
+            ctx.sweep, ctx.ticket, ctx.leased = sweep, tape.ticket, True
+            ctx.counts = {name: len(tensors) for name, tensors in weights.items()}
+            ctx.save_for_backward(y, *flat)
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """δyN -> δy0, (batch, neurons), and the gradient of every weight."""
         if torch._C._functorch.is_legacy_batchedtensor(dy) or torch._C._functorch.is_batchedtensor(dy):
             raise ValueError(
                 "HDNN: expected the gradient of one loss at a time, got several in one backward (is_grads_batched, "
                 "vectorize=True). Leave that option out, or use net.linearize for products with Jacobians."
             )
-        sweep, trace = ctx.sweep, ctx.trace
+        sweep, tape = ctx.sweep, ctx.tape
         y, *flat = ctx.saved_tensors
         weights = unflatten(flat, ctx.counts)
         if not ctx.leased:
-            trace = sweep.lease_trace(y)
-            if trace.ticket - 1 != ctx.ticket or trace is not ctx.trace or not trace.again:
-                trace.run(y, weights)
-            ctx.trace, ctx.ticket = trace, trace.ticket
+            tape = sweep.lease(y)
+            if tape.ticket - 1 != ctx.ticket or tape is not ctx.tape or not tape.again:
+                run(sweep, tape, y, weights)
+            ctx.tape, ctx.ticket = tape, tape.ticket
         with torch.autocast(y.device.type, enabled=False) if under_autocast(y) else nullcontext():
-            dy0, gradients = trace.run_back(y, dy, weights)
-        trace.settle()
-        sweep.pool.give_back(trace)
+            back = tape.run_back if isinstance(tape, Captured) else partial(run_back, sweep, tape)
+            dy0, gradients = back(y, dy, weights)
+        tape.settle()
+        sweep.pool.give_back(tape)
         ctx.leased = False
-        return None, None, dy0, *gradients
+        return None, None, None, None, dy0, *gradients
+
+
+@torch.no_grad()
+def run(sweep: Sweep, tape: Any, y: Tensor, weights: Weights, see: See | None = None) -> Tensor:
+    """Run a forward sweep outside autograd: y0 -> yN, (batch, neurons)."""
+    return Layers.apply(sweep, tape, weights, see, y)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def run_back(sweep: Sweep, tape: Forget, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
+    """Run a backward sweep: δyN -> δy0, (batch, neurons), and the gradient of every weight; y, weights: as forward."""
+    where, d = sweep.where, tape.cotangents
+    sweep.pack(dy, d)
+    if tape.weights.weights is None:
+        tape.weights.hold(weights)  # autograd sees to it that they are the same
+    gradients = GradientPanels(weights, tape.weights, sweep.fixed)
+
+    def rerun(layer: int) -> None:
+        where.at("backward", layer, sweep.layers)
+        step.forward(tape.uses(layer), tape.weights.of(layer))
+
+    for layer in reversed(range(sweep.layers)):
+        tape.restore(layer, rerun)
+        where.at("backward", layer, sweep.layers)
+        tape.back(tape.uses(layer), tape.weights.of(layer), gradients.of(layer))
+        tape.after(layer)
+    where.leave()
+    dy0, collected = sweep.unpack(d), gradients.collected()
+    if tape.compares:
+        sweep.pack(y, d)
+        tape.close(d)
+    tape.weights.release()
+    return dy0, collected

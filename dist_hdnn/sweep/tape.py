@@ -1,281 +1,212 @@
-"""Memory modes: what a forward sweep keeps for its backward sweep, and how the backward gets back the rest.
+"""Tapes: what a forward sweep keeps for its backward sweep, and how the backward gets back the rest.
 
-    store        every version of the state, and what adjoints need         memory grows with the layers
-    recompute    the state every m layers; the m layers from there on are run again        with layers / m + m
-    reversible   the last state; every update is undone on the way back     does not grow
+    Forget      nothing: no backward sweep follows                                     does not grow with the layers
+    Keep        every version of the state, and what adjoints need                     grows with the layers
+    Recompute   the state every m layers; the m layers from there on are run again     with layers / m + m
+    Reverse     the last state; every update is undone on the way back                 does not grow
 
-In a reversible sweep rounding errors of the rebuilt states grow with depth, so the rebuilt first state is compared with
+A sweep asks its tape before each layer of the forward, before each layer of the backward (`restore`), and after it.
+In a reversing sweep rounding errors of the rebuilt states grow with depth, so the rebuilt first state is compared with
 the input, see `reconstruction`; anchors, states kept every m layers, replace what was rebuilt there.
-What is kept may be rounded to a shorter format (`keep_dtype`); of store that is a sweep of its own, see `rounded`.
+States that a tape keeps apart may be rounded to a shorter format (`keep_dtype`).
+Shapes: a state is a list of its parts, owned rows (neurons of a part, B).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.terms import NO_GRADIENTS
-from dist_hdnn.operators.exchange import Booking
-from dist_hdnn.sweep.buffers import Workspace
-from dist_hdnn.sweep.frame import Frame
+from dist_hdnn.dynamics import step
+from dist_hdnn.dynamics.layer import LayerSpec
+from dist_hdnn.dynamics.use import Use
+from dist_hdnn.sweep.buffers import Buffers
 from dist_hdnn.sweep.reconstruction import Error, Reconstruction
-from dist_hdnn.sweep.weight_gradients import GradientPanels
-from dist_hdnn.sweep.weights import WeightPanels, Weights, layers_at_once
+from dist_hdnn.sweep.weights import WeightPanels
 
-Gradients = list[Tensor | None]
+State = Sequence[Tensor]
 
 
-def memory_key(like: Tensor, kind: str) -> Hashable:
-    """What tells memory of one kind of sweep over batches (batch, neurons) like `like` from other memory."""
+def tape_key(like: Tensor, kind: str) -> Hashable:
+    """Return what tells tapes of one kind for batches (batch, neurons) like `like` from others."""
     return kind, like.shape[0], like.dtype, like.device
 
 
-class Buffers:
-    """The memory of one sweep at a time: a workspace, and the weights in panels.
+class Forget:
+    """Every layer overwrites the state in place.
 
-    kept, reverses: as in `Workspace`. at_once: layers whose panels are there at a time; None: as many as fit the cache.
+    key, ticket: see `Pool`. keeps: whether a backward sweep may follow. again: whether a further one finds what it
+    needs. compares: whether it compares the rebuilt input. back: what it does to a layer. kept, reverses: as in
+    `Buffers`. at_once: layers whose weights are arranged at a time; None: as many as fit the cache.
     """
+
+    keeps, again, compares = False, True, False
+    back = staticmethod(step.backward)
 
     def __init__(
-        self, frame: Frame, like: Tensor, kind: str, kept: int = 0, reverses: bool = False, at_once: int | None = None
+        self,
+        spec: LayerSpec,
+        shared: bool,
+        like: Tensor,
+        kind: str = "evaluate",
+        kept: int = 0,
+        reverses: bool = False,
+        at_once: int | None = None,
     ) -> None:
-        self.key, self.ticket = memory_key(like, kind), 0
-        self.booking = Booking()
-        model = frame.model if kind in ("store", "evaluate") else frame.model.rebooked(self.booking)
-        self.workspace = Workspace(model, like, kept, reverses)
-        self.updates, self.boundaries = self.workspace.updates, self.workspace.boundaries
-        architecture, plans = frame.model.architecture, frame.plans(like)
-        self.at_once = at_once or layers_at_once(architecture, plans, like.element_size())
-        buffer = self.workspace.panel_buffer
-        self.weights = WeightPanels(architecture, plans, frame.layers, frame.shared, buffer, self.at_once)
-        self._frame = frame
+        self.key, self.ticket = tape_key(like, kind), 0
+        self.layers, self.buffers = spec.layers, Buffers(spec, like, kept, reverses)
+        self.cotangents, self.start = self.buffers.cotangents, self.buffers.boundaries[0]
+        self.weights = WeightPanels(spec, shared, like, at_once)
+
+    def uses(self, layer: int) -> list[Use]:
+        """Return the updates of a layer, in order."""
+        return self.buffers.uses[layer]
+
+    def end(self, layer: int) -> State:
+        """Return where the state is after a layer."""
+        return self.buffers.boundaries[layer + 1]
+
+    def before(self, layer: int) -> None:
+        """Keep what has to be kept before a layer of the forward sweep."""
+
+    def restore(self, layer: int, rerun: Callable[[int], None]) -> None:
+        """Bring back what the backward sweep needs of a layer. rerun: runs a layer forward once more."""
+
+    def after(self, layer: int) -> None:
+        """Close a layer of the backward sweep."""
+
+    def close(self, packed: State) -> None:
+        """Close the backward sweep, whose input `packed` was."""
 
     def settle(self) -> None:
-        """After `run_back`: what the host has to do, which a sweep that is replayed on a device cannot."""
+        """Report, on the host, on a backward sweep that is over."""
 
-    def _gradients(self, weights: Weights) -> GradientPanels:
-        """New gradients of these weights, which are held still (autograd sees to it) or again, for a backward sweep."""
-        frame = self._frame
-        if self.weights.weights is None:
-            self.weights.hold(weights)
-        return GradientPanels(
-            weights,
-            frame.model.architecture,
-            self.weights.operators,
-            frame.layers,
-            frame.shared,
-            self.workspace.panel_buffer,
-            self.at_once,
-            frame.fixed,
-        )
+    def known(self) -> Iterator[tuple[int, State]]:
+        """Yield the states that are kept, ascending: position (0: the input) and state."""
+        yield self.layers, self.end(self.layers - 1)
 
 
-class Trace(Protocol):
-    """A sweep with gradients: `run`, then `run_back` in the same memory.
+class Keep(Forget):
+    """Every version is kept. Also what a linearization works on."""
 
-    again: whether a further `run_back` finds what it needs.
-    """
+    keeps = True
 
-    key: Hashable
-    ticket: int
-    again: bool
+    def __init__(self, spec: LayerSpec, shared: bool, like: Tensor) -> None:
+        super().__init__(spec, shared, like, "store", kept=spec.layers, at_once=spec.layers)
 
-    def run(self, y: Tensor, weights: Weights) -> Tensor:
-        """y0 (batch, neurons) -> yN."""
-
-    def run_back(self, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
-        """δyN (batch, neurons) -> δy0 and the gradient of every weight; y and weights as `run` had them."""
-
-    def settle(self) -> None:
-        """To be called after `run_back`: reports of it, if there are any."""
-
-    def known(self) -> Iterator[tuple[int, Sequence[Tensor]]]:
-        """The states that are kept, ascending: position (0: the input), owned rows of every part."""
+    def known(self) -> Iterator[tuple[int, State]]:
+        return enumerate(self.buffers.boundaries)
 
 
-class Stored(Buffers):
-    """Every version is kept. Also the sweep that a linearisation works on."""
-
-    def __init__(self, frame: Frame, like: Tensor) -> None:
-        super().__init__(frame, like, "store", kept=frame.layers, at_once=frame.layers)
-        self.frame, self.again = frame, True
-
-    def run(self, y: Tensor, weights: Weights) -> Tensor:
-        frame, panels = self.frame, self.weights
-        frame.pack(y, self.boundaries[0])
-        frame.show(0, self.boundaries[0])
-        panels.hold(weights)
-        for layer in frame.told("forward", range(frame.layers)):
-            of_layer = panels.of(layer)
-            for update in self.updates[layer]:
-                update.advance(of_layer)
-            frame.show(layer + 1, self.boundaries[layer + 1])
-        return frame.unpack(self.boundaries[-1])
-
-    def run_back(self, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
-        frame, panels, d = self.frame, self.weights, self.workspace.cotangents
-        frame.pack(dy, d)
-        gradients = self._gradients(weights)
-        for layer in frame.told("backward", reversed(range(frame.layers))):
-            of_layer, wanted = panels.of(layer), gradients.of(layer)
-            for update in reversed(self.updates[layer]):
-                update.pull(d, of_layer, wanted)
-        panels.release()
-        return frame.unpack(d), gradients.collected()
-
-    def known(self) -> Iterator[tuple[int, Sequence[Tensor]]]:
-        return enumerate(self.boundaries)
-
-    def pull(self, dy: Tensor, last: int, first: int) -> Tensor:
-        """Jᵀ of layers first .. last - 1 after `run`, per sample: (batch, neurons) at `last` -> at `first`."""
-        frame, d = self.frame, self.workspace.cotangents
-        frame.pack(dy, d)
-        nothing = [NO_GRADIENTS] * frame.parts
-        for layer in frame.told("backward", reversed(range(first, last))):
-            for update in reversed(self.updates[layer]):
-                update.pull(d, self.weights.of(layer), nothing)
-        return frame.unpack(d)
-
-    def push(self, dy: Tensor, first: int, last: int) -> Tensor:
-        """J of layers first .. last - 1 after `run`, per sample: (batch, neurons) at `first` -> at `last`."""
-        frame, d = self.frame, self.workspace.cotangents
-        frame.pack(dy, d)
-        for layer in frame.told("forward", range(first, last)):
-            for update in self.updates[layer]:
-                update.push(d, self.weights.of(layer))
-        return frame.unpack(d)
-
-
-class Recomputed(Buffers):
+class Recompute(Forget):
     """The state before every `every` layers is kept; one segment of them is in memory at a time, the last one first.
 
     dtype: of the states that are kept, None: as they are computed.
     """
 
-    def __init__(self, frame: Frame, like: Tensor, every: int, dtype: torch.dtype | None = None) -> None:
-        super().__init__(frame, like, "recompute", kept=every)
-        self.frame, self.again, self.every = frame, True, every
-        self.segments = [range(first, min(first + every, frame.layers)) for first in range(0, frame.layers, every)]
-        self.starts = [_memory_for(self.boundaries[0], dtype) for _ in self.segments]
-        self.loaded = -1
+    keeps = True
 
-    def run(self, y: Tensor, weights: Weights) -> Tensor:
-        frame, end = self.frame, self.boundaries[0]
-        frame.pack(y, end)
-        frame.show(0, end)
-        self.weights.hold(weights)
-        for number, start in enumerate(self.starts):
-            _copy(end, start)
-            if number:
-                _copy(end, self.boundaries[0])
-            end = self._advance(number, "forward")
-        return frame.unpack(end)
+    def __init__(
+        self, spec: LayerSpec, shared: bool, like: Tensor, every: int, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(spec, shared, like, "recompute", kept=every)
+        self.every, self.loaded = every, -1
+        self.starts = [_memory_for(self.start, dtype) for _ in range(0, spec.layers, every)]
 
-    def run_back(self, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
-        frame, panels, d = self.frame, self.weights, self.workspace.cotangents
-        frame.pack(dy, d)
-        gradients = self._gradients(weights)
-        for number in reversed(range(len(self.segments))):
-            if self.loaded != number:
-                self.booking.phase = "backward"
-                _copy(self.starts[number], self.boundaries[0])
-                self._advance(number, "backward")
-                self.booking.phase = None
-            for layer in frame.told("backward", reversed(self.segments[number])):
-                of_layer, wanted = panels.of(layer), gradients.of(layer)
-                for update in reversed(self.updates[layer % self.every]):
-                    update.pull(d, of_layer, wanted)
-        panels.release()
-        return frame.unpack(d), gradients.collected()
+    def uses(self, layer: int) -> list[Use]:
+        return self.buffers.uses[layer % self.every]
 
-    def known(self) -> Iterator[tuple[int, Sequence[Tensor]]]:
-        for number, start in enumerate(self.starts):
-            yield number * self.every, start
-        if self.loaded == len(self.segments) - 1:
-            for layer in self.segments[-1]:
-                yield layer + 1, self.boundaries[layer % self.every + 1]
+    def end(self, layer: int) -> State:
+        return self.buffers.boundaries[layer % self.every + 1]
 
-    def _advance(self, number: int, sweep: str) -> Sequence[Tensor]:
-        """Run a segment from where it starts, so that its versions are in memory; returns the state after it."""
-        for layer in self.frame.told(sweep, self.segments[number]):
-            of_layer = self.weights.of(layer)
-            for update in self.updates[layer % self.every]:
-                update.advance(of_layer)
-            self.frame.show(layer + 1, self.boundaries[layer % self.every + 1])
-        self.loaded = number
-        return self.boundaries[len(self.segments[number])]
+    def before(self, layer: int) -> None:
+        segment, place = divmod(layer, self.every)
+        if place == 0:
+            reached = self.start if segment == 0 else self.end(layer - 1)
+            _copy(reached, self.starts[segment])
+            if segment:
+                _copy(reached, self.start)
+            self.loaded = segment
+
+    def restore(self, layer: int, rerun: Callable[[int], None]) -> None:
+        segment = layer // self.every
+        if self.loaded != segment:
+            _copy(self.starts[segment], self.start)
+            for again in range(segment * self.every, min((segment + 1) * self.every, self.layers)):
+                rerun(again)
+            self.loaded = segment
+
+    def known(self) -> Iterator[tuple[int, State]]:
+        for segment, start in enumerate(self.starts):
+            yield segment * self.every, start
+        if self.loaded == len(self.starts) - 1:
+            for layer in range(self.loaded * self.every, self.layers):
+                yield layer + 1, self.end(layer)
 
 
-class Reversible(Buffers):
+class Reverse(Forget):
     """One version of the state, which the forward sweep leaves at yN and the backward sweep at y0.
 
     every: layers between anchors, 0 for none. dtype: of the anchors, None: as they are computed.
     """
 
+    keeps, again, compares = True, False, True
+    back = staticmethod(step.retrace)
+
     def __init__(
-        self, frame: Frame, like: Tensor, every: int, reconstruction: Reconstruction, dtype: torch.dtype | None = None
+        self,
+        spec: LayerSpec,
+        shared: bool,
+        like: Tensor,
+        every: int,
+        reconstruction: Reconstruction,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(frame, like, "reversible", reverses=True)
-        self.frame, self.again, self.reconstruction = frame, False, reconstruction
-        self.state = self.boundaries[0]
-        places = range(every, frame.layers, every) if every else ()
-        self.anchors = {layer: _memory_for(self.state, dtype) for layer in places}
-        self._bounds = [_memory_for(self.state) for _ in range(2)] if dtype and places else []
+        super().__init__(spec, shared, like, "reversible", reverses=True)
+        self.reconstruction = reconstruction
+        self._error: Error | None = None
+        places = range(every, spec.layers, every) if every else ()
+        self.anchors = {layer: _memory_for(self.start, dtype) for layer in places}
+        self._bounds = [_memory_for(self.start) for _ in range(2)] if dtype and places else []
         self._roundoff = torch.finfo(dtype).eps / 2 if dtype else 0.0
-        self._scratch = _memory_for(self.state)
+        self._scratch = _memory_for(self.start)
 
-    def run(self, y: Tensor, weights: Weights) -> Tensor:
-        frame, panels = self.frame, self.weights
-        frame.pack(y, self.state)
-        frame.show(0, self.state)
-        panels.hold(weights)
-        for layer in frame.told("forward", range(frame.layers)):
-            if layer in self.anchors:
-                _copy(self.state, self.anchors[layer])
-            of_layer = panels.of(layer)
-            for update in self.updates[layer]:
-                update.advance(of_layer)
-            frame.show(layer + 1, self.state)
-        return frame.unpack(self.state)
+    def before(self, layer: int) -> None:
+        if layer in self.anchors:
+            _copy(self.start, self.anchors[layer])
 
-    def run_back(self, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
-        frame, panels, d = self.frame, self.weights, self.workspace.cotangents
-        frame.pack(dy, d)
-        gradients = self._gradients(weights)
-        self._error = Error(self.state)
-        self.booking.phase = "backward"
-        for layer in frame.told("backward", reversed(range(frame.layers))):
-            of_layer, wanted = panels.of(layer), gradients.of(layer)
-            for update in reversed(self.updates[layer]):
-                update.retrace(d, of_layer, wanted)
-            if layer in self.anchors:
-                known = self._allowed(self.anchors[layer])
-                self._error.compare(self.state, known, self._scratch)
-                _copy(known, self.state)
-        self.booking.phase = None
-        dy0, found = frame.unpack(d), gradients.collected()
-        frame.pack(y, d)
-        self._error.compare(self.state, d, self._scratch)
-        panels.release()
-        return dy0, found
+    def restore(self, layer: int, rerun: Callable[[int], None]) -> None:
+        if layer == self.layers - 1:
+            self._error = Error(self.start)
+
+    def after(self, layer: int) -> None:
+        if layer in self.anchors and self._error is not None:
+            known = self._allowed(self.anchors[layer])
+            self._error.compare(self.start, known, self._scratch)
+            _copy(known, self.start)
+
+    def close(self, packed: State) -> None:
+        if self._error is not None:
+            self._error.compare(self.start, packed, self._scratch)
 
     def settle(self) -> None:
-        self.reconstruction.finish(self._error)
+        if self._error is not None:
+            self.reconstruction.finish(self._error)
 
-    def known(self) -> Iterator[tuple[int, Sequence[Tensor]]]:
+    def known(self) -> Iterator[tuple[int, State]]:
         yield from self.anchors.items()
-        yield self.frame.layers, self.state
+        yield self.layers, self.start
 
-    def _allowed(self, anchor: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The anchor; of a rounded one, the state nearest to the rebuilt one that it may have been rounded from."""
+    def _allowed(self, anchor: State) -> State:
+        """Return the anchor; of a rounded one, the state nearest to the rebuilt one that rounds to it."""
         if not self._bounds:
             return anchor
         lower, upper = self._bounds
         _copy(anchor, upper)
-        for state, low, high, size in zip(self.state, lower, upper, self._scratch, strict=True):
+        for state, low, high, size in zip(self.start, lower, upper, self._scratch, strict=True):
             torch.abs(high, out=size)
             torch.sub(high, size, alpha=self._roundoff, out=low)
             high.add_(size, alpha=self._roundoff)
@@ -283,10 +214,37 @@ class Reversible(Buffers):
         return lower
 
 
-def _memory_for(parts: Sequence[Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
+def _memory_for(parts: State, dtype: torch.dtype | None = None) -> list[Tensor]:
     return [torch.empty_like(part, dtype=dtype) for part in parts]
 
 
-def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
+def _copy(source: State, target: State) -> None:
     for part, memory in zip(source, target, strict=True):
         memory.copy_(part)
+
+
+class Pool:
+    """Tapes that are not in use. A sweep leases one and returns it, so two sweeps at once never share memory."""
+
+    KEPT = 4  # shapes kept for the next sweep: a training batch, a short last batch, and two for evaluation
+
+    def __init__(self) -> None:
+        self._idle: dict[Hashable, Any] = {}
+
+    def lease(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return an idle one of this key, or a new one."""
+        found = self._idle.pop(key, None) or make()
+        found.ticket += 1
+        return found
+
+    def give_back(self, lent: Any) -> None:
+        """Keep it for the next sweep; drop the oldest beyond `KEPT`."""
+        self._idle[lent.key] = lent
+        while len(self._idle) > self.KEPT:
+            del self._idle[next(iter(self._idle))]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Pool:
+        return Pool()
+
+    def __reduce__(self) -> tuple[type[Pool], tuple[()]]:
+        return type(self), ()

@@ -1,6 +1,6 @@
-"""Gradients of the weights, from the panels of the products back to canonical order.
+"""Bring gradients of the weights from the panels of the products back to canonical order.
 
-Panels hold the gradients of some of a stage's layers at a time; where panels are in canonical order, they are rows of
+Panels hold the gradients of some layers of a coupling at a time; where panels are in canonical order, they are rows of
 the gradients themselves and nothing is copied.
 """
 
@@ -9,46 +9,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.architectures import Architecture
-from dist_hdnn.dynamics.linear import GradientSum
-from dist_hdnn.dynamics.terms import TermGradients
-from dist_hdnn.operators.products import layer_panels
+from dist_hdnn.dynamics.use import TermGradients
+from dist_hdnn.operators.products import GradientSum, layer_panels
 from dist_hdnn.operators.sparsity import Arrangement
-from dist_hdnn.sweep.weights import Buffer, Grouping, Operators, Weights
+from dist_hdnn.sweep.weights import WeightPanels, Weights
 
 
 class GradientPanels:
-    """Where every layer's gradients go; one backward sweep asks for the layers in one run, up or down.
+    """Where every layer's gradients go. A backward sweep asks for the layers in one run, up or down.
 
-    at_once: layers of a stage whose panels are there at a time. fixed: names of weights that get no gradient.
+    panels: of the weights, whose groups of layers it shares. fixed: names of weights that get no gradient.
     """
 
-    def __init__(
-        self,
-        weights: Weights,
-        architecture: Architecture,
-        operators: Operators,
-        layers: int,
-        shared: bool,
-        buffer: Buffer,
-        at_once: int,
-        fixed: frozenset[str],
-    ) -> None:
-        self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
-        self.groups = Grouping(layers, len(operators), min(at_once, layers))
+    def __init__(self, weights: Weights, panels: WeightPanels, fixed: frozenset[str]) -> None:
+        self.architecture, self.operators, self.shared = panels.architecture, panels.operators, panels.shared
+        self.groups, self.buffer, self.biases_in_panels = panels.groups, panels.buffer, panels.biases_in_panels
         self.counts = {name: len(tensors) for name, tensors in weights.items()}
         self.results = {  # new ones, because autograd takes them over
             name: [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
             for name, tensors in weights.items()
             if name not in fixed
         }
-        self._start = [-1] * len(operators)
-        self._ready: list[list[list[TermGradients]]] = [[] for _ in operators]
-        self._panels: list[dict[str, Tensor]] = [{} for _ in operators]  # of this group, to be collected
-        self._couplings: dict[int, GradientSum] = {}  # by stage, of an X that layers share
+        self._start = [-1] * len(self.operators)
+        self._ready: list[list[list[TermGradients]]] = [[] for _ in self.operators]
+        self._panels: list[dict[str, Tensor]] = [{} for _ in self.operators]  # of this group, to be collected
+        self._couplings: dict[int, GradientSum] = {}  # by coupling, of an X that layers share
 
     def of(self, layer: int) -> list[TermGradients]:
-        """Where a layer's gradients go, for each part's force."""
+        """Return where a layer's gradients go, for each part's force."""
         s, start, place = self.groups.find(layer)
         if self._start[s] != start:
             self._collect(s)
@@ -57,7 +45,7 @@ class GradientPanels:
         return self._ready[s][place]
 
     def collected(self) -> list[Tensor | None]:
-        """Gradients in canonical order, flat as `flatten` has them; None for fixed weights."""
+        """Return the gradients in canonical order, flat as `flatten` has them; None for fixed weights."""
         for s in range(len(self.operators)):
             self._collect(s)
         name = self.architecture.interconnection
@@ -69,7 +57,7 @@ class GradientPanels:
         return found
 
     def _opened(self, s: int, rows: slice) -> list[list[TermGradients]]:
-        """Sums for the layers of one group, by layer and force."""
+        """Make the sums for the layers of one group, by layer and force."""
         (K, X), architecture, sums = self.operators[s], self.architecture, dict[str, list[GradientSum]]()
         for name in self.results:
             if name in architecture.biases:
@@ -101,7 +89,7 @@ class GradientPanels:
         return panels
 
     def _bias_panels(self, name: str, s: int, K: Arrangement, rows: slice) -> Tensor:
-        if K.rows_in_order or not self.architecture.bias_in_panels(name):
+        if K.rows_in_order or name not in self.biases_in_panels:
             return self._bias(name, s)[rows]
         panels = self.buffer("gradient of " + name, s, self.groups.size, K.rows)[: rows.stop - rows.start]
         self._panels[s][name] = panels
@@ -117,7 +105,7 @@ class GradientPanels:
         return self.buffer("gradient of " + name, s, 1, X.stored)
 
     def _collect(self, s: int) -> None:
-        """Panels of the stage's last group -> canonical order."""
+        """Bring the panels of the coupling's last group to canonical order."""
         if self._start[s] < 0:
             return
         rows, (K, X) = self.groups.span(s, self._start[s]), self.operators[s]
@@ -131,7 +119,7 @@ class GradientPanels:
         self._panels[s] = {}
 
     def _finish_couplings(self, name: str) -> None:
-        """The sum over stages of an X that layers share; zero where no layer uses a stage."""
+        """Sum an X that layers share over the couplings; zero where no layer uses one."""
         if not self.shared:
             for s, result in enumerate(self.results[name]):
                 if not self.groups.rows[s]:

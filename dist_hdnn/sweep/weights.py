@@ -1,82 +1,98 @@
-"""Weights from canonical order, in which parameters live, to the panels of the products.
+"""Bring weights from canonical order, in which parameters live, to the panels of the products.
 
-    weights    name -> tensors: of a matrix one per stage (layers of the stage, entries), of a bias one (layers, rows)
+    weights    name -> tensors: of a matrix one per coupling (its layers, entries), of a bias one (layers, rows)
 
-Layer j belongs to stage j mod the number of stages. The interconnection (X or J) may be one for all layers: then it is
-one tensor (1, entries). Panels are arranged for some of a stage's layers at a time, in memory that the next ones take
-over; a sweep that stores all arranges all layers at once, so that its backward finds them.
+Layer j has coupling j mod their number. The interconnection (X or J) may be one for all layers: then it is one tensor
+(1, entries). Panels are arranged for some layers of a coupling at a time, in memory that the next ones take over. A
+tape that keeps everything arranges all layers at once, so that the backward sweep finds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 from torch.nn import Parameter
 
 from dist_hdnn.dynamics.architectures import Architecture
-from dist_hdnn.dynamics.terms import TermWeights
+from dist_hdnn.dynamics.layer import LayerSpec
+from dist_hdnn.dynamics.terms import TERMS
+from dist_hdnn.dynamics.use import TermWeights
+from dist_hdnn.operators.choice import arrangement
 from dist_hdnn.operators.products import BlockWeights, layer_weights
 from dist_hdnn.operators.sparsity import Arrangement
 
 Weights = dict[str, list[Tensor]]
 Operators = Sequence[tuple[Arrangement, Arrangement | None]]
-"""Of every stage: the arrangement of K, and that of X or J."""
-Buffer = Callable[[str, int, int, int], Tensor]
-"""(name, stage, layers, stored) -> panels (layers, stored) that keep their zeros."""
+"""Of every coupling: the arrangement of K, and that of X or J."""
 
 PANEL_BYTES, PANEL_LAYERS = 2**22, 8  # at most, arranged at a time where a sweep keeps none: small networks save calls
 
 
 def flatten(weights: Weights) -> list[Tensor]:
-    """All tensors, name by name."""
+    """List all tensors, name by name."""
     return [tensor for tensors in weights.values() for tensor in tensors]
 
 
 def unflatten(tensors: Sequence[Tensor], counts: Mapping[str, int]) -> Weights:
-    """The inverse of `flatten`, given how many tensors each name has."""
+    """Invert `flatten`, given how many tensors each name has."""
     remaining = iter(tensors)
     return {name: [next(remaining) for _ in range(count)] for name, count in counts.items()}
 
 
 def layers_at_once(architecture: Architecture, operators: Operators, item_bytes: int) -> int:
-    """Layers of a stage whose panels are arranged at a time: the same number from 8 layers on, at any depth."""
+    """Return the layers of a coupling to arrange at a time: the same number from 8 layers on, at any depth."""
     stored = max(len(architecture.matrices) * K.stored + (X.stored if X else 0) for K, X in operators)
     return min(max(1, PANEL_BYTES // max(1, stored * item_bytes)), PANEL_LAYERS)
 
 
 class Grouping:
-    """The layers of every stage in groups of `size` neighbours."""
+    """The layers of every coupling in groups of `size` consecutive ones."""
 
-    def __init__(self, layers: int, stages: int, size: int) -> None:
-        self.stages, self.size = stages, size
-        self.rows = [len(range(s, layers, stages)) for s in range(stages)]
+    def __init__(self, layers: int, couplings: int, size: int) -> None:
+        self.couplings, self.size = couplings, size
+        self.rows = [len(range(s, layers, couplings)) for s in range(couplings)]
 
     def find(self, layer: int) -> tuple[int, int, int]:
-        """(stage, first row of the group, place in the group) of a layer."""
-        s, row = layer % self.stages, layer // self.stages
+        """Return (coupling, first row of the group, place in the group) of a layer."""
+        s, row = layer % self.couplings, layer // self.couplings
         return s, row - row % self.size, row % self.size
 
     def span(self, s: int, start: int) -> slice:
-        """The rows of the stage that a group holds."""
+        """Return the rows of the coupling that a group holds."""
         return slice(start, min(start + self.size, self.rows[s]))
 
 
 class WeightPanels:
-    """Every layer's weights as views of panels; those of `at_once` layers of a stage are there at a time."""
+    """Every layer's weights as views of panels; those of `at_once` layers of a coupling are there at a time."""
 
-    def __init__(
-        self, architecture: Architecture, operators: Operators, layers: int, shared: bool, buffer: Buffer, at_once: int
-    ) -> None:
-        self.architecture, self.operators, self.shared, self.buffer = architecture, operators, shared, buffer
-        self.groups = Grouping(layers, len(operators), min(at_once, layers))
+    def __init__(self, spec: LayerSpec, shared: bool, like: Tensor, at_once: int | None = None) -> None:
+        """at_once: layers of a coupling whose panels are there at a time; None: as many as fit the cache."""
+        self.architecture, self.shared = spec.architecture, shared
+        forces = spec.architecture.forces
+        self._with_bias = [TERMS[force.kind].adds_bias for force in forces]
+        self.biases_in_panels = frozenset(force.b for force in forces if TERMS[force.kind].adds_bias)
+        self._memory, self._like = dict[tuple[str, int], Tensor](), like.new_empty(0)
+        self.operators: Operators = [
+            (arrangement(each.K, like), None if each.X is None else arrangement(each.X, like))
+            for each in spec.couplings
+        ]
+        at_once = at_once or layers_at_once(spec.architecture, self.operators, like.element_size())
+        self.groups = Grouping(spec.layers, len(self.operators), min(at_once, spec.layers))
         self.weights: Weights | None = None
-        # of a stage's groups of so many layers, from this one on where weights lie in order; where their memory is
+        # (coupling, first row, layers) of a group -> where its panels lie, and its views
         self._views: dict[tuple[int, int, int], tuple[list[int], list[list[TermWeights]]]] = {}
         self.release()
 
+    def buffer(self, name: str, s: int, layers: int, stored: int) -> Tensor:
+        """Return panels (layers, stored) that only ever get weights written at the same places: the rest stays zero."""
+        key = (name, s)
+        if key not in self._memory:
+            self._memory[key] = self._like.new_zeros(layers, stored)
+        return self._memory[key]
+
     def hold(self, weights: Weights) -> None:
-        """Weights of the sweep to come, which change no more before `release`."""
+        """Hold the weights of the coming sweep, which do not change before `release`."""
         self.release()
         self.weights = weights
 
@@ -89,7 +105,7 @@ class WeightPanels:
         self._same: dict[tuple[str, int], Tensor] = {}  # panels of matrices that all layers share
 
     def of(self, layer: int) -> list[TermWeights]:
-        """A layer's weights for each part's force, valid until another group is asked for."""
+        """Return a layer's weights for each part's force, valid until another group is asked for."""
         s, start, place = self.groups.find(layer)
         if self._start[s] != start:
             self._ready[s] = self._arranged(s, self.groups.span(s, start))
@@ -97,7 +113,7 @@ class WeightPanels:
         return self._ready[s][place]
 
     def coupling(self, layer: int) -> BlockWeights | None:
-        """A layer's X or J, without arranging the other weights."""
+        """Return a layer's X or J, without arranging the other weights."""
         s, start, place = self.groups.find(layer)
         return self._coupled(s, self.groups.span(s, start))[place]
 
@@ -115,7 +131,7 @@ class WeightPanels:
         if key not in self._views or self._views[key][0] != where:
             views = self._viewed(K, panels, biases, couplings)
             if in_order and not all(isinstance(tensor, Parameter) for name in used for tensor in weights[name]):
-                return views  # of weights that nobody has after this step
+                return views  # weights that nobody has after this step
             self._views[key] = where, views
         return self._views[key][1]
 
@@ -126,12 +142,12 @@ class WeightPanels:
         biases: dict[str, Tensor],
         couplings: list[BlockWeights | None],
     ) -> list[list[TermWeights]]:
-        """The weights of a group's layers for each part's force."""
+        """Make the weights of a group's layers for each part's force."""
         forces = []
-        for force in self.architecture.forces:
+        for force, with_bias in zip(self.architecture.forces, self._with_bias, strict=True):
             matrices: Sequence[BlockWeights | None] = [None] * len(couplings)
             columns: Sequence[Tensor | None] = [None] * len(couplings)
-            if force.K and force.bias_in_panels:
+            if with_bias:
                 matrices = layer_weights(K, panels[force.K], biases[force.b])
             elif force.K:
                 matrices, columns = layer_weights(K, panels[force.K]), biases[force.b].unsqueeze(-1).unbind(0)
@@ -139,7 +155,7 @@ class WeightPanels:
         return [list(layer) for layer in zip(*forces, strict=True)]
 
     def _panels(self, name: str, s: int, rows: slice) -> Tensor:
-        """A matrix of a group's layers, arranged once where all layers have the same (`time="shared"`)."""
+        """Arrange a matrix of a group's layers, once where all layers have the same (`time="shared"`)."""
         assert self.weights is not None, "weights are held during a sweep"
         K, count, weights = self.operators[s][0], rows.stop - rows.start, self.weights[name][s]
         if weights.stride(0):
@@ -149,11 +165,11 @@ class WeightPanels:
         return self._same[name, s].expand(count, -1)
 
     def _bias(self, name: str, s: int, rows: slice) -> Tensor:
-        """A bias of a group's layers, in the order in which it is added."""
+        """Copy a bias of a group's layers, in the order in which it is added."""
         assert self.weights is not None, "weights are held during a sweep"
         K, bias = self.operators[s][0], self.weights[name][0][s :: len(self.operators)][rows]
         out = self.buffer(name, s, self.groups.size, K.rows)[: len(bias)]
-        return out.copy_(K.order_rows(bias) if self.architecture.bias_in_panels(name) else bias)
+        return out.copy_(K.order_rows(bias) if name in self.biases_in_panels else bias)
 
     def _coupled(self, s: int, rows: slice) -> list[BlockWeights | None]:
         name, X = self.architecture.interconnection, self.operators[s][1]

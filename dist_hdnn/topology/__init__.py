@@ -1,5 +1,6 @@
-"""Who owns what and who talks to whom: graphs, block patterns, partitions and halos. Pure data, no communication."""
+"""Who may talk to whom and who owns what: graphs, block patterns, partitions and halos. Pure data."""
 
+from dist_hdnn.topology.distances import exchange_graph, information_reach, reach_in_layers, reach_warnings
 from dist_hdnn.topology.families import (
     FAMILIES,
     balanced_tree,
@@ -22,7 +23,6 @@ from dist_hdnn.topology.halo import (
     build_halo,
     disagreement,
     message_digests,
-    message_plan,
     minimum_neurons_per_round,
     plan_digest,
 )
@@ -41,7 +41,6 @@ from dist_hdnn.topology.patterns import (
     non_links,
     thinned,
 )
-from dist_hdnn.topology.reach import exchange_graph, information_reach, reach_in_layers, reach_warnings
 from dist_hdnn.topology.readers.files import read_graph
 
 __all__ = [
@@ -73,7 +72,6 @@ __all__ = [
     "is_locally_computable",
     "make_partition",
     "message_digests",
-    "message_plan",
     "minimum_neurons_per_round",
     "neighbours",
     "non_links",

@@ -1,6 +1,6 @@
 """Graph families, from networkx wherever it has them. Each returns a `CommunicationGraph` named after its call.
 
-Random families take a whole-number seed: the same seed, the same graph. All raise ValueError for impossible sizes.
+A random family returns the same graph for the same whole-number seed. All raise ValueError for impossible sizes.
 """
 
 import math
@@ -23,7 +23,7 @@ def path(n: int) -> CommunicationGraph:
 
 
 def ring(n: int) -> CommunicationGraph:
-    """n agents in a circle: n links from n = 3 on; ring(1) is one agent and ring(2) one link."""
+    """n agents in a circle: n links from n = 3 on. ring(1) is one agent, ring(2) one link."""
     n = _agents("ring", n)
     return from_networkx(nx.cycle_graph(n) if n > 1 else nx.empty_graph(1), f"ring({n})", positions=_circle(n))
 
@@ -41,7 +41,7 @@ def grid(rows: int, columns: int) -> CommunicationGraph:
 
 
 def torus(rows: int, columns: int) -> CommunicationGraph:
-    """A grid whose opposite sides are linked; a side of 1 or 2 has no link of its own to wrap around."""
+    """A grid whose opposite sides are linked. A side of 1 or 2 has no further link to wrap around."""
     return _lattice("torus", rows, columns, periodic=True)
 
 
@@ -53,7 +53,7 @@ def complete(n: int) -> CommunicationGraph:
 
 
 def balanced_tree(branching: int, height: int) -> CommunicationGraph:
-    """A rooted tree: every agent above the last level has `branching` children, the leaves are `height` hops down."""
+    """A rooted tree of `height` levels below the root, with `branching` children per inner agent."""
     branching = whole_number("balanced_tree", "branching", branching, 1)
     height = whole_number("balanced_tree", "height", height, 0)
     # Through logarithms, as the exact integer may have millions of digits.
@@ -100,7 +100,7 @@ def barabasi_albert(n: int, attachments: int, seed: int = 0) -> CommunicationGra
 
 
 def random_regular(n: int, degree: int, seed: int = 0) -> CommunicationGraph:
-    """Every agent has exactly `degree` neighbours, n * degree even. Source: Steger and Wormald (1999)."""
+    """Every agent has exactly `degree` neighbors, n * degree even. Source: Steger and Wormald (1999)."""
     n = _agents("random_regular", n)
     degree = whole_number("random_regular", "degree", degree, 0, n - 1)
     if n * degree % 2:
@@ -124,9 +124,9 @@ def hypercube(dimension: int) -> CommunicationGraph:
 
 
 def exponential_ring(n: int) -> CommunicationGraph:
-    """Agent i linked to i ± 2^k mod n for every 2^k < n: about 2 log2(n) neighbours, diameter at most log2(n).
+    """Agent i linked to i ± 2^k mod n for every 2^k < n: about 2 log2(n) neighbors, diameter at most log2(n).
 
-    Source: the exponential graph of decentralised optimisation (arXiv:1811.10792, arXiv:2110.13363), undirected.
+    Source: the exponential graph of decentralized optimization (arXiv:1811.10792, arXiv:2110.13363), undirected.
     """
     n = _agents("exponential_ring", n)
     offsets = [2**k for k in range((n - 1).bit_length())]

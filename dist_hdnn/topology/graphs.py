@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csgraph, csr_array
 
+from dist_hdnn.topology.distances import bounded_diameter, exact_diameter
+from dist_hdnn.topology.ragged import IntArray
+
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-SWEEPS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class CommunicationGraph:
 
     name: str
     names: tuple[str, ...] = field(repr=False)
-    links: NDArray[np.int64] = field(repr=False)
+    links: IntArray = field(repr=False)
     positions: NDArray[np.float64] | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
@@ -66,7 +68,7 @@ class CommunicationGraph:
 
     @property
     def agents(self) -> int:
-        """Number of agents."""
+        """The number of agents."""
         return len(self.names)
 
     @cached_property
@@ -78,48 +80,47 @@ class CommunicationGraph:
         return matrix
 
     def adjacency(self) -> csr_array:
-        """(agents, agents) bool, symmetric, empty diagonal, columns ascending. Cached: do not write to it."""
+        """Return (agents, agents) bool, symmetric, empty diagonal, columns ascending. Cached: do not write to it."""
         return self._adjacency
 
     def neighbours(self, agent: int) -> list[int]:
-        """The agents linked to `agent`, ascending."""
+        """Return the agents linked to `agent`, ascending."""
         if not 0 <= agent < self.agents:
             raise ValueError(
                 f"{self.name}: expected an agent 0..{self.agents - 1}, got {agent}; see index_of for names"
             )
         start, stop = self._adjacency.indptr[agent : agent + 2]
-        neighbours: list[int] = self._adjacency.indices[start:stop].tolist()
-        return neighbours
+        neighbors: list[int] = self._adjacency.indices[start:stop].tolist()
+        return neighbors
 
-    def degrees(self) -> NDArray[np.int64]:
-        """(agents,) number of neighbours of every agent."""
+    def degrees(self) -> IntArray:
+        """Return (agents,): the number of neighbors of every agent."""
         return np.bincount(self.links.ravel(), minlength=self.agents).astype(np.int64)
 
-    def components(self) -> NDArray[np.int64]:
-        """(agents,) the number of the connected component every agent lies in."""
+    def components(self) -> IntArray:
+        """Return (agents,): the number of the connected component of every agent."""
         return np.asarray(csgraph.connected_components(self._adjacency, directed=False)[1], dtype=np.int64)
 
     def component_sizes(self) -> list[int]:
-        """Agents in every connected component, largest first."""
+        """Return the number of agents in every connected component, largest first."""
         sizes: list[int] = np.sort(np.bincount(self.components()))[::-1].tolist()
         return sizes
 
     def diameter(self, exact_up_to: int = 2000) -> tuple[int, bool]:
-        """(hops, exact): the longest shortest path inside the largest component.
+        """Return (hops, exact): the longest shortest path inside the largest component.
 
-        A component above `exact_up_to` agents gets a few breadth-first sweeps only: a lower bound, exact=False
-        unless they happen to prove it.
+        Above `exact_up_to` agents it is a lower bound from a few breadth-first sweeps, exact only if they prove it.
         """
         component = self.components()
         members = np.flatnonzero(component == np.bincount(component).argmax())
         part = self._adjacency[members][:, members]
-        hops, exact = _bounded_diameter(part)
-        return (hops, exact) if exact or len(members) > exact_up_to else (_exact_diameter(part), True)
+        hops, exact = bounded_diameter(part)
+        return (hops, exact) if exact or len(members) > exact_up_to else (exact_diameter(part), True)
 
     def index_of(self, agent: object) -> int:
-        """The number of an agent given by number (3), by name ("Denver") or by number as text ("3"; a name goes first).
+        """Return the number of an agent: 3, the name "Denver", or the number as text "3", which a name may override.
 
-        A node of a networkx graph that is neither, such as (0, 1) of a grid, has its text for a name.
+        The name of another node of a networkx graph, such as (0, 1) of a grid, is its text.
         Raises ValueError naming the nearest names when there is no such agent.
         """
         if not isinstance(agent, int | np.integer) and str(agent) in self._numbers:
@@ -138,11 +139,11 @@ class CommunicationGraph:
         return {name: i for i, name in enumerate(self.names)}
 
     def digest(self) -> str:
-        """SHA-256 (hex) over names and links: equal exactly when two graphs have the same agents and links."""
+        """Return SHA-256 (hex) over names and links, equal exactly when two graphs have the same agents and links."""
         return hashlib.sha256(json.dumps(self.names).encode() + self.links.astype("<i8").tobytes()).hexdigest()
 
     def to_networkx(self) -> nx.Graph:
-        """Nodes 0..agents-1 with attributes `name` and, where known, `pos`."""
+        """Return a graph of nodes 0..agents-1 with attributes `name` and, where known, `pos`."""
         graph = nx.Graph(name=self.name)
         graph.add_nodes_from((i, {"name": name}) for i, name in enumerate(self.names))
         if self.positions is not None:
@@ -151,7 +152,7 @@ class CommunicationGraph:
         return graph
 
     def to_json(self) -> dict[str, Any]:
-        """Node-link form, for graph.json: `read_graph` and networkx read it as well as `from_json`."""
+        """Return node-link data for graph.json, which `read_graph` and networkx read as well as `from_json`."""
         nodes: list[dict[str, Any]] = [{"id": i, "label": name} for i, name in enumerate(self.names)]
         if self.positions is not None:
             for node, (x, y) in zip(nodes, self.positions.tolist(), strict=True):
@@ -162,7 +163,7 @@ class CommunicationGraph:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "CommunicationGraph":
-        """The graph that `to_json` wrote; its notes are kept, not warned about again. ValueError for anything else."""
+        """Return the graph that `to_json` wrote. Raises ValueError for other data."""
         try:
             nodes, head = data["nodes"], data["graph"]
             links = np.array([(edge["source"], edge["target"]) for edge in data["edges"]], dtype=np.int64)
@@ -179,59 +180,9 @@ class CommunicationGraph:
 
 
 def whole_number(who: str, what: str, value: object, least: int, most: int | None = None) -> int:
-    """`value` as an int, or ValueError: who expected what."""
+    """Return `value` as an int, or raise ValueError: who expected what."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value:
         if most is None or value <= most:
             return int(value)
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise ValueError(f"{who}: expected {what} to be a whole number {bounds}, got {value!r}; change {what}")
-
-
-def _exact_diameter(adjacency: csr_array) -> int:
-    """Hops of a connected graph of two agents or more: breadth-first from all of them at once, 64 to a word.
-
-    Takes hops * links * agents / 64 steps. Source: Then et al., The more the merrier, PVLDB 8(4), 2014.
-    """
-    agents = adjacency.shape[0]
-    start, columns = adjacency.indptr, adjacency.indices
-    if 2 * np.diff(start).min() >= agents - 1:  # two agents that are not linked share a neighbour
-        return 1 if len(columns) == agents * (agents - 1) else 2
-    width = -(-agents // 64) * 64
-    everyone = np.packbits(np.arange(width) < agents).view(np.uint64)
-    reached = np.packbits(np.eye(agents, width, dtype=np.bool_), axis=1).view(np.uint64)
-    # In pieces, so that the words gathered from all neighbours stay below about 64 MiB.
-    rows = np.array_split(np.arange(agents), min(len(columns) * width // 2**29 + 1, agents))
-    hops = 0
-    while np.any(reached != everyone):
-        heard = [
-            np.bitwise_or.reduceat(reached[columns[start[r[0]] : start[r[-1] + 1]]], start[r] - start[r[0]], axis=0)
-            for r in rows
-        ]
-        reached |= np.concatenate(heard)
-        hops += 1
-    return hops
-
-
-def _bounded_diameter(adjacency: csr_array) -> tuple[int, bool]:
-    """(hops, exact) of a connected graph from a few breadth-first sweeps.
-
-    A sweep from v bounds every eccentricity: max(d(v, w), ecc(v) - d(v, w)) <= ecc(w) <= ecc(v) + d(v, w). The sweeps
-    start from the most promising end and middle in turn; exact when no agent is left that could lie further out.
-    Source: Takes and Kosters, Determining the diameter of small world networks, CIKM 2011.
-    """
-    agents = adjacency.shape[0]
-    weights = adjacency.astype(np.float64)
-    lower, upper = np.zeros(agents), np.full(agents, np.inf)
-    source, best = int(np.diff(adjacency.indptr).argmax()), 0.0
-    for sweep in range(SWEEPS):
-        distance = csgraph.dijkstra(weights, unweighted=True, indices=source)
-        eccentricity = distance.max()
-        best = max(best, eccentricity)
-        lower = np.maximum(lower, np.maximum(distance, eccentricity - distance))
-        upper = np.minimum(upper, eccentricity + distance)
-        upper[source] = eccentricity
-        left = np.flatnonzero(upper > best)
-        if left.size == 0:
-            return int(best), True
-        source = int(left[lower[left].argmin() if sweep % 2 else upper[left].argmax()])
-    return int(best), False

@@ -1,6 +1,6 @@
-"""Halos: what one worker owns, which ghosts it needs from whom, and what others need from it, for one block pattern.
+"""Halos: the agents that one worker owns, the ghosts it needs from others, and the slices that others need from it.
 
-Row k of the pattern needs the slice of every column i. Lists follow this direction: who receives need not send.
+Row k of a block pattern needs the slice of every column i. Lists follow this direction: a receiver need not send.
 Agents have global numbers here; local numbers count the owned agents, then the ghosts.
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dist_hdnn.topology.partition import Partition, agent_neurons
-from dist_hdnn.topology.patterns import BlockPattern, same_agents
+from dist_hdnn.topology.patterns import BlockPattern
+from dist_hdnn.topology.ragged import IntArray, offsets
 
-IntArray = NDArray[np.int64]
 PeerLists = tuple[tuple[int, IntArray], ...]
 
 SEND, RECEIVE = 0, 1
@@ -22,7 +22,7 @@ SEND, RECEIVE = 0, 1
 
 @dataclass(frozen=True, eq=False)
 class Halo:
-    """One worker's view of a pattern and a partition; `build_halo` makes it. Numbers are global but for `columns`.
+    """One worker's view of a pattern and a partition, made by `build_halo`. Numbers are global except in `columns`.
 
     owned: agents, ascending. ghosts: agents sorted by (owner, agent). receive: (peer, agents) with peers and agents
     ascending: the run of `ghosts` that this peer owns. send: (peer, agents), both ascending: owned agents that are
@@ -42,24 +42,24 @@ class Halo:
 
     @property
     def agents(self) -> IntArray:
-        """(owned + ghosts,) the global number of every local one."""
+        """The global number of every local one: (owned + ghosts,)."""
         return np.concatenate([self.owned, self.ghosts])
 
 
 def build_halo(pattern: BlockPattern, partition: Partition, worker: int) -> Halo:
-    """The halo of a worker. Receive lists come from its own rows, send lists from everybody's: they can be compared.
+    """Return the halo of a worker. Receive lists come from its own rows, send lists from all, so they can be compared.
 
     Raises ValueError when the pattern is for another number of agents or there is no such worker.
     """
-    same_agents(pattern.kind, partition.agents, pattern.agents)
+    pattern.check_agents(partition.agents)
     owned = partition.owned(worker)
     mine = partition.owners == worker
-    columns = pattern.columns[np.repeat(mine, np.diff(pattern.row_start))]
+    columns = pattern.columns[np.repeat(mine, np.diff(pattern.row_start))]  # of owned rows, global numbers
     needed = np.zeros(partition.agents, dtype=np.bool_)
     needed[columns] = True
     foreign = np.flatnonzero(needed & ~mine)
-    ghosts = foreign[np.argsort(partition.owners[foreign], kind="stable")]
-    local = np.empty(partition.agents, dtype=np.int64)
+    ghosts = foreign[np.argsort(partition.owners[foreign], kind="stable")]  # by (owner, agent)
+    local = np.empty(partition.agents, dtype=np.int64)  # global number -> local number
     local[owned] = np.arange(len(owned))
     local[ghosts] = len(owned) + np.arange(len(ghosts))
     needing, agents = partition.crossings(pattern)
@@ -70,28 +70,13 @@ def build_halo(pattern: BlockPattern, partition: Partition, worker: int) -> Halo
         ghosts=ghosts,
         receive=_by_peer(partition.owners[ghosts], ghosts),
         send=_by_peer(needing[mine[agents]], agents[mine[agents]]),
-        row_start=np.concatenate([[0], np.cumsum(np.diff(pattern.row_start)[owned])]),
+        row_start=offsets(np.diff(pattern.row_start)[owned]),
         columns=local[columns],
     )
 
 
-def message_plan(halo: Halo, half_widths: ArrayLike) -> IntArray:
-    """(messages, 4) int64 for one gather: kind (0 send, 1 receive), peer, neurons, first agent.
-
-    Sends come first, peers ascend. A scatter-add is the same with the kinds exchanged.
-    half_widths: (agents,) neurons of every agent's slice.
-    """
-    halves = np.asarray(half_widths)
-    rows = [
-        (kind, peer, int(halves[agents].sum()), int(agents[0]))
-        for kind, messages in ((SEND, halo.send), (RECEIVE, halo.receive))
-        for peer, agents in messages
-    ]
-    return np.array(rows, dtype=np.int64).reshape(-1, 4)
-
-
 def plan_digest(patterns: Sequence[BlockPattern], partition: Partition, half_widths: ArrayLike) -> bytes:
-    """32 bytes, equal on all workers exactly when they agree on who needs, owns and sends what (SHA-256)."""
+    """Return 32 bytes (SHA-256), equal on all workers exactly when they agree on who needs, owns and sends what."""
     arrays = [partition.owners, agent_neurons(half_widths, partition.agents)]
     for pattern in patterns:
         arrays += [pattern.row_start, pattern.columns]
@@ -102,7 +87,7 @@ def plan_digest(patterns: Sequence[BlockPattern], partition: Partition, half_wid
 
 
 def message_digests(halo: Halo, half_widths: ArrayLike) -> NDArray[np.uint64]:
-    """(workers, 2) digests of what this worker sends to each other one and receives from it in a gather; 0 for nothing.
+    """Return (workers, 2) digests of the messages to and from each worker in a gather, 0 where there is none.
 
     A digest covers both ends, the agents in order and their neurons. Stacked over the workers, `disagreement` reads it.
     half_widths: (agents,) neurons of every agent's slice.
@@ -111,28 +96,28 @@ def message_digests(halo: Halo, half_widths: ArrayLike) -> NDArray[np.uint64]:
     table = np.zeros((halo.workers, 2), dtype=np.uint64)
     for kind, messages in ((SEND, halo.send), (RECEIVE, halo.receive)):
         for peer, agents in messages:
-            ends = (halo.worker, peer) if kind == SEND else (peer, halo.worker)
+            ends = (halo.worker, peer) if kind == SEND else (peer, halo.worker)  # sender, receiver: alike at both
             text = np.concatenate([ends, agents, halves[agents]]).astype("<i8").tobytes()
             table[peer, kind] = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
     return table
 
 
 def disagreement(tables: NDArray[np.uint64]) -> tuple[int, int] | None:
-    """The first (sender, receiver) whose lists differ, or None. tables: (workers, workers, 2), row w from worker w."""
+    """Return the first (sender, receiver) whose lists differ, or None. tables: (workers, workers, 2), a row each."""
     differ = np.argwhere(tables[:, :, SEND] != tables[:, :, RECEIVE].T)
     return (int(differ[0, 0]), int(differ[0, 1])) if len(differ) else None
 
 
 def minimum_neurons_per_round(pattern: BlockPattern, partition: Partition, half_widths: ArrayLike) -> int:
-    """Neurons on the wire in one gather or scatter-add, all workers together: no scheme with one owner can send fewer.
+    """Return the neurons on the wire in one gather or scatter-add of all workers, the least for one owner per agent.
 
-    The sum over (agent, other worker that needs it) of the agent's slice, half_widths (agents,).
+    The sum of the agent's slice, half_widths (agents,), over (agent, other worker that needs it).
     """
     _, agents = partition.crossings(pattern)
     return int(agent_neurons(half_widths, partition.agents)[agents].sum())
 
 
 def _by_peer(peers: IntArray, agents: IntArray) -> PeerLists:
-    """(peer, its agents) from two equally long arrays sorted by peer."""
+    """Return (peer, its agents) from two equally long arrays sorted by peer."""
     numbers, starts = np.unique(peers, return_index=True)
     return tuple(zip(numbers.tolist(), np.split(agents, starts[1:]), strict=True)) if len(numbers) else ()

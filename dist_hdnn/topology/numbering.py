@@ -1,4 +1,4 @@
-"""From networkx graphs to communication graphs: canonical numbers, simple links, one warning for each thing changed."""
+"""From networkx graphs to communication graphs: canonical numbers, simple links, a warning for every change."""
 
 import re
 import warnings
@@ -8,19 +8,26 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import spsolve
 
 from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
-from dist_hdnn.topology.readers.found import place_of
-from dist_hdnn.topology.readers.places import all_places
+from dist_hdnn.topology.ragged import IntArray
+from dist_hdnn.topology.readers.content import place_of
 
 DIGITS = re.compile(r"([0-9]{1,18})")
+ENOUGH = 0.5  # share of the agents, beyond which a file's places are those of its network
+APART = 0.03  # of the picture's extent, between an agent without a place and the mean of its neighbors
+TURN = np.pi * (3 - 5**0.5)  # the golden angle: no two of many directions are alike
 INTEGER_TUPLE = re.compile(r"\(\s*-?[0-9]{1,18}\s*(,\s*-?[0-9]{1,18}\s*)*,?\s*\)")
 
 
 def as_graph(graph: CommunicationGraph | nx.Graph) -> CommunicationGraph:
-    """A CommunicationGraph from any undirected networkx graph, named by its nodes as text; one already made passes.
+    """Return a CommunicationGraph for any undirected networkx graph, with its nodes as text for names.
 
-    Raises ValueError for a directed or an empty graph, or one whose nodes are not told apart by their text.
+    Raises ValueError for a directed or an empty graph, or one whose nodes have the same text.
     """
     if isinstance(graph, CommunicationGraph):
         return graph
@@ -39,11 +46,11 @@ def from_networkx(
     positions: Mapping[Any, Sequence[float]] | None = None,
     notes: Sequence[str] = (),
 ) -> CommunicationGraph:
-    """Number the nodes canonically, merge repeated links, drop self-loops; one UserWarning line for each thing done.
+    """Number the nodes canonically, merge repeated links, drop self-loops, and warn in a line of each.
 
     labels: node -> display name instead of the node as text (the numbering stays with the nodes).
-    positions: node -> (x, y); default: attributes Longitude and Latitude, lon and lat, x and y, or pos, where more
-    than half of the nodes have them (see places). notes: what was said of the graph before, to be warned of as well.
+    positions: node -> (x, y), by default from attributes Longitude and Latitude, lon and lat, x and y, or pos, where
+    more than half of the nodes have them. notes: of a reader, to be warned of as well.
     """
     if graph.is_directed():
         raise ValueError(
@@ -62,15 +69,15 @@ def from_networkx(
     number = {node: i for i, node in enumerate(nodes)}
     ends = np.fromiter((number[v] for v in chain.from_iterable(graph.edges())), np.int64, 2 * graph.number_of_edges())
     ends = np.sort(ends.reshape(-1, 2), axis=1)
-    proper = ends[ends[:, 0] != ends[:, 1]]
+    proper = ends[ends[:, 0] != ends[:, 1]]  # (links, 2), i < j, repeats included
     links = np.column_stack(np.divmod(np.unique(proper[:, 0] * len(nodes) + proper[:, 1]), max(len(nodes), 1)))
     notes = [f"{name}: {note}" for note in notes]
     if loops := len(ends) - len(proper):
         notes.append(f"{name}: dropped {_count(loops, 'self-loop')} (an agent always hears itself)")
     if repeats := len(proper) - len(links):
         notes.append(f"{name}: merged {_count(repeats, 'repeated link')} (a pair of agents is linked once)")
-    found = [place_of(graph.nodes[node]) if positions is None else positions[node] for node in nodes]
-    places = all_places(found, links)
+    known = [place_of(graph.nodes[node]) if positions is None else positions[node] for node in nodes]
+    places = _all_places(known, links)
     names = tuple(str(node) if labels is None else labels[node] for node in nodes)
     result = CommunicationGraph(name, names, links, places)
     sizes = result.component_sizes()
@@ -84,7 +91,7 @@ def from_networkx(
 
 
 def canonical_order(names: Sequence[str]) -> list[int]:
-    """The order that sorts the names: as integers when all are, as tuples of integers when all are, else as text.
+    """Return the order that sorts the names: as integers or tuples of integers when all are, else as text.
 
     Digits after a letter count as numbers, so that station2 comes before station10.
     """
@@ -97,12 +104,40 @@ def canonical_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
 
 
+def _all_places(sites: Sequence[Sequence[float] | None], links: IntArray) -> NDArray[np.float64] | None:
+    """Return (agents, 2): the sites, and for each agent without one a place near the mean of its neighbors.
+
+    Files of real networks know most of their sites, hardly ever all.
+
+    links: (links, 2). None where half of the agents or more have no place, or one has no way to any that has.
+    """
+    known = np.array([place is not None for place in sites])
+    if not known.any() or known.mean() <= ENOUGH:
+        return None
+    places = np.array([place or (0.0, 0.0) for place in sites], dtype=np.float64)
+    if known.all():
+        return places
+    agents, (i, j) = len(sites), links.T
+    ends = np.concatenate([i, j]), np.concatenate([j, i])
+    adjacency = csr_array((np.ones(2 * len(links)), ends), shape=(agents, agents))
+    component = connected_components(adjacency)[1]
+    if not np.isin(component, component[known]).all():
+        return None
+    laplacian = (diags_array(adjacency.sum(axis=1)) - adjacency).tocsr()
+    free = np.flatnonzero(~known)
+    right = -(laplacian[free][:, known] @ places[known])  # free agents lie at the mean of their neighbors
+    places[free] = spsolve(laplacian[free][:, free].tocsc(), right).reshape(-1, 2)
+    angle, extent = TURN * np.arange(len(free)), np.ptp(places[known], axis=0).max()
+    places[free] += APART * extent * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return places
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' if number > 1 else ''}"
 
 
 def _sizes(sizes: list[int]) -> str:
-    """ "138, 1 (55 times)" for descending sizes, the first few kinds of them."""
+    """Return "138, 1 (55 times)" for descending sizes, of which it names the first few."""
     kinds = sorted(set(sizes), reverse=True)
     texts = [f"{size} ({sizes.count(size)} times)" if sizes.count(size) > 1 else str(size) for size in kinds[:5]]
     return ", ".join(texts) + (", ..." if len(kinds) > 5 else "")

@@ -1,7 +1,6 @@
-"""Partitions: which worker owns which agent, found by a method or given, and what a partition costs.
+"""Partitions: which worker owns which agent, by a method or as the user says, and what a partition costs.
 
-Workers are 0..workers-1 and each owns one agent at least. `contiguous`, `round_robin`, `greedy` and `spectral` are
-ours, `metis` is a library's; see `partitioners`.
+Workers are 0..workers-1 and each owns at least one agent. The methods are in `partitioners`.
 """
 
 import difflib
@@ -14,14 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from dist_hdnn.topology.graphs import CommunicationGraph, whole_number
 from dist_hdnn.topology.partitioners import METHODS
-from dist_hdnn.topology.patterns import BlockPattern, neighbours, same_agents
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.patterns import BlockPattern, neighbours
+from dist_hdnn.topology.ragged import IntArray
 
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Who owns whom. owners: (agents,) int64, the worker of every agent; read-only. method: for reports.
+    """Who owns whom. owners: (agents,) int64, the worker of every agent, read-only. method: for reports.
 
     Raises ValueError when an owner is no worker or a worker owns no agent.
     """
@@ -50,23 +48,23 @@ class Partition:
 
     @property
     def agents(self) -> int:
-        """Number of agents."""
+        """The number of agents."""
         return len(self.owners)
 
     def owned(self, worker: int) -> IntArray:
-        """The agents of a worker, ascending."""
+        """Return the agents of a worker, ascending."""
         worker = whole_number(f"partition {self.method}", "worker", worker, 0, self.workers - 1)
         return np.flatnonzero(self.owners == worker)
 
     def crossings(self, pattern: BlockPattern) -> tuple[IntArray, IntArray]:
-        """(workers, agents), both (pairs,) and sorted: every worker with every agent it needs but does not own.
+        """Return (workers, agents), both (pairs,) and sorted: each worker with each agent that it needs from another.
 
-        A pair is one slice on the wire in every round: there in a gather, back in a scatter-add.
+        A pair is one slice on the wire in every round: to the worker in a gather, back in a scatter-add.
         """
-        same_agents(pattern.kind, self.agents, pattern.agents)
-        needing = self.owners[pattern.rows()]
+        pattern.check_agents(self.agents)
+        needing = self.owners[pattern.rows()]  # per entry, the worker of its row
         between = needing != self.owners[pattern.columns]
-        pairs = np.unique(needing[between] * self.agents + pattern.columns[between])
+        pairs = np.unique(needing[between] * self.agents + pattern.columns[between])  # one number per pair
         workers, agents = np.divmod(pairs, self.agents)
         return workers, agents
 
@@ -79,12 +77,12 @@ def make_partition(
     pattern: BlockPattern | None = None,
     seed: int = 0,
 ) -> Partition:
-    """Share the agents out by one of METHODS, even in neurons and block products, so that few agents become ghosts.
+    """Share the agents out by one of METHODS, with even loads and few ghosts.
 
     widths: (agents,) neurons of every agent, default 1 each; only their ratios matter. pattern: who needs whom, default
     `neighbours`. seed: for metis. An agent's load is its share of all neurons plus its share of all block products;
-    `round_robin` ignores it. Workers may compute the same partition each: only `spectral` (rounding) and `metis` could
-    differ between machines with different libraries, which `plan_digest` shows.
+    `round_robin` ignores it. Every worker may compute the partition for itself: only `spectral` (rounding) and `metis`
+    could differ between machines with different libraries, which `plan_digest` reveals.
     Raises ValueError for more workers than agents, an unknown method, widths that do not fit, metis without pymetis.
     """
     workers = whole_number("make_partition", "workers", workers, 1)
@@ -100,11 +98,11 @@ def make_partition(
         )
     neurons = agent_neurons(np.ones(graph.agents) if widths is None else widths, graph.agents)
     pattern = neighbours(graph) if pattern is None else pattern
-    same_agents(pattern.kind, graph.agents, pattern.agents)
+    pattern.check_agents(graph.agents)
     products = _block_products(pattern, neurons)
     load = neurons / neurons.sum() + products / max(products.sum(), 1)
     coupled = pattern.to_scipy().astype(np.float64)
-    coupled = (coupled + coupled.T).tocsr()
+    coupled = (coupled + coupled.T).tocsr()  # symmetric for the methods: either direction makes a ghost
     coupled.setdiag(0)
     coupled.eliminate_zeros()
     seed = whole_number("make_partition", "seed", seed, 0)
@@ -116,14 +114,14 @@ def from_mapping(
     mapping: Mapping[Any, int] | Sequence[int] | NDArray[np.integer],
     workers: int | None = None,
 ) -> Partition:
-    """The partition a user gives: agent (name or number) -> worker for every agent, or one worker per agent in order.
+    """Return the partition of a mapping agent (name or number) -> worker, or of one worker per agent in order.
 
-    workers: default one more than the largest given.
-    Raises ValueError for an agent that is unknown, missing or given twice, for a worker that is no whole number or out
-    of range, and for a worker without an agent.
+    workers: by default one more than the largest owner.
+    Raises ValueError for an agent that is unknown, missing or repeated, for a worker that is no whole number or out of
+    range, and for a worker without an agent.
     """
     who = f"partition of {graph.name}"
-    given: Any = mapping
+    owners: Any = mapping
     if isinstance(mapping, Mapping):
         owner: dict[int, int] = {}
         for agent, worker in mapping.items():
@@ -133,8 +131,8 @@ def from_mapping(
         if missing := [graph.names[i] for i in range(graph.agents) if i not in owner]:
             names = f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
             raise ValueError(f"{who}: expected a worker for every agent, got none for {names}; add them")
-        given = [owner[i] for i in range(graph.agents)]
-    owners = np.asarray(given)
+        owners = [owner[i] for i in range(graph.agents)]
+    owners = np.asarray(owners)
     if owners.shape != (graph.agents,) or owners.dtype.kind not in "iu":
         raise ValueError(
             f"{who}: expected {graph.agents} worker numbers, got {owners.dtype} of shape {owners.shape}; "
@@ -152,7 +150,7 @@ def describe_partition(
     itemsize: int,
     parts: int = 2,
 ) -> dict[str, Any]:
-    """What the partition costs, ready for JSON. Figures per worker come as min, mean, max and imbalance = max / mean.
+    """Return the cost of a partition for JSON. Figures per worker are min, mean, max, and imbalance = max / mean.
 
     neurons: of the whole state. block_products: multiplications in all patterns' blocks, per part and batch column.
     cut_links: links between agents of different workers. rounds: for each pattern the ghosts per worker, and the
@@ -161,7 +159,7 @@ def describe_partition(
     that an agent's state has.
     """
     halves = agent_neurons(half_widths, partition.agents)
-    same_agents(f"of {graph.name}", partition.agents, graph.agents)
+
     ends = partition.owners[graph.links]
     rounds = []
     for pattern in patterns:
@@ -188,24 +186,24 @@ def describe_partition(
 
 
 def agent_neurons(neurons: ArrayLike, agents: int) -> IntArray:
-    """(agents,) int64 from a user's array, or ValueError when it is no positive whole number for each agent."""
-    given = np.asarray(neurons)
-    if given.shape != (agents,) or given.dtype.kind not in "iuf" or np.any(given < 1) or np.any(given % 1 != 0):
+    """Return (agents,) int64 from an array of a positive whole number per agent, or raise ValueError."""
+    numbers = np.asarray(neurons)
+    if numbers.shape != (agents,) or numbers.dtype.kind not in "iuf" or np.any(numbers < 1) or np.any(numbers % 1 != 0):
         raise ValueError(
-            f"neurons of the agents: expected {agents} whole numbers of at least 1, got {given.dtype} of shape "
-            f"{given.shape}{f', least {given.min()}' if given.size and given.dtype.kind in 'iuf' else ''}; "
+            f"neurons of the agents: expected {agents} whole numbers of at least 1, got {numbers.dtype} of shape "
+            f"{numbers.shape}{f', least {numbers.min()}' if numbers.size and numbers.dtype.kind in 'iuf' else ''}; "
             "give one for each agent in order"
         )
-    return given.astype(np.int64)
+    return numbers.astype(np.int64)
 
 
 def _block_products(pattern: BlockPattern, neurons: IntArray) -> NDArray[np.float64]:
-    """(agents,) the entries of all blocks in the agent's rows: multiplications per batch column."""
+    """Return (agents,): the entries of all blocks in the agent's rows, multiplications per batch column."""
     return np.asarray(neurons * (pattern.to_scipy().astype(np.float64) @ neurons), dtype=np.float64)
 
 
 def _spread(values: NDArray[Any]) -> dict[str, float]:
-    """min, mean, max and imbalance over the workers; 1.0 when there is nothing to share."""
+    """Return min, mean, max and imbalance over the workers; 1.0 when there is nothing to share."""
     mean = float(values.mean())
     least, most = values.min().item(), values.max().item()
     return {"min": least, "mean": mean, "max": most, "imbalance": most / mean if mean else 1.0}

@@ -1,8 +1,8 @@
-"""Ways to share agents out among workers: few ghosts, even loads.
+"""Methods that share agents out among workers: few ghosts, even loads.
 
-A way takes (adjacency, load, workers, seed) and gives the owner of every agent, (agents,) int64 in 0..workers-1:
-adjacency is (agents, agents) CSR float64, symmetric, no diagonal; load is (agents,) positive; 1 <= workers <= agents.
-All give the same owners on every call; only METIS uses the seed.
+A method maps (adjacency, load, workers, seed) to the owner of every agent, (agents,) int64 in 0..workers-1. adjacency:
+(agents, agents) CSR float64, symmetric, no diagonal. load: (agents,) positive. 1 <= workers <= agents. All return the
+same owners on every call. Only METIS uses the seed.
 """
 
 import warnings
@@ -14,9 +14,10 @@ from scipy.linalg import eigh
 from scipy.sparse import csgraph, csr_array, diags_array
 from scipy.sparse.linalg import lobpcg
 
-IntArray = NDArray[np.int64]
+from dist_hdnn.topology.ragged import IntArray
+
 FloatArray = NDArray[np.float64]
-Way = Callable[[csr_array, FloatArray, int, int], IntArray]
+Method = Callable[[csr_array, FloatArray, int, int], IntArray]
 Order = Callable[[csr_array], IntArray]
 
 SMALL = 200  # agents up to which all eigenvectors at once are faster
@@ -26,10 +27,10 @@ ITERATIONS = 40
 
 def contiguous(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> IntArray:
     """Runs of agents in ascending number, of even loads."""
-    done = np.concatenate([[0.0], np.cumsum(load)])
+    done = np.concatenate([[0.0], np.cumsum(load)])  # load before each agent, then all of it
     targets = done[-1] * np.arange(1, workers) / workers
     after = np.clip(np.searchsorted(done, targets), 1, len(load))
-    cuts = after - (targets - done[after - 1] < done[after] - targets)
+    cuts = after - (targets - done[after - 1] < done[after] - targets)  # the nearer side of the target
     nth = np.arange(1, workers)  # every worker gets an agent: at least nth before a cut, workers - nth after it
     cuts = np.maximum.accumulate(np.maximum(cuts - nth, 0)) + nth
     cuts = np.minimum(cuts, len(load) - workers + nth)
@@ -37,12 +38,12 @@ def contiguous(adjacency: csr_array, load: FloatArray, workers: int, seed: int) 
 
 
 def round_robin(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> IntArray:
-    """Agent i to worker i modulo workers, whatever the loads: nearly every neighbour is a ghost, the worst case."""
+    """Agent i to worker i modulo workers, whatever the loads: nearly every neighbor is a ghost, the worst case."""
     return np.arange(len(load), dtype=np.int64) % workers
 
 
 def greedy(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> IntArray:
-    """Recursive halves; one half is grown breadth first from an agent at the rim. Fast at any size."""
+    """Recursive halves, one of which grows breadth first from an agent at the rim. Fast at any size."""
     return _halved(adjacency, load, workers, _breadth_first)
 
 
@@ -74,7 +75,7 @@ def metis(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> In
     return _without_idle_workers(np.array(owners, dtype=np.int64), load, workers)
 
 
-METHODS: dict[str, Way] = {
+METHODS: dict[str, Method] = {
     "contiguous": contiguous,
     "round_robin": round_robin,
     "spectral": spectral,
@@ -102,7 +103,7 @@ def _halved(adjacency: csr_array, load: FloatArray, workers: int, order: Order) 
 
 
 def _line(adjacency: csr_array, load: FloatArray, share: float, order: Order) -> IntArray:
-    """All agents in a line to cut at load `share`: whole components, lightest first; the one cut is in `order`."""
+    """Return all agents in a line to cut at load `share`: components, lightest first, the one to be cut in `order`."""
     _, component = csgraph.connected_components(adjacency, directed=False)
     weight = np.bincount(component, load)
     by_weight = np.argsort(weight, kind="stable")
@@ -115,17 +116,17 @@ def _line(adjacency: csr_array, load: FloatArray, share: float, order: Order) ->
 
 
 def _breadth_first(adjacency: csr_array) -> IntArray:
-    """The agents of a connected graph by hops from one at its rim, or close to it: the end of another such search."""
+    """Return the agents of a connected graph by hops from one near its rim, where another search has ended."""
     order = np.zeros(1, dtype=np.int64)
-    for _ in range(3):
+    for _ in range(3):  # the end of a search lies far out, so the third starts near the rim
         order = csgraph.breadth_first_order(adjacency, order[-1], return_predecessors=False)
     return order
 
 
 def _fiedler(adjacency: csr_array) -> IntArray:
-    """The agents of a connected graph by their entry in the second eigenvector of its Laplacian.
+    """Return the agents of a connected graph by their entry in the second eigenvector of its Laplacian.
 
-    An order is all we need, so LOBPCG improves breadth-first orders for a bounded number of steps, converged or not.
+    Only the order counts, so LOBPCG improves breadth-first orders for a bounded number of steps, converged or not.
     Shift-and-invert Lanczos (eigsh) is no better on grids, and its factors fill the memory on random graphs.
     """
     agents = adjacency.shape[0]
@@ -153,7 +154,7 @@ def _fiedler(adjacency: csr_array) -> IntArray:
 
 
 def _without_idle_workers(owners: IntArray, load: FloatArray, workers: int) -> IntArray:
-    """METIS may leave workers empty in small graphs: each gets the lightest agent of the busiest worker with two."""
+    """Give each worker that METIS left empty the lightest agent of the busiest worker with two or more."""
     for idle in np.setdiff1d(np.arange(workers), owners):
         busy = np.bincount(owners, load, minlength=workers)
         busy[np.bincount(owners, minlength=workers) < 2] = -1.0

@@ -1,4 +1,4 @@
-"""Block patterns by name: what a config file or a user says, turned into a `BlockPattern` or a one-line error."""
+"""Block patterns by name, as a config file or a user gives them."""
 
 import difflib
 import os
@@ -17,7 +17,6 @@ from dist_hdnn.topology.patterns import (
     from_matrix,
     hops,
     neighbours,
-    same_agents,
     thinned,
 )
 
@@ -33,7 +32,7 @@ _SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def build_pattern(graph: CommunicationGraph, spec: object, seed: int = 0) -> BlockPattern:
-    """The pattern that a config file or a user names, for this graph.
+    """Return the pattern that a config file or a user names, for this graph.
 
     spec: a BlockPattern; "neighbours", "block_diagonal", "dense" or "hops=2"; a 0/1 matrix; or a mapping such as
     {"kind": "thinned", "keep": 0.5, "seed": 0, "spanning_forest": True}, {"kind": "hops", "hops": 2} or
@@ -41,7 +40,7 @@ def build_pattern(graph: CommunicationGraph, spec: object, seed: int = 0) -> Blo
     Raises ValueError naming the nearest known kind or setting.
     """
     if isinstance(spec, BlockPattern):
-        same_agents(spec.kind, graph.agents, spec.agents)
+        spec.check_agents(graph.agents)
         return spec
     if isinstance(spec, str):
         kind, equals, number = spec.partition("=")
@@ -67,17 +66,17 @@ def build_pattern(graph: CommunicationGraph, spec: object, seed: int = 0) -> Blo
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that this kind takes. Those of other kinds may be there, unset: as None, False, or any seed."""
+    """Return the settings of this kind. Those of other kinds may be present if unset: None, False, or any seed."""
     kind = spec.get("kind")
     if not isinstance(kind, str) or kind not in _SETTINGS:
         nearest = difflib.get_close_matches(str(kind), [*_SETTINGS, "hops=2"], n=1, cutoff=0.0)[0]
         known = ", ".join(_SETTINGS)
         raise ValueError(f"pattern: expected kind to be one of {known}, got {kind!r}; did you mean {nearest!r}?")
     required, optional = _SETTINGS[kind]
-    taken = [*required, *optional]
+    settings = [*required, *optional]
     everything = sorted({name for groups in _SETTINGS.values() for group in groups for name in group})
-    for name in spec.keys() - {"kind", *taken}:
-        takes = f"pattern {kind}: expected {', '.join(taken) or 'no settings'}, got {name}={spec[name]!r}"
+    for name in spec.keys() - {"kind", *settings}:
+        takes = f"pattern {kind}: expected {', '.join(settings) or 'no settings'}, got {name}={spec[name]!r}"
         if name not in everything:
             nearest = difflib.get_close_matches(str(name), everything, n=1, cutoff=0.0)[0]
             raise ValueError(f"{takes}; did you mean {nearest!r}?")
@@ -86,11 +85,11 @@ def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     for name in required:
         if spec.get(name) is None:
             raise ValueError(f"pattern {kind}: expected the setting {name!r}, got none; add it beside kind")
-    return {name: spec[name] for name in taken if spec.get(name) is not None}
+    return {name: spec[name] for name in settings if spec.get(name) is not None}
 
 
 def _read_matrix(file: str | os.PathLike[str]) -> NDArray[Any]:
-    """The numbers of a CSV (commas, no header) or NPY file."""
+    """Read the numbers of a CSV (commas, no header) or NPY file."""
     path = Path(file)
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".npy"):

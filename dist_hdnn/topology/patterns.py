@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import csgraph, csr_array, eye_array, issparse
 
 from dist_hdnn.topology.graphs import CommunicationGraph, whole_number
+from dist_hdnn.topology.ragged import IntArray
 
-# 2 GiB of column numbers; the weights of one layer would be 8 GiB more at the least (2 x 2 blocks, float64).
+# 2 GiB of column numbers. The weights of one layer would be 8 GiB more at least (2 x 2 blocks, float64).
 MOST_ENTRIES = 2**28
 MOST_PRODUCTS = 2**31
 
@@ -26,8 +27,8 @@ class BlockPattern:
     kind: for reports. Raises ValueError when the arrays break these rules.
     """
 
-    row_start: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    row_start: IntArray
+    columns: IntArray
     kind: str
 
     def __post_init__(self) -> None:
@@ -51,12 +52,12 @@ class BlockPattern:
 
     @property
     def agents(self) -> int:
-        """Number of agents: rows and columns."""
+        """The number of rows and of columns."""
         return len(self.row_start) - 1
 
     @property
     def entries(self) -> int:
-        """Number of ones: blocks that may be non-zero."""
+        """The number of ones: blocks that may be non-zero."""
         return len(self.columns)
 
     @property
@@ -66,46 +67,54 @@ class BlockPattern:
 
     @cached_property
     def links_used(self) -> int:
-        """Unordered pairs i != j with entry (i, j) or (j, i)."""
+        """The number of unordered pairs i != j with entry (i, j) or (j, i)."""
         either = self.to_scipy() + self.to_scipy().T
         return int(either.nnz - either.diagonal().sum()) // 2
 
     @property
     def is_block_diagonal(self) -> bool:
-        """True when no agent needs anything from another."""
+        """Whether no agent needs anything from another."""
         return bool(np.all(self.rows() == self.columns))
 
     @property
-    def _keys(self) -> NDArray[np.int64]:
-        """(entries,) row * agents + column, ascending."""
+    def _keys(self) -> IntArray:
+        """One number per entry, row * agents + column, ascending: (entries,)."""
         return self.rows() * self.agents + self.columns
 
-    def rows(self) -> NDArray[np.int64]:
-        """(entries,) the row agent of every entry."""
+    def rows(self) -> IntArray:
+        """Return the row agent of every entry: (entries,)."""
         return np.repeat(np.arange(self.agents, dtype=np.int64), np.diff(self.row_start))
 
     def transpose(self) -> "BlockPattern":
-        """The pattern of the transposed matrix."""
+        """Return the pattern of the transposed matrix."""
         return _from_sparse(self.to_scipy().T.tocsr(), f"{self.kind}, transposed")
 
     def to_scipy(self) -> csr_array:
-        """(agents, agents) bool."""
+        """Return the pattern as (agents, agents) bool."""
         shape = (self.agents, self.agents)
         return csr_array((np.ones(self.entries, np.bool_), self.columns, self.row_start), shape=shape)
 
+    def check_agents(self, agents: int) -> None:
+        """Raise ValueError when the pattern is for another number of agents."""
+        if agents != self.agents:
+            raise ValueError(
+                f"pattern {self.kind}: expected {agents} agents, got {self.agents}; "
+                "build the pattern for the same graph"
+            )
+
     def contains(self, other: "BlockPattern") -> bool:
         """Whether every entry of `other` is an entry here (other <= self)."""
-        same_agents(other.kind, self.agents, other.agents)
+        other.check_agents(self.agents)
         return bool(self.to_scipy().multiply(other.to_scipy()).nnz == other.entries)
 
 
 def neighbours(graph: CommunicationGraph) -> BlockPattern:
-    """Adjacency plus identity: every agent reads itself and its neighbours. The paper's S, and the usual R."""
+    """Adjacency plus identity: every agent reads itself and its neighbors. The paper's S, and the usual R."""
     return _from_sparse(_with_self(graph), "neighbours")
 
 
 def hops(graph: CommunicationGraph, k: int) -> BlockPattern:
-    """Every agent reads all agents at most k >= 0 hops away; k = 1 is `neighbours`, beyond it not all have a link."""
+    """Every agent reads all agents at most k >= 0 hops away. k = 1 is `neighbours`, beyond it some have no link."""
     k = whole_number("hops", "k", k, 0)
     one = _with_self(graph)
     reached = csr_array(eye_array(graph.agents, dtype=np.bool_))
@@ -131,20 +140,20 @@ def dense(agents: int) -> BlockPattern:
 
 
 def from_matrix(graph: CommunicationGraph, matrix: ArrayLike | csr_array, kind: str = "matrix") -> BlockPattern:
-    """A given 0/1 matrix (dense or scipy.sparse), rows and columns by agent number; the diagonal may have zeros.
+    """A pattern from a 0/1 matrix, dense or scipy.sparse, by agent number. The diagonal may have zeros.
 
     Raises ValueError for a wrong shape, entries that are not 0 or 1, and an entry between agents that are not linked.
     """
-    given: Any = matrix if issparse(matrix) else np.asarray(matrix)
+    entries: Any = matrix if issparse(matrix) else np.asarray(matrix)
     agents = graph.agents
-    if given.shape != (agents, agents):
+    if entries.shape != (agents, agents):
         raise ValueError(
-            f"pattern {kind}: expected a matrix of shape ({agents}, {agents}) for {graph.name}, got {given.shape}; "
+            f"pattern {kind}: expected a matrix of shape ({agents}, {agents}) for {graph.name}, got {entries.shape}; "
             "give one row and one column per agent"
         )
-    if given.dtype.kind not in "buif":
-        raise ValueError(f"pattern {kind}: expected entries 0 or 1, got entries of type {given.dtype}; write 0 and 1")
-    sparse = csr_array(given, copy=True)
+    if entries.dtype.kind not in "buif":
+        raise ValueError(f"pattern {kind}: expected entries 0 or 1, got entries of type {entries.dtype}; write 0 and 1")
+    sparse = csr_array(entries, copy=True)
     sparse.sum_duplicates()
     if np.any(bad := (sparse.data != 0) & (sparse.data != 1)):
         value = sparse.data[bad][0]
@@ -157,7 +166,7 @@ def from_matrix(graph: CommunicationGraph, matrix: ArrayLike | csr_array, kind: 
         others = f" ({len(beyond) - 1} more such blocks)" if len(beyond) > 1 else ""
         raise ValueError(
             f"pattern {kind}: block ({i}, {j}) is set but agents {i} and {j} are not linked in {graph.name}{others}; "
-            f"neighbours of {i}: {_shortened(graph.neighbours(i))}. Add the link, or build the pattern with hops=2."
+            f"neighbors of {i}: {_shortened(graph.neighbours(i))}; add the link, or build the pattern with hops=2"
         )
     return pattern
 
@@ -165,14 +174,14 @@ def from_matrix(graph: CommunicationGraph, matrix: ArrayLike | csr_array, kind: 
 def thinned(graph: CommunicationGraph, keep: float, seed: int = 0, spanning_forest: bool = False) -> BlockPattern:
     """The diagonal and round(keep * links) random links, both directions of each.
 
-    Nested: for one graph and seed a smaller keep gives a subset, as links are taken from the front of one random order.
-    With `spanning_forest` a random spanning forest comes first in that order and is always kept whole, so that the
-    pattern has the components of the graph; at least agents - components links are kept then.
+    Nested: for one graph and seed a smaller keep gives a subset, as links are kept from the front of one random order.
+    spanning_forest: put a random spanning forest first in that order and keep it whole, so that the pattern has the
+    components of the graph. At least agents - components links are kept then.
     """
     if isinstance(keep, bool) or not isinstance(keep, int | float | np.floating) or not 0 <= keep <= 1:
         raise ValueError(f"thinned: expected keep, the fraction of links, from 0 to 1, got {keep!r}; change keep")
     seed = whole_number("thinned", "seed", seed, 0, 2**63 - 1)
-    # Raw bits of a bit generator never change between numpy versions; what `permutation` makes of them may.
+    # Raw bits of a bit generator never change between versions of numpy, its permutations may.
     order = np.argsort(np.random.Philox(key=seed).random_raw(len(graph.links)), kind="stable")
     count = round(keep * len(order))
     if spanning_forest:
@@ -188,24 +197,24 @@ def thinned(graph: CommunicationGraph, keep: float, seed: int = 0, spanning_fore
     return _from_sparse(matrix, f"thinned(keep={keep:g}, seed={seed}{forest})")
 
 
-def non_links(pattern: BlockPattern, graph: CommunicationGraph) -> NDArray[np.int64]:
-    """(m, 2) the off-diagonal entries (i, j) of the pattern between agents that are not linked, sorted."""
-    same_agents(pattern.kind, graph.agents, pattern.agents)
+def non_links(pattern: BlockPattern, graph: CommunicationGraph) -> IntArray:
+    """Return (m, 2), sorted: the off-diagonal entries (i, j) of the pattern between agents that are not linked."""
+    pattern.check_agents(graph.agents)
     beyond = np.setdiff1d(pattern._keys, neighbours(graph)._keys, assume_unique=True)
     pairs = np.column_stack(np.divmod(beyond, graph.agents))
-    proper: NDArray[np.int64] = pairs[pairs[:, 0] != pairs[:, 1]]
+    proper: IntArray = pairs[pairs[:, 0] != pairs[:, 1]]
     return proper
 
 
 def is_locally_computable(T: BlockPattern, R: BlockPattern, S: BlockPattern | CommunicationGraph) -> bool:
-    """The paper's test T RᵀR <= S: one exchange per half step is enough when rows of K may be shared by agents.
+    """The paper's test T RᵀR <= S: one exchange per half step is enough when agents may share rows of K.
 
-    T, R: patterns of X and K. S: who may talk to whom; a graph stands for its adjacency plus identity. This library
+    T, R: patterns of X and K. S: who may talk to whom. A graph stands for its adjacency plus identity. This library
     needs only R <= S and T <= S, as it makes two exchanges. Source: arXiv:2105.13205, distributed H-DNNs.
     """
     allowed = neighbours(S) if isinstance(S, CommunicationGraph) else S
-    same_agents(T.kind, allowed.agents, T.agents)
-    same_agents(R.kind, allowed.agents, R.agents)
+    T.check_agents(allowed.agents)
+    R.check_agents(allowed.agents)
     t, r, s = T.to_scipy(), R.to_scipy(), allowed.to_scipy()
     rows = max(1, 2**24 // allowed.agents)  # the product may be dense: bounded memory, and an early no
     for first in range(0, allowed.agents, rows):
@@ -216,28 +225,22 @@ def is_locally_computable(T: BlockPattern, R: BlockPattern, S: BlockPattern | Co
     return True
 
 
-def same_agents(kind: str, expected: int, got: int) -> None:
-    """ValueError when a pattern is for another number of agents."""
-    if expected != got:
-        raise ValueError(f"pattern {kind}: expected {expected} agents, got {got}; build the pattern for the same graph")
-
-
 def _with_self(graph: CommunicationGraph) -> csr_array:
     return csr_array(graph.adjacency() + eye_array(graph.agents, dtype=np.bool_, format="csr"))
 
 
-def _forest(graph: CommunicationGraph, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The numbers of the links of the spanning forest that takes links greedily in this order (Kruskal)."""
+def _forest(graph: CommunicationGraph, order: IntArray) -> IntArray:
+    """Return the links of the spanning forest that takes links greedily in this order (Kruskal)."""
     place = np.empty(len(order), dtype=np.float64)
     place[order] = np.arange(1, len(order) + 1)  # from 1: a stored zero is no link
     i, j = graph.links.T
     tree = csgraph.minimum_spanning_tree(csr_array((place, (i, j)), shape=(graph.agents, graph.agents)))
-    numbers: NDArray[np.int64] = order[tree.data.astype(np.int64) - 1]
+    numbers: IntArray = order[tree.data.astype(np.int64) - 1]
     return numbers
 
 
 def _product(a: csr_array, b: csr_array, kind: str) -> csr_array:
-    """The boolean product, refused before it can fill the memory."""
+    """Return the boolean product, or refuse it before it can fill the memory."""
     work = int(np.diff(b.indptr).astype(np.int64)[a.indices].sum())
     if min(work, a.shape[0] * b.shape[1]) > MOST_PRODUCTS:
         raise ValueError(f"pattern {kind}: expected a sparse result, got up to {work} blocks; use fewer hops")

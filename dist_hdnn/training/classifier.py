@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dist_hdnn.data.sensors import InitialState, SensorMap
+from dist_hdnn.data.sensors import SensorMap
 from dist_hdnn.ends.image_lift import ChannelLift
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.lift import ConvLift, LinearLift
 from dist_hdnn.ends.readout import Readout
 from dist_hdnn.network.hdnn import HDNN

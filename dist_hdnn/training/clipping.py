@@ -39,7 +39,7 @@ def clip_grad_norm_(
     ownership = next((parts[id(p)].ownership for p in given if id(p) in parts), None)
     if ownership is None:
         norm = torch.nn.utils.get_total_norm([p.grad for p in given if p.grad is not None], norm_type)
-    elif ownership.ordered:
+    elif ownership.deterministic:
         norm = _norm_in_order(given, parts, ownership, norm_type)
     else:
         norm = _norm(given, ownership, norm_type)

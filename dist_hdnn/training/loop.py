@@ -145,7 +145,7 @@ def _optimizer(
     Fused is one pass over every weight, where the default makes temporary copies and takes nine times as long on a CPU;
     its bits depend on where in a tensor a weight lies, and so on the number of workers.
     """
-    fused = not model.network.ownership.ordered
+    fused = not model.network.ownership.deterministic
     return OPTIMIZERS[name](_groups(model, weight_decay), lr=rate, betas=BETAS, fused=fused)
 
 
@@ -246,7 +246,7 @@ def _non_finite(model: AgentClassifier, epoch: int, step: int, value: float) -> 
     if layer is None:
         where = f"every layer's state is finite, so the readout is not (last layer {layers})"
     else:
-        kept = "" if model.network.sweep.memory == "store" else " that is kept"
+        kept = "" if model.network.sweep.kept.memory == "store" else " that is kept"
         where = f"first non-finite state{kept}: {'the input' if layer == 0 else f'layer {layer} of {layers}'}"
     return (
         f"training: expected a finite loss, got {value} in epoch {epoch}, step {step}; {where}. "

@@ -1,20 +1,19 @@
-"""Moves slices between workers, and nothing else: one small protocol and its implementations.
+"""Move fixed buffers between workers, and nothing else: one small protocol and its implementations.
 
-`process_group`, `nccl` and `mpi` are imported where they are used, since each needs something of its own.
+`gloo`, `nccl` and `mpi` are imported where they are used, since each needs something of its own.
 """
 
-from dist_hdnn.transport.base import (
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.channel import Channel
+from dist_hdnn.transport.errors import (
     AbortError,
-    Channel,
     DisagreementError,
     PeerLostError,
-    Transport,
     TransportError,
     TransportTimeoutError,
 )
-from dist_hdnn.transport.ledger import Ledger, Rounds, Traffic
-from dist_hdnn.transport.local import LocalTransport
-from dist_hdnn.transport.threads import run_threads
+from dist_hdnn.transport.threads import LocalTransport, run_threads
+from dist_hdnn.transport.traffic import Ledger, Rounds, Traffic
 
 __all__ = [
     "AbortError",

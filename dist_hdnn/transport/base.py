@@ -1,151 +1,166 @@
-"""What a transport promises: fixed exchanges between workers, a few small collectives, and errors that name who failed.
+"""The promise of a transport: fixed exchanges between workers, a few collectives, and errors that name the worker.
 
-A worker is a process or a thread; its number, from 0, is its rank. Every worker makes the same channels in the same
-order as the workers it talks to.
+A worker is a process or a thread, numbered from 0 by its rank. Two workers that exchange make their channels in the
+same order.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import sys
+from collections import Counter, deque
 from collections.abc import Sequence
-from typing import NoReturn, Protocol, Self
+from typing import NoReturn, Self
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import Tensor
 
-from dist_hdnn.transport.record import Record
+from dist_hdnn.topology.ragged import IntArray
+from dist_hdnn.transport import collectives
+from dist_hdnn.transport.channel import Channel, Staging, Wire, needs_staging
+from dist_hdnn.transport.messages import Buffers, Message, bytes_of, check_buffers
+from dist_hdnn.transport.traffic import Record
+
+FIRST_TAG = 512  # smaller tags are for collectives
 
 
-class TransportError(RuntimeError):
-    """Something between workers failed. worker: who reports it. peer: whom it concerns. label: in which exchange.
+class Transport:
+    """One worker's end. timeout: seconds that a wait may last. context: for errors, such as layer and sweep.
 
-    exit_code: what the process should exit with.
+    record: the last exchanges, and how long this worker waited for each other one.
+    A transport adds `_wire`, its way to move fixed messages once per round, and what `_release` gives back. One thread
+    at a time calls `channel` and the collectives.
     """
 
-    exit_code = 5
+    name = "transport"
+    stages = True  # False when the transport moves device memory itself
 
-    def __init__(self, message: str, worker: int | None = None, peer: int | None = None, label: str = "") -> None:
-        super().__init__(message)
-        self.worker = worker
-        self.peer = peer
-        self.label = label
+    def __init__(self, rank: int, size: int, timeout: float) -> None:
+        if not 0 <= rank < size:
+            raise ValueError(f"expected a rank from 0 to {size - 1}, got {rank}; check how the workers were started")
+        if not (timeout > 0 and math.isfinite(timeout)):
+            raise ValueError(f"expected a timeout in seconds, larger than 0, got {timeout}; change timeout")
+        self.rank = rank
+        self.size = size
+        self.timeout = timeout
+        self.context: object = None
+        self.record = Record(size)
+        self._tags: Counter[tuple[str, int]] = Counter()
+        self._channels: dict[Channel, None] = {}
+        self._retired: deque[Channel] = deque()
+        self._sent = np.zeros((size, 2), dtype=np.int64)
+        self._star = collectives.Star(self)
+        self._closed = False
 
+    def channel(self, sends: Buffers, receives: Buffers, label: str) -> Channel:
+        """Return a channel that sends each (peer, buffer) of `sends` and fills each (peer, buffer) of `receives`.
 
-class PeerLostError(TransportError):
-    """A worker that others wait for is gone."""
-
-
-class TransportTimeoutError(TransportError):
-    """A worker that others wait for did not come in time."""
-
-
-class DisagreementError(TransportError):
-    """Workers called different collectives at the same time."""
-
-    exit_code = 3
-
-
-class AbortError(TransportError):
-    """A worker asked to end all of them, where that does not end the process; `exit_code` is the code it gave."""
-
-
-class Channel(Protocol):
-    """One exchange over fixed buffers, to be repeated: start, wait, start, wait, ...
-
-    From `start` until `wait` returns, buffers that are sent must not be written and buffers that are received must not
-    be touched.
-    """
-
-    def start(self) -> None:
-        """Send and receive once, without waiting."""
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Return when all has been sent and received; `timeout` in seconds, the transport's own when None.
-
-        Raises PeerLostError or TransportTimeoutError. The channel is of no use after that.
+        At most one buffer per peer and direction. An empty buffer sends nothing, at both ends. Raises ValueError for a
+        wrong buffer, before anything is posted.
         """
+        return self._open(sends, receives, label, None)
 
-    def close(self) -> None:
-        """Give its resources back; the buffers stay the caller's."""
+    def _open(self, sends: Buffers, receives: Buffers, label: str, tag: int | None) -> Channel:
+        """Make a channel. Without a tag it takes the next one per peer and direction, so both ends count alike."""
+        if self._closed:
+            raise RuntimeError(f"{label}: the transport of worker {self.rank} is closed; make channels before that")
+        self._close_retired()
+        sends, receives = list(sends), list(receives)
+        check_buffers(self.rank, self.size, sends, receives, label)
+        sends, receives = ([pair for pair in pairs if pair[1].numel()] for pairs in (sends, receives))
+        staging = Staging(sends, receives) if self.stages and needs_staging(sends, receives) else None
+        if staging is not None:
+            sends, receives = staging.sends, staging.receives
+        outgoing, incoming = self._messages("send", sends, tag), self._messages("receive", receives, tag)
+        wire = self._wire(outgoing, incoming, label) if outgoing or incoming else None
+        channel = Channel(self, wire, staging, (outgoing, incoming), label)
+        self._channels[channel] = None
+        return channel
 
-    def retire(self) -> None:
-        """Let the transport close it at its next use; for finalizers, which run at any moment and in any thread."""
-
-
-class Transport(Protocol):
-    """One worker's end. timeout: seconds that a wait may last. context: what error messages add, e.g. layer and sweep.
-    record: the last exchanges, and how long this worker waited for whom.
-
-    `channel` and the collectives are called by one thread at a time.
-    """
-
-    name: str
-    rank: int
-    size: int
-    timeout: float
-    context: object
-    record: Record
-
-    def channel(
-        self, sends: Sequence[tuple[int, Tensor]], receives: Sequence[tuple[int, Tensor]], label: str
-    ) -> Channel:
-        """A channel that sends each (peer, buffer) of `sends` and fills each (peer, buffer) of `receives`.
-
-        At most one buffer per peer and direction; an empty buffer sends nothing, at both ends. Nothing is posted before
-        all buffers are found right. Raises ValueError.
-        """
+    def _messages(self, direction: str, buffers: Sequence[tuple[int, Tensor]], tag: int | None) -> list[Message]:
+        messages = []
+        for peer, tensor in sorted(buffers, key=lambda pair: pair[0]):
+            number = tag
+            if number is None:
+                number = FIRST_TAG + self._tags[direction, peer]
+                self._tags[direction, peer] += 1
+            messages.append(Message(peer, number, bytes_of(tensor)))
+        return messages
 
     def barrier(self) -> None:
         """Return when all workers have called it."""
+        self._star.barrier()
 
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:
         """Replace `tensor` by its "sum", "max" or "min" over all workers, in rank order: the same bits everywhere."""
+        self._star.all_reduce(tensor, op)
 
     def all_gather_bytes(self, data: bytes) -> list[bytes]:
-        """The data of all workers, by rank; all of one length."""
+        """Return the data of all workers by rank. All have one length."""
+        return self._star.all_gather_bytes(data)
 
-    def sent(self) -> NDArray[np.int64]:
-        """(size, 2): messages and bytes that this worker has handed over for each worker, collectives included."""
+    def sent(self) -> IntArray:
+        """Return (size, 2): messages and bytes that this worker has sent to each worker, collectives included."""
+        total = self._sent.copy()
+        for channel in self._channels:
+            _count(channel, total)
+        return total
+
+    def close(self) -> None:
+        """Release everything, once all workers have agreed to end (a barrier). After a failure use `abort`."""
+        if not self._closed:
+            self._close_retired()
+            for channel in list(self._channels):
+                channel.close()
+            self._closed = True
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:  # else let the error through: it ends this worker, and so the others
+            self.barrier()
+            self.close()
 
     def abort(self, code: int, message: str) -> NoReturn:
         """End all workers, with this exit code where the launcher passes it on."""
+        self._last_words(message)
+        os._exit(code)  # closes the connections at once, so the others notice
 
-    def close(self) -> None:
-        """Give all back, once all workers have agreed to end (a barrier); after a failure use `abort`."""
+    def _last_words(self, message: str) -> None:
+        print(f"worker {self.rank}: {message}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
 
-    def __enter__(self) -> Self:
-        """`with connect() as workers:` ends with a barrier and `close`; after an error with neither."""
+    def __deepcopy__(self, memo: dict[int, object]) -> Transport:
+        return self  # a copied network has the same workers
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """The end of the `with`."""
+    def _close_retired(self) -> None:
+        """Close the channels that finalizers have left here, except one whose exchange was cut short."""
+        while self._retired:
+            channel = self._retired.popleft()
+            if channel._state != "moving":
+                channel.close()
 
+    def _forget(self, channel: Channel) -> None:
+        if channel in self._channels:
+            del self._channels[channel]
+            _count(channel, self._sent)
 
-def naming(peers: Sequence[int]) -> str:
-    """ "worker 3", "workers 1 and 3", "workers 0, 1 and 3"."""
-    if len(peers) == 1:
-        return f"worker {peers[0]}"
-    return f"workers {', '.join(map(str, peers[:-1]))} and {peers[-1]}"
+    def _buffer(self, *shape: int) -> Tensor:
+        """Return (shape) uint8, zero, where collectives may send and receive."""
+        return torch.zeros(shape, dtype=torch.uint8)
 
+    def _wire(self, sends: list[Message], receives: list[Message], label: str) -> Wire:
+        raise NotImplementedError
 
-def timed_out(
-    rank: int, peers: Sequence[int], label: str, seconds: float, context: object = None
-) -> TransportTimeoutError:
-    """The error of a worker that has waited for `seconds`."""
-    who = naming(peers)
-    text = (
-        f"worker {rank} waited {seconds:.1f} s for {who} in {label}{_where(context)}; "
-        f"look first at what {who} did last, or allow a longer timeout"
-    )
-    return TransportTimeoutError(text, rank, peers[0], label)
-
-
-def lost(rank: int, peers: Sequence[int], label: str, reason: str, context: object = None) -> PeerLostError:
-    """The error of a worker whose peer is gone."""
-    who = naming(peers)
-    text = f"worker {rank} lost {who} in {label}{_where(context)}: {reason}; look first at what {who} reported"
-    return PeerLostError(text, rank, peers[0], label)
+    def _release(self) -> None:
+        """Release what the transport itself holds."""
 
 
-def _where(context: object) -> str:
-    text = "" if context is None else str(context)
-    return f" ({text})" if text else ""
+def _count(channel: Channel, total: IntArray) -> None:
+    for peer, number in channel.sent_bytes:
+        total[peer] += (channel.rounds, channel.rounds * number)

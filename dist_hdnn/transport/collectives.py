@@ -3,9 +3,9 @@
     worker k  --header, data-->  worker 0  --header, result-->  worker k
 
 2 (workers - 1) messages. All transports use these, so sums run in rank order and come out the same bit for bit.
-The header says what is called, so that calls which differ are an error on all workers. Messages are padded to a
-capacity that depends on their length only, with a tag of its own: calls of very different length do not meet, and end
-in a timeout that names the worker.
+The header names the call, so calls that differ are an error on all workers. Messages are padded to a capacity that
+depends on their length only and has its own tag: calls of very different length do not meet, and end in a timeout that
+names the worker.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.transport.base import Channel, DisagreementError
-from dist_hdnn.transport.messages import Buffers, bytes_of
+from dist_hdnn.transport.errors import DisagreementError
+from dist_hdnn.transport.messages import bytes_of
+
+if TYPE_CHECKING:
+    from dist_hdnn.transport.base import Transport
+    from dist_hdnn.transport.channel import Channel
 
 HEADER = 128
 SMALLEST = 512
-CALL = struct.Struct("<16s16sqq")  # what is called, dtype, elements, how manieth collective
-VERDICT = struct.Struct(
-    "<qq"
-)  # agreed (1) or not (0), the first worker that differs; if one does, its CALL and worker 0's
-PATIENCE = 2.0  # seconds that others wait longer than worker 0, which knows who is missing
+CALL = struct.Struct("<16s16sqq")  # operation, dtype, elements, number of the collective
+VERDICT = struct.Struct("<qq")  # agreed (1) or not (0), the first worker that differs; then its CALL and worker 0's
+PATIENCE = 2.0  # seconds that others wait longer than worker 0, which can name the missing worker
 
 Bytes = NDArray[np.uint8]
 NOTHING: Bytes = np.zeros(0, np.uint8)
@@ -40,54 +42,31 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-class NamedChannel(Channel, Protocol):
-    """A channel whose name in error messages may change, as it serves one call after the other."""
-
-    label: str
-
-    def relabel(self, label: str) -> None:
-        """Another name from now on."""
-
-
-class Sender(Protocol):
-    """What collectives need of the transport whose messages they use."""
-
-    rank: int
-    size: int
-    timeout: float
-
-    def _open(self, sends: Buffers, receives: Buffers, label: str, tag: int | None) -> NamedChannel:
-        """A channel with a tag of its own."""
-
-    def _buffer(self, *shape: int) -> Tensor:
-        """(shape) uint8, zero, that may be sent and received."""
-
-
 class Lane(NamedTuple):
-    """A channel for one capacity in one direction. rows: (peers, capacity) uint8; host: the same in host memory."""
+    """A channel for one capacity in one direction. rows: (peers, capacity) uint8. host: the same in host memory."""
 
-    channel: NamedChannel
+    channel: Channel
     rows: Tensor
     host: Tensor
     memory: Bytes  # of host
 
     def fetch(self) -> Bytes:
-        """What has been received."""
+        """Return the received messages."""
         if self.host is not self.rows:
             self.host.copy_(self.rows)
         return self.memory
 
     def post(self) -> None:
-        """Send what is in `memory`."""
+        """Send `memory`."""
         if self.host is not self.rows:
             self.rows.copy_(self.host)
         self.channel.start()
 
 
 class Star:
-    """The collectives of one transport. Its channels are made at first use and kept."""
+    """The collectives of one transport, over channels that are made at first use and kept."""
 
-    def __init__(self, transport: Sender) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._calls = 0
@@ -100,7 +79,7 @@ class Star:
         if op not in OPERATIONS:
             raise ValueError(f"all_reduce: expected op {', '.join(OPERATIONS)}, got {op!r}; choose one of them")
         if tensor.requires_grad:
-            raise ValueError("all_reduce: the tensor requires grad, but the sum would not; give its detach()")
+            raise ValueError("all_reduce: the tensor requires grad, which its sum would lose; give its detach()")
         if tensor.dtype == torch.bool or (tensor.is_complex() and op != "sum"):
             raise ValueError(f"all_reduce: no {op} of {tensor.dtype}; convert the tensor to another type")
         if self._transport.size == 1:
@@ -135,7 +114,7 @@ class Star:
         reply_bytes: int,
         combine: Callable[[list[Bytes]], Bytes],
     ) -> Bytes:
-        """(reply_bytes,): what `combine` makes of all payloads, in rank order, at worker 0; until the next call."""
+        """Return (reply_bytes,), valid until the next call: worker 0's `combine` of all payloads in rank order."""
         transport = self._transport
         header = CALL.pack(call.encode(), kind.encode(), elements, self._calls)
         self._calls += 1
@@ -194,19 +173,19 @@ class Star:
 
 
 def _capacity(length: int) -> tuple[int, int]:
-    """The bytes that a message is padded to, and the tag of that capacity.
+    """Return the bytes that a message is padded to, and the tag of that capacity.
 
     At least SMALLEST, then at most 1/8 more; a multiple of 64, so every row of a buffer is aligned for every dtype.
     """
     length = max(length, SMALLEST)
     step = length.bit_length() - 4
-    capacity = -(-length >> step) << step
+    capacity = -(-length >> step) << step  # the leading four bits, rounded up
     step = capacity.bit_length() - 4
     return capacity, 8 * step + (capacity >> step) - 8
 
 
 def _reduce(rows: list[Tensor], op: str) -> Tensor:
-    """In rank order; bfloat16 and float16 are summed in float32 and rounded once."""
+    """Reduce in rank order. Sum bfloat16 and float16 in float32 and round once."""
     dtype = rows[0].dtype
     narrow = dtype in (torch.bfloat16, torch.float16)
     total = rows[0].to(torch.float32 if narrow else dtype)
@@ -216,7 +195,7 @@ def _reduce(rows: list[Tensor], op: str) -> Tensor:
 
 
 def _compare(header: bytes, rows: Bytes) -> bytes:
-    """The verdict on these calls, with the call of the first worker that differs from ours."""
+    """Return the verdict on these calls, with the call of the first worker that differs from ours."""
     for worker, row in enumerate(rows, start=1):
         theirs: bytes = row[: CALL.size].tobytes()
         if theirs != header:

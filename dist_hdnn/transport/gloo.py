@@ -1,4 +1,4 @@
-"""gloo: processes that talk through PyTorch's gloo library over TCP, on one machine or several.
+"""gloo: processes that exchange through PyTorch's gloo library over TCP, on one machine or several.
 
 On one machine all sockets are bound to loopback only.
 """
@@ -6,47 +6,39 @@ On one machine all sockets are bound to loopback only.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import torch.distributed as distributed
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 
-from dist_hdnn.transport.base import PeerLostError, TransportError, lost, timed_out
-from dist_hdnn.transport.channel import PointToPoint
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.errors import PeerLostError, TransportError, lost, timed_out
 from dist_hdnn.transport.messages import Message
-from dist_hdnn.transport.stores import (
-    PrefixStore,
-    Store,
-    environment_store,
-    first_line,
-    is_here,
-    on_one_machine,
-    open_store,
-)
+from dist_hdnn.transport.rendezvous import environment_store, first_line, is_local, open_store
 
 
 def join(
     rank: int | None = None, size: int | None = None, address: str | None = None, timeout: float = 120.0
 ) -> GlooTransport:
-    """This process's end: the given rank, size and store address, or those of torchrun's environment.
+    """Make this process's end from rank, size and store address, or from torchrun's environment.
 
     Raises ValueError when neither is complete, PeerLostError when the workers do not meet within `timeout`.
     """
     if rank is not None and size is not None and address is not None:
-        return GlooTransport(open_store(address, size, timeout), rank, size, timeout, is_here(address))
+        return GlooTransport(open_store(address, size, timeout), rank, size, timeout, is_local(address))
     if any(value is not None for value in (rank, size, address)):
         raise ValueError("gloo: expected rank, size and store address together, or none of them under torchrun")
     store, rank, size = environment_store(timeout)
-    return GlooTransport(store, rank, size, timeout, on_one_machine())
+    return GlooTransport(store, rank, size, timeout, is_local())
 
 
-class GlooTransport(PointToPoint):
-    """One of `size` processes that meet at `store`; all make it at the same time.
+class GlooTransport(Transport):
+    """One of `size` processes that meet at `store` and make it at the same time.
 
-    loopback: all are on this machine, so bind to 127.0.0.1; otherwise gloo picks the interface that the host name leads
-    to, or the one named in GLOO_SOCKET_IFNAME.
+    loopback: bind to 127.0.0.1, as all are on this machine. Otherwise gloo takes the interface of the host name, or the
+    one named in GLOO_SOCKET_IFNAME.
     """
 
     name = "gloo"
@@ -75,12 +67,6 @@ class GlooTransport(PointToPoint):
                 "start-up",
             ) from None
 
-    def abort(self, code: int, message: str) -> NoReturn:
-        print(f"worker {self.rank}: {message}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # closes the connections at once, so the others notice
-
     def _wire(self, sends: list[Message], receives: list[Message], label: str) -> GlooWire:
         return GlooWire(self, self._group, sends, receives, label)
 
@@ -89,10 +75,10 @@ class GlooTransport(PointToPoint):
 
 
 class GlooWire:
-    """isend and irecv with a tag per channel; the group is dead after the first failure."""
+    """isend and irecv with a tag per channel. The group is dead after the first failure."""
 
     def __init__(
-        self, transport: PointToPoint, group: Any, sends: list[Message], receives: list[Message], label: str
+        self, transport: Transport, group: Any, sends: list[Message], receives: list[Message], label: str
     ) -> None:
         self.label = label
         self._transport = transport

@@ -1,4 +1,4 @@
-"""Buffers of an exchange: the checks before anything is posted, and their bytes."""
+"""Messages of an exchange: the bytes of its buffers, and their checks before anything is posted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ Buffers = Sequence[tuple[int, Tensor]]
 
 
 class Message(NamedTuple):
-    """One message of an exchange: `data` is the flat (bytes,) uint8 view of the caller's buffer, `tag` tells it from
-    other messages between the same two workers."""
+    """One message of an exchange.
+
+    data: (bytes,) uint8 view of the caller's buffer. tag: its number between two peers.
+    """
 
     peer: int
     tag: int
@@ -21,7 +23,7 @@ class Message(NamedTuple):
 
 
 def bytes_of(tensor: Tensor) -> Tensor:
-    """(bytes,) uint8: the memory of a contiguous tensor of any dtype."""
+    """Return the memory of a contiguous tensor of any dtype: (bytes,) uint8."""
     return tensor.detach().reshape(-1).view(torch.uint8)
 
 
@@ -69,7 +71,7 @@ def _check_tensor(who: str, tensor: Tensor) -> None:
 
 
 def _check_overlap(rank: int, sends: Buffers, receives: Buffers, label: str) -> None:
-    """What is received may overlap nothing; the same slice may be sent to several workers."""
+    """Refuse a receive buffer that overlaps any other. The same slice may be sent to several workers."""
     spans = [
         (tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size(), incoming, peer)
         for incoming, buffers in ((False, sends), (True, receives))

@@ -1,7 +1,7 @@
 """MPI: persistent point-to-point messages through mpi4py, over whatever MPI library it finds.
 
-Imported only where MPI is wanted, since importing mpi4py starts MPI. Waiting spins for a moment, then tests and sleeps:
-a worker that waits leaves its core to others, and MPI, which never reports a lost peer, gets a deadline.
+Imported only where MPI is wanted, since importing mpi4py starts MPI. A wait spins for a moment, then tests and sleeps:
+the worker leaves its core to others, and MPI, which never reports a lost peer, gets a deadline.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ except ImportError as error:
         f"the mpi transport needs mpi4py and an MPI library ({error}); pip install mpi4py mpich"
     ) from error
 
-from dist_hdnn.transport.base import lost, timed_out
-from dist_hdnn.transport.channel import PointToPoint
-from dist_hdnn.transport.environment import launched
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.errors import lost, timed_out
 from dist_hdnn.transport.messages import Message
-from dist_hdnn.transport.start_up import LAST_WORDS
+from dist_hdnn.transport.rendezvous import LAST_WORDS, launched, shared_memory
 
 # Spinning hands the core to whoever else wants it. Shorter spins were measured to cost 2-3 times the exchange of 1 MB,
 # because MPI moves nothing while its caller sleeps.
@@ -35,10 +34,10 @@ TRIES = 10  # tests of a message before the clock is read, which takes as long a
 SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 1e-3
 
 
-class MpiTransport(PointToPoint):
-    """This process's end, on a communicator of its own; all processes of MPI.COMM_WORLD make it at the same time.
+class MpiTransport(Transport):
+    """This process's end, on a communicator of its own, made by all processes of MPI.COMM_WORLD at the same time.
 
-    From then on an exception that nobody catches, and an exit before `close`, end all workers, as `abort` does.
+    From then on an uncaught exception, and an exit before `close`, end all workers, as `abort` does.
     Raises ValueError when the launcher started another number of workers than this MPI library sees.
     """
 
@@ -56,9 +55,7 @@ class MpiTransport(PointToPoint):
         atexit.register(self._left_early)  # runs before MPI_Finalize, in which the others would wait for ever
 
     def abort(self, code: int, message: str) -> NoReturn:
-        print(f"worker {self.rank}: {message}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self._last_words(message)
         time.sleep(LAST_WORDS)
         MPI.COMM_WORLD.Abort(code)
         os._exit(code)
@@ -90,7 +87,7 @@ class MpiWire:
 
     def __init__(
         self,
-        transport: PointToPoint,
+        transport: Transport,
         communicator: MPI.Comm,
         sends: list[Message],
         receives: list[Message],
@@ -127,7 +124,7 @@ class MpiWire:
             raise self._failed(error) from None
 
     def _await_all(self, timeout: float) -> None:
-        """Spin for a while, then test and sleep."""
+        """Spin for a while, then test and sleep in turn."""
         clock = time.perf_counter
         began, sleep = clock(), SHORTEST_SLEEP
         open_ = list(zip(self._peers, self._tests, strict=True))
@@ -160,27 +157,23 @@ class MpiWire:
 def _unlink_shared_memory(library: str) -> None:
     """Remove the names of MPI's shared memory, which all workers have mapped by now.
 
-    The memory itself lives as long as they do; without this every job that is aborted or killed leaves megabytes.
+    The memory itself lives as long as they do. Without this every job that is aborted or killed leaves megabytes.
     """
-    try:
-        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-            names = {line.split(maxsplit=5)[5].rstrip() for line in maps if f" /dev/shm/{library}" in line}
-    except OSError:  # not Linux
-        return
-    for name in names:
-        with contextlib.suppress(OSError):  # another worker was faster
-            os.unlink(name)
+    for path in shared_memory(os.getpid()):
+        if path.startswith(f"/dev/shm/{library}"):
+            with contextlib.suppress(OSError):  # another worker was faster
+                os.unlink(path)
 
 
 def check_launcher() -> None:
-    """Raise ValueError when N processes were started but each would be alone: the launcher is not this library's."""
-    found = launched()
+    """Raise ValueError when the launcher of another MPI library started N processes, each of which would be alone."""
+    launch = launched()
     size = MPI.COMM_WORLD.Get_size()
-    if found is not None and found.size != size:
+    if launch is not None and launch.size != size:
         if size == 1:
             _unlink_shared_memory("sm_segment")  # Open MPI leaves that of a worker which it did not start itself
         library = " ".join(MPI.Get_library_version().split("\n")[0].rstrip("\0").split()[:6]).rstrip(",")
         raise ValueError(
-            f"mpi: {found.launcher} started {found.size} workers, but the library of mpi4py ({library}) sees {size}; "
+            f"mpi: {launch.launcher} started {launch.size} workers, but the library of mpi4py ({library}) sees {size}; "
             "start with the mpiexec of that library, or use another transport"
         )

@@ -1,43 +1,41 @@
-"""nccl: processes with one GPU each; one grouped batched call per round, straight between the memories of the GPUs.
+"""nccl: processes with one GPU each, and one grouped call per round, straight between the memories of the GPUs.
 
 NCCL ignores tags and matches by order, so the operations of a round are sorted by peer and both ends name the same
-messages. A worker may have very many peers, but only some hundred operations fit into one call: a round is then made of
-sub-rounds, numbered so that both ends of a message agree.
+messages. Only about a hundred operations fit into one call, so a worker with more peers splits a round into sub-rounds,
+numbered so that both ends of a message agree.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from datetime import timedelta
-from typing import NoReturn
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+from torch.distributed import Store  # type: ignore[attr-defined]
 
-from dist_hdnn.transport.base import lost
-from dist_hdnn.transport.channel import PointToPoint
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.errors import lost
 from dist_hdnn.transport.messages import Message
-from dist_hdnn.transport.stores import Store, first_line
+from dist_hdnn.transport.rendezvous import first_line
 
 MOST_OPERATIONS = 100  # per call; about 256 hang (pytorch#174288)
 
 
 def sub_round(a: int, b: int, size: int, most: int = MOST_OPERATIONS) -> int:
-    """In which sub-round workers a and b exchange: the same for both, at most `most` operations of a worker in each.
+    """Return the sub-round in which workers a and b exchange, of at most `most` operations per worker.
 
-    (a + b) mod size gives each worker one partner per number, so equal ranges of numbers share the peers out evenly.
+    (a + b) mod size gives each worker one partner per number, so equal ranges of numbers hold equally many peers.
     """
     rounds = -(-2 * size // most)
     return (a + b) % size * rounds // size
 
 
-class NcclTransport(PointToPoint):
-    """One of `size` processes that meet at `store`; uses PyTorch's default process group, which must be free.
+class NcclTransport(Transport):
+    """One of `size` processes that meet at `store`, over PyTorch's default process group, which must be free.
 
-    device: this worker's GPU. `wait` makes the current stream wait, not the host, so the order of kernels and messages
-    is right without a host synchronisation; a peer that is lost or late ends the process through NCCL's own watchdog.
+    device: this worker's GPU. `wait` makes the current stream wait, not the host, so kernels and messages are in order
+    without a host synchronization. A lost or late peer ends the process through NCCL's own watchdog.
     backend: "gloo" runs the same code on host memory, for tests.
     """
 
@@ -66,12 +64,6 @@ class NcclTransport(PointToPoint):
         )
         # The first batched call must involve all workers (pytorch#74701), so they connect here, once.
         distributed.all_reduce(torch.zeros(1, device=device))
-
-    def abort(self, code: int, message: str) -> NoReturn:
-        print(f"worker {self.rank}: {message}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
     def _buffer(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.uint8, device=self.device)

@@ -1,7 +1,7 @@
-"""N workers as threads of one process, for tests and debugging: `run_threads`.
+"""Workers in this process: one alone, or N as threads for tests and debugging (`run_threads`).
 
 Messages behave as in MPI: whichever of sender and receiver starts second moves the data, straight from one buffer to
-the other; nothing is kept in between, so a wait that cannot end in MPI does not end here either.
+the other. Nothing is kept in between, so a wait that cannot end in MPI does not end here either.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
-from dist_hdnn.transport.base import AbortError, PeerLostError, TransportTimeoutError, lost, naming, timed_out
-from dist_hdnn.transport.channel import PointToPoint
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.channel import Wire
+from dist_hdnn.transport.errors import AbortError, PeerLostError, TransportTimeoutError, lost, naming, timed_out
 from dist_hdnn.transport.messages import Message
 
 Result = TypeVar("Result")
@@ -22,11 +23,11 @@ GRACE = 5.0  # seconds that the others may take to end after a failure
 
 
 def run_threads(workers: int, function: Callable[[ThreadTransport], Result], timeout: float = 60.0) -> list[Result]:
-    """Call `function(transport)` in as many threads as there are workers; returns the results by rank.
+    """Call `function(transport)` in one thread per worker and return the results by rank.
 
-    timeout: seconds that a wait may last, and that a worker may go on alone after the first one has returned.
-    Raises what the first failing worker raised; a note on it, and its attribute `worker`, say who that was. Workers
-    that do not end are left behind as daemon threads.
+    timeout: seconds that a wait may last, and that a worker may run on after the first one has returned.
+    Raises the first worker's error, with a note and an attribute `worker` that name it. Workers that do not end are
+    left behind as daemon threads.
     """
     group = Group(workers)
     transports = [ThreadTransport(group, rank, timeout) for rank in range(workers)]
@@ -69,7 +70,7 @@ def _left(rank: int, error: SystemExit) -> PeerLostError:
 
 
 class Link:
-    """One message per round from one worker to another: the ends that have started, and have not been served."""
+    """One message per round from one worker to another: the ends that have started and are not yet served."""
 
     def __init__(self, key: tuple[int, int, int]) -> None:
         self.key = key  # sender, receiver, tag
@@ -81,7 +82,7 @@ class Link:
 
 
 class Group:
-    """What the workers share. All its fields, and all wires, are guarded by one lock."""
+    """The state that the workers share. One lock guards all its fields and all wires."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -100,7 +101,7 @@ class Group:
             return link
 
     def end(self, rank: int, error: BaseException | None = None) -> None:
-        """A worker has returned, or has failed."""
+        """Note that a worker has returned, or has failed."""
         with self.lock:
             self.running.discard(rank)
             if error is not None:
@@ -108,13 +109,13 @@ class Group:
             self._tell_all()
 
     def fail(self, rank: int | None, error: BaseException) -> None:
-        """Something else went wrong; `rank` is the worker to blame, if one is."""
+        """Note another failure, and the worker to blame if there is one."""
         with self.lock:
             self._keep(rank, error)
             self._tell_all()
 
     def _keep(self, rank: int | None, error: BaseException) -> None:
-        """The first failure is the one that is raised in the end."""
+        """Keep the first failure, which is raised in the end."""
         if self.failure is None:
             self.failure, self.culprit = error, rank
             if rank is not None:
@@ -239,7 +240,7 @@ class ThreadWire:
             self.sends, self.receives = [], []
 
 
-class ThreadTransport(PointToPoint):
+class ThreadTransport(Transport):
     """One worker of `run_threads`."""
 
     name = "threads"
@@ -249,9 +250,22 @@ class ThreadTransport(PointToPoint):
         self.group = group
 
     def abort(self, code: int, message: str) -> NoReturn:
-        error: Any = AbortError(message, self.rank, self.rank)
-        error.exit_code = code
-        raise error
+        raise AbortError(message, code, self.rank, self.rank)
 
     def _wire(self, sends: list[Message], receives: list[Message], label: str) -> ThreadWire:
         return ThreadWire(self, sends, receives, label)
+
+
+class LocalTransport(Transport):
+    """Worker 0 of 1. Collectives return at once, and a channel with peers is an error."""
+
+    name = "local"
+
+    def __init__(self, timeout: float = 120.0) -> None:
+        super().__init__(0, 1, timeout)
+
+    def abort(self, code: int, message: str) -> NoReturn:
+        raise AbortError(message, code, 0)
+
+    def _wire(self, sends: list[Message], receives: list[Message], label: str) -> Wire:
+        raise AssertionError(f"{label}: no peers, so no messages")

@@ -21,7 +21,7 @@ from dist_hdnn.topology import CommunicationGraph, Halo, as_graph, build_halo, b
 LINKS = [(0, 1), (0, 2), (1, 2), (1, 3), (2, 5), (3, 4), (4, 6), (5, 6), (3, 6)]
 PLACES = np.array([(0.0, 1.0), (1.1, 1.75), (1.1, 0.25), (2.6, 2.0), (3.8, 2.05), (2.7, 0.0), (3.9, 0.35)])
 OWNERS = {0: 0, 1: 0, 2: 0, 3: 1, 4: 1, 5: 2, 6: 2}
-COLOURS = (BLUE, ORANGE, GREEN)  # of workers 0, 1, 2
+COLORS = (BLUE, ORANGE, GREEN)  # of workers 0, 1, 2
 LIGHT = ("#D6E6F1", "#FBEBCB", "#CDEBE2")
 SIZE = 0.27  # of an agent
 
@@ -44,14 +44,14 @@ def graph_and_pattern(graph: CommunicationGraph) -> Figure:
         hot = marked in (i, j)
         left.plot(*PLACES[[i, j]].T, color=VERMILION if hot else GREY, linewidth=2.6 if hot else 1.6, zorder=1)
     for agent in range(graph.agents):
-        colour = VERMILION if agent == marked else SKY if agent in near else PALE
-        draw_agent(left, PLACES[agent], str(agent), colour)
+        color = VERMILION if agent == marked else SKY if agent in near else PALE
+        draw_agent(left, PLACES[agent], str(agent), color)
     bare(left, (-0.5, 4.3), (-0.95, 2.95))
     left.set_title("communication graph", fontsize=13, color=INK)
     pattern = build_pattern(graph, "neighbours").to_scipy().toarray()
     for i, j in np.argwhere(pattern):
-        colour = (VERMILION if i == j else SKY) if i == marked else BLUE if i == j else PALE
-        right.add_patch(Rectangle((j + 0.05, i + 0.05), 0.9, 0.9, facecolor=colour, edgecolor="none"))
+        color = (VERMILION if i == j else SKY) if i == marked else BLUE if i == j else PALE
+        right.add_patch(Rectangle((j + 0.05, i + 0.05), 0.9, 0.9, facecolor=color, edgecolor="none"))
     right.add_patch(Rectangle((0, marked), graph.agents, 1, fill=False, edgecolor=VERMILION, linewidth=1.6))
     right.add_patch(Rectangle((0, 0), graph.agents, graph.agents, fill=False, edgecolor=GREY, linewidth=1.0))
     bare(right, (-0.2, graph.agents + 0.2), (graph.agents + 0.2, -0.75))
@@ -72,11 +72,11 @@ def owned_and_ghosts(graph: CommunicationGraph) -> Figure:
     for i, j in graph.links:
         left.plot(*PLACES[[i, j]].T, color=GREY, linewidth=1.6, zorder=1)
     for agent, owner in OWNERS.items():
-        draw_agent(left, PLACES[agent], str(agent), COLOURS[owner], "white")
+        draw_agent(left, PLACES[agent], str(agent), COLORS[owner], "white")
         if agent in halo.ghosts:
             left.add_patch(Circle(PLACES[agent], SIZE + 0.11, fill=False, ec=VERMILION, lw=2.2, ls=(0, (3, 1.6))))
     for worker, (x, y) in enumerate([(0.35, -0.42), (3.2, 2.78), (3.3, -0.72)]):
-        left.text(x, y, f"worker {worker}", ha="center", va="center", fontsize=12, color=COLOURS[worker])
+        left.text(x, y, f"worker {worker}", ha="center", va="center", fontsize=12, color=COLORS[worker])
     bare(left, (-0.65, 4.6), (-0.95, 3.0))
     draw_memory(right, halo)
     return figure
@@ -91,7 +91,7 @@ def draw_memory(axes: Axes, halo: Halo) -> None:
         draw_slice(axes, (0, y), int(agent), owner, ghost, 1.7)
         if ghost:
             axes.text(1.9, y + 0.4, f"from worker {owner}", fontsize=11, va="center", color=INK)
-    axes.text(1.9, 0.4 - (len(halo.owned) - 1) / 2, "owned", fontsize=12, va="center", color=COLOURS[0])
+    axes.text(1.9, 0.4 - (len(halo.owned) - 1) / 2, "owned", fontsize=12, va="center", color=COLORS[0])
     axes.text(0, -len(agents) - 0.1, "ghosts (the halo)", fontsize=12, va="center", color=VERMILION)
     axes.text(0, 1.35, "memory of worker 0", fontsize=13, va="center", color=INK)
     bare(axes, (-0.2, 4.3), (-len(agents) - 0.6, 1.7))
@@ -107,7 +107,7 @@ def adjoint_exchanges(graph: CommunicationGraph) -> Figure:
             for row, agent in enumerate(halo.agents):
                 ghost = row >= len(halo.owned)
                 draw_slice(axes, (x, place_of(row, halo)), int(agent), OWNERS[int(agent)], ghost, 1.5)
-            axes.text(x + 0.75, 1.2, f"worker {worker}", fontsize=12, ha="center", color=COLOURS[worker])
+            axes.text(x + 0.75, 1.2, f"worker {worker}", fontsize=12, ha="center", color=COLORS[worker])
         first, second = halo_of(graph, 0), halo_of(graph, 1)
         draw_message(axes, (3.1, place_of(0, second)), (1.5, place_of(3, first)), forward)
         draw_message(axes, (1.5, place_of(1, first)), (3.1, place_of(2, second)), forward)
@@ -144,9 +144,9 @@ def four_rounds() -> Figure:
     return figure
 
 
-def draw_three(axes: Axes, centre: tuple[float, float], step: int) -> None:
-    """An agent between two neighbours: slices come in, it computes, contributions go out, it adds them up."""
-    x, y = centre
+def draw_three(axes: Axes, center: tuple[float, float], step: int) -> None:
+    """An agent between two neighbors: slices come in, it computes, contributions go out, it adds them up."""
+    x, y = center
     for place in (-0.95, 0.0, 0.95):
         busy = step in (1, 3) and place == 0
         axes.add_patch(Circle((x + place, y), 0.25, facecolor=BLUE if busy else SKY, edgecolor="white", zorder=3))
@@ -160,9 +160,9 @@ def draw_three(axes: Axes, centre: tuple[float, float], step: int) -> None:
             axes.plot((inner[0], outer[0]), (y, y), color=GREY, linewidth=1.2, zorder=1)
 
 
-def draw_agent(axes: Axes, place: np.ndarray, name: str, colour: str, ink: str = INK) -> None:
-    axes.add_patch(Circle(tuple(place), SIZE, facecolor=colour, edgecolor="white", linewidth=1.2, zorder=3))
-    ink = "white" if colour == VERMILION else ink
+def draw_agent(axes: Axes, place: np.ndarray, name: str, color: str, ink: str = INK) -> None:
+    axes.add_patch(Circle(tuple(place), SIZE, facecolor=color, edgecolor="white", linewidth=1.2, zorder=3))
+    ink = "white" if color == VERMILION else ink
     axes.text(*place, name, ha="center", va="center_baseline", fontsize=12, color=ink, zorder=4)
 
 
@@ -175,14 +175,14 @@ def draw_region(axes: Axes, places: np.ndarray, worker: int) -> None:
 
 
 def draw_slice(axes: Axes, corner: tuple[float, float], agent: int, owner: int, ghost: bool, width: float) -> None:
-    """One agent's rows: filled where they are owned, outlined in the owner's colour where they are a ghost."""
-    style = {"facecolor": "white", "edgecolor": COLOURS[owner], "linestyle": (0, (3, 1.6))}
+    """One agent's rows: filled where they are owned, outlined in the owner's color where they are a ghost."""
+    style = {"facecolor": "white", "edgecolor": COLORS[owner], "linestyle": (0, (3, 1.6))}
     if not ghost:
-        style = {"facecolor": COLOURS[owner], "edgecolor": COLOURS[owner]}
+        style = {"facecolor": COLORS[owner], "edgecolor": COLORS[owner]}
     axes.add_patch(Rectangle(corner, width, 0.8, linewidth=1.8, **style))
     x, y = corner[0] + width / 2, corner[1] + 0.4
-    colour = COLOURS[owner] if ghost else "white"
-    axes.text(x, y, f"agent {agent}", ha="center", va="center_baseline", fontsize=11.5, color=colour)
+    color = COLORS[owner] if ghost else "white"
+    axes.text(x, y, f"agent {agent}", ha="center", va="center_baseline", fontsize=11.5, color=color)
 
 
 def draw_message(axes: Axes, owner: tuple[float, float], ghost: tuple[float, float], forward: bool) -> None:
@@ -194,9 +194,9 @@ def draw_message(axes: Axes, owner: tuple[float, float], ghost: tuple[float, flo
         axes.text(end[0] - side, end[1] + 0.34, "+", fontsize=15, color=VERMILION, ha="center", va="center")
 
 
-def arrow(start: Sequence[float], end: Sequence[float], colour: str, size: float) -> FancyArrowPatch:
+def arrow(start: Sequence[float], end: Sequence[float], color: str, size: float) -> FancyArrowPatch:
     style = {"arrowstyle": "-|>", "mutation_scale": size, "shrinkA": 1.0, "shrinkB": 1.0}
-    return FancyArrowPatch(tuple(start), tuple(end), color=colour, linewidth=1.8, zorder=5, **style)
+    return FancyArrowPatch(tuple(start), tuple(end), color=color, linewidth=1.8, zorder=5, **style)
 
 
 def place_of(row: int, halo: Halo) -> float:

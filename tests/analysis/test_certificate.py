@@ -26,7 +26,7 @@ def model_of(dtype: torch.dtype = torch.float64, readout: str = "local", **optio
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = dist_hdnn.HDNN(nx.cycle_graph(4), layers=5, step=0.3, dtype=dtype, **options)
-    sensors = SensorMap(default_sensors(2, 4, net.widths), net.widths, 2)
+    sensors = SensorMap(default_sensors(2, net.widths), net.widths, 2)
     return AgentClassifier(sensors, net, make_readout(readout, net.ownership, 2)).to(dtype)
 
 

@@ -10,12 +10,12 @@ import torch
 from networks import network
 
 import dist_hdnn
-from dist_hdnn.analysis.measure import Measured, layer_matrices, measure, one_interconnection
+from dist_hdnn.analysis.bounds import spectral_bounds
+from dist_hdnn.analysis.measurements import Measurements, layer_matrices, measure, one_interconnection
 from dist_hdnn.analysis.momentum import momentum
 from dist_hdnn.analysis.sensitivity import exact_norms
-from dist_hdnn.analysis.space import Space
-from dist_hdnn.analysis.weights import spectral_bounds
-from dist_hdnn.network.dense import dense
+from dist_hdnn.analysis.vectors import Space
+from dist_hdnn.network.dense import DenseTwin
 from dist_hdnn.transport import Transport, run_threads
 
 RING = nx.cycle_graph(4)
@@ -46,7 +46,7 @@ NO_PROMISE: dict[str, dict[str, Any]] = {
 }
 
 
-def measured(options: dict[str, Any], layers: int, step: float = 0.1, exact_up_to: int = 256) -> Measured:
+def measured(options: dict[str, Any], layers: int, step: float = 0.1, exact_up_to: int = 256) -> Measurements:
     net = network(RING, layers=layers, step=step, **options)
     y = torch.randn(3, net.neurons, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return measure(net, y, Space(net.ownership), seed=0, exact_up_to=exact_up_to)
@@ -227,11 +227,10 @@ def test_fields_are_those_of_the_differential_equation() -> None:
     states = [y, y + 1, y - 1, 2 * y]
     found = net.fields(states)
     p, q = (torch.from_numpy(columns) for columns in net.columns)
-    X = dense(net, "X")[0]
+    twin = DenseTwin(net)
     for number, state in enumerate(states):
         layer = min(number, 2)
-        Kp, Kq = dense(net, "Kp")[layer], dense(net, "Kq")[layer]
-        bp, bq = net.bp[layer], net.bq[layer]
+        Kp, Kq, X, bp, bq = (twin.matrix(name)[layer] for name in ("Kp", "Kq", "X", "bp", "bq"))
         rate_p = -torch.tanh(state[:, q] @ Kq.T + bq) @ Kq @ X
         rate_q = torch.tanh(state[:, p] @ Kp.T + bp) @ Kp @ X.T
         assert torch.allclose(found[number][:, p], rate_p, atol=1e-13)

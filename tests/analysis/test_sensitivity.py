@@ -6,9 +6,8 @@ import torch
 from linear_maps import MatrixLayers, interconnection, randn, space_of, symplectic_layers
 from torch import Tensor
 
-from dist_hdnn.analysis.lanczos import singular_values
-from dist_hdnn.analysis.sensitivity import along_layers, conjugate_pair, exact_norms, probed_norms
-from dist_hdnn.analysis.space import Space
+from dist_hdnn.analysis.sensitivity import along_layers, conjugate_pair, exact_norms, probed_norms, singular_values
+from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.topology import ring
 from dist_hdnn.transport import Transport, run_threads

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dist_hdnn.data import from_arrays, read_dataset
+from dist_hdnn.data import Preparation, from_arrays, read_dataset
 from dist_hdnn.data.readers.frames import plain
-from dist_hdnn.data.readers.readings import Wanted, readings
+from dist_hdnn.data.readers.readings import readings
 
 LABELS = [0, 1] * 3
 ARROW = pytest.importorskip("pyarrow")
@@ -59,8 +59,8 @@ def test_masked_values_are_gaps_and_never_the_numbers_below_the_mask() -> None:
 
 
 def test_masked_readings_are_gaps() -> None:
-    x, wanted = np.ma.array([[1.0], [2.0]], mask=[[1], [0]]), Wanted(("a",), gaps=True)
-    assert np.isnan(next(readings(x, wanted, 10, "predict")).x).tolist() == [[True], [False]]
+    x, preparation = np.ma.array([[1.0], [2.0]], mask=[[1], [0]]), Preparation(("a",), fill="zero")
+    assert np.isnan(next(readings(x, preparation, (), 10, "predict")).x).tolist() == [[True], [False]]
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,7 @@ def test_a_parquet_file_that_trains_is_read_again(tmp_path) -> None:
     columns = {"on": [True, None] * 3, "price": [Decimal("1.50")] * 6, "text": ["2", "3"] * 3}
     PARQUET.write_table(ARROW.table(columns | {"label": LABELS}), tmp_path / "t.parquet")
     data = read_dataset(tmp_path / "t.parquet", split="last", missing="zero", indicator=False)
-    wanted = Wanted(tuple(columns), skip=("label",), gaps=True)
-    found = next(readings(tmp_path / "t.parquet", wanted, 10, "predict")).x
+    found = next(readings(tmp_path / "t.parquet", data.preparation, (), 10, "predict")).x
     assert (
         data.preparation.points(found)[:3].tolist() == data.train_x.tolist() == [[1, 1.5, 2], [0, 1.5, 3], [1, 1.5, 2]]
     )
@@ -125,7 +124,7 @@ def test_a_parquet_file_that_trains_is_read_again(tmp_path) -> None:
 def test_times_that_are_passed_through_stay_times() -> None:
     frame = Frame(a=[1.0], when=np.array(["2026-01-31T12:00"], dtype="datetime64[ns]"))
     for source in (frame, ARROW.table({"a": [1.0], "when": frame["when"].astype("datetime64[us]")})):
-        kept = next(readings(source, Wanted(("a",), keep=("when",)), 10, "predict")).kept
+        kept = next(readings(source, Preparation(("a",)), ("when",), 10, "predict")).kept
         assert str(kept["when"][0]) in ("2026-01-31 12:00:00", "2026-01-31T12:00:00.000000000")
 
 

@@ -4,7 +4,6 @@ import functools
 import gzip
 import hashlib
 import http.server
-import importlib
 import threading
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 from images import idx_bytes, write_idx_digits
 
-from dist_hdnn.data.readers.builtin import idx_folder, published
-from dist_hdnn.data.readers.idx import PARTS, read_idx
+from dist_hdnn.data.readers import idx as fetching
+from dist_hdnn.data.readers.idx import PARTS, idx_folder, published, read_idx
 
-fetching = importlib.import_module("dist_hdnn.data.readers.published")  # the package has a function of that name
 PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
 
@@ -36,9 +34,9 @@ def test_numbers_of_several_bytes_are_big_endian(tmp_path: Path) -> None:
 
 GOOD = idx_bytes(PIXELS)
 BAD = {
-    "magic": (b"\x89PNG" + GOOD[4:], "expected the magic number .* got 0x89504e47"),
-    "type": (b"\0\0\x07\x03" + GOOD[4:], "expected the magic number .* got 0x00000703"),
-    "empty": (b"", "expected the magic number .* got 0xnothing|got nothing"),
+    "magic": (b"\x89PNG" + GOOD[4:], "expected a magic number .* got 0x89504e47"),
+    "type": (b"\0\0\x07\x03" + GOOD[4:], "expected a magic number .* got 0x00000703"),
+    "empty": (b"", "expected a magic number .* got 0xnothing|got nothing"),
     "truncated": (GOOD[:-1], "expected 40 bytes for 2 x 3 x 4 numbers, got 39; it is truncated"),
     "header": (GOOD[:10], "it is truncated, copy it again"),
     "longer": (GOOD + b"\0", "expected 40 bytes .* got 41; it holds more"),

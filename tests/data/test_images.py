@@ -5,14 +5,17 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from dist_hdnn.build.inputs import build_augmentation
+from dist_hdnn.config import Config
+from dist_hdnn.config.files import read_config
 from dist_hdnn.data import (
     Augmentation,
     Cut,
-    augmentation,
+    Task,
+    dataset_of,
     digits,
     even_views,
     from_arrays,
-    from_parts,
     patches,
     read_dataset,
     shape_of_grid,
@@ -41,7 +44,7 @@ def test_images_in_memory_and_on_disk_become_rows_of_pixels(tmp_path) -> None:
     assert read_dataset(tmp_path / "images.npz", images=True).image == (2, 3, 1)
     with pytest.raises(ValueError, match="features in test_x as in train_x"):
         parts = {"train_x": x, "train_y": y, "test_x": x.reshape(4, 3, 2, 2), "test_y": y}
-        from_parts("mixed", parts, images=True)
+        dataset_of(parts, Task("mixed", images=True))
 
 
 def test_three_dimensions_are_images_only_when_asked_for(tmp_path) -> None:
@@ -141,6 +144,6 @@ def test_a_turn_keeps_the_middle_and_a_quarter_turn_moves_a_corner_to_the_next()
 
 
 def test_only_images_can_be_changed() -> None:
-    assert augmentation(swiss_roll(), 0.0, 0.0, 0.0, 0) is None
+    assert build_augmentation(Config(), swiss_roll()) is None
     with pytest.raises(ValueError, match="data.augment: expected images, got the data set swiss_roll"):
-        augmentation(swiss_roll(), 1.0, 0.0, 0.0, 0)
+        build_augmentation(read_config(None, ["--data.augment.shift=1"]), swiss_roll())

@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-import dist_hdnn
-from dist_hdnn.data.sensors import InitialState, Sensor, SensorMap, default_sensors
-from dist_hdnn.network.ownership import Ownership
+from dist_hdnn.data.sensors import Sensor, SensorMap, default_sensors
 
 WIDTHS = np.array([4, 2, 6])  # columns: p 0 1, q 2 3 | p 4, q 5 | p 6 7 8, q 9 10 11
-
-
-def ownership(widths: np.ndarray) -> Ownership:
-    """All agents of a path in one process."""
-    return Ownership(dist_hdnn.path(len(widths)), np.asarray(widths))
 
 
 @pytest.mark.parametrize(
@@ -49,40 +42,24 @@ def test_the_gradient_of_a_feature_is_the_sum_over_its_sensors():
     assert torch.equal(x.grad, torch.stack([cotangent[:, 2] + cotangent[:, 5], cotangent[:, 6]], dim=1))
 
 
-def test_the_learned_constant_starts_at_zero_and_fills_the_other_columns_only():
-    sensors = SensorMap([Sensor(0, 0, "q"), Sensor(1, 2, "p")], WIDTHS, features=2)
-    initial = InitialState(sensors, ownership(WIDTHS), dtype=torch.float64)
-    x = torch.randn(5, 2, dtype=torch.float64)
-    assert initial.value.shape == (10,)
-    assert torch.equal(sensors.lift(x, initial()), sensors.lift(x))
-    with torch.no_grad():
-        initial.value.copy_(torch.arange(1.0, 11.0))
-    state = sensors.lift(x, initial())
-    assert torch.equal(state[:, [2, 6]], x)
-    assert torch.equal(state[0, [0, 1, 3, 4, 5, 7, 8, 9, 10, 11]], torch.arange(1.0, 11.0, dtype=torch.float64))
-    state.sum().backward()
-    assert torch.equal(initial.value.grad, torch.full((10,), 5.0, dtype=torch.float64))
-    assert list(initial.state_dict()) == ["value"]
-
-
 def test_the_lift_costs_no_loop_over_agents():
     agents = 100_000
-    sensors = SensorMap(default_sensors(2, agents, np.full(agents, 2)), np.full(agents, 2), features=2)
+    sensors = SensorMap(default_sensors(2, np.full(agents, 2)), np.full(agents, 2), features=2)
     state = sensors.lift(torch.ones(2, 2))
     assert state.shape == (2, 200_000) and state.sum() == 4
 
 
 def test_two_default_sensors_are_the_first_and_last_channel_as_published():
-    assert default_sensors(2, 8, np.full(8, 2)) == (Sensor(0, 0, "q"), Sensor(1, 7, "p"))
-    assert default_sensors(2, 1, np.array([2])) == (Sensor(0, 0, "q"), Sensor(1, 0, "p"))
-    assert default_sensors(1, 3, WIDTHS) == (Sensor(0, 0, "q"),)
+    assert default_sensors(2, np.full(8, 2)) == (Sensor(0, 0, "q"), Sensor(1, 7, "p"))
+    assert default_sensors(2, np.array([2])) == (Sensor(0, 0, "q"), Sensor(1, 0, "p"))
+    assert default_sensors(1, WIDTHS) == (Sensor(0, 0, "q"),)
 
 
 @pytest.mark.parametrize("widths", [[2], [2] * 8, [4, 2, 6], [6, 6, 2, 2, 4]])
 def test_default_sensors_fit_up_to_one_feature_a_neuron_and_spread(widths):
     widths = np.array(widths)
     for features in range(1, widths.sum() + 1):
-        sensors = default_sensors(features, len(widths), widths)
+        sensors = default_sensors(features, widths)
         placed = SensorMap(sensors, widths, features)  # raises on any collision
         assert [sensor.feature for sensor in placed.sensors] == list(range(features))
         agents = [sensor.agent for sensor in sensors]
@@ -130,7 +107,7 @@ def test_more_features_than_neurons_is_a_one_line_error():
     with pytest.raises(
         ValueError, match="more features than sensors fit: expected at most 12 .* got 13; increase network.width"
     ):
-        default_sensors(13, 3, WIDTHS)
+        default_sensors(13, WIDTHS)
 
 
 @pytest.mark.parametrize("widths", [[], [3], [0, 2], [2.0, 2.0], [[2, 2]]])
@@ -140,11 +117,9 @@ def test_widths_that_no_network_has_are_refused(widths):
 
 
 def test_input_of_another_shape_is_a_one_line_error():
-    sensors = SensorMap(default_sensors(2, 3, WIDTHS), WIDTHS, 2)
+    sensors = SensorMap(default_sensors(2, WIDTHS), WIDTHS, 2)
     with pytest.raises(ValueError, match=r"expected input of shape \(batch, 2\), got \(5, 3\)"):
         sensors.lift(torch.zeros(5, 3))
-    with pytest.raises(ValueError, match="build both from the same widths"):
-        InitialState(sensors, ownership(WIDTHS[:2]))
 
 
 def test_restricted_sensors_lift_exactly_the_columns_of_these_agents():

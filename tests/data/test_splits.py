@@ -6,26 +6,25 @@ import pytest
 from dist_hdnn.build.inputs import build_dataset
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
-from dist_hdnn.data import Cut, Dataset, digits, from_arrays, from_parts, read_dataset, standardised, swiss_roll
-from dist_hdnn.data.splits import split_indices
+from dist_hdnn.data import Cut, Dataset, Task, dataset_of, digits, from_arrays, read_dataset, standardised, swiss_roll
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
 
 def test_the_alternate_split_trains_on_even_and_tests_on_odd_positions():
-    train, validation, test = split_indices(9, "alternate", 0.1, seed=3)
+    train, validation, test = Cut("alternate", 0.1, seed=3).parts(9)
     assert train.tolist() == [0, 2, 4, 6, 8] and test.tolist() == [1, 3, 5, 7] and not len(validation)
 
 
 @pytest.mark.parametrize(("samples", "fraction", "held_out"), [(100, 0.2, 20), (10, 0.01, 1), (10, 0.999, 9)])
 def test_the_random_split_holds_out_the_fraction_and_loses_no_point(samples, fraction, held_out):
-    train, _, test = split_indices(samples, "random", fraction, seed=3)
+    train, _, test = Cut("random", fraction, seed=3).parts(samples)
     assert len(test) == held_out and sorted([*train, *test]) == list(range(samples))
-    assert split_indices(samples, "random", fraction, seed=3)[2].tolist() == test.tolist()
+    assert Cut("random", fraction, seed=3).parts(samples)[2].tolist() == test.tolist()
 
 
 def test_the_last_samples_of_a_time_series_are_held_out_and_those_before_validate():
-    train, validation, test = split_indices(20, "last", 0.3, seed=0, validation_fraction=0.5)
+    train, validation, test = Cut("last", 0.3, seed=0, validation_fraction=0.5).parts(20)
     assert (train.tolist(), validation.tolist(), test.tolist()) == (
         list(range(7)),
         list(range(7, 14)),
@@ -35,11 +34,11 @@ def test_the_last_samples_of_a_time_series_are_held_out_and_those_before_validat
 
 @pytest.mark.parametrize("split", ["alternate", "random"])
 def test_validation_points_come_out_of_the_training_points_under_the_seed(split):
-    rest, _, test = split_indices(40, split, 0.25, seed=3)
-    train, validation, same = split_indices(40, split, 0.25, 3, validation_fraction=0.3)
+    rest, _, test = Cut(split, 0.25, seed=3).parts(40)
+    train, validation, same = Cut(split, 0.25, 3, validation_fraction=0.3).parts(40)
     assert test.tolist() == same.tolist() and sorted([*train, *validation]) == rest.tolist()
     assert len(validation) == round(0.3 * len(rest)) and np.all(np.diff(validation) > 0)
-    others = split_indices(40, split, 0.25, 4, validation_fraction=0.3)[1]
+    others = Cut(split, 0.25, 4, validation_fraction=0.3).parts(40)[1]
     assert validation.tolist() != others.tolist()
 
 
@@ -69,7 +68,7 @@ def test_every_data_set_can_give_validation_points_and_none_has_them_unasked(tmp
     assert parts_of(read_dataset(tmp_path / "t.csv", split="random", validation_fraction=0.2)) == [8, 10, 2]
     assert parts_of(read_dataset(tmp_path / "four.npz", validation_fraction=0.2)) == [16, 6, 4]
     assert parts_of(read_dataset(tmp_path / "four.npz")) == [20, 6]
-    data = from_parts("six", four | {"validation_x": X[:4], "validation_y": Y[:4]})
+    data = dataset_of(four | {"validation_x": X[:4], "validation_y": Y[:4]}, Task("six"))
     assert parts_of(data) == [20, 6, 4] and np.array_equal(data.validation_x, X[:4])
     assert swiss_roll(100).validation_x is None and list(swiss_roll(100).parts) == ["train", "test"]
 
@@ -139,7 +138,7 @@ FAULTS = {
 @pytest.mark.parametrize("cut", [Cut("random"), Cut("alternate", validation_fraction=0.2)])
 def test_a_split_of_data_that_bring_their_test_samples_is_said_to_be_unused(cut):
     with pytest.warns(UserWarning, match=f"mine: data.split={cut.split} is not used, because the test samples are"):
-        from_parts("mine", {"train_x": X, "train_y": Y, "test_x": X, "test_y": Y}, cut=cut)
+        dataset_of({"train_x": X, "train_y": Y, "test_x": X, "test_y": Y}, Task("mine", cut=cut))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -147,7 +146,7 @@ def test_parts_that_do_not_fit_are_a_one_line_error(fault):
     options, message = FAULTS[fault]
     arrays = {"train_x": X, "train_y": Y, "test_x": X, "test_y": Y} | options.pop("more", {})
     with pytest.raises(ValueError, match=message) as caught:
-        from_parts("mine", arrays, **options)
+        dataset_of(arrays, Task("mine", **options))
     assert "\n" not in str(caught.value)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import dist_hdnn
+from dist_hdnn import Execution
 from dist_hdnn.ends.image_lift import ChannelLift, of_pixels
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.network.ownership import Ownership
@@ -18,7 +19,7 @@ LABELS = torch.arange(6) % 3
 
 def parts(transport=None, ordered=False, kind="sum"):
     """Lift and readout in float64, biases away from zero."""
-    owned = Ownership(dist_hdnn.path(3), WIDTHS, transport, "round_robin", ordered=ordered)
+    owned = Ownership(dist_hdnn.path(3), WIDTHS, transport, "round_robin", execution=Execution(deterministic=ordered))
     lift = ChannelLift(owned, IMAGE, kernel=3, seed=4).double()
     lift.load_state_dict({name: value + 0.1 for name, value in lift.state_dict().items()})
     return owned, lift, make_readout(kind, of_pixels(owned, lift.pixels), 3, seed=2).double()

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import dist_hdnn
-from dist_hdnn.data.patches import column_views, even_views, patches
+from dist_hdnn import Execution
+from dist_hdnn.data.views import column_views, even_views, patches
 from dist_hdnn.ends.lift import ConvLift, LinearLift
 from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.transport import run_threads
@@ -14,7 +15,9 @@ WIDTHS = np.array([4, 2, 6, 2])
 
 
 def ownership(transport=None, widths=WIDTHS, ordered=False) -> Ownership:
-    return Ownership(dist_hdnn.path(len(widths)), widths, transport, "round_robin", ordered=ordered)
+    return Ownership(
+        dist_hdnn.path(len(widths)), widths, transport, "round_robin", execution=Execution(deterministic=ordered)
+    )
 
 
 def make(kind: str, owned: Ownership) -> LinearLift | ConvLift:

@@ -1,11 +1,13 @@
-"""Counts what the fault tests try; with FAULTS_TABLE=docs/reliability.md (`make faults`) writes the table there.
+"""Count what the fault tests try, and write the table of FAULTS_TABLE=docs/reliability.md (`make faults`).
 
-A test's fault is the id in its name. It says how often it tries by `small.repetitions`, and by the fixture `outcome`
-or by `small.tally` how it went. Results are kept by test in a .json beside the page, so one can be run again alone.
+The id in a test's name is its fault. A test counts its repetitions by `small.repetitions`, or asserts each of them in a
+`with outcome.trial(...)`, which lets the others run before the test fails. The fixture `outcome` and `small.tally` keep
+the times. Results are kept by test in a .json beside the page, so one test can be run again alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -55,26 +57,33 @@ FAULTS = {
 
 
 class Outcome:
-    """How the repetitions of a test went. seconds: from the fault to the end of the last process."""
+    """The repetitions of a test. seconds: from each fault to the end of the last process."""
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
+        self.failures: list[str] = []
         self.tried = self.passed = 0
         self.seconds: list[float] = []
         self.seed = random.randrange(2**32)
         random.seed(self.seed)
 
-    def add(self, problems: list[str], what: object = "", seconds: float | None = None) -> None:
-        """One repetition, passed when it has no problems."""
+    @contextlib.contextmanager
+    def trial(self, what: object = "", seconds: float | None = None) -> Iterator[None]:
+        """Count one repetition, which passes if the block asserts nothing wrong. The test fails after the last one."""
         self.tried += 1
-        self.passed += not problems
-        self.problems += [f"{problem}: {what}" for problem in problems]
         if seconds is not None:
             self.seconds.append(seconds)
+        try:
+            yield
+            self.passed += 1
+        except AssertionError as failure:
+            self.failures.append(f"{failure}\n    in {what}")
 
     def check(self) -> None:
-        """Fail if any repetition did."""
-        assert not self.problems, f"seed {self.seed}\n" + "\n".join(self.problems)
+        """Fail if a repetition did, or if there was none. Called after the test."""
+        assert self.tried, "a test that asks for an outcome has at least one trial"
+        if self.failures:
+            failed = f"{len(self.failures)} of {self.tried} trials failed, seed {self.seed}"
+            pytest.fail("\n".join([failed, *self.failures]), pytrace=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -121,6 +130,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     passed = False
     try:
         yield
+        if hasattr(item, "outcome"):
+            item.outcome.check()
         passed = True
     finally:
         if found:

@@ -119,10 +119,10 @@ class Saboteur:
 
     def install(self) -> None:
         from dist_hdnn.training import loop
-        from dist_hdnn.transport import channel
+        from dist_hdnn.transport import base, channel
 
         step, evaluate = loop._step, loop.evaluate
-        start, build = channel.FixedChannel.start, channel.PointToPoint.__init__
+        start, build = channel.Channel.start, base.Transport.__init__
 
         def with_pid(owner: Any, rank: int, size: int, timeout: float) -> None:
             build(owner, rank, size, timeout)
@@ -147,8 +147,8 @@ class Saboteur:
             start(channel)
 
         loop._step, loop.evaluate = stepping, evaluating
-        channel.FixedChannel.start = starting  # type: ignore[method-assign]
-        channel.PointToPoint.__init__ = with_pid  # type: ignore[method-assign]
+        channel.Channel.start = starting  # type: ignore[method-assign]
+        base.Transport.__init__ = with_pid  # type: ignore[method-assign]
 
     def look(self, channel: Any) -> None:
         """Is it this exchange?"""

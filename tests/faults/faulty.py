@@ -44,20 +44,16 @@ class Ended:
     said: str
     report: dict[str, Any] = field(default_factory=dict)
 
-    def problems(self, limit: float) -> list[str]:
-        """What every fault that ends a job has in common."""
-        found = []
-        if self.seconds is None:
-            found.append("the fault did not happen")
-        elif self.seconds > limit:
-            found.append(f"ended {self.seconds:.1f} s after the fault")
-        if self.left:
-            found.append(f"left {self.left}")
-        if list(self.run.parent.glob("dist_hdnn-*")):
-            found.append("left temporary files")
-        if self.code == 0:
-            found.append("ended well")
-        return found
+    def __str__(self) -> str:
+        return f"{self.fault}: {self.said[-1500:]}"
+
+    def assert_failed_within(self, limit: float) -> None:
+        """Assert that the fault struck, that all processes ended within `limit` seconds, and that nothing is left."""
+        assert self.seconds is not None, "the fault did not happen"
+        assert self.seconds <= limit, f"ended {self.seconds:.1f} s after the fault, expected {limit:g} s"
+        assert self.left == [], "processes are left"
+        assert list(self.run.parent.glob("dist_hdnn-*")) == [], "temporary files are left"
+        assert self.code != 0, "the job ended well"
 
 
 def environment() -> dict[str, str]:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from networks import hdnn
 
 import dist_hdnn
-from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
+from dist_hdnn.data.sensors import SensorMap, default_sensors
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.training.checkpoints.manifest import Manifest, read_manifest, verify
 from dist_hdnn.training.checkpoints.saver import Saver
@@ -135,7 +137,7 @@ def _work(
 
 def classifier(transport: Transport, setting: Setting, level: Level) -> AgentClassifier:
     """float64, agents of two widths; unless deterministic a learned initial state, whose bits depend on the workers."""
-    net = dist_hdnn.HDNN(
+    net = hdnn(
         dist_hdnn.ring(AGENTS),
         width={agent: 2 + 2 * (agent % 2) for agent in range(AGENTS)},
         layers=level.layers,
@@ -146,7 +148,7 @@ def classifier(transport: Transport, setting: Setting, level: Level) -> AgentCla
         dtype=torch.float64,
     )
     widths = net.ownership.all_widths
-    sensors = SensorMap(default_sensors(2, AGENTS, widths), widths, 2)
+    sensors = SensorMap(default_sensors(2, widths), widths, 2)
     readout = make_readout(setting.readout, net.ownership, 2, seed=3).to(torch.float64)
     start = None if setting.deterministic else InitialState(sensors, net.ownership, torch.float64)
     return AgentClassifier(sensors.restricted(net.owned), net, readout, start)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib
 import io
 import json
 import pickle
@@ -28,11 +27,11 @@ from hypothesis import strategies as st
 from dist_hdnn import cli
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
+from dist_hdnn.data.readers import idx as published
 from dist_hdnn.topology import CommunicationGraph, read_graph
 from dist_hdnn.topology.readers import FORMATS
 from dist_hdnn.training.checkpoints.manifest import NAME, CheckpointError, Manifest, read_manifest, verify
 
-published = importlib.import_module("dist_hdnn.data.readers.published")  # its name in the package is that of a function
 EXAMPLES = settings(
     max_examples=500 if NIGHTLY else 60,
     deadline=None,
@@ -104,14 +103,13 @@ def test_F17_a_bad_graph_file_is_refused_at_once(tmp_path: Path, outcome: Outcom
     for (name, _), line in zip(BAD, done.stdout.splitlines(), strict=True):
         found = json.loads(line)
         said, used = found["said"], found["seconds"]
-        problems = [] if found["code"] == 2 else [f"exit code {found['code']}"]
-        problems += [] if used < 2 else [f"{used:.1f} s of processor time"]
-        problems += [] if str(tmp_path / name) in said and len(said.splitlines()) == 1 else ["not one line, named"]
-        problems += [] if LINES.get(name, "") in said else ["the line is not named"]
-        problems += ["torch was imported"] if found["torch"] else []
-        outcome.add(problems, f"{name}: {said}", used)
+        with outcome.trial(f"{name}: {said}", used):
+            assert found["code"] == 2
+            assert used < 2, "seconds of processor time"
+            assert str(tmp_path / name) in said and len(said.splitlines()) == 1, "one line names the file"
+            assert LINES.get(name, "") in said, "the line of the file is named"
+            assert not found["torch"], "torch is not imported"
     assert outcome.tried == 30 and not (tmp_path / "run").exists()
-    outcome.check()
 
 
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
@@ -280,6 +278,6 @@ def test_F27_a_download_that_is_not_whole_leaves_no_file(
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO(answer))
     began = time.monotonic()
     with pytest.raises(ValueError) as refusal:
-        published.published_arrays("mnist", None, download=True)
+        published.published("mnist", None, download=True)
     assert "\n" not in str(refusal.value) and time.monotonic() - began < 30
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -7,7 +7,7 @@ import math
 import pickle
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -43,39 +43,49 @@ def copy(run: Path, folder: Path) -> Path:
     return newest_checkpoint(folder / "checkpoints")
 
 
-def refused(checkpoint: Path, match: str = "checkpoint") -> None:
-    """The path itself fails, and the run falls back on the checkpoint before."""
+def assert_refused(checkpoint: Path, match: str = "checkpoint") -> None:
+    """Assert that the path itself fails, and that the run falls back on the checkpoint before."""
     with pytest.raises(CheckpointError, match=match) as found:
         load_checkpoint(checkpoint)
     assert found.value.exit_code == 4 and "\n" not in str(found.value)
     assert newest_checkpoint(checkpoint.parent) == step_folder(checkpoint.parent, 9)
 
 
-def detected(run: Path, folder: Path, damage: Callable[[bytes], bytes]) -> None:
-    """Damage to any file, one at a time, is refused; the files as they were are not."""
+def shortened(whole: bytes) -> bytes:
+    return whole[: random.randrange(len(whole))]
+
+
+def flipped(whole: bytes) -> bytes:
+    """Flip one random bit."""
+    bit, damaged = random.randrange(8 * len(whole)), bytearray(whole)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
+def damaged(checkpoint: Path, damage: Callable[[bytes], bytes]) -> Iterator[Path]:
+    """Damage a random file of the checkpoint, again and again, and repair it in between."""
     random.seed(seed := random.randrange(2**32))
     print(f"seed {seed}")
-    checkpoint = copy(run, folder)
     for _ in range(repetitions(20, 200)):
         path = random.choice(sorted(checkpoint.iterdir()))
         whole = path.read_bytes()
         path.write_bytes(damage(whole))
-        refused(checkpoint)
+        yield path
         path.write_bytes(whole)
-    load_checkpoint(checkpoint)
 
 
 def test_F11_a_truncated_file_is_detected(run: Path, tmp_path: Path) -> None:
-    detected(run, tmp_path / "run", lambda whole: whole[: random.randrange(len(whole))])
+    checkpoint = copy(run, tmp_path / "run")
+    for _ in damaged(checkpoint, shortened):
+        assert_refused(checkpoint)
+    assert load_checkpoint(checkpoint), "whole again, it is loaded"
 
 
 def test_F12_a_flipped_bit_is_detected(run: Path, tmp_path: Path) -> None:
-    def flipped(whole: bytes) -> bytes:
-        bit, damaged = random.randrange(8 * len(whole)), bytearray(whole)
-        damaged[bit // 8] ^= 1 << bit % 8
-        return bytes(damaged)
-
-    detected(run, tmp_path / "run", flipped)
+    checkpoint = copy(run, tmp_path / "run")
+    for _ in damaged(checkpoint, flipped):
+        assert_refused(checkpoint)
+    assert load_checkpoint(checkpoint), "whole again, it is loaded"
 
 
 def test_F13_two_swapped_files_are_detected(run: Path, tmp_path: Path) -> None:
@@ -83,26 +93,26 @@ def test_F13_two_swapped_files_are_detected(run: Path, tmp_path: Path) -> None:
     (checkpoint / "worker_0.safetensors").rename(checkpoint / "kept")
     (checkpoint / "worker_1.safetensors").rename(checkpoint / "worker_0.safetensors")
     (checkpoint / "kept").rename(checkpoint / "worker_1.safetensors")
-    refused(checkpoint, "worker_")
+    assert_refused(checkpoint, "worker_")
 
 
 def test_F13_a_missing_file_is_detected(run: Path, tmp_path: Path) -> None:
     checkpoint = copy(run, tmp_path / "run")
     (checkpoint / "worker_1.safetensors").unlink()
-    refused(checkpoint, "worker_1.safetensors is missing")
+    assert_refused(checkpoint, "worker_1.safetensors is missing")
 
 
 def test_F13_an_extra_file_is_detected(run: Path, tmp_path: Path) -> None:
     checkpoint = copy(run, tmp_path / "run")
     shutil.copy(checkpoint / "worker_1.safetensors", checkpoint / "worker_2.safetensors")
-    refused(checkpoint, "worker_2.safetensors is not one of its files")
+    assert_refused(checkpoint, "worker_2.safetensors is not one of its files")
 
 
 def test_F13_a_file_of_another_run_is_detected(run: Path, tmp_path: Path) -> None:
     checkpoint = copy(run, tmp_path / "run")
     trained(tmp_path / "other", 2, Setting(readout="sum", every=12))
     shutil.copy(step_folder(tmp_path / "other", 12) / "worker_1.safetensors", checkpoint)
-    refused(checkpoint, "worker_1.safetensors")
+    assert_refused(checkpoint, "worker_1.safetensors")
     manifest = read_manifest(step_folder(tmp_path / "other", 12))
     other: dict[str, Any] = {**manifest.identity, "config": {"network": {"layers": 8}}}
     with pytest.raises(CheckpointError, match="another run: config.network.layers is 4 there and 8 here"):
@@ -113,7 +123,7 @@ def test_F13_another_format_is_detected(run: Path, tmp_path: Path) -> None:
     checkpoint = copy(run, tmp_path / "run")
     manifest = read_manifest(checkpoint)
     write_manifest(checkpoint, Manifest(**{**vars(manifest), "format": 0}))
-    refused(checkpoint, "expected format 2, got format 0")
+    assert_refused(checkpoint, "expected format 2, got format 0")
 
 
 def test_a_checkpoint_of_the_first_format_is_read(run: Path, tmp_path: Path) -> None:
@@ -162,7 +172,7 @@ def test_F14_a_path_outside_the_checkpoint_is_not_read(run: Path, tmp_path: Path
     manifest = read_manifest(checkpoint)
     manifest.files["../step_00000009/worker_0.safetensors"] = manifest.files.pop("worker_0.safetensors")
     write_manifest(checkpoint, manifest)
-    refused(checkpoint)
+    assert_refused(checkpoint)
 
 
 def test_a_checkpoint_of_any_workers_is_an_ordinary_state_dict(run: Path, tmp_path: Path) -> None:

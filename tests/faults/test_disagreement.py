@@ -20,23 +20,23 @@ def test_F18_a_worker_that_differs_is_named_with_what_differs(tmp_path: Path, ou
     faults = [{"kind": kind, "worker": random.randrange(WORKERS)} for kind in (*DIFFERENT, "workers")]
     for job in forked(tmp_path, faults):
         kind, worker = job.fault["kind"], job.fault["worker"]
-        problems = job.problems(30) + ([] if job.code == (2 if kind == "workers" else 3) else [f"exit code {job.code}"])
-        said = [line for line in job.said.splitlines() if f"worker {worker} has another " in line]
-        if kind == "workers":
-            problems += [] if "started 4, but the config asks for 3" in job.said else ["the numbers are not named"]
-        else:
-            problems += [] if said and kind in said[0] else ["worker and key are not named"]
-            problems += ["a run directory was made"] if job.run.exists() else []
-        outcome.add(problems, f"{job.fault} {job.said}", job.seconds)
-    outcome.check()
+        with outcome.trial(job, job.seconds):
+            job.assert_failed_within(30)
+            if kind == "workers":
+                assert job.code == 2
+                assert "started 4, but the config asks for 3" in job.said
+            else:
+                assert job.code == 3
+                said = [line for line in job.said.splitlines() if f"worker {worker} has another " in line]
+                assert kind in said[0], "worker and key are named"
+                assert not job.run.exists(), "no run directory is made"
 
 
 def test_F19_a_wrong_message_plan_is_found_before_the_first_message(tmp_path: Path, outcome: Outcome) -> None:
     times = repetitions(4, 20)
     faults = [{"kind": PLANS[i % len(PLANS)], "worker": random.randrange(WORKERS)} for i in range(times)]
     for job in forked(tmp_path, faults, arguments=(*SMALL, "--graph.family=complete")):
-        problems = job.problems(30) + ([] if job.code == 3 else [f"exit code {job.code}"])
-        if f"worker {job.fault['worker']} sends worker " not in job.said:
-            problems.append("the sender is not named")
-        outcome.add(problems, f"{job.fault} {job.said}", job.seconds)
-    outcome.check()
+        with outcome.trial(job, job.seconds):
+            job.assert_failed_within(30)
+            assert job.code == 3
+            assert f"worker {job.fault['worker']} sends worker " in job.said, "the sender is named"

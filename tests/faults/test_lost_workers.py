@@ -44,36 +44,25 @@ OTHERS = [
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(3600)]
 
 
-def names_the_first(job: Ended, how: str) -> list[str]:
-    """Problems of what our launcher and the report say of a fault."""
-    fault, problems = job.fault, []
-    if f"worker {fault['worker']} of {WORKERS} failed first, {how}" not in job.said:
-        problems.append("another worker is named")
-    if job.report.get("worker") != fault["worker"]:
-        problems.append(f"the report names worker {job.report.get('worker')}")
-    if not 0 <= job.report.get("step", -1) <= fault["step"]:
-        problems.append(f"the report says step {job.report.get('step')}")
-    if job.said.splitlines().count(f"dist-hdnn: go on with: {job.report.get('go_on_with')}") != 1:
-        problems.append("it is not said once how to go on")
-    return problems
-
-
-def add(outcome: Outcome, job: Ended, problems: list[str]) -> None:
-    outcome.add(problems, f"{job.fault} {job.said[-1500:]}" if problems else "", job.seconds)
+def assert_names_the_first(job: Ended, how: str) -> None:
+    """Assert that our launcher and the report name the worker that failed first, and say once how to resume."""
+    fault, report = job.fault, job.report
+    assert f"worker {fault['worker']} of {WORKERS} failed first, {how}" in job.said
+    assert report.get("worker") == fault["worker"]
+    assert 0 <= report.get("step", -1) <= fault["step"]
+    assert job.said.splitlines().count(f"dist-hdnn: resume with: {report.get('go_on_with')}") == 1
 
 
 def test_F01_a_killed_worker_ends_the_job_and_is_named(tmp_path: Path, outcome: Outcome) -> None:
     faults = [a_fault("kill") for _ in range(repetitions(5, 50))]
     jobs = forked(tmp_path, faults[1:], limit=3000) + [started(tmp_path / "started", faults[0])]
     for job in jobs:
-        problems = job.problems(10) + names_the_first(job, "killed by SIGKILL")
-        problems += [] if job.code == 5 else [f"exit code {job.code}"]
-        said = job.report.get("error", "")
-        phase = job.fault["phase"]
-        if phase in ("forward", "backward") and phase not in said:
-            problems.append(f"the report does not name the {phase} sweep: {said}")
-        add(outcome, job, problems)
-    outcome.check()
+        with outcome.trial(job, job.seconds):
+            job.assert_failed_within(10)
+            assert_names_the_first(job, "killed by SIGKILL")
+            assert job.code == 5
+            if job.fault["phase"] in ("forward", "backward"):
+                assert job.fault["phase"] in job.report["error"], "the report names the sweep"
 
 
 @pytest.mark.parametrize("launcher", OTHERS)
@@ -82,27 +71,25 @@ def test_F02_a_killed_worker_ends_the_job_of_any_launcher(
 ) -> None:
     for turn in range(repetitions(1, 10)):
         job = started(tmp_path / str(turn), a_fault("kill"), launcher, **OPEN_MPI, **OVERSUBSCRIBED)
-        add(outcome, job, job.problems(15))
-    outcome.check()
+        with outcome.trial(job, job.seconds):
+            job.assert_failed_within(15)
 
 
-def tracebacks(job: Ended) -> list[str]:
-    """Problems: the traceback is shown once, and every other worker says at most a line."""
-    problems = []
-    times = job.said.count('raise RuntimeError("made to fail")')  # torchrun adds a traceback of its own
-    if times != 1:
-        problems.append(f"the traceback is shown {times} times")
-    for rank in range(WORKERS):
-        if rank != job.fault["worker"] and sum(f"worker {rank}: " in line for line in job.said.splitlines()) > 1:
-            problems.append(f"worker {rank} says more than a line")
-    return problems
+def assert_one_traceback(job: Ended) -> None:
+    """Assert that the traceback is shown once, and that every other worker says at most a line."""
+    lines = job.said.splitlines()
+    assert job.said.count('raise RuntimeError("made to fail")') == 1  # torchrun adds a traceback of its own
+    for rank in set(range(WORKERS)) - {job.fault["worker"]}:
+        assert sum(f"worker {rank}: " in line for line in lines) <= 1, f"worker {rank} says more than a line"
 
 
 def test_F03_an_exception_ends_the_job_with_one_traceback(tmp_path: Path, outcome: Outcome) -> None:
     for job in forked(tmp_path, [a_fault("raise") for _ in range(repetitions(1, 10))], limit=1500):
-        problems = job.problems(10) + names_the_first(job, "with exit code 1") + tracebacks(job)
-        add(outcome, job, problems + ([] if job.code == 1 else [f"exit code {job.code}"]))
-    outcome.check()
+        with outcome.trial(job, job.seconds):
+            job.assert_failed_within(10)
+            assert_names_the_first(job, "with exit code 1")
+            assert_one_traceback(job)
+            assert job.code == 1
 
 
 @pytest.mark.parametrize("launcher", OTHERS)
@@ -112,45 +99,34 @@ def test_F03_an_exception_ends_the_job_of_any_launcher(
     for turn in range(repetitions(1, 10)):
         fault = a_fault("raise")
         job = started(tmp_path / str(turn), fault, launcher, **OPEN_MPI, **OVERSUBSCRIBED)
-        problems = job.problems(10) + tracebacks(job)
-        if f"worker {fault['worker']}: RuntimeError: made to fail" not in job.said:
-            problems.append("its line is missing")
-        add(outcome, job, problems)
-    outcome.check()
+        with outcome.trial(job, job.seconds):
+            job.assert_failed_within(10)
+            assert_one_traceback(job)
+            assert f"worker {fault['worker']}: RuntimeError: made to fail" in job.said
 
 
 def test_F04_a_worker_that_leaves_is_named(tmp_path: Path, outcome: Outcome) -> None:
     for job in forked(tmp_path, [a_fault("exit") for _ in range(repetitions(1, 5))], limit=900):
-        problems = job.problems(10) + names_the_first(job, "with exit code 1; ")
-        if "called sys.exit(0) before all workers had ended" not in job.said + job.report.get("error", ""):
-            problems.append("sys.exit is not named")
-        add(outcome, job, problems + ([] if job.code == 1 else [f"exit code {job.code}"]))
-    outcome.check()
+        with outcome.trial(job, job.seconds):
+            job.assert_failed_within(10)
+            assert_names_the_first(job, "with exit code 1; ")
+            assert "called sys.exit(0) before all workers had ended" in job.said + job.report.get("error", "")
+            assert job.code == 1
 
 
 def test_F05_a_worker_that_stops_for_good_is_named(tmp_path: Path, outcome: Outcome) -> None:
     faults = [a_fault("stop", ("forward", "backward")) for _ in range(repetitions(1, 10))]
     for job in forked(tmp_path, faults, limit=1500):
-        problems = job.problems(20) + names_the_first(job, "it did not answer and was stopped")
-        problems += [] if job.code == 5 else [f"exit code {job.code}"]
-        said = job.report.get("error", "")
-        if f"for worker {job.fault['worker']} in K " not in said or f", {job.fault['phase']})" not in said:
-            problems.append(f"peer, exchange, layer or sweep is not named: {said}")
-        problems += last_exchanges(job)
-        add(outcome, job, problems)
-    outcome.check()
-
-
-def last_exchanges(job: Ended) -> list[str]:
-    """Problems of the last exchanges that the workers which could have left."""
-    problems = []
-    for rank in set(range(WORKERS)) - {job.fault["worker"]}:
-        path = job.run / "logs" / f"worker_{rank}.json"
-        found = json.loads(path.read_text()) if path.exists() else {"last_exchanges": []}
-        exchanges = found["last_exchanges"]
-        if not exchanges or len(exchanges) > 256 or exchanges[-1]["state"] != "waiting":
-            problems.append(f"worker {rank} has not left its last exchanges")
-    return problems
+        with outcome.trial(job, job.seconds):
+            job.assert_failed_within(20)
+            assert_names_the_first(job, "it did not answer and was stopped")
+            assert job.code == 5
+            error = job.report["error"]
+            assert f"for worker {job.fault['worker']} in K " in error, "peer and exchange are named"
+            assert f", {job.fault['phase']})" in error, "the sweep is named"
+            for rank in set(range(WORKERS)) - {job.fault["worker"]}:
+                kept = json.loads((job.run / "logs" / f"worker_{rank}.json").read_text())["last_exchanges"]
+                assert 0 < len(kept) <= 256 and kept[-1]["state"] == "waiting", f"last exchanges of worker {rank}"
 
 
 ENDLESS: dict[str, Any] = {"kind": "none", "worker": 0, "step": 0, "phase": "", "exchange": 1}
@@ -161,13 +137,10 @@ def test_F06_a_worker_that_pauses_changes_no_bit(tmp_path: Path, outcome: Outcom
     jobs = forked(tmp_path, [ENDLESS, *faults], limit=1500, resume_after=3.0)
     weights = (jobs[0].run / FINAL).read_bytes()
     for job in jobs[1:]:
-        problems = [] if job.seconds is not None and job.seconds > 3 else ["it did not pause"]
-        problems += [] if job.code == 0 and not job.left else [f"exit code {job.code}, left {job.left}"]
-        final = job.run / FINAL
-        if not final.exists() or final.read_bytes() != weights:
-            problems.append("other weights")
-        add(outcome, job, problems)
-    outcome.check()
+        with outcome.trial(job, job.seconds):
+            assert job.seconds is not None and job.seconds > 3, "it did not pause"
+            assert (job.code, job.left) == (0, [])
+            assert (job.run / FINAL).exists() and (job.run / FINAL).read_bytes() == weights, "other weights"
 
 
 def test_F07_a_slow_worker_is_named_in_the_summary(tmp_path: Path, outcome: Outcome) -> None:
@@ -175,14 +148,11 @@ def test_F07_a_slow_worker_is_named_in_the_summary(tmp_path: Path, outcome: Outc
     jobs = forked(tmp_path, [ENDLESS, *faults], limit=900)
     weights = (jobs[0].run / FINAL).read_bytes()
     for job in jobs[1:]:
-        problems = [] if job.code == 0 else [f"exit code {job.code}"]
-        summary = json.loads((job.run / "summary.json").read_text())
-        if summary["straggler"] != job.fault["worker"]:
-            problems.append(f"straggler {summary['straggler']}, waited {summary['waiting_seconds']}")
-        if (job.run / FINAL).read_bytes() != weights:
-            problems.append("other weights")
-        add(outcome, job, problems)
-    outcome.check()
+        with outcome.trial(job, job.seconds):
+            assert job.code == 0
+            summary = json.loads((job.run / "summary.json").read_text())
+            assert summary["straggler"] == job.fault["worker"], summary["waiting_seconds"]
+            assert (job.run / FINAL).read_bytes() == weights, "other weights"
 
 
 def test_every_phase_is_struck() -> None:

@@ -16,7 +16,7 @@ from dist_hdnn.training.checkpoints.manifest import candidates
 from dist_hdnn.training.checkpoints.snapshot import opened
 from dist_hdnn.training.loop import NonFiniteError, TrainingState
 from dist_hdnn.transport import TransportError
-from dist_hdnn.transport.channel import FixedChannel
+from dist_hdnn.transport.channel import Channel
 
 WORKERS, SEEING = 4, (0, 3)  # only the first and the last agent have a sensor
 NAN, INF = float("nan"), float("inf")
@@ -44,7 +44,7 @@ class Poison:
         else:
             self.armed = True
 
-    def message(self, channel: FixedChannel, wire: Any) -> None:
+    def message(self, channel: Channel, wire: Any) -> None:
         """Before a channel sends."""
         slices = not any(word in wire.label for word in ("collective", "check"))
         if self.armed and channel._owner.rank == self.worker and channel.sent_bytes and slices:
@@ -56,14 +56,14 @@ class Poison:
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Poison]]:
     """The poison in use, which sees every message."""
     used: list[Poison] = []
-    start = FixedChannel.start
+    start = Channel.start
 
-    def start_poisoned(channel: FixedChannel) -> None:
+    def start_poisoned(channel: Channel) -> None:
         if used and channel._wire is not None:
             used[-1].message(channel, channel._wire)
         start(channel)
 
-    monkeypatch.setattr(FixedChannel, "start", start_poisoned)
+    monkeypatch.setattr(Channel, "start", start_poisoned)
     yield used
 
 

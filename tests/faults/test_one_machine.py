@@ -28,8 +28,8 @@ def test_F21_four_jobs_at_once_need_no_fixed_port(tmp_path: Path, outcome: Outco
                 stack.enter_context(socket.create_server(("", port)))
         for turn in range(repetitions(2, 10)):
             jobs = forked(tmp_path / str(turn), [NONE] * 4, together=True, arguments=TWO, limit=300)
-            outcome.add([f"exit code {job.code}: {job.said}" for job in jobs if job.code != 0 or job.left])
-    outcome.check()
+            with outcome.trial([job.said for job in jobs]):
+                assert [(job.code, job.left) for job in jobs] == [(0, [])] * 4
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
@@ -47,8 +47,8 @@ def test_F22_a_job_of_one_machine_listens_on_loopback_alone(tmp_path: Path, outc
         found = listeners(pids)
     finally:
         job.join()
-    outcome.add([] if found == {"0100007F"} else [f"listens on {found}"])
-    outcome.check()
+    with outcome.trial():
+        assert found == {"0100007F"}, "127.0.0.1 in hexadecimal"
 
 
 def listeners(pids: list[int]) -> set[str]:
@@ -80,15 +80,12 @@ def test_F28_memory_and_open_files_do_not_grow(tmp_path: Path, outcome: Outcome)
     more = (f"--train.epochs={steps // 100}", "--timeout=60", "--checkpoint.every=2000 steps")
     fault = {"kind": "measure", "worker": 0}
     (job,) = forked(tmp_path, [fault], limit=3550, limit_of_each=3500, arguments=(*small, *more))
-    problems = [] if job.code == 0 else [f"exit code {job.code}: {job.said}"]
-    for rank in range(4):
-        rows = [json.loads(line) for line in (tmp_path / "0" / f"measured-{rank}").read_text().splitlines()]
-        after = [row for row in rows if row[0] >= 1000]
-        growth = after[-1][1] / after[0][1] - 1
-        print(f"worker {rank}: {after[0]} to {after[-1]}: {100 * growth:.2f} %")
-        problems += [] if growth < 0.02 else [f"worker {rank} has grown by {100 * growth:.1f} %"]
-        problems += (
-            [] if after[-1][2] <= after[0][2] else [f"worker {rank} has {after[-1][2] - after[0][2]} more files"]
-        )
-    outcome.add(problems)
-    outcome.check()
+    with outcome.trial(job):
+        assert job.code == 0
+        for rank in range(4):
+            rows = [json.loads(line) for line in (tmp_path / "0" / f"measured-{rank}").read_text().splitlines()]
+            after = [row for row in rows if row[0] >= 1000]
+            growth = after[-1][1] / after[0][1] - 1
+            print(f"worker {rank}: {after[0]} to {after[-1]}: {100 * growth:.2f} %")
+            assert growth < 0.02, f"memory of worker {rank}"
+            assert after[-1][2] <= after[0][2], f"open files of worker {rank}"

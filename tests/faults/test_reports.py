@@ -17,8 +17,9 @@ from faults.jobs import OPTIONS, TRAIN, Job
 
 from dist_hdnn.launching.failure import reported
 from dist_hdnn.transport import run_threads
-from dist_hdnn.transport.base import Transport, TransportError
-from dist_hdnn.transport.record import LAST, Record
+from dist_hdnn.transport.base import Transport
+from dist_hdnn.transport.errors import TransportError
+from dist_hdnn.transport.traffic import LAST, Record
 
 
 @pytest.mark.processes
@@ -34,7 +35,7 @@ def test_a_job_that_is_killed_says_who_was_first_and_how_to_go_on(tmp_path: Path
         job.kill()
     lines = errors.strip().splitlines()
     assert code == 5 and any("worker 1 of 2 failed first, killed by SIGKILL" in line for line in lines), errors
-    go_on = f"dist-hdnn: go on with: dist-hdnn train --resume=auto --output={run} --workers=2"
+    go_on = f"dist-hdnn: resume with: dist-hdnn train --resume=auto --output={run} --workers=2"
     assert lines.count(go_on) == 1, errors
     report = json.loads((run / "report.json").read_text())
     assert (report["worker"], report["told_by"], report["exit_code"]) == (1, 0, 5)

@@ -12,7 +12,7 @@ import pytest
 from faults.jobs import OPTIONS, ROOT, Job, assert_same
 
 from dist_hdnn.cli import main
-from dist_hdnn.experiment.tasks import pictures
+from dist_hdnn.experiment import pictures
 
 SRUN = """#!/usr/bin/env bash
 while [ "$1" != mpi4py ]; do shift; done

@@ -17,7 +17,7 @@ from faults.jobs import EPOCHS, OPTIONS, TRAIN, Job, assert_same, epochs
 from faults.small import NIGHTLY, repetitions, tally
 
 from dist_hdnn.cli import main
-from dist_hdnn.experiment.tasks import pictures
+from dist_hdnn.experiment import pictures
 from dist_hdnn.training.checkpoints.manifest import read_manifest
 from dist_hdnn.training.checkpoints.weights_file import newest_checkpoint
 

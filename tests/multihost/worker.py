@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from networks import hdnn
 from numpy.typing import NDArray
 
 import dist_hdnn
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.topology.ragged import offsets, ragged_ranges
 from dist_hdnn.transport import Transport, TransportError
 
 AGENTS, LAYERS, BATCH = 8, 3, 3
@@ -29,7 +30,7 @@ TIMEOUT = 3.0  # seconds
 
 
 def network(**options: Any) -> dist_hdnn.HDNN:
-    return dist_hdnn.HDNN(dist_hdnn.ring(AGENTS), width=WIDTHS, layers=LAYERS, dtype=torch.float64, **options)
+    return hdnn(dist_hdnn.ring(AGENTS), width=WIDTHS, layers=LAYERS, dtype=torch.float64, **options)
 
 
 def problem() -> tuple[dist_hdnn.HDNN, torch.Tensor, torch.Tensor]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import networkx as nx
 import pytest
 import torch
+from networks import hdnn
 from own_loops import Loop, loop_on
 from torch import Tensor
 
@@ -62,7 +64,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 def test_a_network_that_differs_on_one_worker_is_told_before_its_first_sweep(what: str) -> None:
     def part(transport: Transport) -> None:
         options = {"graph": dist_hdnn.ring(6), "width": 4, "layers": 3} | (OTHERS[what] if transport.rank else {})
-        net = dist_hdnn.HDNN(workers=transport, **options)
+        net = hdnn(workers=transport, **options)
         net(net.local(torch.ones(3, 24)))
 
     with pytest.raises(DisagreementError, match="expected the same network on workers . and .*seed what draws it"):
@@ -105,18 +107,21 @@ def test_gradients_clipped_apart_are_told_whichever_they_are(what: str) -> None:
 
 @pytest.mark.parametrize("constant", [0.0, 0.1])
 def test_weights_and_gradients_that_symmetry_makes_alike_are_no_copies(constant: float) -> None:
-    def part(transport: Transport) -> None:
+    def part(transport: Transport) -> float:
         loop = loop_on(transport)
         for parameter in loop.parameters:
             torch.nn.init.constant_(parameter, constant)
         optimizer = torch.optim.SGD(loop.parameters, lr=0.1)
+        before = loop.loss().item()
         for limit in (1e-9, 1e-4):
             loop.backward()
             torch.nn.utils.clip_grad_value_(loop.parameters, limit)
             optimizer.step()
-        loop.loss()
+        return before - loop.loss().item()
 
-    run_threads(2, part, timeout=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # neither a disagreement nor a warning of equal weights
+        assert sum(run_threads(2, part, timeout=10)) > 0, "two steps lower the loss"
 
 
 def test_agents_that_begin_with_the_same_weights_are_warned_of_and_may_go_on() -> None:

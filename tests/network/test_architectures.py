@@ -78,7 +78,7 @@ def test_leapfrog_is_the_two_step_recursion() -> None:
     p, q = (y[:, columns] for columns in net.columns)
     before = q - net.step * p
     with torch.no_grad():
-        for K, b in zip(twin.weights["K"], twin.weights["b"], strict=True):
+        for K, b in zip(twin.matrix("K"), twin.matrix("b"), strict=True):
             before, q = q, 2 * q - before - net.step**2 * torch.tanh(q @ K.T + b) @ K
         output = net(y)
     torch.testing.assert_close(output[:, net.columns[1]], q, rtol=0, atol=1e-12)

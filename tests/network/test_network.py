@@ -11,6 +11,7 @@ import torch
 from networks import GRAPHS, PLACEMENTS, network, quiet_graph, uneven_widths
 
 import dist_hdnn
+from dist_hdnn.network.dense import DenseTwin
 from dist_hdnn.network.keyed_random import Purpose, normal, philox
 from dist_hdnn.sweep.weights import flatten, unflatten
 
@@ -132,8 +133,8 @@ def test_smoothness_is_the_sum_over_layers_of_dense_differences() -> None:
     graphs = [nx.cycle_graph(6), nx.star_graph(5)]
     for graph in (graphs, graphs[:1]):
         net = network(graph, layers=5, X="block_diagonal", step=0.3)
-        dense = [dist_hdnn.network.dense.dense(net, which) for which in ("Kp", "Kq")]
-        expected = sum(((a[1:] - a[:-1]) ** 2).sum() for a in [*dense, net.bp.detach(), net.bq.detach()]) * 0.15
+        whole = [DenseTwin(net).matrix(name) for name in ("Kp", "Kq", "bp", "bq")]
+        expected = sum(((w[1:] - w[:-1]) ** 2).sum() for w in whole) * 0.15
         torch.testing.assert_close(net.smoothness().detach(), expected)
         net.smoothness().backward()
         assert net.Kp[0].grad is not None

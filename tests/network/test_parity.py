@@ -53,6 +53,14 @@ def test_graphs_are_cycled_through_the_layers(shared_x: bool) -> None:
     ]
 
 
+@pytest.mark.parametrize("time", ["shared", 2, 3])
+@pytest.mark.parametrize("graphs", [1, 2])
+def test_weights_over_time_are_those_of_the_twin(time: str | int, graphs: int) -> None:
+    cycled = [nx.cycle_graph(6), nx.star_graph(5)][:graphs]
+    net = network(cycled, width=uneven_widths(6), layers=5, time=time, X="block_diagonal")
+    assert largest_difference_to_twin(net) <= TOLERANCE
+
+
 @pytest.mark.parametrize("options", FAMILY, ids=str)
 @pytest.mark.parametrize("name", ["one agent", "two strangers", "star", "random", "disconnected"])
 def test_every_architecture_equals_its_dense_twin(name: str, options: dict[str, Any]) -> None:
@@ -84,7 +92,7 @@ def test_a_given_j_is_the_interconnection(name: str) -> None:
     given = scipy.sparse.coo_array(J) if name == "random" else J
     net = network(graph, width=widths, layers=3, step=0.3, architecture="H1", J=given, X="neighbours")
     twin = DenseTwin(net)
-    S = twin.weights["J"][0].detach().numpy()
+    S = twin.matrix("J")[0].numpy()
     np.testing.assert_array_equal(S - S.T, J)
     assert largest_difference_to_twin(net) <= TOLERANCE
     assert not any(name.startswith(("J", "skew")) for name in net.state_dict())

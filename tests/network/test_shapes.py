@@ -74,7 +74,7 @@ def refused() -> dict[str, tuple[Callable[[], object], str]]:
     total, local = SumReadout(OWN, 3), LocalReadout(OWN, 3)
     lift = LinearLift(OWN, 2, np.array([0, 1, 2, 2]), np.array([0, 1]))
     channels = ChannelLift(OWN, (4, 4, 1))
-    sensors = dist_hdnn.SensorMap(default_sensors(2, 3, WIDTHS), WIDTHS, 2)
+    sensors = dist_hdnn.SensorMap(default_sensors(2, WIDTHS), WIDTHS, 2)
     linear = net.linearize(y)
     return {
         "readout, columns": (lambda: total(STATE[:, :6]), r"readout: expected a state of shape \(batch, 8\).*net\(y\)"),

@@ -11,7 +11,6 @@ from on_workers import BATCH, columns_of, largest_difference, random_owners, sam
 
 import dist_hdnn
 from dist_hdnn.ends.readout import LocalReadout
-from dist_hdnn.operators.choice import panels
 from dist_hdnn.transport import Transport, TransportError, run_threads
 
 WORKERS = (1, 2, 3, 4, 8)
@@ -34,20 +33,6 @@ def test_parity_with_cycled_graphs_and_own_x_per_layer(workers: int) -> None:
     graphs = [nx.cycle_graph(8), nx.path_graph(8), nx.star_graph(7)]
     options = {"width": uneven_widths(8), "layers": 7, "K": "neighbours", "X": "neighbours", "shared_x": False}
     assert largest_difference(graphs, workers, random_owners(8, workers), **options) <= 1e-12
-
-
-@pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_parity_when_products_overlap_with_messages(placement: str, workers: int) -> None:
-    graph = dist_hdnn.grid(9, 4)
-    options = {"width": 16, "layers": 3, "overlap": True, "plan": "torch", **PLACEMENTS[placement]}
-
-    def work(transport: Transport) -> bool:
-        operators = [panels(operator) for operator in network(graph, workers=transport, **options).sweep.operators]  # type: ignore[arg-type]
-        return any(0 < operator.interior < len(operator.shapes) for operator in operators)
-
-    assert all(run_threads(workers, work, timeout=60))
-    assert largest_difference(graph, workers, "contiguous", **options) <= 1e-12
 
 
 @pytest.mark.parametrize("workers", WORKERS)
@@ -82,12 +67,6 @@ def test_parity_of_weights_that_layers_share(options: dict[str, Any], time: str 
 def test_every_deterministic_architecture_gives_the_same_bits(options: dict[str, Any]) -> None:
     options = {"width": uneven_widths(17, widest=5), "layers": 3, "deterministic": True, "step": 0.3, **options}
     assert same_bits(quiet_graph("random"), 3, options)
-
-
-@pytest.mark.parametrize("options", FAMILY, ids=str)
-def test_parity_of_every_architecture_when_products_overlap(options: dict[str, Any]) -> None:
-    options = {"width": 16, "layers": 2, "step": 0.3, "overlap": True, "plan": "torch", **options}
-    assert largest_difference(dist_hdnn.grid(6, 4), 2, "contiguous", **options) <= 1e-12
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8])

@@ -6,8 +6,8 @@ import torch
 from networks import GRAPHS, quiet_graph, uneven_widths
 
 from dist_hdnn.network.ownership import Ownership
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
 from dist_hdnn.topology import BlockPattern, neighbours
+from dist_hdnn.topology.ragged import offsets, ragged_ranges
 from dist_hdnn.transport import Transport, run_threads
 
 CASES = [(name, workers) for name in GRAPHS for workers in (1, 2, 3, 4, 8) if workers <= quiet_graph(name).agents]
@@ -40,8 +40,8 @@ def products(name: str, workers: int, is_directed: bool) -> tuple[float, float, 
         x[:owned] = whole[rows[:owned]]
         v = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(transport.rank))
         summed = v.clone()
-        exchange.gather(x, "forward")
-        exchange.scatter_add(summed, "backward")
+        exchange.gather(exchange.ghosted(x))
+        exchange.scatter_add(exchange.ghosted(summed))
         error = (x - whole[rows]).abs().max() if len(rows) else torch.zeros(())
         return float((x * v).sum()), float((x[:owned] * summed[:owned]).sum()), float(error)
 

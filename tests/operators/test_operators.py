@@ -10,12 +10,13 @@ from networks import GRAPHS, network, quiet_graph, uneven_widths
 
 from dist_hdnn.network.arguments import strict_upper
 from dist_hdnn.operators.choice import panels
-from dist_hdnn.operators.exchange import Work
+from dist_hdnn.operators.exchange import Silent
 from dist_hdnn.operators.panel_products import PanelProducts
 from dist_hdnn.operators.panels import PanelOperator
-from dist_hdnn.operators.products import Sum, layer_panels, layer_weights
-from dist_hdnn.operators.sparsity import ScalarPattern, ragged_ranges
+from dist_hdnn.operators.products import GradientSum, layer_panels, layer_weights
+from dist_hdnn.operators.sparsity import ScalarPattern
 from dist_hdnn.topology import as_graph, neighbours
+from dist_hdnn.topology.ragged import ragged_ranges
 
 
 def operator_for(name: str, panel_rows: int, widest: int = 3, tiny: int = 0) -> PanelOperator:
@@ -24,28 +25,6 @@ def operator_for(name: str, panel_rows: int, widest: int = 3, tiny: int = 0) -> 
     rows = np.array(list(uneven_widths(graph.agents, 0, widest).values())) // 2
     columns = np.array(list(uneven_widths(graph.agents, 1, widest).values())) // 2
     return PanelOperator(ScalarPattern(pattern.row_start, pattern.columns, rows, columns), panel_rows, tiny=tiny)
-
-
-class Still:
-    """An exchange for operators without ghosts."""
-
-    ordered = moves = False
-
-    def gather(self, slices: torch.Tensor, phase: str, meanwhile: Work | None = None) -> None:
-        if meanwhile is not None:
-            meanwhile()
-
-    def scatter_add(
-        self,
-        slices: torch.Tensor,
-        phase: str,
-        meanwhile: Work | None = None,
-        owned: torch.Tensor | None = None,
-        share: float = 1.0,
-    ) -> None:
-        self.gather(slices, phase, meanwhile)
-
-    def scatter_links(self, contributions: torch.Tensor, out: torch.Tensor, phase: str) -> None: ...
 
 
 def matrix(operator: PanelOperator, weights: torch.Tensor) -> torch.Tensor:
@@ -58,30 +37,28 @@ def matrix(operator: PanelOperator, weights: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_products_and_weight_gradient_equal_the_scalar_matrix(name: str, panel_rows: int) -> None:
     operator, batch = operator_for(name, panel_rows), 3
-    products = PanelProducts(operator, Still(), torch.empty(batch, 0, dtype=torch.float64))
+    products = PanelProducts(operator, Silent(), torch.empty(batch, 0, dtype=torch.float64))
     weights = torch.randn(2, operator.entries, dtype=torch.float64)
     bias = torch.randn(2, operator.rows, dtype=torch.float64)
-    x = torch.randn(operator.column_neurons, batch, dtype=torch.float64)
+    argument = products.ghosted()
+    x = argument.tensor.copy_(torch.randn(operator.column_neurons, batch))
     z = torch.randn(operator.rows, batch, dtype=torch.float64)
     panels = operator.arrange(weights, torch.zeros(2, operator.stored, dtype=torch.float64))
     layer = layer_weights(operator, panels, operator.order_rows(bias))[1]
     rows, u = products.rows(2)
     rows.flat.copy_(z[operator.row_order])
     dense = matrix(operator, weights[1])
-    products.affine(layer, x, u, "forward")
+    products.affine(layer, argument, u)
     torch.testing.assert_close(u.flat, (dense @ x + bias[1][:, None])[operator.row_order], rtol=0, atol=1e-12)
-    products.product(layer, x, u, "forward")
+    products.product(layer, argument, u)
     torch.testing.assert_close(u.flat, (dense @ x)[operator.row_order], rtol=0, atol=1e-12)
-    torch.testing.assert_close(products.transposed(layer, rows, "forward"), dense.T @ z, rtol=0, atol=1e-12)
-    total = torch.empty_like(x)
-    for new, old in ((total, x), (total, total)):  # elsewhere, then in place
-        assert products.transposed(layer, rows, "forward", Sum(old, -0.3, new)) is new
-    torch.testing.assert_close(total, x - 0.6 * dense.T @ z, rtol=0, atol=1e-12)
-    gradient = torch.ones(1, operator.stored, dtype=torch.float64)
-    for accumulate in (False, True):
-        products.weight_gradient([(rows, x)], layer_panels(operator, gradient)[0], accumulate)
+    torch.testing.assert_close(products.transposed(layer, rows), dense.T @ z, rtol=0, atol=1e-12)
+    panels = torch.ones(1, operator.stored, dtype=torch.float64)
+    gradient = GradientSum(layer_panels(operator, panels)[0])
+    for _ in range(2):  # the first is written, the second added
+        products.weight_gradient([(rows, argument)], gradient)
     expected = 2 * (z @ x.T)[operator.pattern.scalar_rows(), operator.pattern.scalar_columns()]
-    torch.testing.assert_close(operator.collect(gradient)[0], expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(operator.collect(panels)[0], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -103,7 +80,7 @@ def test_a_strictly_upper_pattern_keeps_the_entries_above_the_diagonal_of_whole_
     pattern = strict_upper(neighbours(graph), "K")
     sizes = np.array(list(uneven_widths(graph.agents, 0).values())) // 2
     arguments = pattern.row_start, pattern.columns, sizes, sizes
-    operator = PanelOperator(ScalarPattern(*arguments, strictly_upper=True), ordered=ordered)
+    operator = PanelOperator(ScalarPattern(*arguments, strictly_upper=True), deterministic=ordered)
     whole = ScalarPattern(*arguments)
     rows, columns = whole.scalar_rows(), whole.scalar_columns()
     above = rows < columns
@@ -116,11 +93,11 @@ def test_a_strictly_upper_pattern_keeps_the_entries_above_the_diagonal_of_whole_
     weights = torch.randn(2, operator.entries, dtype=torch.float64)
     panels = operator.arrange(weights, torch.zeros(2, operator.stored, dtype=torch.float64))
     assert torch.equal(operator.collect(panels), weights)
-    products = PanelProducts(operator, Still(), torch.empty(3, 0, dtype=torch.float64))
-    x = torch.randn(operator.column_neurons, 3, dtype=torch.float64)
-    out = products.rows()[0]
-    products.product(layer_weights(operator, panels)[0], x, out, "forward")
-    expected = (matrix(operator, weights[0]) @ x)[operator.row_order]
+    products = PanelProducts(operator, Silent(), torch.empty(3, 0, dtype=torch.float64))
+    x, out = products.ghosted(), products.rows()[0]
+    x.tensor.copy_(torch.randn(operator.column_neurons, 3))
+    products.product(layer_weights(operator, panels)[0], x, out)
+    expected = (matrix(operator, weights[0]) @ x.tensor)[operator.row_order]
     torch.testing.assert_close(out.flat, expected, rtol=0, atol=1e-12)
 
 
@@ -153,7 +130,7 @@ def test_a_matrix_is_arranged_once_and_only_as_its_products_need_it(plan: str) -
     keys = net.state_dict().keys()
     y = torch.zeros(3, net.neurons, dtype=torch.float64)
     expected = net(y)
-    operator = net.sweep.stages[0].K
+    operator = net.sweep.spec.couplings[0].K
     arranged = (operator.panels, operator.tiles)
     assert sum(found is not None for found in arranged) == 1
     copied = copy.deepcopy(net)
@@ -165,7 +142,7 @@ def test_a_matrix_is_arranged_once_and_only_as_its_products_need_it(plan: str) -
 def test_panels_follow_a_network_to_another_device_before_and_after_they_are_made() -> None:
     for first in (False, True):
         net = network(quiet_graph("random"), plan="torch")
-        operator = net.sweep.stages[0].K
+        operator = net.sweep.spec.couplings[0].K
         if first:
             panels(operator)
         net.to("meta")

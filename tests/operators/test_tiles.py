@@ -11,10 +11,10 @@ import dist_hdnn
 from dist_hdnn.network.arguments import strict_upper
 from dist_hdnn.operators import choice
 from dist_hdnn.operators.activations import activation
-from dist_hdnn.operators.exchange import Work as Meanwhile
+from dist_hdnn.operators.exchange import Silent
 from dist_hdnn.operators.panel_products import PanelProducts
 from dist_hdnn.operators.panels import PanelOperator
-from dist_hdnn.operators.products import Rows, Sum, layer_panels, layer_weights
+from dist_hdnn.operators.products import GradientSum, Rows, Saved, Sum, layer_panels, layer_weights
 from dist_hdnn.operators.sparsity import ScalarPattern
 from dist_hdnn.topology import build_halo, make_partition, neighbours
 
@@ -27,28 +27,6 @@ from dist_hdnn.operators.tiles.vectors import lanes
 
 TANH = activation("tanh")
 ULPS = {torch.float32: 2.0, torch.float64: 4.5}  # 1e-15 in float64
-
-
-class Still:
-    """An exchange without ghosts."""
-
-    ordered = moves = False
-
-    def gather(self, slices: torch.Tensor, phase: str, meanwhile: Meanwhile | None = None) -> None:
-        if meanwhile is not None:
-            meanwhile()
-
-    def scatter_add(
-        self,
-        slices: torch.Tensor,
-        phase: str,
-        meanwhile: Meanwhile | None = None,
-        owned: torch.Tensor | None = None,
-        share: float = 1.0,
-    ) -> None:
-        self.gather(slices, phase, meanwhile)
-
-    def scatter_links(self, contributions: torch.Tensor, out: torch.Tensor, phase: str) -> None: ...
 
 
 def pattern_for(name: str, widest: int = 9, upper: bool = False) -> ScalarPattern:
@@ -73,35 +51,39 @@ def everything(pattern: ScalarPattern, batch: int, dtype: torch.dtype) -> dict[s
         return torch.randn(*shape, dtype=dtype, generator=generator)
 
     operator = TileOperator(pattern)
-    products = TileProducts(operator, Still(), torch.empty(batch, 0, dtype=dtype))
+    products = TileProducts(operator, Silent(), torch.empty(batch, 0, dtype=dtype))
     weights, bias = random(2, pattern.entries), random(2, operator.rows)
-    x, v = random(operator.column_neurons, batch), random(operator.column_neurons, batch)
+    of_x, of_v = products.ghosted(), products.ghosted()
+    x, v = (of.tensor.copy_(random(operator.column_neurons, batch)) for of in (of_x, of_v))
     blocks = operator.arrange(weights, torch.zeros(2, operator.stored, dtype=dtype))
     layer = layer_weights(operator, blocks, operator.order_rows(bias))[1]
     dense, b = matrix(pattern, weights[1]), bias[1][:, None]
     u, z, g, w = products.rows(4)
     found = {}
-    products.affine(layer, x, u, "forward")
+    products.affine(layer, of_x, u)
     found["affine"] = u.flat, dense @ x + b
-    products.activated(layer, x, TANH, None, z, "forward")
+    products.activated(layer, of_x, TANH, Saved(z))
     found["activated"] = z.flat, torch.tanh(dense @ x + b)
-    products.product(layer, v, g, "forward")
+    products.product(layer, of_v, g)
     found["product"] = g.flat, dense @ v
-    products.sloped(layer, v, TANH, None, z, w, "forward")
+    products.sloped(layer, of_v, 1.0, TANH, Saved(z), w)
     found["sloped"] = w.flat, (dense @ v) * (1 - z.flat**2)
-    found["transposed"] = products.transposed(layer, z, "forward"), dense.T @ z.flat
+    transposed = products.transposed(layer, z)
+    assert transposed is not None
+    found["transposed"] = transposed, dense.T @ z.flat
     old, total = v.clone(), v.clone()
-    products.transposed(layer, z, "forward", Sum(old, 0.3, total))
+    assert products.transposed(layer, z, Sum(old, 0.3, total)) is None
     found["a sum elsewhere"] = total, v + 0.3 * (dense.T @ z.flat)
-    products.transposed(layer, z, "forward", Sum(old, 0.3, old))
+    assert products.transposed(layer, z, Sum(old, 0.3, old)) is None
     found["a sum in place"] = old, total
     at = pattern.scalar_rows(), pattern.scalar_columns()
-    for name, pairs, times in (("one pair", [(z, v)], 1), ("two pairs", [(z, v), (w, x)], 2)):
-        gradient = torch.full((1, operator.stored), 7.0, dtype=dtype)
-        for accumulate in (False, True)[:times]:
-            products.weight_gradient(pairs, layer_panels(operator, gradient)[0], accumulate)
-        expected = sum((rows.flat @ columns.T for rows, columns in pairs), torch.zeros_like(dense))
-        found[name] = operator.collect(gradient)[0], times * expected[at]
+    for name, pairs, times in (("one pair", [(z, of_v)], 1), ("two pairs", [(z, of_v), (w, of_x)], 2)):
+        panels = torch.full((1, operator.stored), 7.0, dtype=dtype)
+        gradient = GradientSum(layer_panels(operator, panels)[0])
+        for _ in range(times):  # the first is written, the second added
+            products.weight_gradient(pairs, gradient)
+        expected = sum((rows.flat @ columns.tensor.T for rows, columns in pairs), torch.zeros_like(dense))
+        found[name] = operator.collect(panels)[0], times * expected[at]
     return found
 
 
@@ -129,10 +111,10 @@ def test_tanh_is_as_exact_as_promised_over_all_magnitudes_and_for_special_values
     x = torch.cat([sizes, -sizes, torch.linspace(-10, 10, 400_001, dtype=torch.float64).to(dtype), special])
     one = np.ones(1, dtype=np.int64)
     operator = TileOperator(ScalarPattern(np.array([0, 1]), np.zeros(1, dtype=np.int64), one, one))
-    products = TileProducts(operator, Still(), x[:, None])
+    products = TileProducts(operator, Silent(), x[:, None])
     z = products.rows()[0]
     weights = layer_weights(operator, torch.ones(1, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype))[0]
-    products.activated(weights, x[None], TANH, None, z, "forward")
+    products.activated(weights, products.ghosted(x[None]), TANH, Saved(z))
     exact = np.tanh(x[:-4].numpy().astype(np.longdouble))
     unit = np.spacing(np.abs(exact).astype(x.numpy().dtype)).astype(np.longdouble)
     error = np.abs(z.flat[0, :-4].numpy() - exact)[exact != 0] / unit[exact != 0]
@@ -157,7 +139,7 @@ def test_threads_give_a_network_and_its_gradients_the_same_bits() -> None:
     before = torch.get_num_threads()
     net = network(quiet_graph("hubs"), width=48, layers=2, plan="tiles")
     y = torch.randn(128, net.neurons, dtype=torch.float64).requires_grad_()
-    assert sum(stage.K.entries for stage in net.sweep.stages) * 128 > threads.WORTH, "worth a second thread"
+    assert sum(stage.K.entries for stage in net.sweep.spec.couplings) * 128 > threads.WORTH, "worth a second thread"
 
     def computed() -> list[torch.Tensor]:
         output = net(y)
@@ -183,10 +165,11 @@ def test_bits_of_rows_do_not_depend_on_who_else_is_owned() -> None:
 
     def rows_of(scalar: ScalarPattern, mine: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         operator = TileOperator(scalar)
-        products = TileProducts(operator, Still(), torch.empty(batch, 0))
+        products = TileProducts(operator, Silent(), torch.empty(batch, 0))
         out, gradient = products.rows()[0], torch.empty(1, operator.stored)
-        products.product(layer_weights(operator, weights[:, mine])[0], x[columns], out, "forward")
-        products.weight_gradient([(out, x[columns])], layer_panels(operator, gradient)[0], False)
+        argument = products.ghosted(x[columns])
+        products.product(layer_weights(operator, weights[:, mine])[0], argument, out)
+        products.weight_gradient([(out, argument)], GradientSum(layer_panels(operator, gradient)[0]))
         return out.flat, gradient
 
     neurons = torch.arange(len(x)).view(-1, 5)
@@ -228,12 +211,13 @@ def test_a_hub_with_ten_thousand_neighbours_needs_no_padding() -> None:
     pattern = ScalarPattern(row_start, columns, ones, ones)
     operator = TileOperator(pattern)
     assert operator.stored == pattern.entries == 3 * leaves + 1
-    products = TileProducts(operator, Still(), torch.empty(8, 0, dtype=torch.float64))
+    products = TileProducts(operator, Silent(), torch.empty(8, 0, dtype=torch.float64))
     weights, x = torch.randn(1, pattern.entries, dtype=torch.float64), torch.randn(leaves + 1, 8, dtype=torch.float64)
     out = products.rows()[0]
-    products.product(layer_weights(operator, weights)[0], x, out, "forward")
+    products.product(layer_weights(operator, weights)[0], products.ghosted(x), out)
     torch.testing.assert_close(out.flat[0], weights[0, : leaves + 1] @ x, rtol=0, atol=1e-10)
-    back = products.transposed(layer_weights(operator, weights)[0], Rows(x, ()), "forward")
+    back = products.transposed(layer_weights(operator, weights)[0], Rows(x, ()))
+    assert back is not None
     first = torch.cat([weights[0, :1], weights[0, leaves + 1 :: 2]])
     torch.testing.assert_close(back[0], first @ x, rtol=0, atol=1e-10)
 
@@ -247,7 +231,7 @@ def test_without_llvmlite_auto_takes_panels_and_tiles_say_what_is_missing(monkey
     monkeypatch.setattr(choice, "available", lambda: False)
     graph = dist_hdnn.ring(4)
     net = network(graph, layers=1)
-    stage = net.sweep.stages[0]
+    stage = net.sweep.spec.couplings[0]
     assert isinstance(choice.bind(stage.K, stage.K_exchange, torch.empty(3, 0)), PanelProducts)
     with pytest.raises(ValueError, match="tiles need llvmlite, which is not installed"):
         network(graph, layers=1, plan="tiles")
@@ -260,8 +244,8 @@ def test_a_plan_is_checked_and_auto_leaves_deterministic_networks_to_panels() ->
         network(dist_hdnn.ring(4), plan="tiles", deterministic=True)
     assert network(dist_hdnn.ring(4), deterministic=True).plan == "torch"
     assert network(dist_hdnn.ring(4)).plan == "tiles"
-    stage = network(dist_hdnn.ring(4), deterministic=True).sweep.stages[0]
+    stage = network(dist_hdnn.ring(4), deterministic=True).sweep.spec.couplings[0]
     assert isinstance(choice.arrangement(stage.K, torch.empty(3, 0)), PanelOperator)
-    stage = network(dist_hdnn.ring(4)).sweep.stages[0]
+    stage = network(dist_hdnn.ring(4)).sweep.spec.couplings[0]
     assert isinstance(choice.arrangement(stage.K, torch.empty(3, 0)), TileOperator)
     assert isinstance(choice.arrangement(stage.K, torch.empty(3, 0, dtype=torch.bfloat16)), PanelOperator)

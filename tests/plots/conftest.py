@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -18,3 +22,16 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     monkeypatch.setattr(Figure, "savefig", noted)
     return seen
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, saved: list[Figure]) -> Callable[..., Figure]:
+    """Call a plot function with the path of a picture; the value is its figure."""
+
+    def draw(plot: Callable[..., Path], *arguments: Any, **options: Any) -> Figure:
+        path = tmp_path / "new" / "folder" / "picture.png"
+        assert plot(*arguments, path=path, **options) == path
+        assert path.read_bytes().startswith(b"\x89PNG")
+        return saved[-1]
+
+    return draw

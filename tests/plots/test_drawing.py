@@ -14,11 +14,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from dist_hdnn.cli import main
-from dist_hdnn.data import Sensor, swiss_roll
+from dist_hdnn.data import Sensor
 from dist_hdnn.plots import figures
+from dist_hdnn.plots.curves import plot_curves
 from dist_hdnn.plots.drawing import Pictures, own_style, pictures, plain
 from dist_hdnn.plots.graph import plot_graph
-from dist_hdnn.plots.plots import plot_decision
 from dist_hdnn.topology.graphs import CommunicationGraph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def test_a_formula_sign_of_a_name_is_written_and_not_read(tmp_path: Path) -> Non
 def test_a_matplotlibrc_changes_no_picture(tmp_path: Path) -> None:
     def draw(path: Path) -> bytes:
         with own_style():
-            return plot_decision(lambda points: points[:, 0] > 0, swiss_roll(40), path, grid=20).read_bytes()
+            return plot_curves([{"epoch": 0, "loss": 1.0, "train_accuracy": 0.5}], path).read_bytes()
 
     before = draw(tmp_path / "a.png")
     with matplotlib.rc_context({"text.usetex": True, "font.size": 40, "axes.facecolor": "red", "lines.linewidth": 9}):
@@ -85,6 +85,7 @@ def test_what_fails_is_one_warning_and_leaves_no_half_picture(tmp_path: Path) ->
 def test_a_remark_on_a_picture_is_said_once_and_one_on_the_network_not_again(tmp_path: Path) -> None:
     def remarked(path: Path) -> None:
         warnings.warn_explicit("too many bins", UserWarning, "/lib/matplotlib/axes.py", 1)
+        warnings.warn_explicit("no room", UserWarning, "/lib/dist_hdnn/plots/graph.py", 1)
         warnings.warn_explicit("the graph is disconnected", UserWarning, "/lib/dist_hdnn/topology/graphs.py", 1)
 
     with warnings.catch_warnings(record=True) as said:
@@ -92,7 +93,10 @@ def test_a_remark_on_a_picture_is_said_once_and_one_on_the_network_not_again(tmp
         with pictures(tmp_path) as album:
             album.draw("a.png", remarked)
             album.draw("b.png", remarked)
-    assert [str(warning.message) for warning in said] == [f"pictures in {tmp_path}: too many bins"]
+    assert [str(warning.message) for warning in said] == [
+        f"pictures in {tmp_path}: too many bins",
+        f"pictures in {tmp_path}: no room",
+    ]
 
 
 def test_what_cannot_be_imported_is_one_warning(tmp_path: Path) -> None:
@@ -135,3 +139,17 @@ def test_a_run_is_drawn_with_any_backend_and_any_matplotlibrc(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert {"graph.png", "decision.png"} <= {path.name for path in (tmp_path / "o" / "plots").iterdir()}
     assert done.stderr.count("warning") <= 1 + done.stderr.count("font"), done.stderr
+
+
+def test_pyplot_is_never_used(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom dist_hdnn.experiment import pictures\n"
+        "from dist_hdnn.plots import certificate\nfrom dist_hdnn.study import plots\n"
+        "pictures.plot_curves([{'loss': 1.0}], Path('curves.png'))\nassert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "curves.png").exists()

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from dist_hdnn import HDNN, grid
+from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import tasks
-from dist_hdnn.inspection.reach import coupling
-from dist_hdnn.inspection.stages import stages_of
+from dist_hdnn.inspection import exchanged
 from dist_hdnn.topology import block_diagonal, dense, exchange_graph, hops, neighbours, reach_warnings, ring, thinned
 
 BOTH = ("--network.K.kind=block_diagonal", "--network.X.kind=neighbours")
@@ -22,7 +22,7 @@ THINNED = ("--graph.family=grid", "--graph.agents=16", "--network.K.kind=thinned
 
 def coupled(*options: str) -> dict[str, Any]:
     config = read_config(overrides=["--network.layers=3", "--graph.agents=8", *options])
-    return coupling(config, stages_of(config))
+    return exchanged(config, assembly.build_layout(config), assembly.build_dataset(config))
 
 
 @pytest.mark.parametrize(

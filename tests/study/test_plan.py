@@ -170,11 +170,11 @@ def test_an_unreadable_study_file_is_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected one study file, got nothing"),
-        (["a.yaml", "b.yaml"], "expected one study file, got a.yaml and b.yaml"),
+        ([], "study: expected STUDY, got nothing"),
+        (["a.yaml", "b.yaml"], "study: expected STUDY, got a.yaml and b.yaml"),
         (["a.yaml", "--parallel=0"], "--parallel: expected a whole number >= 1, got '0'"),
         (["a.yaml", "--trials"], "--trials needs a value"),
-        (["a.yaml", "--outptu=x"], "unknown key outptu; did you mean output?"),
+        (["a.yaml", "--outptu=x"], "unknown option --outptu; did you mean --output?"),
         (["a.yaml", "--seed=3"], "axis seed sets it"),
     ],
 )

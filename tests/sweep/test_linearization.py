@@ -7,23 +7,10 @@ import torch
 from networks import FAMILY, PLACEMENTS, network, quiet_graph, uneven_widths
 
 from dist_hdnn.network.dense import DenseTwin
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.topology.ragged import offsets, ragged_ranges
 from dist_hdnn.transport import Transport, run_threads
 
 LAYERS, BATCH = 3, 4
-
-
-def twin_states(twin: DenseTwin, y: torch.Tensor, first: int, last: int) -> torch.Tensor:
-    """The twin's layers first .. last - 1 alone."""
-    whole = {name: w * twin.masks[name] if name in twin.masks else w for name, w in twin.weights.items()}
-    parts = [y[:, columns] for columns in twin.columns]
-    for j in range(first, last):
-        layer = {name: w[j % len(w)] for name, w in whole.items()}
-        parts = twin.integrate(parts, twin.forces(layer, twin.sigma, twin.step, twin.gamma), twin.step)
-    out = torch.empty_like(y)
-    for columns, part in zip(twin.columns, parts, strict=True):
-        out = out.index_copy(1, columns, part)
-    return out
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
@@ -39,8 +26,8 @@ def test_push_and_pull_are_the_jacobians_of_the_twin(options: dict[str, Any], ac
         torch.testing.assert_close(at.states(LAYERS), net(y).detach(), rtol=0, atol=0)
         for first, last in ((0, LAYERS), (1, 2), (2, 2)):
             state = at.states(first)
-            _, pushed = torch.autograd.functional.jvp(lambda x: twin_states(twin, x, first, last), state, v)  # noqa: B023
-            _, pulled = torch.autograd.functional.vjp(lambda x: twin_states(twin, x, first, last), state, w)  # noqa: B023
+            _, pushed = torch.autograd.functional.jvp(lambda x: twin(x, first, last), state, v)  # noqa: B023
+            _, pulled = torch.autograd.functional.vjp(lambda x: twin(x, first, last), state, w)  # noqa: B023
             torch.testing.assert_close(at.push(v, first, last), pushed, rtol=0, atol=1e-12)
             torch.testing.assert_close(at.pull(w, last, first), pulled, rtol=0, atol=1e-12)
 
@@ -97,7 +84,7 @@ def test_apply_j_is_the_skew_matrix_of_the_field(transpose: bool) -> None:
         n = len(net.columns[0])
         block = torch.eye(n, dtype=torch.float64)
         if net.architecture.interconnection:
-            block = DenseTwin(net).weights[net.architecture.interconnection][0].detach()
+            block = DenseTwin(net).matrix(net.architecture.interconnection)[0]
         if len(net.columns) == 1:
             matrix = block - block.T
         else:
@@ -119,11 +106,9 @@ def test_the_field_is_j_times_the_gradient_of_the_energy(activation: str) -> Non
         shifts = 1e-5 * torch.eye(net.neurons, dtype=torch.float64)
         gradient = (net.energy(y + shifts, 1) - net.energy(y - shifts, 1)) / 2e-5
         twin = DenseTwin(net)
-        layer = {name: w[1 % len(w)] for name, w in twin.weights.items()}
-        forces = twin.forces(layer, twin.sigma, twin.step, twin.gamma)
         parts = [y[:, columns] for columns in twin.columns]
         field = torch.empty_like(y)
-        for part, (columns, force) in enumerate(zip(twin.columns, forces, strict=True)):
+        for part, (columns, force) in enumerate(zip(twin.columns, twin.forces(1), strict=True)):
             field[:, columns] = force(parts[1 - part] if len(parts) == 2 else parts[0]).detach()
         torch.testing.assert_close(net.apply_J(gradient[None]), field, rtol=0, atol=1e-8)
 

@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from networks import FAMILY, PLACEMENTS, largest_difference_to_twin, network, quiet_graph, uneven_widths
+from networks import FAMILY, PLACEMENTS, hdnn, largest_difference_to_twin, network, quiet_graph, uneven_widths
 from on_workers import BATCH, largest_difference, random_owners, same_bits
 
 import dist_hdnn
@@ -132,13 +132,6 @@ def test_weights_that_layers_share(time: str | int, mode: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_products_that_overlap_with_messages(placement: str, mode: dict[str, Any]) -> None:
-    options = {"width": 16, "layers": 4, "overlap": True, **PLACEMENTS[placement], **mode}
-    assert largest_difference(dist_hdnn.grid(9, 4), 2, "contiguous", **options) <= 1e-12
-
-
-@pytest.mark.parametrize("mode", MODES, ids=str)
 def test_two_sweeps_at_once_and_a_graph_differentiated_again(mode: dict[str, Any]) -> None:
     net, plain = network(quiet_graph("ring"), layers=6, **mode), network(quiet_graph("ring"), layers=6)
     first, second = torch.randn(2, 4, net.neurons, dtype=torch.float64)
@@ -219,7 +212,7 @@ def test_recomputed_rounds_are_booked_to_the_backward_sweep(every: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_of_a_trained_deep_network(dtype: torch.dtype, memory: Any) -> None:
     def made(**mode: Any) -> dist_hdnn.HDNN:
-        return dist_hdnn.HDNN(dist_hdnn.ring(8), width=4, layers=64, step=0.125, dtype=dtype, **mode)
+        return hdnn(dist_hdnn.ring(8), width=4, layers=64, step=0.125, dtype=dtype, **mode)
 
     stored, other = made(), made(memory=memory)
     generator = torch.Generator().manual_seed(0)
@@ -244,7 +237,7 @@ def test_gradients_of_a_trained_deep_network(dtype: torch.dtype, memory: Any) ->
 
 def wild(**options: Any) -> dist_hdnn.HDNN:
     """A float32 network whose large weights amplify rounding errors from layer to layer."""
-    return dist_hdnn.HDNN(dist_hdnn.ring(8), layers=64, initial_scale=1.8, memory="reversible", **options)
+    return hdnn(dist_hdnn.ring(8), layers=64, initial_scale=1.8, memory="reversible", **options)
 
 
 def test_a_large_reconstruction_error_is_reported_and_anchors_lower_it() -> None:

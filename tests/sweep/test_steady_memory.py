@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from allocations import allocations
+from networks import hdnn
 
 import dist_hdnn
+from dist_hdnn.sweep.sweep import run, run_back
 
 STEPS, SETTLED = 1000, 100  # counted from the hundredth step on
 
@@ -17,7 +19,7 @@ STEPS, SETTLED = 1000, 100  # counted from the hundredth step on
 def made(layers: int, **options: Any) -> dist_hdnn.HDNN:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return dist_hdnn.HDNN(dist_hdnn.ring(8), width=2, layers=layers, step=0.05, **options)
+        return hdnn(dist_hdnn.ring(8), width=2, layers=layers, step=0.05, **options)
 
 
 def step(net: dist_hdnn.HDNN, y: torch.Tensor) -> None:
@@ -80,9 +82,9 @@ def test_a_layer_allocates_nothing(memory: Any, options: dict[str, Any]) -> None
             net: dist_hdnn.HDNN = net, y: torch.Tensor = y, weights: dict[str, list[torch.Tensor]] = weights
         ) -> None:
             with torch.no_grad():
-                trace = net.sweep.lease_trace(y)
-                trace.run_back(y, trace.run(y, weights), weights)
-                net.sweep.pool.give_back(trace)
+                tape = net.sweep.lease(y)
+                run_back(net.sweep, tape, y, run(net.sweep, tape, y, weights), weights)
+                net.sweep.give_back(tape)
 
         sweep()
         found.append(allocations(sweep).allocated - handed_out)

@@ -7,31 +7,33 @@ import torch
 from networks import FAMILY, network, quiet_graph
 
 import dist_hdnn
-from dist_hdnn.operators.exchange import Exchange
+from dist_hdnn.operators.exchange import GhostedTensor, Silent, Work
 
 
-class Spy:
+class Spy(Silent):
     """An exchange that remembers which tensors it was given, as one between workers has to."""
 
-    ordered, moves = False, True
+    moves = True
 
-    def __init__(self, inner: Exchange) -> None:
-        self.inner, self.seen = inner, dict[int, torch.Tensor]()
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = dict[int, GhostedTensor]()
 
-    def gather(self, slices: torch.Tensor, phase: str, meanwhile: Any = None) -> None:
-        self.seen[id(slices)] = slices  # held, so its id stays its own
-        self.inner.gather(slices, phase, *([meanwhile] if meanwhile else []))
+    def gather(self, x: GhostedTensor, meanwhile: Work | None = None) -> None:
+        self.seen[id(x)] = x  # held, so its id stays its own
+        super().gather(x, meanwhile)
 
-    def scatter_add(self, slices: torch.Tensor, phase: str, *more: Any) -> None:
-        self.seen[id(slices)] = slices
-        self.inner.scatter_add(slices, phase, *more)
+    def scatter_add(
+        self, x: GhostedTensor, meanwhile: Work | None = None, owned: torch.Tensor | None = None, share: float = 1.0
+    ) -> None:
+        self.gather(x, meanwhile)
 
 
 def spied(net: dist_hdnn.HDNN) -> list[Spy]:
-    stages, spies = net.sweep.model.stages, []
-    for s, stage in enumerate(stages):
-        changed = {name: Spy(getattr(stage, name)) for name in ("K_exchange", "X_exchange") if getattr(stage, name)}
-        stages[s] = stage._replace(**changed)
+    couplings, spies = net.sweep.spec.couplings, []
+    for s, coupling in enumerate(couplings):
+        changed = {name: Spy() for name in ("K_exchange", "X_exchange") if getattr(coupling, name)}
+        couplings[s] = coupling._replace(**changed)
         spies += changed.values()
     return spies
 

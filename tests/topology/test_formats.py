@@ -420,7 +420,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("g.g6", b"B\n", "well-formed graph6, found damage"),
     ("g.net", PAJEK.replace('"a"', '"a'), "quotes in pairs, found '1 \"a 1 2 0.5'"),
     ("g.edges", 'a "b\n', "quotes in pairs"),
-    ("g.sif", "a pp\n", "'a kind b' a line, found 'a pp' on line 1"),
+    ("g.sif", "a pp\n", "'a kind b' per line, found 'a pp' on line 1"),
     ("g.json", '{"nodes": [], "nodes": [{"id": 1}], "edges": []}', "every key once in an object, found 'nodes' twice"),
     ("g.json", json.dumps({**GRAPHOLOGY, "options": {"type": "directed"}}), "a directed link from 'a' to 'b'"),
     ("g.json", json.dumps(nx.adjacency_data(nx.path_graph(2, create_using=nx.DiGraph))), "undirected links"),
@@ -429,7 +429,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("g.m", "function mpc = c\nmpc.bus = [ 1 3; 2 1 ];\nmpc.branch = [ 1 5 ];\n", "undeclared node 5"),
     ("g.m", "function mpc = c\n", r"a table mpc.bus = \[ ... \];, found none"),
     ("g.gdf", GDF.replace("1,2\n2,3", "1,2,3"), "2 columns, found '1,2,3' on line 6"),
-    ("g.edges.gz", gzip.compress(b"a b\n" * 2000)[:40], "a complete gzip file, found damage"),
+    ("g.edges.gz", gzip.compress(b"a b\n" * 2000, mtime=0)[:40], "a complete gzip file, found damage"),
     ("g.edges", "a b\nä ö\n".encode("latin-1"), "not text at offset 4, line 2; .*iconv -f latin1 -t utf-8"),
     ("g.xlsx", b"PK\x03\x04", r"found the suffix '.xlsx'; .*in Python: pandas.read_excel\(FILE\).to_csv"),
     ("g.osm", b"<osm/>", r"in Python: osmnx.save_graphml"),
@@ -444,6 +444,13 @@ def test_what_a_file_says_and_cannot_be_used_is_refused_in_one_line(
     with pytest.raises(ValueError, match=message) as refusal:
         read_quietly(file)
     assert str(refusal.value).startswith(f"{file}: expected ") and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("end", ["", "#", " x", "\n"])
+def test_the_last_line_of_a_matrix_market_file_may_lack_its_end(tmp_path: Path, end: str) -> None:
+    """scipy alone reads past the end of the file and may crash the process."""
+    text = "%%MatrixMarket matrix coordinate pattern symmetric\n3 3 2\n2 1\n3 2"
+    assert read_graph(written(tmp_path, "g.mtx", text + end)).links.tolist() == [[0, 1], [1, 2]]
 
 
 def test_self_loops_and_repeated_links_are_said_in_every_format(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_matrix_entry_on_a_non_link_is_refused_with_the_neighbours_and_the_fix
     matrix[1, 4] = matrix[4, 1] = 1
     expected = (
         r"block \(1, 4\) is set but agents 1 and 4 are not linked in path\(6\) \(1 more such blocks\); "
-        r"neighbours of 1: \[0, 2\]. Add the link, or build the pattern with hops=2."
+        r"neighbors of 1: \[0, 2\]; add the link, or build the pattern with hops=2"
     )
     with pytest.raises(ValueError, match=expected):
         from_matrix(path(6), matrix)

@@ -9,7 +9,7 @@ import torch
 from networks import network
 
 import dist_hdnn
-from dist_hdnn.operators.sparsity import offsets, ragged_ranges
+from dist_hdnn.topology.ragged import offsets, ragged_ranges
 from dist_hdnn.training.gradients import GradientLog
 from dist_hdnn.transport import Transport, run_threads
 

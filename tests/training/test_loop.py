@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import dist_hdnn
-from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
+from dist_hdnn.data.sensors import SensorMap, default_sensors
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
@@ -19,7 +20,7 @@ def classifier(
     readout: str = "sum", learned: bool = False, agents: int = 6, architecture: str = "hamiltonian"
 ) -> AgentClassifier:
     net = dist_hdnn.HDNN(dist_hdnn.ring(agents), layers=4, step=0.5, architecture=architecture)
-    sensors = SensorMap(default_sensors(2, agents, net.widths), net.widths, 2)
+    sensors = SensorMap(default_sensors(2, net.widths), net.widths, 2)
     start = InitialState(sensors, net.ownership) if learned else None
     return AgentClassifier(sensors, net, make_readout(readout, net.ownership, 2), start)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks import hdnn
 from torch import Tensor
 
 import dist_hdnn
@@ -30,8 +31,8 @@ def classifier(layers: int, graph: Any = None, **options: Any) -> AgentClassifie
     """A network over the time TIME, two neurons an agent."""
     torch.manual_seed(layers)
     graph = dist_hdnn.ring(4) if graph is None else graph
-    net = dist_hdnn.HDNN(graph, layers=layers, step=TIME / layers, dtype=torch.float64, seed=layers, **options)
-    sensors = SensorMap(default_sensors(2, net.graph.agents, net.widths), net.widths, 2)
+    net = hdnn(graph, layers=layers, step=TIME / layers, dtype=torch.float64, seed=layers, **options)
+    sensors = SensorMap(default_sensors(2, net.widths), net.widths, 2)
     return AgentClassifier(sensors, net, make_readout("local", net.ownership, 2).double())
 
 

@@ -14,7 +14,8 @@ import dist_hdnn
 from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data.batches import batch_order
-from dist_hdnn.data.sensors import InitialState, SensorMap, default_sensors
+from dist_hdnn.data.sensors import SensorMap, default_sensors
+from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.lift import LinearLift
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.experiment import tasks
@@ -28,7 +29,7 @@ BETA, EPSILON = 0.95, 1e-8
 
 def classifier(readout: str = "local", regression: bool = False) -> AgentClassifier:
     net = dist_hdnn.HDNN(dist_hdnn.ring(3), layers=2, step=0.5, X="neighbours", dtype=torch.float64)
-    sensors = SensorMap(default_sensors(2, 3, net.widths), net.widths, 2)
+    sensors = SensorMap(default_sensors(2, net.widths), net.widths, 2)
     start = InitialState(sensors, net.ownership, torch.float64)
     return AgentClassifier(sensors, net, make_readout(readout, net.ownership, 2, regression=regression).double(), start)
 

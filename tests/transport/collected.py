@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from networks import hdnn
 from transport.processes import fork  # noqa: E402
 
 import dist_hdnn  # noqa: E402
@@ -48,9 +49,7 @@ def used(transport: Transport, turn: int) -> list[torch.Tensor]:
     """Output and gradient of a network of one kind, in two batch sizes; it is garbage when this returns."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = dist_hdnn.HDNN(
-            dist_hdnn.ring(6), width=2, layers=2, seed=1, workers=transport, **KINDS[turn % len(KINDS)]
-        )
+        network = hdnn(dist_hdnn.ring(6), width=2, layers=2, seed=1, workers=transport, **KINDS[turn % len(KINDS)])
     holder, found = Holder(network), []
     for batch in (3, 1 + turn % 4):
         y = torch.linspace(-1, 1, batch * network.neurons).view(batch, -1)

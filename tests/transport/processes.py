@@ -147,7 +147,7 @@ def main() -> None:
         return
     from dist_hdnn.transport.gloo import join
     from dist_hdnn.transport.nccl import NcclTransport
-    from dist_hdnn.transport.stores import open_store
+    from dist_hdnn.transport.rendezvous import open_store
 
     if kind == "torchrun":
         attempt, rank = (os.environ[name] for name in ("TORCHELASTIC_RESTART_COUNT", "RANK"))

@@ -10,12 +10,12 @@ import pytest
 import torch
 from transport.cases import CASES
 
+from dist_hdnn.transport import base as base_module
 from dist_hdnn.transport import run_threads
-from dist_hdnn.transport import staging as staging_module
-from dist_hdnn.transport.environment import Launch, launched
+from dist_hdnn.transport.channel import Staging
 from dist_hdnn.transport.gloo import join
 from dist_hdnn.transport.nccl import sub_round
-from dist_hdnn.transport.stores import open_store
+from dist_hdnn.transport.rendezvous import Launch, launched, open_store
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}
 OPEN_MPI = {
@@ -73,7 +73,7 @@ def test_a_variable_that_cannot_be_right_is_named_with_its_value(environment: di
 
 
 def test_variables_of_two_jobs_are_refused() -> None:
-    both = "mpiexec of Open MPI made this worker 1 of 3, but RANK=0 and WORLD_SIZE=2 say another; unset .* left over"
+    both = "mpiexec of Open MPI made this worker 1 of 3, but RANK=0 and WORLD_SIZE=2 disagree; unset .* left over"
     with pytest.raises(ValueError, match=both):
         launched(OPEN_MPI | {"RANK": "0", "WORLD_SIZE": "2"})
 
@@ -122,16 +122,14 @@ def test_a_wrong_store_address_is_refused(address: str) -> None:
 @pytest.mark.parametrize("case", ["slices_arrive", "channels_overlap", "bytes_sent_are_counted"])
 def test_staged_buffers_carry_the_same_values(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On host memory here, so without streams: the paths of the copies are the same."""
-    import dist_hdnn.transport.channel as point_to_point
+    used: list[Staging] = []
 
-    used: list[staging_module.Staging] = []
-
-    def counted(sends: Any, receives: Any) -> staging_module.Staging:
-        used.append(staging_module.Staging(sends, receives))
+    def counted(sends: Any, receives: Any) -> Staging:
+        used.append(Staging(sends, receives))
         return used[-1]
 
-    monkeypatch.setattr(point_to_point, "needs_staging", lambda sends, receives: bool([*sends, *receives]))
-    monkeypatch.setattr(point_to_point, "Staging", counted)
+    monkeypatch.setattr(base_module, "needs_staging", lambda sends, receives: bool([*sends, *receives]))
+    monkeypatch.setattr(base_module, "Staging", counted)
     run_threads(3, CASES[case])
     assert used
 

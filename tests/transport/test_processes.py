@@ -16,7 +16,7 @@ from transport.processes import FAILURES, SCRIPT, run
 
 from dist_hdnn.transport import PeerLostError
 from dist_hdnn.transport.gloo import join
-from dist_hdnn.transport.stores import environment_store, serve_store
+from dist_hdnn.transport.rendezvous import environment_store, serve_store
 
 pytestmark = pytest.mark.processes
 

@@ -25,13 +25,13 @@ from dist_hdnn.transport import (
 @pytest.mark.parametrize("workers", [2, 3, 5, 8])
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_holds_between_threads(case: str, workers: int) -> None:
-    run_threads(workers, CASES[case], timeout=20)
+    assert run_threads(workers, CASES[case], timeout=20) == [None] * workers, "all workers reach the end of the case"
 
 
 @pytest.mark.parametrize("case", sorted(set(CASES) - {"disagreement_is_noticed", "wrong_buffers_leave_nothing_behind"}))
 def test_every_case_holds_for_one_worker(case: str) -> None:
     CASES[case](LocalTransport())
-    run_threads(1, CASES[case])
+    assert run_threads(1, CASES[case]) == [None]
 
 
 def test_results_come_back_by_rank() -> None:

@@ -1,29 +1,32 @@
-"""Data sets from files (.csv, .parquet, .npz) and folders of arrays, checked before anything is trained on them.
+"""Data sets from tables (.csv, .tsv, .parquet), archives (.npz) and folders of arrays, checked before any training.
 
-Every complaint is one line that names the file (or array), what was expected, what was found and what to do.
+Every error is one line that names the file (or array), what was expected, what was found and what to do.
 Shapes: x (samples, features) float64; y (samples,) int64 with 0 <= y < classes.
 """
 
+from __future__ import annotations
+
+import difflib
+import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from dist_hdnn.data.arrays import cut_arrays, from_arrays, from_parts
-from dist_hdnn.data.checks import validated
+from dist_hdnn.data.arrays import Task, dataset_of
+from dist_hdnn.data.checks import check_options, some
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.preparation import Preparation
-from dist_hdnn.data.readers.columns import SUFFIXES, suffix_of
-from dist_hdnn.data.readers.tabular import read_table
-from dist_hdnn.data.splits import Cut, under_cut
+from dist_hdnn.data.readers.cells import check_order, labels
+from dist_hdnn.data.readers.tables import SUFFIXES, suffix_of, table_blocks
+from dist_hdnn.data.splits import Cut
 
-__all__ = ["from_arrays", "read_dataset", "validated"]
-
-ARRAYS = (("x", "y"), ("train_x", "train_y", "test_x", "test_y"))
+SETS = (("x", "y"), ("train_x", "train_y", "test_x", "test_y"))
 VALIDATION = ("validation_x", "validation_y")
 # what numpy.load raises on damaged, encrypted, pickled or foreign archives
 UNREADABLE = (
@@ -37,6 +40,21 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+UNNAMED = ("", "Unnamed: 0")  # what pandas calls its row index in a .csv
+COUNTED = 10  # rows from which a column that counts them looks like an index
+CHUNK = 4096  # rows that are text at a time
+NO_NUMBER = ", remove that line, or name the column in data.ignore (in data.time if rows are in its order)"
+
+
+class TableOptions(TypedDict, total=False):
+    """How `read_dataset` uses the columns of a table."""
+
+    ignore: Sequence[str]
+    time: str | None
+    window: int
+    ahead: int
+    missing: str | None
+    indicator: bool
 
 
 def read_dataset(
@@ -47,14 +65,10 @@ def read_dataset(
     seed: int = 0,
     target: str = "label",
     regression: bool = False,
-    window: int = 1,
-    ahead: int = 0,
+    *,
     validation_fraction: float = 0.0,
     images: bool = False,
-    ignore: Sequence[str] = (),
-    time: str | None = None,
-    missing: str | None = None,
-    indicator: bool = True,
+    **table: Unpack[TableOptions],
 ) -> Dataset:
     """The data set in a .csv, .tsv, .parquet or .npz file, or in a folder of .npy files.
 
@@ -65,140 +79,186 @@ def read_dataset(
     A folder holds the same arrays as x.npy and so on.
     Labels are integers 0 .. classes - 1; without `classes` they are counted and must leave no gap. Labels of a table
     may be names instead: the classes are the names in alphabetical order.
-    ignore: columns of a table that are no features. time: the column that its rows are in order of, no feature either.
-    window, ahead: a table is a time series, a sample sees so many rows and its target lies so many rows later.
-    missing: what a gap among the features becomes: "mean" or "zero" of the training rows' column, "last" (the reading
-    before it); None refuses gaps. indicator: each column with gaps in the training rows gets a feature that marks them.
     regression: the target is a real number, or in arrays several, (n, targets).
     split: "random" for samples that do not depend on each other, "last" for rows in order of time, "alternate". No
     default suits all samples, so without one the columns and classes are known, but the parts raise ValueError; with
-    `time` it is "last". test_fraction, seed, validation_fraction: see splits.split_indices.
+    `time` it is "last". test_fraction, seed, validation_fraction: see `dist_hdnn.data.Cut`.
+    table: how the columns of a table are used:
+
+        ignore      columns that are no features
+        time        the column that the rows are in order of, no feature either
+        window      rows of a time series that a sample sees, up to its own (1)
+        ahead       rows from a sample to its target (0)
+        missing     what a gap among the features becomes: "mean" or "zero" of the training rows' column, "last" (the
+                    reading before it); None refuses gaps
+        indicator   give each column with gaps in the training rows a feature that marks them (True)
+
     ValueError for whatever is missing, unreadable or not a number.
     """
-    path, where = Path(path), f"data file {path}"
-    _check_file(path)
-    if time is not None and split is None:
+    check_options(table, TableOptions.__annotations__, "read_dataset")
+    path, who, blank = Path(path), f"data file {path}", _blank(target, table)
+    check_file(path, who, (*SUFFIXES, ".npz"), "correct data.file", folders=True)
+    if blank.time is not None and split is None:
         split = "last"
-    cut = Cut(split, test_fraction, seed, validation_fraction)
-    blank = Preparation(
-        window=window, ahead=ahead, fill=missing, indicator=indicator, target=target, ignored=tuple(ignore), time=time
-    )
+    name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    task = Task(name, who, classes, regression, images, Cut(split, test_fraction, seed, validation_fraction), blank)
     if suffix_of(path) in SUFFIXES:
         if images:
-            raise ValueError(f"{where}: expected arrays for data.images, got a table; leave data.images out")
-        return _dataset_of_table(path, cut, classes, regression, blank)
-    options = {"windows of rows": window > 1 or ahead > 0, "data.ignore": bool(ignore), "data.time": time is not None}
-    for option, given in options.items():
-        if given:
-            raise ValueError(f"{where}: expected a table for {option}, got arrays; cut them beforehand")
-    arrays = _npy_arrays(path) if path.is_dir() else _npz_arrays(path)
-    return _dataset_of(arrays, path, cut, classes, regression, images, replace(blank, target=None))
+            raise ValueError(f"{who}: expected arrays for data.images, got a table; leave data.images out")
+        return _of_table(path, task)
+    uses = {"windows of rows": blank.window > 1 or blank.ahead, "data.ignore": blank.ignored, "data.time": blank.time}
+    for option in (option for option, used in uses.items() if used):
+        raise ValueError(f"{who}: expected a table for {option}, got arrays; cut them beforehand")
+    return dataset_of(_arrays_of(path, who), replace(task, blank=replace(blank, target=None)))
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what is not there, is empty or has a suffix that nobody reads."""
-    kinds = f"{', '.join(SUFFIXES)} or .npz"
+def _blank(target: str, table: TableOptions) -> Preparation:
+    """Return the preparation that is to be fitted to the training rows."""
+    return Preparation(
+        window=table.get("window", 1),
+        ahead=table.get("ahead", 0),
+        fill=table.get("missing"),
+        indicator=table.get("indicator", True),
+        target=target,
+        ignored=tuple(table.get("ignore", ())),
+        time=table.get("time"),
+    )
+
+
+def check_file(path: Path, who: str, suffixes: Sequence[str], remedy: str, folders: bool = False) -> None:
+    """Refuse a file that is missing, empty or of another suffix. folders: a folder of arrays may be read."""
+    kinds = ", ".join(suffixes)
     try:
         there = path.exists()
     except OSError as error:  # a name that is too long, a folder without rights
-        raise ValueError(f"data file {path}: expected a path, got {error.strerror}; correct data.file") from None
+        raise ValueError(f"{who}: expected a path, got {error.strerror}; {remedy}") from None
     if not there:
-        near = sorted(entry.name for entry in path.parent.glob("*") if suffix_of(entry) in (*SUFFIXES, ".npz"))[:5]
+        near = sorted(entry.name for entry in path.parent.glob("*") if suffix_of(entry) in suffixes)[:5]
         found = f"the folder holds {', '.join(near)}" if near else "the folder holds no such file"
-        raise ValueError(f"data file {path}: expected a file {kinds}, found nothing; {found}; correct data.file")
-    known = suffix_of(path) in (*SUFFIXES, ".npz")
-    if path.is_dir() and not known:
+        raise ValueError(f"{who}: expected a file ({kinds}), found nothing; {found}; {remedy}")
+    known = suffix_of(path) in suffixes
+    if path.is_dir() and folders and not known:
         return
-    if not known:
-        raise ValueError(f"data file {path}: expected the suffix {kinds}, got {path.suffix!r}; convert or rename it")
     if not path.is_file():
-        raise ValueError(f"data file {path}: expected a file, got a folder; name a file inside it")
+        raise ValueError(f"{who}: expected a file ({kinds}), got a folder; name a file inside it")
+    if not known:
+        raise ValueError(
+            f"{who}: expected one of the suffixes {kinds}, got {path.suffix!r}; convert or rename the file"
+        )
     if path.stat().st_size == 0:
-        raise ValueError(f"data file {path}: expected samples, got an empty file; write it again")
+        raise ValueError(f"{who}: expected samples, got an empty file; write it again")
 
 
-def _dataset_of_table(path: Path, cut: Cut, classes: int | None, regression: bool, blank: Preparation) -> Dataset:
-    where = f"data file {path}"
-    table = read_table(path, blank.target or "label", blank.ignored, blank.time, blank.window > 1 or blank.ahead > 0)
-    names = None if regression else table.class_names()
-    answers = table.target if names is None else np.searchsorted(np.array(names), table.target)
-    blank = replace(blank, class_names=names)
-    name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+def _of_table(path: Path, task: Task) -> Dataset:
+    """Read feature columns x, with NaN in gaps, and one column of answers."""
+    who, blank = task.who, task.blank
+    assert blank.target is not None, "tables have a target column"
+    names: tuple[str, ...] = ()
+    features, answers, times = [], [], []
+    lines: list[int] = []
+    for block in table_blocks(path, who, CHUNK):
+        names = names or _feature_columns(tuple(block.columns), block.index, blank, who)
+        features.append(np.stack([block.numbers(name, NO_NUMBER) for name in names], axis=1))
+        answers.append(block.array(blank.target))
+        times += [] if blank.time is None else [block.array(blank.time)]
+        lines += [] if block.lines is None else block.lines
+    if not features:
+        raise ValueError(f"{who}: expected samples below the header, got none; add one line per sample")
 
-    def made(cut: Cut) -> Dataset:
-        data = cut_arrays(table.x, answers, cut, classes, where, table.names, regression, table.lines, blank=blank)
-        return replace(data, name=name)
+    def where(row: int) -> str:
+        return f"line {lines[row]}" if lines else f"row {row}"
 
-    return under_cut(cut, made)
-
-
-def _dataset_of(
-    arrays: Mapping[str, npt.NDArray[np.generic]],
-    path: Path,
-    cut: Cut,
-    classes: int | None,
-    regression: bool,
-    images: bool,
-    blank: Preparation,
-) -> Dataset:
-    name = f"data file {path}"
-    if "x" not in arrays:
-        return from_parts(path.stem, arrays, classes, name, regression, cut, images, blank)
-
-    def made(cut: Cut) -> Dataset:
-        data = cut_arrays(arrays["x"], arrays["y"], cut, classes, name, None, regression, images=images, blank=blank)
-        return replace(data, name=path.stem)
-
-    return under_cut(cut, made)
+    x, y = np.concatenate(features), labels(np.concatenate(answers), blank.target, who, where)
+    if blank.time is not None:
+        check_order(np.concatenate(times), blank.time, who, where, series=blank.window > 1 or blank.ahead > 0)
+    for name, column in zip(names, x.T, strict=True):
+        if len(column) >= COUNTED and column[0] in (0, 1) and np.all(np.diff(column) == 1):
+            message = f"{who}: the column {name!r} counts the rows; if it is no reading, name it in data.ignore"
+            warnings.warn(message, UserWarning, stacklevel=3)
+    if not task.regression and y.dtype.kind == "U":
+        classes, y = np.unique(y, return_inverse=True)
+        task = replace(task, blank=replace(blank, class_names=tuple(classes.tolist())))
+    return dataset_of({"x": x, "y": y}, task, names, lines or None)
 
 
-def _npy_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of a folder of .npy files, read without unpickling anything."""
-    held = {file.stem: file for file in sorted(path.glob("*.npy"))}
-    wanted = _wanted(path, held, "a folder with x.npy, y.npy or train_x.npy, train_y.npy, test_x.npy, test_y.npy")
-    try:
-        return {key: np.load(held[key], allow_pickle=False) for key in wanted}
-    except UNREADABLE as error:
+def _feature_columns(held: Sequence[str], index: Sequence[str], blank: Preparation, who: str) -> tuple[str, ...]:
+    """The columns that are features: all but the answers, the time, ignored ones, and the row index of a .parquet."""
+    target, time, ignored = blank.target, blank.time, blank.ignored
+    assert target is not None, "tables have a target column"
+    if target not in held:
+        near = difflib.get_close_matches(target, held, 1)
         raise ValueError(
-            f"data file {path}: expected .npy files of plain numbers, got {str(error).splitlines()[0]}; "
-            "write them with numpy.save"
-        ) from None
-
-
-def _npz_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of one of the accepted sets, read without unpickling anything."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            held = list(archive.files)
-            found = {key: archive[key] for key in _keys(held)}
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            f"{who}: expected a header line of feature columns and one column {target!r}, got {some(held)!r}; name the "
+            f"column of the answers in data.target{f', perhaps {near[0]!r}' if near else ''}"
+        )
+    for key, name in [*(("data.ignore", name) for name in ignored), *([("data.time", time)] if time else [])]:
+        if name not in held:
+            near = difflib.get_close_matches(name, held, 1)
+            raise ValueError(
+                f"{who}: expected a column of the file for {key}, got {name!r}; "
+                + (f"did you mean {near[0]!r}?" if near else "correct its name")
+            )
+    twice = [name for name in (target, time) if name in ignored] or ([target] if target == time else [])
+    if twice:
         raise ValueError(
-            f"data file {path}: expected an .npz archive of plain number arrays, got {reason}; "
-            "write it with numpy.savez"
-        ) from None
-    _wanted(path, held, "the arrays x, y or train_x, train_y, test_x, test_y")
-    return found
+            f"{who}: expected one use of the column {twice[0]!r}, got two of data.target, data.time and data.ignore"
+        )
+    names = tuple(name for name in held if name not in {target, time, *ignored, *index})
+    unnamed = next((name for name in names if name in UNNAMED), None)
+    if unnamed is not None:
+        raise ValueError(
+            f"{who}: got a column without a name ({unnamed!r}), as pandas writes its row index; write the file with "
+            f"index=False, or set data.ignore=[{unnamed!r}]"
+        )
+    if not names:
+        raise ValueError(f"{who}: expected feature columns beside {target!r}, got no feature column; add at least one")
+    return names
 
 
-def _keys(held: Collection[str]) -> tuple[str, ...]:
-    """The arrays that are used of those that are there; none where none of the accepted sets is whole."""
-    wanted = next((keys for keys in ARRAYS if set(keys) <= set(held)), ())
+def _arrays_of(path: Path, who: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of one of SETS. ValueError when none is whole, and for other arrays beside it."""
+    held, arrays = load_arrays(path, who, _wanted)
+    if not arrays:
+        expected = "a folder with x.npy, y.npy or train_x.npy, train_y.npy, test_x.npy, test_y.npy"
+        if not path.is_dir():
+            expected = "the arrays x, y or train_x, train_y, test_x, test_y"
+        raise ValueError(
+            f"{who}: expected {expected}, got {', '.join(held) or 'no array'}; name a file inside it, or rename the "
+            "arrays"
+        )
+    more = sorted(set(held) - set(arrays))
+    if more:
+        raise ValueError(
+            f"{who}: expected {', '.join(arrays)} alone, got {more[0]!r} too, which nobody would look at; remove or "
+            "rename it"
+        )
+    return arrays
+
+
+def _wanted(held: Collection[str]) -> tuple[str, ...]:
+    """Return the arrays to use of those that are there, none where none of SETS is whole."""
+    wanted = next((names for names in SETS if set(names) <= set(held)), ())
     return wanted + VALIDATION if len(wanted) == 4 and set(VALIDATION) <= set(held) else wanted
 
 
-def _wanted(path: Path, held: Collection[str], expected: str) -> tuple[str, ...]:
-    """`_keys`, or a ValueError when there are none, or others beside them that nobody would look at."""
-    wanted = _keys(held)
-    if not wanted:
-        raise ValueError(
-            f"data file {path}: expected {expected}, got {', '.join(held) or 'no array'}; name a file inside it, or "
-            "rename the arrays"
-        )
-    more = sorted(set(held) - set(wanted))
-    if more:
-        raise ValueError(
-            f"data file {path}: expected {', '.join(wanted)} alone, got {more[0]!r} too, which nobody would look at; "
-            "remove or rename it"
-        )
-    return wanted
+def load_arrays(
+    path: Path, who: str, wanted: Callable[[Collection[str]], Sequence[str]]
+) -> tuple[list[str], dict[str, npt.NDArray[Any]]]:
+    """Return the names of all arrays of an .npz file or a folder of .npy files, and the wanted arrays.
+
+    An .npy file holds one array, x. Nothing is unpickled.
+    """
+    folder, suffix = path.is_dir(), path.suffix.lower()
+    try:
+        if folder:
+            files = {file.stem: file for file in sorted(path.glob("*.npy"))}
+            return list(files), {name: np.load(files[name], allow_pickle=False) for name in wanted(files)}
+        if suffix == ".npy":
+            return ["x"], {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with np.load(path, allow_pickle=False) as archive:
+            return list(archive.files), {name: archive[name] for name in wanted(archive.files)}
+    except UNREADABLE as error:
+        kind = ".npy files" if folder else f"an {suffix} {'file' if suffix == '.npy' else 'archive'}"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = "numpy.savez" if suffix == ".npz" else "numpy.save"
+        raise ValueError(f"{who}: expected {kind} of plain numbers, got {reason}; write with {remedy}") from None

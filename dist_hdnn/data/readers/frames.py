@@ -1,6 +1,6 @@
-"""Plain arrays of whatever holds numbers: arrays, masked arrays, tensors; data frames of pandas, polars and pyarrow.
+"""Plain arrays from whatever holds numbers: arrays, masked arrays, tensors, data frames of pandas, polars and pyarrow.
 
-A gap is NaN whatever sign its library has for it: a mask, None, NA, null.
+A gap becomes NaN, whichever sign its library has for it (a mask, None, NA, null).
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ NUMBERS = (bool, int, float, Decimal, np.bool_, np.number)
 
 
 def is_frame(values: Any) -> bool:
-    """Whether something is a table whose columns have names."""
+    """Return whether something is a table whose columns have names."""
     return hasattr(values, "columns")
 
 
 def collected(values: Any) -> Any:
-    """A query that has yet to run, as its result; anything else as it is."""
+    """Return the result of a lazy query, and anything else as it is."""
     return values.collect() if hasattr(type(values), "columns") and hasattr(values, "collect") else values
 
 
 def frame_columns(frame: Any) -> list[Any]:
-    """What a frame calls its columns: of pandas any objects, of pyarrow and polars text."""
+    """Return the names of a frame's columns, of pandas any objects, of pyarrow and polars text."""
     return list(getattr(frame, "column_names", frame.columns))
 
 
 def column_cells(column: Any) -> list[Any]:
-    """The cells of a column as objects of Python; times stay times."""
+    """Return the cells of a column as objects of Python, times as times."""
     if isinstance(column, np.ndarray) and column.dtype.kind in "mM":
         return [str(cell) for cell in column]
     for way in ("to_pylist", "to_list", "tolist"):
@@ -43,7 +43,7 @@ def column_cells(column: Any) -> list[Any]:
 
 
 def plain(values: Any) -> npt.NDArray[Any]:
-    """An array of numbers, NaN in gaps; of objects or text where some are no numbers."""
+    """Return an array of numbers with NaN in gaps, or of objects where some are no numbers."""
     values = collected(values)
     if is_frame(values):
         names = frame_columns(values)
@@ -56,17 +56,17 @@ def plain(values: Any) -> npt.NDArray[Any]:
         values = values.float() if values.dtype.is_floating_point and values.dtype.itemsize < 4 else values
         return np.asarray(values.numpy())
     if isinstance(values, np.ma.MaskedArray):
-        found: npt.NDArray[Any] = np.array(values.data)
-        if found.dtype.kind in "biuf" and np.ma.is_masked(values):
-            found = np.where(np.ma.getmaskarray(values), np.nan, found.astype(np.float64))
-        return found
+        array: npt.NDArray[Any] = np.array(values.data)
+        if array.dtype.kind in "biuf" and np.ma.is_masked(values):
+            array = np.where(np.ma.getmaskarray(values), np.nan, array.astype(np.float64))
+        return array
     if hasattr(values, "iloc") and str(values.dtype).lower().startswith(NUMERIC):  # pandas, of its own types too
         return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
     return _unboxed(np.asarray(values))
 
 
 def _unboxed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Objects as float64 where all are numbers or None, at least one of them None; any other array as it is."""
+    """Return objects that are numbers and at least one None as float64, and any other array as it is."""
     if array.dtype.kind != "O":
         return array
     cells: Sequence[Any] = array.ravel().tolist()

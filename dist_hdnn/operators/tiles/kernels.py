@@ -1,13 +1,12 @@
-"""The kernels: one register tile of the result at a time, slices read where they lie.
+"""The kernels: they compute one register tile of the result at a time and read slices where they lie.
 
     pull       out_i = epilogue(bias_i + Σ over segments of W x)    K x + b, K v, and Kᵀ z over the transposed pattern,
                                                                     alone or straight into z_i + c Kᵀ z
     gradient   W_i   = Σ over one or two pairs of rows ⊗ columns, summed over the batch, the first one c times
 
-A segment is a run of weights of agent i that meet neighbouring rows of x. A tile is a few rows times a few vectors of
-the batch; every element is one chain of fused multiply-adds in the order of the segments, so its bits depend neither
-on the tile it falls in nor on threads. A batch that vectors do not divide ends with a vector that overlaps the one
-before it.
+A segment is a run of weights of agent i that meet consecutive rows of x. A tile is a few rows times a few vectors of
+the batch. Every element is one chain of fused multiply-adds in the order of the segments, so its bits depend neither on
+its tile nor on threads. If the length of a vector does not divide the batch, the last vector overlaps the one before.
 Shapes: x, z, out (rows, B), rows contiguous; per agent `start` its first row, `segments` its range of segments.
 """
 
@@ -22,16 +21,17 @@ from dist_hdnn.operators.tiles.vectors import Writer
 
 
 def tile_shape() -> tuple[int, int]:
-    """Rows and vectors of the largest tile of `pull` that the host's registers hold."""
+    """Return rows and vectors of the largest tile of `pull` that the host's registers hold."""
     return (4, 3) if host().registers < 32 else (8, 3)
 
 
 @once
 def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str) -> Compiled:
-    """f(W, x, bias, z, out, table, first, last, B), for agents order[first:last] of `operator.Segments`.
+    """Compile f(W, x, bias, z, out, table, first, last, B), for agents order[first:last] of `operator.Segments`.
 
-    table: the addresses of its arrays. transposed: columns of W give the rows of `out`. Epilogues: tanh of the sum;
-    slope, c times the sum times 1 - z²; add, z + c times the sum, where `out` may be z. `bias` is the address of c.
+    table: the addresses of its arrays. transposed: columns of W give the rows of `out`. Epilogues: "tanh" of the sum,
+    "slope" is c times the sum times 1 - z², "add" is z + c times the sum, where `out` may be z. With the last two
+    `bias` is the address of c.
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
@@ -42,7 +42,7 @@ def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str) 
 
 
 class _Pull:
-    """See `pull`."""
+    """The body of `pull`."""
 
     def __init__(self, writer: Writer, transposed: bool, bias: bool, epilogue: str, arguments: list[Value]) -> None:
         self.writer, self.code, self.b = writer, writer.code, writer.b
@@ -58,16 +58,17 @@ class _Pull:
     def write(self) -> None:
         code, b, w = self.code, self.b, self.writer
         one, lanes = code.number(1), code.number(w.lanes)
-        vectors = b.sdiv(b.add(self.batch, code.number(w.lanes - 1)), lanes)
-        final = b.sub(self.batch, lanes)
+        vectors = b.sdiv(b.add(self.batch, code.number(w.lanes - 1)), lanes)  # ceil(B / lanes)
+        final = b.sub(self.batch, lanes)  # the last vector begins here, so that it ends with the batch
         rows_of_tile, vectors_of_tile = tile_shape()
         with code.loop(self.first, self.last) as position:
             agent = w.integer(self.order, position)
-            first = w.integer(self.start, agent)
+            first = w.integer(self.start, agent)  # its rows of out are first .. first + rows - 1
             rows = b.sub(w.integer(self.start, b.add(agent, one)), first)
             segments = w.integer(self.segments, agent), w.integer(self.segments, b.add(agent, one))
 
             def strip(vector: Value, count: int) -> None:
+                # `count` vectors of the batch, for all rows of the agent
                 wanted = [b.mul(b.add(vector, code.number(j)), lanes) for j in range(count)]
                 places = [b.select(b.icmp_signed("<", place, final), place, final) for place in wanted]
                 done = [b.sub(*pair) for pair in zip(wanted, places, strict=True)]  # lanes of the vector before
@@ -80,23 +81,32 @@ class _Pull:
                     self.activate(b.mul(first, self.batch), b.mul(rows, self.batch))
 
     def activate(self, start: Value, length: Value) -> None:
-        """Tanh of an agent's rows, still in the cache; the last vector is read before any other changes its values."""
+        """Write tanh of an agent's rows while they are in the cache.
+
+        start, length: of the agent's rows times batch, which lie one after the other. The last vector overlaps the one
+        before, so it is read before any value changes.
+        """
         b, w = self.b, self.writer
         place = w.at(self.out, b.sub(b.add(start, length), self.code.number(w.lanes)))
         last = w.tanh(w.load(place))
-        whole = b.mul(b.sdiv(length, self.code.number(w.lanes)), self.code.number(w.lanes))
+        whole = b.mul(b.sdiv(length, self.code.number(w.lanes)), self.code.number(w.lanes))  # elements of full vectors
         with self.code.loop(start, b.add(start, whole), w.lanes) as index:
             address = w.at(self.out, index)
             w.store(w.tanh(w.load(address)), address)
         w.store(last, place)
 
     def tile(self, first: Value, row: Value, size: int, places: list[Value], segments: tuple[Value, Value]) -> None:
+        """Write `size` rows from `row` on of the agent, at the vectors that begin at `places` of the batch.
+
+        first: the agent's first row of `out`. segments: its range of segments.
+        """
         code, b, w = self.code, self.b, self.writer
+        # rows of out, and a register of sums for each row and vector: sums[t][j] is (lanes,)
         lines = [b.add(first, b.add(row, code.number(t))) for t in range(size)]
         zero = w.constant(0.0)
         initial = [w.broadcast(w.at(self.bias, line)) if self.has_bias else zero for line in lines]
         sums = [[code.variable(value) for _ in places] for value in initial]
-        for line, place in itertools.product(lines, places):  # needed when the sums are done: on its way meanwhile
+        for line, place in itertools.product(lines, places):  # on its way to the cache while the sums are made
             where = b.add(b.mul(line, self.batch), place)
             w.prefetch(w.at(self.out, where), to_write=True)
             if self.factor is not None:
@@ -104,13 +114,14 @@ class _Pull:
         with code.loop(*segments) as s:
             width = w.integer(self.width, s)
             one = code.number(1)
+            # the block lies row by row: W[weight + t * across + k * along] meets row k of x
             across, along = (one, width) if self.transposed else (width, one)
             weights = w.at(self.W, b.add(w.integer(self.weight, s), b.mul(row, across)))
             starts = [w.at(weights, b.mul(across, code.number(t))) for t in range(size)]
-            source = b.mul(w.integer(self.row, s), self.batch)
+            source = b.mul(w.integer(self.row, s), self.batch)  # x[row, 0] of the segment
             sources = [w.at(self.x, b.add(source, place)) for place in places]
             with code.loop(code.number(0), w.integer(self.length, s)) as k:
-                there, here = b.mul(k, self.batch), b.mul(k, along)
+                there, here = b.mul(k, self.batch), b.mul(k, along)  # offsets in x and in W
                 vectors = [w.load(w.at(pointer, there)) for pointer in sources]
                 for t in range(size):
                     scalar = w.broadcast(w.at(starts[t], here))
@@ -122,27 +133,28 @@ class _Pull:
                 w.store(self.finished(code.get(value, w.vector), where, done), w.at(self.out, where))
 
     def finished(self, value: Value, where: Value, done: Value) -> Value:
+        """Apply the epilogue to a vector of sums. where: its place in `out` and z. done: lanes already written."""
         w = self.writer
-        if self.epilogue == "add":  # in place, what the vector before has written stays
+        if self.epilogue == "add":  # in place, lanes of the vector before are kept: added twice they would be wrong
             before = w.load(w.at(self.z, where))
             return self.b.select(w.first(done), before, w.multiply_add(self.factor, value, before))
         if self.epilogue == "slope":
             z = w.load(w.at(self.z, where))
-            slope = w.multiply_add(self.b.fneg(z), z, w.constant(1.0))
+            slope = w.multiply_add(self.b.fneg(z), z, w.constant(1.0))  # tanh' = 1 - z²
             return self.b.fmul(self.b.fmul(value, slope), self.factor)
         return value
 
 
 def gradient_shape() -> tuple[int, int]:
-    """Rows and columns of the largest tile of `gradient`: 4 columns, whose sums fill one vector."""
+    """Return rows and columns of the largest tile of `gradient`: 4 columns, whose sums fill one vector."""
     return (3, 4) if host().registers < 32 else (4, 4)
 
 
 @once
 def gradient(element: int, lanes: int) -> Compiled:
-    """f(W, z, v, w, x, table, first, last, B, pairs, add, factor): the rest as for `pull`; factor: the address of c.
+    """Compile f(W, z, v, w, x, table, first, last, B, pairs, add, factor), with the arguments of `pull`.
 
-    The gradient c z vᵀ, of two pairs c z vᵀ + w xᵀ, is written to W or added to it.
+    It writes the gradient c z vᵀ, of two pairs c z vᵀ + w xᵀ, to W or adds it. factor: the address of c.
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
@@ -152,7 +164,7 @@ def gradient(element: int, lanes: int) -> Compiled:
 
 
 class _Gradient:
-    """See `gradient`."""
+    """The body of `gradient`."""
 
     def __init__(self, writer: Writer, arguments: list[Value]) -> None:
         self.writer, self.code, self.b = writer, writer.code, writer.b
@@ -166,7 +178,7 @@ class _Gradient:
         code, b, w = self.code, self.b, self.writer
         one = code.number(1)
         largest_rows, largest_columns = gradient_shape()
-        whole = b.mul(b.sdiv(self.batch, code.number(w.lanes)), code.number(w.lanes))
+        whole = b.mul(b.sdiv(self.batch, code.number(w.lanes)), code.number(w.lanes))  # in full vectors
         with code.loop(self.first, self.last) as position:
             agent = w.integer(self.order, position)
             first = w.integer(self.start, agent)
@@ -174,6 +186,7 @@ class _Gradient:
             with code.loop(w.integer(self.segments, agent), w.integer(self.segments, b.add(agent, one))) as s:
                 source, weight, width = (w.integer(array, s) for array in (self.row, self.weight, self.width))
 
+                # row, column count inside the block of the segment, (rows, length) with `width` weights from row to row
                 def columns(column: Value, across: int) -> None:
                     def tile(row: Value, down: int) -> None:
                         sums = self.sums(b.add(first, row), down, b.add(source, column), across, whole)
@@ -186,17 +199,21 @@ class _Gradient:
                 code.split(w.integer(self.length, s), largest_columns, columns)
 
     def sums(self, row: Value, down: int, column: Value, across: int, whole: Value) -> list[list[Value]]:
-        """Vectors of partial sums of a tile, rows x columns."""
+        """Return vectors of partial sums of a tile, [rows][columns], summed over full vectors of the batch and a rest.
+
+        row, down: rows of z and w. column, across: rows of v and x. whole: elements of the batch in full vectors.
+        """
         code, b, w = self.code, self.b, self.writer
         sums = [[code.variable(w.constant(0.0)) for _ in range(across)] for _ in range(down)]
 
         with code.loop(code.number(0), self.pairs) as pair:
             first = b.icmp_signed("==", pair, code.number(0))
-            left, right = b.select(first, self.z, self.w), b.select(first, self.v, self.x)
+            left, right = b.select(first, self.z, self.w), b.select(first, self.v, self.x)  # (z, v), then (w, x)
             lefts = [w.at(left, b.mul(b.add(row, code.number(t)), self.batch)) for t in range(down)]
             rights = [w.at(right, b.mul(b.add(column, code.number(t)), self.batch)) for t in range(across)]
 
             def add(load: Callable[[Value], Value]) -> None:
+                # each of `across` vectors is loaded once and meets `down` vectors that stay in registers
                 values = [load(pointer) for pointer in lefts]
                 for c, pointer in enumerate(rights):
                     other = load(pointer)
@@ -208,19 +225,19 @@ class _Gradient:
             if w.lanes > 1:
                 with b.if_then(b.icmp_signed("<", whole, self.batch)):
                     add(lambda pointer: w.load_first(w.at(pointer, whole), b.sub(self.batch, whole)))
-            with b.if_then(first):
+            with b.if_then(first):  # c belongs to the first pair, whose sums stand alone so far
                 for place in itertools.chain(*sums):
                     b.store(b.fmul(self.factor, code.get(place, w.vector)), place)
         return [[code.get(place, w.vector) for place in places] for places in sums]
 
     def write_sums(self, sums: list[Value], address: Value, count: int) -> None:
-        """The sum of each vector, to neighbouring weights, by one tree whatever their number."""
+        """Write the sum of each vector to consecutive weights, by one tree for any number of them."""
         b, w = self.b, self.writer
         if w.lanes == 1:
-            for t, vector in enumerate(sums):
+            for t, vector in enumerate(sums):  # vectors of one element are the sums
                 self.put(b.bitcast(vector, w.scalar), w.at(address, self.code.number(t)), w.scalar)
             return
-        total = w.sum_of_each(sums + [w.constant(0.0)] * (4 - count))
+        total = w.sum_of_each(sums + [w.constant(0.0)] * (4 - count))  # (4,)
         if count == 4:
             self.put(total, address, total.type)
             return
@@ -229,6 +246,7 @@ class _Gradient:
             self.put(value, w.at(address, self.code.number(t)), w.scalar)
 
     def put(self, value: Value, address: Value, type: Any) -> None:
+        """Write a value, or add it to what lies there if the call says so."""
         b, align = self.b, self.writer.element
         wanted = b.icmp_signed("!=", self.add, self.code.number(0))
         before = self.code.variable(ir.Constant(type, None if type == self.writer.scalar else [0.0] * type.count))

@@ -1,4 +1,4 @@
-"""From LLVM IR to a function that ctypes calls: the host's vectors, and loops and variables for writing IR.
+"""Compile LLVM IR to functions that ctypes calls, and write IR with loops and variables.
 
 llvmlite brings LLVM as a wheel, so nothing is compiled at install time. A call through ctypes releases the GIL.
 """
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, ParamSpec
 try:
     import llvmlite.binding as llvm
     from llvmlite import ir as ir
-except (ImportError, OSError):  # there is no wheel for this machine: `available` says so, nobody calls the rest
+except (ImportError, OSError):  # no wheel for this machine; `available` is false and nothing else is called
     llvm = ir = None
 
 P = ParamSpec("P")
@@ -41,7 +41,7 @@ class Shape(NamedTuple):
 
 @cache
 def host() -> Shape:
-    """AVX-512, AVX2 or AVX on x86; elsewhere 128-bit vectors, 32 of them on ARM."""
+    """Return AVX-512, AVX2 or AVX on x86, and 128-bit vectors elsewhere, 32 of them on ARM."""
     features = llvm.get_host_cpu_features()
     if features.get("avx512f"):
         return Shape(64, 32)
@@ -61,7 +61,7 @@ def _target() -> Any:
 
 
 def once(make: Callable[P, Compiled]) -> Callable[P, Compiled]:
-    """Make each function once a process, one at a time: LLVM's global state is not for several threads."""
+    """Compile each function once per process, one at a time, because LLVM's global state is not thread-safe."""
     made = cache(make)
 
     @wraps(make)
@@ -83,9 +83,9 @@ class Compiled(NamedTuple):
 def compile_function(
     name: str, pointers: int, integers: int, write: Callable[[Code, list[Value]], None], shared: Sequence[int] = ()
 ) -> Compiled:
-    """A function of so many pointers, then integers of 64 bits, that returns nothing; `write` writes its body.
+    """Compile a function of pointers, then 64-bit integers, without a result, whose body `write` writes.
 
-    shared: which pointers may lead to the same memory.
+    pointers, integers: how many. shared: numbers of the pointers that may lead to the same memory.
     """
     module = ir.Module(name)
     module.triple = llvm.get_process_triple()
@@ -108,7 +108,7 @@ def compile_function(
 
 @cache
 def openmp() -> Callable[..., None] | None:
-    """GOMP_parallel of the OpenMP library that PyTorch has loaded, or None: its threads wait for work already."""
+    """Return GOMP_parallel of the OpenMP library that PyTorch has loaded, whose threads are running, or None."""
     if os.name != "posix":
         return None
     process = ctypes.CDLL(None)
@@ -123,8 +123,10 @@ def openmp() -> Callable[..., None] | None:
 
 @once
 def team(arguments: int) -> Compiled:
-    """f(data), run by every thread of a team: part after part, call data[0](data[3], ...) with where the part begins
-    and ends between the first 6 arguments and the rest. data[1]: address of the parts' ends; data[2]: their number.
+    """Compile f(data), which every thread of a team runs on its share of the parts.
+
+    For each part call data[0](data[3], ...), with begin and end of the part between the first 6 arguments and the rest.
+    data[1]: address of where the parts begin, and the last one ends. data[2]: number of parts.
     """
 
     def write(code: Code, given: list[Value]) -> None:
@@ -139,7 +141,7 @@ def team(arguments: int) -> Compiled:
         function = entry(given[0], code.number(0), kernel)
         ends, parts = entry(given[0], code.number(1), ir.PointerType()), entry(given[0], code.number(2))
         values = [entry(given[0], code.number(3 + i)) for i in range(arguments)]
-        with code.loop(me, parts, size) as part:
+        with code.loop(me, parts, size) as part:  # thread `me` takes parts me, me + size, ...
             mine = entry(ends, part), entry(ends, b.add(part, code.number(1)))
             b.call(function, [*values[:6], *mine, *values[6:]])
 
@@ -147,7 +149,7 @@ def team(arguments: int) -> Compiled:
 
 
 def _tidy(module: Any) -> None:
-    """Variables to registers, invariants out of loops; nothing to vectorise or unroll, that is written out already."""
+    """Turn variables into registers and move invariants out of loops, but neither vectorize nor unroll again."""
     passes = llvm.create_new_module_pass_manager()
     passes.add_sroa_pass()
     passes.add_simplify_cfg_pass()
@@ -159,7 +161,7 @@ def _tidy(module: Any) -> None:
 
 
 class Code:
-    """An IR builder with loops and variables; LLVM turns the variables into registers."""
+    """An IR builder with loops and variables, which LLVM turns into registers."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
@@ -169,6 +171,7 @@ class Code:
         return ir.Constant(self.integer, value)
 
     def variable(self, start: Value) -> Value:
+        """Make a variable with a first value, and return its place. Allocated at entry: once, not once per turn."""
         with self.builder.goto_entry_block():
             place = self.builder.alloca(start.type)
         self.builder.store(start, place)
@@ -179,7 +182,7 @@ class Code:
 
     @contextmanager
     def loop(self, start: Value, stop: Value, step: int | Value = 1) -> Iterator[Value]:
-        """for index in range(start, stop, step)."""
+        """Write the body of the block as `for index in range(start, stop, step)`."""
         b = self.builder
         place = self.variable(start)
         head, body, end = (b.append_basic_block() for _ in range(3))
@@ -194,7 +197,7 @@ class Code:
         b.position_at_end(end)
 
     def split(self, length: Value, largest: int, body: Callable[[Value, int], None]) -> None:
-        """Cut `length` into pieces of 4, 2, 1 or 3, 2, 1 and write body(start, size) for each size, once."""
+        """Write a loop that cuts `length` into pieces of 4, 2, 1 or 3, 2, 1, with one body(start, size) per size."""
         b = self.builder
         place = self.variable(self.number(0))
         head, choose, end = (b.append_basic_block() for _ in range(3))
@@ -216,5 +219,5 @@ class Code:
             b.store(b.add(start, self.number(size)), place)
             b.branch(head)
             b.position_at_end(other)
-        b.unreachable()
+        b.unreachable()  # a piece of 1 always fits
         b.position_at_end(end)

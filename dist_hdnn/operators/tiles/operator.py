@@ -1,6 +1,6 @@
-"""A block-sparse matrix for tiles: weights stay in canonical order, and integer arrays say where every block lies.
+"""A block-sparse matrix for tiles: weights in canonical order, and integer arrays that say where every block lies.
 
-    by row       for K x: agent i's segments are runs of neighbouring columns, in ascending order of agents
+    by row       for K x: agent i's segments are runs of consecutive columns, in ascending order of agents
     by column    for Kᵀ z: agent j's segments are the blocks (i, j), i ascending, so every result is pulled by one tile
 
 Nothing is padded: an agent of n rows with W weights in each occupies n W weights, whatever its neighbours.
@@ -12,20 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.operators.sparsity import ScalarPattern, offsets
-
-IntArray = NDArray[np.int64]
+from dist_hdnn.operators.sparsity import ScalarPattern
+from dist_hdnn.topology.ragged import IntArray, offsets
 
 
 class Segments(NamedTuple):
-    """Arguments of a kernel: agents in the order of work, and per segment where it reads.
+    """Arguments of a kernel: agents in the order of work, and where each segment reads.
 
-    order: agents. start: first row of every agent's result. segments: every agent's first segment. row, length: of x.
-    weight: first weight. width: weights from one row of the block to the next. cost: multiply-adds per column of x done
-    before each position of `order`.
+    By agent: order of work, start (first row of its result), segments (its first segment). By segment: row, length (of
+    x), weight (its first weight), width (weights from one row of the block to the next). cost: multiply-adds per column
+    of x before each position of `order`. Offsets have one entry more than agents.
     """
 
     order: IntArray
@@ -38,12 +36,12 @@ class Segments(NamedTuple):
     cost: IntArray
 
     def table(self) -> IntArray:
-        """Addresses of the arrays that kernels read, as they expect them: (7,)."""
+        """Return the addresses of the arrays that kernels read, (7,)."""
         return np.array([array.ctypes.data for array in self[:7]], dtype=np.int64)
 
 
 class TileOperator:
-    """The arrangement of one matrix for tiles, see `layers.operators.Arrangement`.
+    """The arrangement of one matrix for tiles, see `sparsity.Arrangement`.
 
     interior: so many agents, the first in by_row.order, need no ghost. owned: column agents that have rows here; the
     rest are ghosts.
@@ -61,7 +59,7 @@ class TileOperator:
         self.weight_shapes: list[tuple[int, ...]] = [(self.stored,)]
         self.row_shapes: list[tuple[int, ...]] = [(self.rows, 1)]
         self.row_order = torch.arange(self.rows)
-        first = agent_start[pattern.block_rows] + pattern.block_start_in_row
+        first = agent_start[pattern.block_rows] + pattern.block_start_in_row  # first weight of each block
         self.by_row = _by_row(pattern, first)
         self.by_column = _by_column(pattern, first)
         needs_ghosts = np.bincount(pattern.block_rows, pattern.columns >= self.owned, self.owned) > 0
@@ -87,16 +85,17 @@ class TileOperator:
 
 
 def _by_row(pattern: ScalarPattern, first: IntArray) -> Segments:
-    """Blocks side by side in a row whose columns are side by side as well are one segment; interior agents first."""
+    """Join blocks side by side in a row whose columns are side by side too into segments, interior agents first."""
     agents = len(pattern.row_sizes)
     column_start, widths = offsets(pattern.column_sizes)[pattern.columns], pattern.column_sizes[pattern.columns]
+    # a block begins a segment unless its columns follow those of the block before, in the same row of blocks
     begins = np.ones(len(widths), dtype=bool)
     begins[1:] = (column_start[1:] != (column_start + widths)[:-1]) | (np.diff(pattern.block_rows) != 0)
     heads = np.flatnonzero(begins)
-    lengths = np.add.reduceat(widths, heads) if len(heads) else widths
+    lengths = np.add.reduceat(widths, heads) if len(heads) else widths  # columns of each segment
     agent = pattern.block_rows[heads]
     needs_ghosts = np.bincount(pattern.block_rows, pattern.columns >= agents, agents) > 0
-    order = np.argsort(needs_ghosts, kind="stable")
+    order = np.argsort(needs_ghosts, kind="stable")  # False sorts first
     return Segments(
         order,
         offsets(pattern.row_sizes),
@@ -110,9 +109,9 @@ def _by_row(pattern: ScalarPattern, first: IntArray) -> Segments:
 
 
 def _by_column(pattern: ScalarPattern, first: IntArray) -> Segments:
-    """The blocks of every column agent, those of lower row agents first."""
+    """Make one segment per block, by column agent, those of lower row agents first."""
     agents = len(pattern.column_sizes)
-    by_column = np.lexsort((pattern.block_rows, pattern.columns))
+    by_column = np.lexsort((pattern.block_rows, pattern.columns))  # the last key sorts first
     rows = pattern.block_rows[by_column]
     weights = pattern.row_sizes[pattern.block_rows] * pattern.column_sizes[pattern.columns]
     return Segments(

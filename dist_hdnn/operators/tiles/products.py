@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dist_hdnn.operators.activations import Activation
-from dist_hdnn.operators.exchange import Exchange
-from dist_hdnn.operators.products import BlockProducts, BlockWeights, Pair, Rows, Sum, Views
-from dist_hdnn.operators.tiles.kernels import gradient, pull
+from dist_hdnn.operators.exchange import Exchange, GhostedTensor
+from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Pair, Rows, Saved, Sum
+from dist_hdnn.operators.tiles.kernels import gradient as gradient_kernel
+from dist_hdnn.operators.tiles.kernels import pull
 from dist_hdnn.operators.tiles.machine import Compiled
 from dist_hdnn.operators.tiles.operator import TileOperator
 from dist_hdnn.operators.tiles.threads import Work
@@ -35,60 +36,53 @@ class TileProducts(BlockProducts):
         self._gradient: Compiled | None = None
         self._factors: dict[float, Tensor] = {}
 
-    def affine(self, weights: BlockWeights, x: Tensor, out: Rows, phase: str) -> None:
-        self._gathered(self._pull(bias=True), weights, x, out.flat, out.flat, phase, weights.bias[0])
+    def affine(self, weights: BlockWeights, x: GhostedTensor, out: Rows) -> None:
+        self._gathered(self._pull(bias=True), weights, x, out.flat, out.flat, weights.bias[0])
 
-    def activated(
-        self, weights: BlockWeights, x: Tensor, sigma: Activation, u: Rows | None, z: Rows, phase: str
-    ) -> None:
+    def activated(self, weights: BlockWeights, x: GhostedTensor, sigma: Activation, saved: Saved) -> None:
         if sigma.keeps_argument:
-            super().activated(weights, x, sigma, u, z, phase)
+            super().activated(weights, x, sigma, saved)
         else:
-            self._gathered(self._pull(bias=True, epilogue="tanh"), weights, x, z.flat, z.flat, phase, weights.bias[0])
+            z = saved.z.flat
+            self._gathered(self._pull(bias=True, epilogue="tanh"), weights, x, z, z, weights.bias[0])
 
-    def product(self, weights: BlockWeights, v: Tensor, out: Rows, phase: str) -> None:
-        self._gathered(self._pull(), weights, v, out.flat, out.flat, phase, out.flat)
+    def product(self, weights: BlockWeights, v: GhostedTensor, out: Rows) -> None:
+        self._gathered(self._pull(), weights, v, out.flat, out.flat, out.flat)
 
     def sloped(
-        self,
-        weights: BlockWeights,
-        v: Tensor,
-        sigma: Activation,
-        u: Rows | None,
-        z: Rows,
-        out: Rows,
-        phase: str,
-        scale: float = 1.0,
+        self, weights: BlockWeights, v: GhostedTensor, scale: float, sigma: Activation, saved: Saved, out: Rows
     ) -> None:
         if sigma.keeps_argument:
-            super().sloped(weights, v, sigma, u, z, out, phase, scale)
+            super().sloped(weights, v, scale, sigma, saved, out)
         else:
-            self._gathered(self._pull(epilogue="slope"), weights, v, z.flat, out.flat, phase, self._factor(scale))
+            self._gathered(self._pull(epilogue="slope"), weights, v, saved.z.flat, out.flat, self._factor(scale))
 
-    def transposed(self, weights: BlockWeights, rows: Rows, phase: str, into: Sum | None = None) -> Tensor:
-        work, out, call = self._by_column, self.output, self._pull(transposed=True)
+    def transposed(self, weights: BlockWeights, rows: Rows, into: Sum | None = None) -> Tensor | None:
+        work, out, call = self._by_column, self.output.tensor, self._pull(transposed=True)
         W, z = address(weights.classes[0]), address(rows.flat)
         arguments = W, z, z, z, address(out), work.table
-        if self._column_agents > self._agents:
+        if self._column_agents > self._agents:  # ghosts first: they travel while the owned rows are computed
             work.run(call, arguments, self._agents, self._column_agents)
         if into is None:
-            self.exchange.scatter_add(out, phase, lambda: work.run(call, arguments, 0, self._agents))
-            return out
+            self.exchange.scatter_add(self.output, lambda: work.run(call, arguments, 0, self._agents))
+            return self.output.owned
         add = self._pull(transposed=True, epilogue="add")
         factor, old = address(self._factor(into.scale)), address(into.old)
         sums = W, z, factor, old, address(into.new), work.table
         meanwhile = functools.partial(work.run, add, sums, 0, self._agents)
-        self.exchange.scatter_add(out, phase, meanwhile, into.new, into.scale)
-        return into.new
+        self.exchange.scatter_add(self.output, meanwhile, into.new, into.scale)
+        return None
 
-    def weight_gradient(self, pairs: Sequence[Pair], out: Views, accumulate: bool, scale: float = 1.0) -> None:
+    def weight_gradient(self, pairs: Sequence[Pair], gradient: GradientSum, scale: float = 1.0) -> None:
+        (dK,), accumulate = gradient.target()
         if not (self.batch or accumulate):
-            out[0].zero_()
+            dK.zero_()
         (z, v), (w, x) = pairs[0], pairs[-1]
         work, call = self._by_row, self._gradient
         if call is None:
-            call = self._gradient = gradient(self._element, self._lanes)
-        arguments = *(address(tensor) for tensor in (out[0], z.flat, v, w.flat, x)), work.table
+            call = self._gradient = gradient_kernel(self._element, self._lanes)
+        tensors = dK, z.flat, v.tensor, w.flat, x.tensor
+        arguments = *(address(tensor) for tensor in tensors), work.table
         work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate), address(self._factor(scale)))
 
     def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Compiled:
@@ -106,16 +100,16 @@ class TileProducts(BlockProducts):
         return known
 
     def _gathered(
-        self, call: Compiled, weights: BlockWeights, x: Tensor, z: Tensor, out: Tensor, phase: str, bias: Tensor
+        self, call: Compiled, weights: BlockWeights, x: GhostedTensor, z: Tensor, out: Tensor, bias: Tensor
     ) -> None:
         """Gather x and pull; agents that need no ghost while slices travel. bias: or the factor, see `kernels.pull`."""
         work = self._by_row
-        arguments = address(weights.classes[0]), address(x), address(bias), address(z), address(out), work.table
+        arguments = address(weights.classes[0]), address(x.tensor), address(bias), address(z), address(out), work.table
 
         def part(first: int, last: int) -> None:
             work.run(call, arguments, first, last)
 
-        self.exchange.gather(x, phase, lambda: part(0, self._interior))
+        self.exchange.gather(x, lambda: part(0, self._interior))
         if self._interior < self._agents:
             part(self._interior, self._agents)
 

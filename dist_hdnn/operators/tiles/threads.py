@@ -1,6 +1,6 @@
-"""Work cut over threads by agents: as many as torch uses, and its own where it has GNU OpenMP's; none needs the GIL.
+"""Kernel calls spread over threads by agents: the number of torch, and torch's own threads where it has GNU OpenMP.
 
-Elsewhere a pool of Python threads does it, which cost more to wake and compete with those of torch.
+Elsewhere a pool of Python threads does the work. They cost more to wake and compete with those of torch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from dist_hdnn.operators.tiles.machine import Compiled, openmp, team
 from dist_hdnn.operators.tiles.operator import Segments
 
-WORTH = 1 << 23  # multiply-adds of a call below which a second thread costs more than it does
+WORTH = 1 << 23  # multiply-adds of a call below which a second thread costs more than it saves
 
 
 @cache
@@ -24,11 +24,11 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has no threads of its parent
 
 
 class Work:
-    """Kernel calls over the agents of `segments` for a batch; `table` is the argument that names its arrays."""
+    """Kernel calls over the agents of `segments` for a batch. `table` is the address of the segments' table."""
 
     def __init__(self, segments: Segments, batch: int) -> None:
         self.segments, self.batch = segments, batch
@@ -38,8 +38,8 @@ class Work:
         self._cuts: dict[tuple[int, int, int], list[int]] = {}
 
     def run(self, kernel: Compiled, arguments: tuple[int, ...], first: int, last: int, *extra: int) -> None:
-        """Kernel(*arguments, start, stop, batch, *extra) on parts of range(first, last) of equal cost, side by side."""
-        if not self.batch and not extra:  # nothing to pull; a gradient is zero, which the kernel writes
+        """Call kernel(*arguments, start, stop, batch, *extra) in parallel on parts of equal cost of first .. last."""
+        if not self.batch and not extra:  # nothing to pull; a gradient (with extra) is zero, which the kernel writes
             return
         threads = 1 if self._small else torch.get_num_threads()
         if threads == 1:
@@ -48,7 +48,7 @@ class Work:
         cuts = self._cuts.get((first, last, threads)) or self._cut(first, last, threads)
         start = openmp()
         if start is not None:
-            places, values = np.array(cuts), (*arguments, self.batch, *extra)
+            places, values = np.array(cuts), (*arguments, self.batch, *extra)  # begins of parts, other arguments
             data = np.array([kernel.address, places.ctypes.data, threads, *values])
             start(team(len(values)).address, data.ctypes.data, threads, 0)
             return
@@ -60,7 +60,7 @@ class Work:
         wait(others)
 
     def _cut(self, first: int, last: int, threads: int) -> list[int]:
-        """Where parts of equal cost begin, and where the last one ends."""
+        """Return where parts of equal cost begin, and where the last one ends."""
         cost = self.segments.cost[first : last + 1]
         inner = np.searchsorted(cost, cost[0] + (cost[-1] - cost[0]) * np.arange(1, threads) // threads)
         cuts = self._cuts[first, last, threads] = [first, *(first + inner).tolist(), last]

@@ -1,12 +1,12 @@
-"""Readers of graph files: a function each from a file's content to the agents and links in it."""
+"""Readers of graph files: one function per format, from the bytes or text of a file to its agents and links."""
 
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dist_hdnn.topology.readers.compact import read_graph6, read_sparse6
+from dist_hdnn.topology.readers.content import Content, Damaged, Directed
 from dist_hdnn.topology.readers.dot import read_dot
-from dist_hdnn.topology.readers.found import Damaged, Directed, Found
 from dist_hdnn.topology.readers.gml import read_gml
 from dist_hdnn.topology.readers.lists import read_adjlist, read_edgelist, read_lgl, read_sif
 from dist_hdnn.topology.readers.markup import (
@@ -29,14 +29,14 @@ from dist_hdnn.topology.readers.sections import (
 )
 from dist_hdnn.topology.readers.tables import looks_like_matrix, read_csv, read_matrix, read_mtx
 
-__all__ = ["FORMATS", "SHARED", "Damaged", "Directed", "Format", "Found", "looks_like"]
+__all__ = ["FORMATS", "SHARED", "Damaged", "Directed", "Format", "Content", "looks_like"]
 
 
 class Format(NamedTuple):
-    """How files of a format are called and read; read takes bytes where binary, else text."""
+    """The suffixes and the reader of a format. read: takes bytes if binary, else text."""
 
     suffixes: tuple[str, ...]
-    read: Callable[[Any], Found]
+    read: Callable[[Any], Content]
     binary: bool = False
 
 
@@ -77,20 +77,18 @@ HEADS = {
     "matpower": re.compile(r"(\s|%.*\n)*function\s+mpc\b"),
     "gdf": re.compile(r"\s*nodedef>", re.IGNORECASE),
     "brite": re.compile(r"\s*Topology:\s*\("),
+    "gml": re.compile(r'^(\s|#[^\n]*\n|\w+\s+("[^"]*"|[^\s"\[\]]+)\s)*\s*graph\s*\['),
 }
-GML_HEAD = re.compile(r'^(\s|#[^\n]*\n|\w+\s+("[^"]*"|[^\s"\[\]]+)\s)*\s*graph\s*\[')
 XML_ROOT = re.compile(r"<(?:[\w.-]+:)?([A-Za-z][\w.-]*)")
 
 
 def looks_like(text: str, as_links: bool = True) -> str | None:
-    """The format that text is in, where that is plain to see; as_links: whether it might be an edge list."""
+    """Return the format of a text where it is plain to see. as_links: the text might be an edge list."""
     start = text.lstrip()[:1]
     if start == "<":
         root = XML_ROOT.search(text)
         return ROOTS.get(root[1]) if root else None
     if start in ("{", "["):
         return "json"
-    found = next((kind for kind, head in HEADS.items() if head.match(text)), None)
-    if found is None and GML_HEAD.match(text):
-        return "gml"
-    return found or ("matrix" if looks_like_matrix(text, as_links) else None)
+    kind = next((kind for kind, head in HEADS.items() if head.match(text)), None)
+    return kind or ("matrix" if looks_like_matrix(text, as_links) else None)

@@ -3,7 +3,7 @@
 import re
 from itertools import pairwise, product
 
-from dist_hdnn.topology.readers.found import Damaged, Directed, Found, place_of
+from dist_hdnn.topology.readers.content import Content, Damaged, Directed, place_of, tokens
 
 TOKEN = re.compile(
     r"\s+|//[^\n]*|/\*.*?\*/|^\#[^\n]*|"
@@ -14,28 +14,31 @@ TOKEN = re.compile(
 Token = tuple[str, str]  # kind, text
 
 
-def read_dot(text: str) -> Found:
-    """Agents are named by their ids, or by labels that differ."""
-    parser = _Parser(_tokens(text))
-    if parser.next_is("strict"):
-        parser.take()
+def read_dot(text: str) -> Content:
+    """Read DOT. Agents are named by their ids, or by labels that differ."""
+    parser = _Parser([_unquoted(kind, token) for kind, token, _ in tokens(TOKEN, text)])
+    parser.skip("strict")
     if parser.next_is("digraph"):
         raise Directed("a directed graph")
-    if not parser.next_is("graph"):
+    if not parser.skip("graph"):
         raise Damaged("graph { ... }", f"{parser.take()[1][:40]!r}")
-    parser.take()
+    content = parser.content
     if not parser.next_is("{"):
-        parser.found.graph.graph["name"] = parser.take()[1]
+        content.graph.graph["name"] = parser.take()[1]
     parser.block({})
     if parser.tokens:
         raise Damaged("one graph", f"{parser.tokens[-1][1][:40]!r} after it", "keep one graph")
     for node, attributes in parser.attributes.items():
         label = attributes.get("label", "").replace("\\N", node).replace("\\n", " ").strip()
         if label:
-            parser.found.graph.nodes[node]["label"] = label
+            content.graph.nodes[node]["label"] = label
         if (place := place_of(dict(attributes))) is not None:
-            parser.found.graph.nodes[node]["pos"] = place
-    return parser.found
+            content.graph.nodes[node]["pos"] = place
+    return content
+
+
+def _unquoted(kind: str, token: str) -> Token:
+    return kind, re.sub(r'\\(["\\])|\\\n', r"\1", token[1:-1]) if kind == "text" else token
 
 
 class _Parser:
@@ -43,7 +46,7 @@ class _Parser:
 
     def __init__(self, tokens: list[Token]) -> None:
         self.tokens = tokens[::-1]
-        self.found = Found()
+        self.content = Content()
         self.attributes: dict[str, dict[str, str]] = {}
 
     def next_is(self, *texts: str) -> bool:
@@ -51,33 +54,33 @@ class _Parser:
         return bool(self.tokens) and self.tokens[-1][0] in ("mark", "word") and self.tokens[-1][1].lower() in texts
 
     def take(self) -> Token:
+        """Remove and return the next token."""
         if not self.tokens:
-            raise Damaged("complete, well-formed dot", "damage (the file ends inside { })")
+            raise ValueError("the file ends inside { }")
         return self.tokens.pop()
 
-    def expect(self, text: str) -> None:
-        if not self.next_is(text):
-            raise Damaged("complete, well-formed dot", f"damage ({self.take()[1][:40]!r} in place of {text})")
-        self.take()
+    def skip(self, *texts: str) -> bool:
+        """Remove the next token if it is one of these."""
+        return self.next_is(*texts) and bool(self.tokens.pop())
 
     def block(self, defaults: dict[str, str]) -> list[str]:
-        """{ statements }: the nodes that stand in it."""
-        self.expect("{")
+        """Parse { statements } and return the nodes inside."""
+        if not self.skip("{"):
+            raise ValueError(f"{self.take()[1][:40]!r} in place of {{")
         inside: dict[str, None] = {}
         defaults = dict(defaults)
-        while not self.next_is("}"):
-            if self.next_is(";", ","):
-                self.take()
-            elif self.next_is("graph", "node", "edge"):
-                kind = self.take()[1].lower()
-                defaults.update(self.options() if kind == "node" else self.options() and {})
+        while not self.skip("}"):
+            if self.skip(";", ","):
+                continue
+            if self.next_is("graph", "node", "edge"):
+                kind, options = self.take()[1].lower(), self.options()
+                defaults.update(options if kind == "node" else {})
             else:
                 inside.update(dict.fromkeys(self.statement(defaults)))
-        self.take()
         return list(inside)
 
     def statement(self, defaults: dict[str, str]) -> list[str]:
-        """A node, a chain of links, a subgraph or an assignment."""
+        """Parse a node, a chain of links, a subgraph or an assignment, and return its nodes."""
         if len(self.tokens) > 1 and self.tokens[-2] == ("mark", "="):
             for _ in range(3):
                 self.take()
@@ -89,58 +92,35 @@ class _Parser:
             ends.append(self.end(defaults))
         options = self.options()
         for left, right in pairwise(ends):
-            self.found.graph.add_edges_from(product(left, right))
+            self.content.graph.add_edges_from(product(left, right))
         if len(ends) == 1 and len(ends[0]) == 1:
             self.attributes[ends[0][0]].update(options)
         return [node for end in ends for node in end]
 
     def end(self, defaults: dict[str, str]) -> list[str]:
-        """One node, or all nodes of a subgraph."""
-        if self.next_is("subgraph"):
-            self.take()
-            if not self.next_is("{"):
-                self.take()
+        """Parse one end of a link and return its nodes: one, or all of a subgraph."""
+        if self.skip("subgraph") and not self.next_is("{"):
+            self.take()  # its name
         if self.next_is("{"):
             return self.block(defaults)
         kind, node = self.take()
         if kind == "mark":
-            raise Damaged("complete, well-formed dot", f"damage ({node!r} in place of a node)")
-        while self.next_is(":"):  # a port
-            self.take()
-            self.take()
-        self.found.graph.add_node(node)
+            raise ValueError(f"{node!r} in place of a node")
+        while self.skip(":"):
+            self.take()  # a port
+        self.content.graph.add_node(node)
         self.attributes.setdefault(node, dict(defaults))
         return [node]
 
     def options(self) -> dict[str, str]:
-        """[a=b, c=d] ...: attributes."""
+        """Parse [a=b, c=d] ... and return the attributes."""
         options: dict[str, str] = {}
-        while self.next_is("["):
-            self.take()
-            while not self.next_is("]"):
-                if self.next_is(",", ";"):
-                    self.take()
+        while self.skip("["):
+            while not self.skip("]"):
+                if self.skip(",", ";"):
                     continue
                 key = self.take()[1]
-                if self.next_is("="):
-                    self.take()
+                if self.skip("="):
                     kind, value = self.take()
                     options[key] = "" if kind == "html" else value
-            self.take()
         return options
-
-
-def _tokens(text: str) -> list[Token]:
-    tokens: list[Token] = []
-    place = 0
-    while place < len(text):
-        match = TOKEN.match(text, place)
-        if match is None:
-            line = text.count("\n", 0, place) + 1
-            raise Damaged("complete, well-formed dot", f"damage ({text[place : place + 20]!r} on line {line})")
-        if match.lastgroup is not None:
-            token = match.group()
-            token = re.sub(r'\\(["\\])|\\\n', r"\1", token[1:-1]) if match.lastgroup == "text" else token
-            tokens.append((match.lastgroup, token))
-        place = match.end()
-    return tokens

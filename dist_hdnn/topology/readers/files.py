@@ -1,6 +1,6 @@
 """Communication graphs from files, in the formats of `readers`.
 
-Every way a file can be wrong ends in a one-line ValueError: the file - what was expected - what was found - what to do.
+Every damaged file ends in a one-line ValueError: file, expected, found, what to do.
 """
 
 import codecs
@@ -13,14 +13,12 @@ from pathlib import Path
 
 from dist_hdnn.topology.graphs import CommunicationGraph
 from dist_hdnn.topology.numbering import from_networkx
-from dist_hdnn.topology.readers import FORMATS, SHARED, Damaged, Directed, Found, looks_like
+from dist_hdnn.topology.readers import FORMATS, SHARED, Content, Damaged, Directed, looks_like
 
 PLAIN_TO_SEE = ("graphml", "gexf", "gml", "json", "dot", "mtx", "pajek", "xgmml")
 MOST_BYTES = 256 * 2**20
-WAYS = {
-    ".gpickle": "networkx.write_graphml(pickle.load(open(FILE, 'rb')), 'graph.graphml')",
-    ".pickle": "networkx.write_graphml(pickle.load(open(FILE, 'rb')), 'graph.graphml')",
-    ".pkl": "networkx.write_graphml(pickle.load(open(FILE, 'rb')), 'graph.graphml')",
+PICKLES = (".gpickle", ".pickle", ".pkl")
+WAYS = dict.fromkeys(PICKLES, "networkx.write_graphml(pickle.load(open(FILE, 'rb')), 'graph.graphml')") | {
     ".mat": "numpy.save('graph.npy', scipy.io.loadmat(FILE)[NAME])",
     ".xlsx": "pandas.read_excel(FILE).to_csv('graph.csv', index=False)",
     ".parquet": "pandas.read_parquet(FILE).to_csv('graph.csv', index=False)",
@@ -45,7 +43,7 @@ UNDIRECTED = {kind: BY_NETWORKX.format(f"read_{kind}") for kind in ("graphml", "
 
 
 def read_graph(path: str | os.PathLike[str], format: str | None = None) -> CommunicationGraph:
-    """Read a communication graph, by its suffix and content or by `format`, one of `FORMATS`; .gz is unpacked.
+    """Read a communication graph, by its suffix and content or by `format`, one of `FORMATS`. Unpack .gz.
 
     docs/graphs.md has the formats and what is used of each. Agents are numbered by sorted node identity, never by file
     order: ids; the labels of GML when every node has one and all differ. A `label`, else a `name`, of every node names
@@ -58,16 +56,16 @@ def read_graph(path: str | os.PathLike[str], format: str | None = None) -> Commu
         _check_format(format)
         data, name = _contents(path)
         kind = _kind(name, data, format)
-        found = _read(kind, data)
-        if found.graph.number_of_nodes() == 0:
+        content = _read(kind, data)
+        if content.graph.number_of_nodes() == 0:
             raise Damaged("at least one agent", "a graph without nodes", "add nodes to it")
     except Damaged as damage:
         raise ValueError(f"{path}: {damage}") from None
-    return from_networkx(found.graph, found.graph.name or name.stem, labels=found.labels(), notes=found.notes)
+    return from_networkx(content.graph, content.graph.name or name.stem, labels=content.labels(), notes=content.notes)
 
 
-def _read(kind: str, data: bytes) -> Found:
-    """What the reader of this format finds; damaged files make parsers raise nearly anything."""
+def _read(kind: str, data: bytes) -> Content:
+    """Read the content by the reader of this format. Damaged files make parsers raise nearly anything."""
     try:
         return FORMATS[kind].read(data if FORMATS[kind].binary else _text(data, kind))
     except Directed as error:
@@ -76,11 +74,8 @@ def _read(kind: str, data: bytes) -> Found:
         raise
     except Exception as error:
         detail = " ".join(str(error).split())[:160]
-        detail = (
-            f"{type(error).__name__} {detail}"
-            if isinstance(error, LookupError | TypeError | RecursionError)
-            else detail
-        )
+        if isinstance(error, LookupError | TypeError | RecursionError):
+            detail = f"{type(error).__name__} {detail}"
         raise Damaged(f"complete, well-formed {kind}", f"damage ({detail})") from error
 
 
@@ -92,16 +87,15 @@ def _check_format(format: str | None) -> None:
 
 
 def _kind(name: Path, data: bytes, format: str | None) -> str:
-    """The format: as given, else by the suffix, or by the content where several formats share the suffix."""
+    """Return the format: as asked for, else by the suffix, or by the content where formats share the suffix."""
     suffix = name.suffix.lower()
     by_suffix = next((kind for kind, one in FORMATS.items() if suffix in one.suffixes), None)
     kind = format or by_suffix or ("edgelist" if name.name.startswith("out.") else None)
     if kind is None and suffix not in SHARED:
         raise _unknown(suffix)
-    if kind in ("matrix", "graph6", "sparse6") and not (kind == "matrix" and format):
-        return kind
-    if data.startswith((b"\x93NUMPY", b"PK")) and kind == "matrix":
-        return kind
+    as_array = kind == "matrix" and (format is None or data.startswith((b"\x93NUMPY", b"PK")))
+    if as_array or kind in ("graph6", "sparse6"):
+        return str(kind)
     text = _text(data, kind or "graph", strict=kind is None or not FORMATS[kind].binary)
     looks = looks_like(text, as_links=kind != "adjlist")
     if format == "matrix" or (format in ("edgelist", "adjlist", "csv") and looks == "matrix"):
@@ -119,17 +113,16 @@ def _kind(name: Path, data: bytes, format: str | None) -> str:
 
 def _unknown(suffix: str) -> Damaged:
     suffixes = [suffix for one in FORMATS.values() for suffix in one.suffixes]
-    found = f"the suffix {suffix!r}" if suffix else "none"
     way = WAYS.get(suffix, "networkx.write_graphml(graph, 'graph.graphml')")
     return Damaged(
         f"one of the suffixes {' '.join(suffixes)}",
-        found,
+        f"the suffix {suffix!r}" if suffix else "none",
         f"rename it, give format ({', '.join(FORMATS)}), or convert it{'' if ' and ' in way else ' in Python'}: {way}",
     )
 
 
 def _contents(path: Path) -> tuple[bytes, Path]:
-    """The bytes of a regular file of bearable size, unpacked, and its name without .gz."""
+    """Return the bytes of a regular file of bearable size, unpacked, and its name without .gz."""
     limit = f"at most {MOST_BYTES // 2**20} MiB"
     try:
         size = path.stat().st_size
@@ -155,15 +148,16 @@ def _contents(path: Path) -> tuple[bytes, Path]:
 
 
 def _text(data: bytes, kind: str, strict: bool = True) -> str:
-    """The text of a file; where not strict (XML names its own encoding), good enough to look at."""
+    """Return the text of a file. strict: refuse bytes that are not text, which XML explains by its own encoding."""
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     try:
         text = data.decode(encoding, errors="strict" if strict else "replace")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        found = f"bytes that are not text at offset {error.start}, line {line}"
         remedy = "write it again as UTF-8 (of a Latin-1 file: iconv -f latin1 -t utf-8 FILE)"
-        raise Damaged(f"{kind} text in UTF-8", found, remedy) from None
+        raise Damaged(
+            f"{kind} text in UTF-8", f"bytes that are not text at offset {error.start}, line {line}", remedy
+        ) from None
     if "\0" in text or (not strict and text.startswith("\ufffd")):
         raise Damaged(f"{kind} text", "binary data", "give the path of a text file")
     return text

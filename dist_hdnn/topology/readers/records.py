@@ -4,19 +4,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dist_hdnn.topology.readers.found import Damaged, Directed, Found
+from dist_hdnn.topology.readers.content import Content, Damaged, Directed
 from dist_hdnn.topology.readers.lists import ENDS
 
 DIALECTS = (
     'node-link json, {"nodes": [...], "edges": [...]}, or adjacency data, Cytoscape, graphology or pandapower json'
 )
 
-NODE_LINK = "complete, well-formed node-link json"
 
-
-def read_json(text: str) -> Found:
-    """Any of the dialects, told apart by their keys. A key given twice in one object is refused."""
-    data = json.loads(text, object_pairs_hook=_once)
+def read_json(text: str) -> Content:
+    """Read any of the dialects, told apart by their keys. A key repeated in one object is refused."""
+    data = json.loads(text, object_pairs_hook=_object)
     if isinstance(data, dict):
         if data.get("_class") == "pandapowerNet":
             return _read_pandapower(data["_object"])
@@ -31,12 +29,12 @@ def read_json(text: str) -> Found:
             if any(isinstance(node, Mapping) and "key" in node and "id" not in node for node in data["nodes"]):
                 return _read_graphology(data)
             return _read_node_link(data, data[links])
-    found = f"the keys {', '.join(map(str, data))[:80]}" if isinstance(data, dict) else f"a {type(data).__name__}"
-    raise Damaged(DIALECTS, found, "write it with networkx.node_link_data")
+    kind = f"the keys {', '.join(map(str, data))[:80]}" if isinstance(data, dict) else f"a {type(data).__name__}"
+    raise Damaged(DIALECTS, kind, "write it with networkx.node_link_data")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object without repeated keys, of which json would keep the last."""
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object without repeated keys, of which json would keep the last."""
     members = dict(pairs)
     if len(members) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -46,7 +44,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _name(node: Any) -> str:
-    """An id as text, as a node of networkx would be shown: [0, 1] is the tuple (0, 1)."""
+    """Return an id as text, as networkx would show the node: [0, 1] is the tuple (0, 1)."""
     if isinstance(node, Mapping) or node is None:
         raise Damaged("a number or text as id of every node", repr(node)[:40])
     return str(_tuple(node))
@@ -56,9 +54,15 @@ def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
-def _declare(found: Found, node: Any, attributes: Mapping[str, Any]) -> None:
+def _declare(content: Content, node: Any, attributes: Mapping[str, Any]) -> None:
     label = next((attributes[key] for key in ("label", "name") if attributes.get(key) is not None), None)
-    found.agent(_name(node), label, dict(attributes))
+    content.agent(_name(node), label, dict(attributes))
+
+
+def _link(content: Content, ends: tuple[Any, Any], is_directed: bool) -> None:
+    if is_directed:
+        raise Directed(f"a directed link from {ends[0]!r} to {ends[1]!r}")
+    content.link(*map(_name, ends))
 
 
 def _graph_name(data: Mapping[str, Any]) -> str:
@@ -67,41 +71,37 @@ def _graph_name(data: Mapping[str, Any]) -> str:
     return str(head.get("name") or "")
 
 
-def _read_node_link(data: Mapping[str, Any], links: list[Any]) -> Found:
-    """networkx's node_link_data, or D3, where nodes without ids are numbered by their place in the list."""
-    found = Found(_graph_name(data))
+def _read_node_link(data: Mapping[str, Any], links: list[Any]) -> Content:
+    """Read networkx's node_link_data, or D3, where nodes without ids are numbered by their place in the list."""
+    content = Content(_graph_name(data))
     numbered = not any(isinstance(node, Mapping) and "id" in node for node in data["nodes"])
     for i, node in enumerate(data["nodes"]):
         if not isinstance(node, Mapping) or (not numbered and "id" not in node):
-            raise Damaged(NODE_LINK, f"damage (a node without an id: {repr(node)[:60]})")
-        _declare(found, i if numbered else node["id"], node)
+            raise ValueError(f"a node without an id: {repr(node)[:60]}")
+        _declare(content, i if numbered else node["id"], node)
     for link in links:
-        if not isinstance(link, Mapping):
-            raise Damaged(NODE_LINK, f"damage (a link that is no object: {repr(link)[:60]})")
-        ends = next((ends for ends in ENDS if set(ends) <= set(link)), None)
+        ends = next((ends for ends in ENDS if isinstance(link, Mapping) and set(ends) <= set(link)), None)
         if ends is None:
-            raise Damaged(NODE_LINK, f"damage (a link without source or target: {', '.join(map(str, link))[:60]})")
-        if link.get("directed") is True:
-            raise Directed(f"a directed link from {link[ends[0]]!r} to {link[ends[1]]!r}")
-        found.link(_name(link[ends[0]]), _name(link[ends[1]]))
-    return found
+            raise ValueError(f"a link without source or target: {repr(link)[:60]}")
+        _link(content, (link[ends[0]], link[ends[1]]), link.get("directed") is True)
+    return content
 
 
-def _read_adjacency(data: Mapping[str, Any]) -> Found:
-    """networkx's adjacency_data: the neighbors of the nodes, in the order of the nodes."""
-    found = Found(_graph_name(data))
+def _read_adjacency(data: Mapping[str, Any]) -> Content:
+    """Read networkx's adjacency_data: the neighbors of the nodes, in the order of the nodes."""
+    content = Content(_graph_name(data))
     nodes = data["nodes"]
     for node in nodes:
-        _declare(found, node["id"], node)
+        _declare(content, node["id"], node)
     if len(nodes) != len(data["adjacency"]):
         raise Damaged(f"a list of neighbors for each of {len(nodes)} nodes", f"{len(data['adjacency'])} lists")
     pairs = zip(nodes, data["adjacency"], strict=True)
-    found.arcs((_name(node["id"]), _name(other["id"])) for node, others in pairs for other in others)
-    return found
+    content.arcs((_name(node["id"]), _name(other["id"])) for node, others in pairs for other in others)
+    return content
 
 
-def _read_cytoscape(data: Mapping[str, Any]) -> Found:
-    """Cytoscape.js and Cytoscape: elements, grouped or in one list, each with its data."""
+def _read_cytoscape(data: Mapping[str, Any]) -> Content:
+    """Read Cytoscape.js and Cytoscape: elements, grouped or in one list, each with its data."""
     elements = data["elements"]
     if isinstance(elements, list):
         groups: dict[str, list[Any]] = {"nodes": [], "edges": []}
@@ -109,64 +109,62 @@ def _read_cytoscape(data: Mapping[str, Any]) -> Found:
             groups["edges" if "source" in element["data"] else "nodes"].append(element)
         elements = groups
     head = data.get("data")
-    found = Found(str(head.get("name", "")) if isinstance(head, Mapping) else "")
+    content = Content(str(head.get("name", "")) if isinstance(head, Mapping) else "")
     for node in elements.get("nodes", []):
-        _declare(found, node["data"]["id"], {**node["data"], **(node.get("position") or {})})
-    for edge in elements.get("edges", []):
-        ends = edge["data"]["source"], edge["data"]["target"]
-        if edge["data"].get("directed") is True:
-            raise Directed(f"a directed link from {ends[0]!r} to {ends[1]!r}")
-        found.link(*map(_name, ends))
-    return found
+        _declare(content, node["data"]["id"], {**node["data"], **(node.get("position") or {})})
+    for edge in (edge["data"] for edge in elements.get("edges", [])):
+        _link(content, (edge["source"], edge["target"]), edge.get("directed") is True)
+    return content
 
 
-def _read_graphology(data: Mapping[str, Any]) -> Found:
-    """graphology: nodes with keys; links are undirected when they or the graph say so."""
-    found = Found(str((data.get("attributes") or {}).get("name", "")))
+def _read_graphology(data: Mapping[str, Any]) -> Content:
+    """Read graphology: nodes with keys. Links are undirected when they or the graph say so."""
+    content = Content(str((data.get("attributes") or {}).get("name", "")))
     kind = (data.get("options") or {}).get("type", "mixed")
     for node in data["nodes"]:
-        _declare(found, node["key"], node.get("attributes") or {})
+        _declare(content, node["key"], node.get("attributes") or {})
     for edge in data["edges"]:
-        if kind == "directed" or (kind != "undirected" and edge.get("undirected") is not True):
-            raise Directed(f"a directed link from {edge['source']!r} to {edge['target']!r}")
-        found.link(_name(edge["source"]), _name(edge["target"]))
-    return found
+        directed = kind == "directed" or (kind != "undirected" and edge.get("undirected") is not True)
+        _link(content, (edge["source"], edge["target"]), directed)
+    return content
 
 
-def _read_pandapower(net: Mapping[str, Any]) -> Found:
-    """pandapower: buses are agents; lines, transformers, impedances, DC lines and closed bus switches are links."""
-    found = Found(str(net.get("name") or ""))
+BRANCHES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("line", "impedance", "dcline"), ("from_bus", "to_bus")),
+    "trafo": ("hv_bus", "lv_bus"),
+    "trafo3w": ("hv_bus", "mv_bus", "lv_bus"),
+}
+"""Table of pandapower -> its columns of buses, the first of which is linked to the others."""
+
+
+def _read_pandapower(net: Mapping[str, Any]) -> Content:
+    """Read pandapower: buses are agents, and lines, transformers, impedances and closed bus switches are links."""
+    content = Content(str(net.get("name") or ""))
     places = dict(_frame(net, "bus_geodata"))
     for bus, row in _frame(net, "bus"):
         geo = row.get("geo")
         point = json.loads(geo)["coordinates"] if isinstance(geo, str) else None
         place = {"pos": point} if point else {axis: places.get(bus, {}).get(axis) for axis in "xy"}
-        found.agent(str(bus), row.get("name"), place)
+        content.agent(str(bus), row.get("name"), place)
     opened = {(row["et"], row["element"]) for _, row in _frame(net, "switch") if not row["closed"]}
     out = 0
-    ends: dict[str, tuple[str, ...]] = {
-        "line": ("from_bus", "to_bus"),
-        "impedance": ("from_bus", "to_bus"),
-        "dcline": ("from_bus", "to_bus"),
-    }
-    ends |= {"trafo": ("hv_bus", "lv_bus"), "trafo3w": ("hv_bus", "mv_bus", "lv_bus")}
-    for table, buses in ends.items():
+    for table, buses in BRANCHES.items():
         for index, row in _frame(net, table):
             if not row.get("in_service", True) or ({"line": "l", "trafo": "t"}.get(table), index) in opened:
                 out += 1
                 continue
             for other in buses[1:]:
-                found.link(str(row[buses[0]]), str(row[other]))
+                content.link(str(row[buses[0]]), str(row[other]))
     for _, row in _frame(net, "switch"):
         if row["et"] == "b" and row["closed"]:
-            found.link(str(row["bus"]), str(row["element"]))
+            content.link(str(row["bus"]), str(row["element"]))
     if out:
-        found.notes.append(f"left out {out} elements that are out of service or behind an open switch")
-    return found
+        content.notes.append(f"left out {out} elements that are out of service or behind an open switch")
+    return content
 
 
 def _frame(net: Mapping[str, Any], name: str) -> list[tuple[Any, dict[str, Any]]]:
-    """(index, row) of a table of pandapower; none where there is no such table."""
+    """Return (index, row) of a table of pandapower, or none where there is no such table."""
     if (table := net.get(name)) is None:
         return []
     frame = json.loads(table["_object"]) if isinstance(table["_object"], str) else table["_object"]

@@ -1,4 +1,4 @@
-"""Tables: a link a row (.csv, .tsv), and adjacency matrices as text, NumPy arrays, sparse arrays and Matrix Market."""
+"""Tables: a link per row (.csv, .tsv), and adjacency matrices as text, NumPy or sparse arrays and Matrix Market."""
 
 import csv
 import io
@@ -8,27 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from dist_hdnn.topology.readers.found import GAPS, NUMBER, Damaged, Directed, Found, check_written
+from dist_hdnn.topology.readers.content import GAPS, NUMBER, Content, Damaged, Directed, check_names
 from dist_hdnn.topology.readers.lists import ENDS
 
 YES = ("directed", "true", "yes", "1")
 
 
-def read_csv(text: str) -> Found:
-    """A link a row, in two columns that the first line names; without a target and anything else, an isolated agent."""
+def read_csv(text: str) -> Content:
+    """Read a link per row, in two columns that the first line names. A row of a source alone is an isolated agent."""
     rows = _cells(text)
     names = [name.lower() for name in rows[0][1]] if rows else []
     _check_gaps_of_matrix(rows)
     ends = next((ends for ends in ENDS if set(ends) <= set(names)), None)
     if ends is None:
-        found_ = repr(",".join(rows[0][1] if rows else [])[:60])
+        first = repr(",".join(rows[0][1] if rows else [])[:60])
         remedy = "add it (for an adjacency matrix, give as many rows as columns)"
-        raise Damaged("a first line that names the columns source and target", found_, remedy)
+        raise Damaged("a first line that names the columns source and target", first, remedy)
     twice = next((end for end in ends if names.count(end) > 1), None)
     if twice is not None:
         raise Damaged(f"one column {twice}", f"{names.count(twice)}", "rename the others")
     source, target = (names.index(end) for end in ends)
-    found = Found()
+    content = Content()
     for number, row in rows[1:]:
         cells = row[: len(names)] if not any(row[len(names) :]) else row
         if not any(cells):
@@ -39,14 +39,14 @@ def read_csv(text: str) -> Found:
         for column in ("type", "directed"):
             if column in names and cells[names.index(column)].lower() in YES:
                 raise Directed(f"a directed link in row {number}")
-        found.graph.add_node(cells[source])
+        content.graph.add_node(cells[source])
         if cells[target]:
-            found.graph.add_edge(cells[source], cells[target])
+            content.graph.add_edge(cells[source], cells[target])
         elif any(cell for i, cell in enumerate(cells) if i != source):
             remedy = "fill it in; a row of a source alone is an isolated agent"
             raise Damaged("a target", shown, remedy)
-    check_written(map(str, found.graph))
-    return found
+    check_names(map(str, content.graph))
+    return content
 
 
 def _check_gaps_of_matrix(rows: list[tuple[int, list[str]]]) -> None:
@@ -61,8 +61,8 @@ def _check_gaps_of_matrix(rows: list[tuple[int, list[str]]]) -> None:
         raise Damaged("a number in every cell of a matrix", f"{len(gaps)} gaps", "write 0 where there is no link")
 
 
-def read_matrix(data: bytes) -> Found:
-    """An adjacency matrix: entries other than 0 are links. Names stand in the first row, column, both or not at all."""
+def read_matrix(data: bytes) -> Content:
+    """Read an adjacency matrix. Names stand in the first row, column, both or not at all."""
     if data.startswith(b"\x93NUMPY"):
         return _of_array(np.load(io.BytesIO(data), allow_pickle=False))
     if data.startswith(b"PK"):
@@ -76,13 +76,10 @@ def read_matrix(data: bytes) -> Found:
 
 
 def looks_like_matrix(text: str, as_links: bool) -> bool:
-    """Whether text is a square of numbers, with names or not, that is no list; as_links: nor links with weights."""
+    """Whether text is a square of numbers, with names or not, and no list. as_links: nor links with weights."""
     first, lines = text.lstrip().partition("\n")[0], text.count("\n")
-    if (
-        not lines - 3 <= max(map(first.count, ",;\t|")) <= lines + 1
-        and not lines - 3 <= len(first.split()) <= lines + 2
-    ):
-        return False
+    if not (lines - 3 <= max(map(first.count, ",;\t|")) <= lines + 1 or lines - 3 <= len(first.split()) <= lines + 2):
+        return False  # not nearly as many cells as rows
     try:
         names, body = _parts([row for _, row in _cells(text)])
     except (Damaged, csv.Error):
@@ -95,16 +92,16 @@ def looks_like_matrix(text: str, as_links: bool) -> bool:
     return not np.diag(values).any() and np.array_equal(values, values.T)
 
 
-def read_mtx(data: bytes) -> Found:
-    """Matrix Market: entries other than 0 are links."""
+def read_mtx(data: bytes) -> Content:
+    """Read Matrix Market."""
     from scipy.io import mmread  # takes time to import, and few files need it
 
-    matrix = mmread(io.BytesIO(data))
+    matrix = mmread(io.BytesIO(data + b"\n"))  # scipy 1.17 reads past the end of a last line "3 2#" without its newline
     return _of_array(matrix, [str(i + 1) for i in range(matrix.shape[0])])
 
 
-def _of_array(array: Any, names: list[str] | None = None) -> Found:
-    """Agents and links of a square matrix, dense or sparse."""
+def _of_array(array: Any, names: list[str] | None = None) -> Content:
+    """Return the content of a square matrix, dense or sparse: entries other than 0 are links."""
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         remedy = "give a row and a column for each agent; list other links in a .csv"
         raise Damaged("a square adjacency matrix", f"the shape {array.shape}", remedy)
@@ -118,23 +115,23 @@ def _of_array(array: Any, names: list[str] | None = None) -> Found:
     agents = matrix.shape[0]
     names = [str(i) for i in range(agents)] if names is None else names
     rows, columns = matrix.row.astype(np.int64), matrix.col.astype(np.int64)
-    there, back = rows * agents + columns, columns * agents + rows
+    there, back = rows * agents + columns, columns * agents + rows  # one number per entry and per mirrored entry
     one_way: NDArray[np.int64] = np.setdiff1d(there, back)
     if len(one_way):
         i, j = divmod(int(one_way[0]), agents)
         raise Directed(f"an entry at ({names[i]}, {names[j]}) and none at ({names[j]}, {names[i]})")
-    found = Found()
+    content = Content()
     for name in names:
         if not name:
             raise Damaged("a name for every agent", "an empty one", "fill it in")
-        found.agent(name)
-    upper = rows <= columns
-    found.graph.add_edges_from((names[i], names[j]) for i, j in zip(rows[upper], columns[upper], strict=True))
-    return found
+        content.agent(name)
+    upper = rows <= columns  # each link once, self-loops included
+    content.graph.add_edges_from((names[i], names[j]) for i, j in zip(rows[upper], columns[upper], strict=True))
+    return content
 
 
 def _parts(rows: list[list[str]]) -> tuple[list[str] | None, list[list[str]]]:
-    """Names of the agents, in the first row, the first column or both, and the square of cells."""
+    """Return the names of the agents, in the first row, the first column or both, and the square of cells."""
     count, widths = len(rows), sorted({len(row) for row in rows[1:]})
     first = rows[0] if rows else []
     width = widths[0] if len(widths) == 1 else len(first) if count == 1 else -1
@@ -155,7 +152,7 @@ def _parts(rows: list[list[str]]) -> tuple[list[str] | None, list[list[str]]]:
 
 
 def _cells(text: str) -> list[tuple[int, list[str]]]:
-    """(row number, cells) of every row that is not blank, by the commonest separator of the first one."""
+    """Return (row number, cells) of every row that is not blank, by the commonest separator of the first one."""
     lines = text.splitlines(keepends=True)
     start = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith(("#", "%"))), 0)
     first = lines[start] if lines else ""

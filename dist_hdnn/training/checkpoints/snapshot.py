@@ -27,7 +27,7 @@ from torch import Tensor
 from dist_hdnn.ends.readout import LocalReadout
 from dist_hdnn.network.ownership import Shard
 from dist_hdnn.network.sharing import shards_of
-from dist_hdnn.operators.sparsity import ragged_ranges
+from dist_hdnn.topology.ragged import ragged_ranges
 from dist_hdnn.training.best import snapshot
 from dist_hdnn.training.checkpoints.manifest import CheckpointError, Manifest
 from dist_hdnn.training.loop import Epoch, TrainingState
