@@ -1,0 +1,210 @@
+"""What a study reports: its progress on stderr while it runs, and report.md in Markdown at the end.
+
+On a terminal the progress is a live table, elsewhere a line per trial.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.console import Group as Stack
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dist_hdnn.study.axes import Choice, Trial, label_of
+from dist_hdnn.study.plan import Plan
+from dist_hdnn.study.results import OF_TEST_DATA, QUANTITIES, SPREAD, Group, figure, pareto_front, quantity, spoken
+from dist_hdnn.study.runner import Progress
+from dist_hdnn.study.trials import DONE, FAILED
+
+SHOWN = 8  # of the newest results
+REFRESH = 0.5  # seconds
+
+
+class LiveTable:
+    """Shows the progress of a study; a context manager. `changed` is the listener of a `Runner`."""
+
+    def __init__(self, name: str, objectives: Iterable[str]) -> None:
+        self.name, self.started, self.drawn = name, time.monotonic(), 0.0
+        self.shown = list(dict.fromkeys([*objectives, "parameters"]))
+        self.live: Live | None = None
+        if sys.stderr.isatty():
+            self.live = Live(console=Console(stderr=True), auto_refresh=False)
+
+    def __enter__(self) -> LiveTable:
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def changed(self, progress: Progress, result: dict[str, Any] | None) -> None:
+        """After a trial has ended, and while time passes."""
+        if self.live is None:
+            if result is not None and progress.last and result is progress.last[-1]:
+                print(f"{self.name}: {self._line(progress, result)}", file=sys.stderr, flush=True)
+        elif result is not None or time.monotonic() - self.drawn > REFRESH:
+            self.drawn = time.monotonic()
+            self.live.update(self.table(progress), refresh=True)
+
+    def table(self, progress: Progress) -> Stack:
+        """What the terminal shows."""
+        done = progress.done
+        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
+        counts = f"{self.name}  {done} of {progress.total} trials, {progress.failed} failed  {minutes}:{seconds:02d}"
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("trial", "state", *(quantity(name).heading for name in self.shown)):
+            table.add_column(column, justify="left" if column in ("trial", "state") else "right", no_wrap=True)
+        for result in progress.last[-SHOWN:]:
+            state = Text(result["status"], style="red" if result["status"] == FAILED else "green")
+            table.add_row(Text(words(result)), state, *self._figures(result))
+        for job in progress.running:
+            state = Text(f"epoch {job.folder.epochs()}/{job.epochs}", style="cyan")
+            table.add_row(Text(in_words(job.trial)), state)
+        for trial, _ in progress.elsewhere.values():
+            table.add_row(Text(in_words(trial)), Text("another process", style="dim"))
+        bar = Table.grid()  # a bar alone does not end its line
+        bar.add_row(ProgressBar(progress.total, done, width=40))
+        return Stack(Text(counts, style="bold"), bar, table)
+
+    def _figures(self, result: dict[str, Any]) -> list[str]:
+        """What the study compares, of a trial that has ended."""
+        numbers = {name: result.get("summary", {}).get(name) for name in self.shown}
+        return ["" if number is None else figure(name, number) for name, number in numbers.items()]
+
+    def _line(self, progress: Progress, result: dict[str, Any]) -> str:
+        place = f"trial {progress.done}/{progress.total}  {words(result)}"
+        if result["status"] == FAILED:
+            return f"{place}  failed: {result['error']}"
+        numbers = {name: result["summary"].get(name) for name in self.shown}
+        return "  ".join([place, *(spoken(name, number) for name, number in numbers.items() if number is not None)])
+
+
+def words(result: dict[str, Any]) -> str:
+    """The options of a trial that has ended."""
+    return _words(result["baseline"], result["values"])
+
+
+def in_words(trial: Trial) -> str:
+    """The options of a trial."""
+    return _words(trial.baseline, trial.values)
+
+
+def _words(baseline: str, values: Any) -> str:
+    options = [f"{name.split('.')[-1]} {label_of(value)}" for name, value in values.items()]
+    return ", ".join([baseline] * bool(baseline) + options)
+
+
+def write_report(
+    plan: Plan,
+    results: Sequence[Mapping[str, Any]],
+    groups: Sequence[Group],
+    plots: Sequence[Path],
+    path: Path,
+    command: str,
+) -> Path:
+    """report.md beside the tables; the path written."""
+    failed = [result for result in results if result["status"] != DONE]
+    lines = [f"# Study {plan.name}", "", *_asked(plan, results, command), ""]
+    lines += ["## Results", "", "Mean ± standard deviation over seeds; n is their number.", ""]
+    lines += [*_table(plan, groups), "", *_parted(groups), *_front(plan, groups), ""]
+    if plots:
+        lines += ["## Pictures", ""]
+        lines += [f"![{plot.stem}]({os.path.relpath(plot, path.parent)})" for plot in plots] + [""]
+    if failed:
+        lines += ["## Failed trials", ""]
+        lines += [f"- {words(dict(result))}: {result['error']}" for result in failed] + [""]
+    lines += ["All trials, one row each, are in `results.csv`; each trial's config and run are below `trials/`."]
+    part = path.with_name(f"{path.name}.part")
+    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    os.replace(part, path)
+    return path
+
+
+def _asked(plan: Plan, results: Sequence[Mapping[str, Any]], command: str) -> list[str]:
+    done = [result for result in results if result["status"] == DONE]
+    seconds = sum(result.get("wall_seconds") or result["summary"].get("seconds", 0) for result in done)
+    lines = [
+        f"    {command}",
+        "",
+        f"{len(done)} trials ended well, {len(results) - len(done)} failed; search {plan.search}.",
+    ]
+    for axis in plan.axes:
+        options = ", ".join(axis.options) if isinstance(axis, Choice) else f"{axis.low} to {axis.high}"
+        lines.append(f"- {axis.name}: {options}")
+    lines += [f"- baseline {name}" for name in dict.fromkeys(trial.baseline for trial in plan.baselines)]
+    versions = {label_of(result["summary"].get("versions", {})) for result in done}
+    commits = {str(result.get("git_commit")) for result in done}
+    lines += ["", f"{seconds / 60:.1f} minutes of run time in all. Commit {', '.join(sorted(commits))}; "]
+    lines[-1] += f"{'; '.join(sorted(versions))}. Seconds per step were taken while other trials ran."
+    return lines
+
+
+def _table(plan: Plan, groups: Sequence[Group]) -> list[str]:
+    axes = [axis.name for axis in plan.axes if any(axis.name in group.values for group in groups if not group.baseline)]
+    hidden = () if plan.by_test else OF_TEST_DATA  # of which the report tells those of the chosen
+    columns = [name for name in QUANTITIES if name not in hidden and any(name in group.mean for group in groups)]
+    front = pareto_front([group for group in groups if not group.baseline], plan.objectives)
+    rows = [[*axes, *(quantity(name).heading for name in columns), "n", "Pareto"]]
+    for group in groups:
+        options = [label_of(group.values.get(axis, "")) for axis in axes]
+        if group.baseline:
+            options = [f"*{group.label}*", *[""] * (len(axes) - 1)]
+        figures = [_figure(group, name) for name in columns]
+        rows.append([*options, *figures, str(group.count), "yes" if any(group is one for one in front) else ""])
+    rows.insert(1, ["---"] * len(axes) + ["---:"] * (len(columns) + 1) + ["---"])
+    return [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
+
+
+def _figure(group: Group, name: str) -> str:
+    if name not in group.mean:
+        return ""
+    text = figure(name, group.mean[name])
+    return f"{text} ± {figure(name, group.spread[name])}" if name in SPREAD and group.count > 1 else text
+
+
+def _parted(groups: Iterable[Group]) -> list[str]:
+    """Which networks fall into parts that never hear of each other; nothing when none does."""
+    parted = [group for group in groups if group.mean.get("components", 1) > 1]
+    if not parted:
+        return []
+    names = "; ".join(f"{group.label} ({group.mean['components']:.3g} parts)" for group in parted)
+    return [
+        f"**Not joined:** no path of exchanges joins all agents of {names}. Agents of different parts never influence "
+        "each other; `network.K.spanning_forest: true` lets a thinned pattern keep every connection.",
+        "",
+    ]
+
+
+def _front(plan: Plan, groups: Sequence[Group]) -> list[str]:
+    """The front in words: what each step to a cheaper network costs; of test data, where validation data chose."""
+    first, *others = plan.objectives
+    front = pareto_front([group for group in groups if not group.baseline], plan.objectives)
+    front.sort(key=lambda group: group.mean[first], reverse=plan.objectives[first] == "maximize")
+    aims = " and ".join(f"{direction} {name}" for name, direction in plan.objectives.items())
+    lines = ["## Pareto front", "", f"To {aims}; no other mean is at least as good in each and better in one."]
+    if plan.by_test:
+        lines.append(
+            "It compares test figures, so it describes these networks; the test figure of one that is chosen from it "
+            "is too good. To choose, set `data.validation_fraction`."
+        )
+    lines.append("")
+    named = [first, *others, *([] if plan.by_test else OF_TEST_DATA)]
+    for group in [*front, *(() if plan.by_test else (group for group in groups if group.baseline))]:
+        shown = [name for name in dict.fromkeys(named) if name in group.mean]
+        figures = [f"{quantity(name).heading} {_figure(group, name)}" for name in shown]
+        lines.append(f"- {'baseline ' if group.baseline else ''}{group.label}: {', '.join(figures)}")
+    return lines
