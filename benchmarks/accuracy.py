@@ -304,24 +304,24 @@ def main() -> None:
     parser.add_argument("--column", action="append", choices=list(COLUMNS), help="only this one; may be repeated")
     parser.add_argument("--json", type=Path, help="read and write the cells here")
     parser.add_argument("--table", type=Path, help="write the table here as Markdown")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     stored: dict[str, Any] = {"cells": {}}
-    if given.json and given.json.exists():
-        stored = json.loads(given.json.read_text())
+    if args.json and args.json.exists():
+        stored = json.loads(args.json.read_text())
     print(f"{command()}   torch {versions()['torch']}, one thread, {os.cpu_count()} cores")
-    for column, network, data in missing_cells(stored["cells"], given.column or COLUMNS, given.network or NETWORKS):
-        found = run(network, column, data, given.seeds * (2 if COLUMNS[column][0] == 4 else 1))
+    for column, network, data in missing_cells(stored["cells"], args.column or COLUMNS, args.network or NETWORKS):
+        found = run(network, column, data, args.seeds * (2 if COLUMNS[column][0] == 4 else 1))
         for name, cell in found.items():
             target = published().get((name.partition(" | ")[0], network, column))
             print(f"{name:36} {cell_text(cell, target):24} {cell['cpu_seconds']:6.1f} CPU s", flush=True)
         stored["cells"] |= found
         stored |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "versions": versions()}
-        if given.json:
-            given.json.write_text(json.dumps(stored, indent=1) + "\n")
+        if args.json:
+            args.json.write_text(json.dumps(stored, indent=1) + "\n")
     print("\n".join(table(stored["cells"])), verdict(stored["cells"]), sep="\n\n")
-    if given.table:
-        given.table.write_text(page(stored))
+    if args.table:
+        args.table.write_text(page(stored))
 
 
 if __name__ == "__main__":

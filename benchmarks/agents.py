@@ -83,7 +83,7 @@ def exponent(results: list[dict[str, Any]]) -> float | None:
     return float(np.polyfit(np.log(agents), np.log(seconds), 1)[0])
 
 
-def lines_of(results: list[dict[str, Any]], given: argparse.Namespace) -> list[str]:
+def lines_of(results: list[dict[str, Any]], args: argparse.Namespace) -> list[str]:
     """Return the table and, below it, the exponent."""
     names = ("agents", "set-up, CPU s", "step, CPU ms", "wall ms", "us per agent", "parameters, MiB", "sweep", "peak")
     rows = [
@@ -98,7 +98,7 @@ def lines_of(results: list[dict[str, Any]], given: argparse.Namespace) -> list[s
         for found in results
     ]
     power = exponent(results)
-    text = f"{given.layers} layers, batch {given.batch}, memory {given.memory}"
+    text = f"{args.layers} layers, batch {args.batch}, memory {args.memory}"
     if power is not None:
         reached = "reached" if power <= TARGET else "missed"
         text += f"; time of a step grows with agents to the power of {power:.3f} (target {TARGET}: {reached})"
@@ -114,20 +114,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="CPU time of the steps of a size (default 4)")
     parser.add_argument("--json", type=Path, help="also write every time here")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.cell is not None:
-        print(json.dumps(measured(**given.cell)))
+    args = parser.parse_args()
+    if args.cell is not None:
+        print(json.dumps(measured(**args.cell)))
         return
     torch.set_num_threads(1)
     print(header(), flush=True)
-    options = {"layers": given.layers, "batch": given.batch, "mode": given.memory, "seconds": given.seconds}
+    options = {"layers": args.layers, "batch": args.batch, "mode": args.memory, "seconds": args.seconds}
     results = []
-    for agents in given.agents:
+    for agents in args.agents:
         results.append(in_new_process(__file__, {"agents": agents, **options}))
         print(f"{agents} agents done", flush=True)
-    lines = lines_of(results, given)
+    lines = lines_of(results, args)
     print("\n".join(lines))
-    write_report(given.json, lines, {"options": options, "exponent": exponent(results), "sizes": results})
+    write_report(args.json, lines, {"options": options, "exponent": exponent(results), "sizes": results})
 
 
 if __name__ == "__main__":

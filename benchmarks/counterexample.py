@@ -90,12 +90,12 @@ def main() -> None:
     parser.add_argument("--time", type=float, default=200.0, help="T (default 200)")
     parser.add_argument("--step", type=float, default=0.05, help="h (default 0.05)")
     parser.add_argument("--picture", type=Path, default=PICTURE)
-    given = parser.parse_args()
-    layers, y0 = round(given.time / given.step), published_start()
+    args = parser.parse_args()
+    layers, y0 = round(args.time / args.step), published_start()
     found, orbit = {}, None
-    print(f"T = {given.time:g}, h = {given.step:g}, {layers} layers, y0 = {y0[0].tolist()}")
-    for eps in given.eps:
-        net = slow_oscillator(eps, layers, given.step)
+    print(f"T = {args.time:g}, h = {args.step:g}, {layers} layers, y0 = {y0[0].tolist()}")
+    for eps in args.eps:
+        net = slow_oscillator(eps, layers, args.step)
         found[eps] = sensitivities(net, y0).numpy()
         orbit = net.states(y0)[:, 0].numpy() if orbit is None else orbit
         norms = np.linalg.norm(found[eps], 2, axis=(1, 2))
@@ -104,8 +104,8 @@ def main() -> None:
             f"eps = {eps:<5g} |∂y(T)/∂y(0)| = {norms[-1]:8.3f}, smallest over t {norms.min():.12f}, "
             f"largest entry {np.abs(found[eps]).max():8.3f}, determinant 1 to {determinant:.1e}"
         )
-    plot(found, orbit, given.step, given.picture)
-    print(f"picture {given.picture}")
+    plot(found, orbit, args.step, args.picture)
+    print(f"picture {args.picture}")
 
 
 if __name__ == "__main__":

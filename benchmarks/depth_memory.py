@@ -60,8 +60,8 @@ def plain(net: HDNN, every: int | None) -> Run:
 
     every: layers of a checkpointed segment; None checkpoints nothing.
     """
-    neighbours = torch.tensor([sorted({i, (i - 1) % AGENTS, (i + 1) % AGENTS}) for i in range(AGENTS)])
-    rows = (neighbours[:, :, None] * HALF + torch.arange(HALF)).flatten()
+    neighbors = torch.tensor([sorted({i, (i - 1) % AGENTS, (i + 1) % AGENTS}) for i in range(AGENTS)])
+    rows = (neighbors[:, :, None] * HALF + torch.arange(HALF)).flatten()
 
     def force(x: Tensor, K: Tensor, b: Tensor) -> Tensor:
         """Return Kᵀ tanh(K x + b) for x (neurons of a part, batch), K (agents, n, 3 n)."""
@@ -87,7 +87,7 @@ def plain(net: HDNN, every: int | None) -> Run:
     return run
 
 
-def made(layers: int, mode: dict[str, Any]) -> HDNN:
+def build(layers: int, mode: dict[str, Any]) -> HDNN:
     """Build the network of one mode; all modes draw the same weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -121,7 +121,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 def measured(layers: int, rounds: int, training: int) -> dict[str, dict[str, float]]:
     """Measure memory, time and precision of every mode at one depth."""
-    nets = {name: made(layers, mode) for name, mode in OURS.items()}
+    nets = {name: build(layers, mode) for name, mode in OURS.items()}
     runs: dict[str, tuple[Run, HDNN]] = {mode: (net, net) for mode, net in nets.items()}
     store = nets["store"]
     runs["plain"] = plain(store, None), store
@@ -202,22 +202,22 @@ def main() -> None:
     parser.add_argument("--training", type=int, default=10, help="steps of Adam before gradients are compared")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     parser.add_argument("--json", type=Path, help="also write every figure here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(header(), flush=True)
     results = {}
-    for depth in given.depths:
-        results[depth] = measured(depth, given.rounds, given.training)
+    for depth in args.depths:
+        results[depth] = measured(depth, args.rounds, args.training)
         print("\n".join(table(HEADINGS, rows({depth: results[depth]}))), flush=True)
-    first, last = results[given.depths[0]]["reversible"], results[given.depths[-1]]["reversible"]
+    first, last = results[args.depths[0]]["reversible"], results[args.depths[-1]]["reversible"]
     growth = last["bytes"] / first["bytes"]
     slower = max(found["reversible"]["over_store"] for found in results.values())
-    print(f"reversible: memory x {growth:.3f} from {given.depths[0]} to {given.depths[-1]} layers (at most {GROWTH})")
+    print(f"reversible: memory x {growth:.3f} from {args.depths[0]} to {args.depths[-1]} layers (at most {GROWTH})")
     print(f"reversible: time at most {slower:.2f} x store (at most {SLOWER})")
     bounds = {"growth": growth, "slower": slower, "growth_at_most": GROWTH, "slower_at_most": SLOWER}
-    write_report(given.json, table(HEADINGS, rows(results)), {"depths": results, "reversible": bounds})
-    if len(given.depths) > 1:
-        print(f"picture {draw(results, given.picture)}")
+    write_report(args.json, table(HEADINGS, rows(results)), {"depths": results, "reversible": bounds})
+    if len(args.depths) > 1:
+        print(f"picture {draw(results, args.picture)}")
 
 
 if __name__ == "__main__":

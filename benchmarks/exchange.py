@@ -199,25 +199,25 @@ def main() -> None:
     parser.add_argument("--transport", choices=["mpi", "gloo"], help="only this one; needed under a launcher")
     parser.add_argument("--blocks", type=int, default=60, help="blocks per method (default 60)")
     parser.add_argument("--json", type=Path, help="also write the time of every block here")
-    given = parser.parse_args()
-    run_jobs(__file__, given, ["--blocks", str(given.blocks)], lambda transport: work(transport, given.blocks))
+    args = parser.parse_args()
+    run_jobs(__file__, args, ["--blocks", str(args.blocks)], lambda transport: work(transport, args.blocks))
 
 
-def run_jobs(script: str, given: argparse.Namespace, arguments: list[str], work: Callable[[Transport], Any]) -> None:
-    """Work in the job that a launcher has started, or start the jobs and gather their results in given.json."""
+def run_jobs(script: str, args: argparse.Namespace, arguments: list[str], work: Callable[[Transport], Any]) -> None:
+    """Work in the job that a launcher has started, or start the jobs and gather their results in args.json."""
     if launched() is not None:
         torch.set_num_threads(1)
-        transport = connect(transport=given.transport)
+        transport = connect(transport=args.transport)
         result = work(transport)
-        if transport.rank == 0 and given.json:
+        if transport.rank == 0 and args.json:
             report = {"versions": versions(), "command": command(), "jobs": {transport.name: result}}
-            given.json.write_text(json.dumps(report, indent=2))
+            args.json.write_text(json.dumps(report, indent=2))
         transport.barrier()
         transport.close()
         return
     print(f"{command()}   {packages()}", flush=True)
     reports = []
-    for name in [given.transport] if given.transport else ["mpi", "gloo"]:
+    for name in [args.transport] if args.transport else ["mpi", "gloo"]:
         if name == "mpi" and importlib.util.find_spec("mpi4py") is None:
             print("mpi: left out, mpi4py is not installed")
             continue
@@ -228,9 +228,9 @@ def run_jobs(script: str, given: argparse.Namespace, arguments: list[str], work:
             if ended.returncode:
                 sys.exit(f"{name}: the job ended with exit code {ended.returncode}; see above")
             reports.append(json.loads(file.read_text()))
-    if given.json and reports:
+    if args.json and reports:
         jobs = {name: result for report in reports for name, result in report["jobs"].items()}
-        given.json.write_text(json.dumps(reports[0] | {"command": command(), "jobs": jobs}, indent=2))
+        args.json.write_text(json.dumps(reports[0] | {"command": command(), "jobs": jobs}, indent=2))
 
 
 def launcher(name: str) -> list[str]:

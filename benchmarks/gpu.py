@@ -35,7 +35,7 @@ CELLS: dict[str, tuple[Callable[[], Any], int, int, int]] = {  # graph, neurons 
 HEADINGS = ("agents x neurons", "floor, ms", "kernel by kernel", "over floor", "CUDA graphs", "over floor")
 
 
-def made(graph: Any, half: int, layers: int, captures: bool) -> HDNN:
+def build(graph: Any, half: int, layers: int, captures: bool) -> HDNN:
     """Build a network on the GPU; both draw the same weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -84,7 +84,7 @@ def measured(name: str, batch: int, rounds: int) -> dict[str, float]:
     """Measure milliseconds of every method in one cell."""
     graph, half, layers, calls = CELLS[name]
     on = graph()
-    eager, captured = (made(on, half, layers, captures) for captures in (False, True))
+    eager, captured = (build(on, half, layers, captures) for captures in (False, True))
     y = torch.randn(batch, eager.neurons, generator=torch.Generator().manual_seed(0)).cuda()
     for _ in range(3):
         expected, found = gradients(eager, y), gradients(captured, y)
@@ -107,19 +107,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7, help="blocks per method (default 7)")
     parser.add_argument("--json", type=Path, help="also write every figure here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     print(header(), flush=True)
     if not torch.cuda.is_available():
         print("gpu: PyTorch sees no GPU here, nothing measured")
         return
-    print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, batch {given.batch}", flush=True)
+    print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, batch {args.batch}", flush=True)
     results = {}
-    for name in given.cells:
-        results[name] = measured(name, given.batch, given.rounds)
+    for name in args.cells:
+        results[name] = measured(name, args.batch, args.rounds)
         print(f"{name}: {results[name]}", flush=True)
     lines = table(HEADINGS, [row(name, found) for name, found in results.items()])
     print("\n".join(lines))
-    write_report(given.json, lines, {"device": torch.cuda.get_device_name(), "batch": given.batch, "cells": results})
+    write_report(args.json, lines, {"device": torch.cuda.get_device_name(), "batch": args.batch, "cells": results})
 
 
 if __name__ == "__main__":

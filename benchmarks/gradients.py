@@ -70,25 +70,25 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="epochs of training (default 20)")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     parser.add_argument("--json", type=Path, help="also write every norm here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{command()}   torch {versions()['torch']}, {os.cpu_count()} cores, {LAYERS} layers")
     print(f"{'network':18} {'when':7} {'smallest':>10} {'largest':>10}   |∂y_N/∂y_0| over {POINTS} test points")
     results = {}
     for name, options in NETWORKS.items():
-        found = results[name] = measured(options, given.epochs)
+        found = results[name] = measured(options, args.epochs)
         for when in ("before", "after"):
             last = found[when][-1]
             text = f"  test accuracy {100 * found['test_accuracy']:.2f} %" if when == "after" else ""
             print(f"{name:18} {when:7} {min(last):10.3g} {max(last):10.3g}{text}", flush=True)
-    if given.json:
-        given.json.write_text(json.dumps({"versions": versions(), "networks": results}, indent=2))
-    headings = {"before": "before training", "after": f"after {given.epochs} epochs"}
+    if args.json:
+        args.json.write_text(json.dumps({"versions": versions(), "networks": results}, indent=2))
+    headings = {"before": "before training", "after": f"after {args.epochs} epochs"}
     curves = {
         heading: {name: _range(found[when]) for name, found in results.items()} for when, heading in headings.items()
     }
-    plot(curves, given.picture, f"{LAYERS} layers on a ring of 8 agents, {POINTS} test points")
-    print(f"picture {given.picture}")
+    plot(curves, args.picture, f"{LAYERS} layers on a ring of 8 agents, {POINTS} test points")
+    print(f"picture {args.picture}")
 
 
 def plot(panels: dict[str, dict[str, np.ndarray]], path: Path, title: str) -> None:

@@ -241,25 +241,25 @@ def main() -> None:
     parser.add_argument("--only", choices=["all", "no-published", "ours"], default="all", help="leave others out")
     parser.add_argument("--threads", type=int, choices=(1, 2), default=2, help="1 leaves out the part on two threads")
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(header(), flush=True)
     rates, began = machine_rates(), time.perf_counter()
     print(f"GEMM {rates['gemm_gflops']:.0f} GFlop/s, copy {rates['copy_gbytes']:.1f} GB/s\n")
     print(f"{'cell':18} {'method':14} {'ms a layer':>10} {'/ floor':>8} {'/ fastest plan':>15}")
     cells: dict[str, dict[str, float]] = {}
-    for cell in given.cells:
-        net, methods = methods_of(cell, given.only)
+    for cell in args.cells:
+        net, methods = methods_of(cell, args.only)
         times = cells[cell] = best_medians(methods) | {"roofline": roofline(net, rates)}
         for name, value in times.items():
             ratios = value / times["floor"], value / fastest(times)
             print(f"{cell:18} {name:14} {value:10.3f} {ratios[0]:8.2f} {ratios[1]:15.2f}", flush=True)
         del net, methods
-    threads = two_threads(SCALED) if given.threads == 2 else {}
+    threads = two_threads(SCALED) if args.threads == 2 else {}
     lines = lines_of(cells, threads)
     print("", *lines, f"\n{time.perf_counter() - began:.0f} s", sep="\n")
     results: dict[str, Any] = {"rates": rates, "cells": cells, "two_threads": threads}
-    write_report(given.json, lines, results)
+    write_report(args.json, lines, results)
 
 
 if __name__ == "__main__":

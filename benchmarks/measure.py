@@ -4,7 +4,7 @@ first = header()                                  command, versions, machine: th
 times = take_turns({"a": a, "b": b}, repeats=5)   seconds of every method, which take turns
 found = in_new_process(__file__, {"agents": 100}) the last line printed under --cell '{"agents": 100}'
 lines = table(("agents", "seconds"), rows)        an aligned Markdown table
-write_report(given.json, lines, results)          the file that run_all.py reads
+write_report(args.json, lines, results)          the file that run_all.py reads
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def run(config: str, options: list[str], seed: int) -> dict[str, Any]:
     """Train one run and return its summary with its CPU seconds."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
-        given = [*options, f"--seed={seed}", "--data.seed=0", f"--output={folder}/run"]
-        directory = tasks.train(read_config(CONFIGS / f"{config}.yaml", given))
+        args = [*options, f"--seed={seed}", "--data.seed=0", f"--output={folder}/run"]
+        directory = tasks.train(read_config(CONFIGS / f"{config}.yaml", args))
         summary = json.loads((directory / "summary.json").read_text())
         return {**summary, "cpu_seconds": time.process_time() - started}
 
@@ -61,15 +61,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. SEEDS - 1 (default 5)")
     parser.add_argument("--case", action="append", choices=sorted(CASES), help="only this case; may be repeated")
     parser.add_argument("--json", type=Path, help="also write every summary here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     print(f"{command()}   torch {versions()['torch']}, {os.cpu_count()} cores")
     print(f"{'case':34} {'mean %':>7} {'worst %':>7} {'agents':>7} {'wall s':>8} {'CPU s':>8}   (slowest run)")
     results = {}
-    for name in given.case or CASES:
-        results[name] = [run(*CASES[name], seed) for seed in range(given.seeds)]
+    for name in args.case or CASES:
+        results[name] = [run(*CASES[name], seed) for seed in range(args.seeds)]
         print(row(name, results[name]), flush=True)
-        if given.json:
-            given.json.write_text(json.dumps({"versions": versions(), "cases": results}, indent=2))
+        if args.json:
+            args.json.write_text(json.dumps({"versions": versions(), "cases": results}, indent=2))
 
 
 if __name__ == "__main__":

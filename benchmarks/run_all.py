@@ -99,19 +99,19 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="only this one; may be repeated")
     parser.add_argument("--page", type=Path, default=PAGE, help="whose tables to write (default docs/performance.md)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and text (runs/benchmarks)")
-    given = parser.parse_args()
-    given.results.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    args.results.mkdir(parents=True, exist_ok=True)
     print(header(), flush=True)
     failed = []
-    for name in given.only or BENCHMARKS:
+    for name in args.only or BENCHMARKS:
         began = time.perf_counter()
         print(f"\n== {name}", flush=True)
-        report = run(name, given.results)
+        report = run(name, args.results)
         print(f"== {name}: {time.perf_counter() - began:.0f} s", flush=True)
         if report is None:
             failed.append(name)
             continue
-        given.page.write_text(insert(given.page.read_text(), name, section(report)))
+        args.page.write_text(insert(args.page.read_text(), name, section(report)))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; their tables are as they were")
 

@@ -162,9 +162,9 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128], help="neurons per agent (default 64 128)")
     parser.add_argument("--blocks", type=int, default=20, help="steps per method (default 20)")
     parser.add_argument("--json", type=Path, help="also write the time of every step here")
-    given = parser.parse_args()
-    arguments = ["--blocks", str(given.blocks), "--widths", *map(str, given.widths)]
-    run_jobs(__file__, given, arguments, lambda transport: work(transport, given.widths, given.blocks))
+    args = parser.parse_args()
+    arguments = ["--blocks", str(args.blocks), "--widths", *map(str, args.widths)]
+    run_jobs(__file__, args, arguments, lambda transport: work(transport, args.widths, args.blocks))
 
 
 if __name__ == "__main__":

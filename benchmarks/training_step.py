@@ -289,13 +289,13 @@ def main() -> None:
         "--steps", type=int, default=40, help="steps of each network, with clocks and without (default 40)"
     )
     parser.add_argument("--json", type=Path, help="also write every time here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(header(), flush=True)
-    results = {name: measured(name, given.steps) for name in given.network or NETWORKS}
+    results = {name: measured(name, args.steps) for name in args.network or NETWORKS}
     lines = lines_of(results)
     print("\n".join(lines))
-    write_report(given.json, lines, {"steps": given.steps, "networks": results})
+    write_report(args.json, lines, {"steps": args.steps, "networks": results})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from documents import INCLUDE, PAGES, ROOT, Command, arguments, commands, python_blocks, shown_after
+from test_house import ORDER
 
 import dist_hdnn
 from dist_hdnn import cli
@@ -54,7 +56,19 @@ readout = dist_hdnn.LocalReadout(net.ownership, classes=2)
 x, labels = torch.randn(40, net.neurons), torch.randint(2, (40,))
 measured = numpy.random.default_rng(0).standard_normal((40, net.neurons))
 """
-QUICKSTART = DOCS / "quickstart.md"
+QUOTED = (  # parts of messages
+    "look first at what",
+    "it returned before this exchange",
+    "seed shuffling or use batch_order",
+    "expected a finite loss, got",
+    "expected finite gradients",
+    "information travels at most",
+    "failed first, ",
+    "saving a checkpoint and stopping",
+    "; resume with:",
+    "expected undirected links, as training sends slices both ways over a link, got a directed graph",
+)
+QUICKSTART, READING = DOCS / "quickstart.md", DOCS / "reading.md"
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -230,6 +244,14 @@ def test_every_command_that_is_not_run_is_on_a_page() -> None:
     assert not NOT_RUN.keys() - written
 
 
+@pytest.mark.parametrize("quoted", QUOTED)
+def test_a_message_that_pages_quote_is_in_the_code(quoted: str) -> None:
+    pages = " ".join(" ".join(page.read_text(encoding="utf-8") for page in PAGES).split())
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "dist_hdnn").rglob("*.py"))
+    assert quoted in pages, f"no page quotes {quoted!r}: drop it here"
+    assert any(quoted in re.sub(r'"\s+f?"', "", text) for text in sources), f"pages quote {quoted!r}, the code does not"
+
+
 def test_every_page_is_in_the_navigation_and_every_picture_exists() -> None:
     listed = re.findall(
         r'"([\w.]+\.md)"', str(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]).replace("'", '"')
@@ -251,12 +273,53 @@ def test_every_public_name_is_on_the_api_page() -> None:
     assert sorted(named) == sorted(name for name in dist_hdnn.__all__ if name != "__version__")
 
 
-def test_the_files_and_names_to_read_exist() -> None:
-    text = (DOCS / "reading.md").read_text()
-    for file in re.findall(r"`((?:dist_hdnn/|tests/)?[\w/]+\.py)`", text):
-        assert (ROOT / file).is_file() or (ROOT / "dist_hdnn" / file).is_file(), f"reading.md: no {file}"
-    for file, names in re.findall(r"\| `(dist_hdnn/\S+)` \| ([^|]+) \|", text):
-        source = (ROOT / file).read_text()
-        for name in re.findall(r"`([\w.]+)`", names):
-            defined = f"def {name.split('.')[-1]}(", f"class {name}(", f"class {name}:"
-            assert any(one in source for one in defined), f"reading.md: {file} has no {name}"
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name_of)
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for file in re.findall(r"`([\w/]+\.py)`", text):
+        assert (ROOT / file).is_file() or (ROOT / "dist_hdnn" / file).is_file(), f"{page.name}: no {file}"
+    for name in re.findall(r"`(dist_hdnn(?:\.\w+)+)", text):
+        assert resolves(name), f"{page.name}: no {name}"
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or a name in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_the_page_for_readers_names_every_folder_in_the_order_of_imports() -> None:
+    text = READING.read_text(encoding="utf-8")
+    for folder in re.findall(r"`([a-z_]+)/`", text):
+        assert (ROOT / folder).is_dir() or (ROOT / "dist_hdnn" / folder).is_dir(), f"no folder {folder}"
+    tree = re.findall(r"^ {2}(\w+)/ ", text, flags=re.MULTILINE)
+    folders = {path.parent.name for path in (ROOT / "dist_hdnn").glob("*/__init__.py")}
+    assert sorted(tree) == sorted(folders)
+    place = {folder: number for number, group in enumerate(ORDER) for folder in group}
+    assert [place[folder] for folder in tree] == sorted(place[folder] for folder in tree)
+
+
+def test_the_names_to_read_and_to_extend_stand_in_their_files() -> None:
+    """In a row of a table, or an item of a list, names follow the file that they stand in."""
+    checked = 0
+    for line in READING.read_text(encoding="utf-8").replace("\n  ", " ").splitlines():
+        for file, names in re.findall(r"`([\w/]+\.py)`((?:,? (?:\| )?`[A-Za-z_][\w.]*`)+)", line):
+            source = (ROOT / "dist_hdnn" / file.removeprefix("dist_hdnn/")).read_text(encoding="utf-8")
+            for name in re.findall(r"`([\w.]+)`", names):
+                last = re.escape(name.split(".")[-1])
+                assert re.search(rf"^ *(?:def|class) {last}\b|^{last}\b.* =", source, re.MULTILINE), (
+                    f"{file}: no {name}"
+                )
+                checked += 1
+    assert checked > 20
+
+
+def test_the_hour_of_a_newcomer_is_as_long_as_it_says() -> None:
+    text = READING.read_text(encoding="utf-8")
+    (said,) = re.findall(r"about ([\d ]+) lines", text)
+    files = re.findall(r"^\| \d+ \| `([\w/]+\.py)`", text, flags=re.MULTILINE)
+    lines = sum((ROOT / "dist_hdnn" / file).read_text(encoding="utf-8").count("\n") for file in files)
+    assert abs(lines - int(said.replace(" ", ""))) < 0.1 * lines, f"{len(files)} files of {lines} lines"

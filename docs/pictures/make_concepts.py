@@ -144,9 +144,9 @@ def four_rounds() -> Figure:
     return figure
 
 
-def draw_three(axes: Axes, centre: tuple[float, float], step: int) -> None:
-    """An agent between two neighbours: slices come in, it computes, contributions go out, it adds them up."""
-    x, y = centre
+def draw_three(axes: Axes, center: tuple[float, float], step: int) -> None:
+    """An agent between two neighbors: slices come in, it computes, contributions go out, it adds them up."""
+    x, y = center
     for place in (-0.95, 0.0, 0.95):
         busy = step in (1, 3) and place == 0
         axes.add_patch(Circle((x + place, y), 0.25, facecolor=BLUE if busy else SKY, edgecolor="white", zorder=3))
