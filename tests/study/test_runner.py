@@ -191,7 +191,7 @@ def test_a_stopped_study_ends_its_trials_and_goes_on_where_it_stopped(tmp_path: 
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
-    assert errors.splitlines()[-1].endswith("stopped; the same command goes on where it stopped")
+    assert errors.splitlines()[-1].endswith("stopped; the same command resumes it")
     assert [row["status"] for row in table(tmp_path)] == ["done", "done"]
     waiting = [name for name, count in noted(tmp_path).items() if name not in noted(tmp_path, "ended")]
     assert len(waiting) == 2 and not (tmp_path / "out" / "trials" / waiting[0] / "result.json").exists()
