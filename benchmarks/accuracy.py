@@ -249,6 +249,8 @@ Test accuracy in %, mean±sd over seeds; in brackets the mean of the published c
 
 {table}
 
+`configs/one_agent.yaml` trains one network of a cell.
+
 One agent of {width} neurons; the first and the last feature are the inputs, the others start at zero; 8000 points (of
 data.seed 0), the even ones for training and the odd ones for testing, as published. "h=.075" columns end at time
 0.075 x layers, "t=1.2" columns at 1.2. MS3 and H2 are both the Hamiltonian network with X = 1 here: one network,

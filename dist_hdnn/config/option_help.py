@@ -29,7 +29,6 @@ SHORT = {
     "workers": ("workers", "transport", "deterministic"),
 }
 """group -> keys of the short help"""
-FAMILIES_OF_CONFIGS = ("_swiss_roll", "_double_circles", "_double_moons")  # an architecture each
 
 
 def option_help(config: Config | None = None, everything: bool = False) -> str:
@@ -52,10 +51,10 @@ def option_help(config: Config | None = None, everything: bool = False) -> str:
 
 
 def bundled_help() -> str:
-    """The names of the bundled configs, those of the architectures in one line."""
-    own = [name for name in names() if not name.endswith(FAMILIES_OF_CONFIGS)]
-    text = f"Bundled configs: {', '.join(own)}; and ARCHITECTURE{', ARCHITECTURE'.join(FAMILIES_OF_CONFIGS)}."
-    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    """Return the names of the bundled configs, wrapped."""
+    return textwrap.fill(
+        f"Bundled configs: {', '.join(names())}.", WIDTH, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _options(kind: Any, value: Any, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
