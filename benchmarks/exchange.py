@@ -34,6 +34,7 @@ from measure import command, p10_and_median, packages
 
 from dist_hdnn import connect, path
 from dist_hdnn.operators.exchange import HaloExchange
+from dist_hdnn.operators.where import Where
 from dist_hdnn.run.files import versions
 from dist_hdnn.topology import build_halo, build_pattern, make_partition
 from dist_hdnn.transport import Ledger, Transport
@@ -56,10 +57,11 @@ def methods(transport: Transport, size: int, at_end: ExitStack) -> dict[str, Met
     halo = build_halo(pattern, partition, transport.rank)
     per_agent = np.full(graph.agents, neurons, np.int64)
     exchange = HaloExchange(
-        halo, pattern, np.asarray(partition.owners), per_agent, transport, Ledger(), f"K of {size} bytes"
+        halo, pattern, np.asarray(partition.owners), per_agent, Ledger(), Where(transport), f"K of {size} bytes"
     )
     slices = torch.full((3 * neurons, BATCH), float(transport.rank))  # two owned slices, one ghost
-    exchange.gather(slices, "forward")
+    x = exchange.ghosted(slices)
+    exchange.gather(x)
     if not bool((slices[2 * neurons :] == 1 - transport.rank).all()):
         raise RuntimeError(f"worker {transport.rank} did not receive the slice of the other worker")
     slices.zero_()  # so that sums stay finite
@@ -75,8 +77,8 @@ def methods(transport: Transport, size: int, at_end: ExitStack) -> dict[str, Met
     return {
         RAW: raw,
         COPIES: with_copies,
-        HALO: lambda: exchange.gather(slices, "forward"),
-        BACK: lambda: exchange.scatter_add(slices, "forward"),
+        HALO: lambda: exchange.gather(x),
+        BACK: lambda: exchange.scatter_add(x),
     }
 
 

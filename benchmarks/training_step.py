@@ -36,7 +36,7 @@ from dist_hdnn.dynamics import step
 from dist_hdnn.experiment.tasks import split_tensors, train_model
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.operators import activations, products
-from dist_hdnn.sweep import sweep, weight_gradients, weights
+from dist_hdnn.sweep import sweep, tape, weight_gradients, weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.optimizers import OPTIMIZERS
 from dist_hdnn.transport import Ledger
@@ -65,14 +65,15 @@ def parts(model: AgentClassifier) -> list[Part]:
         (HDNN, "add_smoothness_gradient", "smoothness penalty"),
         (torch.Tensor, "backward", "backward of lift, readout, loss"),
         *((one, name, "optimizer") for one in OPTIMIZERS.values() for name in ("step", "zero_grad")),
-        (sweep.Sweep, "forward", "sweep: loop over layers"),
+        (sweep.Layers, "forward", "sweep: loop over layers"),
         (sweep.Layers, "backward", "sweep: loop over layers"),
         (sweep.Sweep, "pack", packing),
         (sweep.Sweep, "unpack", packing),
         *((weights.WeightPanels, name, arranging) for name in ("hold", "of", "release")),
         *((weight_gradients.GradientPanels, name, arranging) for name in ("__init__", "of", "collected")),
         (step, "forward", "sweep: additions, calls of terms"),
-        (step, "backward", "sweep: additions, calls of terms"),
+        (tape.Forget, "back", "sweep: additions, calls of terms"),
+        (tape.Reverse, "back", "sweep: additions, calls of terms"),
         (activations.Activation, "value", activation),
         (activations.Activation, "times_slope", activation),
         (Ledger, "book", "sweep: ledger"),
