@@ -47,12 +47,12 @@ ELSEWHERE = (
     "timeout",
     "device",
 )
-"""Options that may be others when a run goes on."""
+"""Options that may change when a run is resumed."""
 UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "steps": 1.0, "epochs": 1.0}
 
 
 def run_identity(config: Config) -> dict[str, Any]:
-    """The options that must be the same when a run goes on, as nested mappings; seeds are numbers."""
+    """Return the options that a resumed run must keep, as nested mappings in which every seed is a number."""
     options = {key: value for key, value in asdict(with_seeds(config)).items() if key not in ELSEWHERE}
     options["train"] = {key: value for key, value in options["train"].items() if key != "threads"}
     return options
@@ -81,7 +81,10 @@ def interval(every: str) -> tuple[float, str]:
 
 
 def forget_workers(config: Config, kept: Container[str]) -> None:
-    """Let a run's config be used by other workers than trained it; `kept`: the keys that are given anew."""
+    """Reset the options of workers, so that others than those that trained a run can use its config.
+
+    kept: the keys that stay as they are.
+    """
     for key in ("workers", "transport"):
         if key not in kept:
             setattr(config, key, None)

@@ -126,8 +126,10 @@ def grid(axes: Sequence[Choice]) -> Iterator[Trial]:
 
 
 def drawn(axes: Sequence[Axis], count: int, seed: int) -> list[Trial]:
-    """So many different random trials, fewer if there are no more; the same for the same seed, and with a larger
-    count the same ones first."""
+    """Return `count` different random trials, fewer if there are no more.
+
+    The same seed draws the same trials, and a larger count starts with those of a smaller one.
+    """
     source = random.Random(seed)
     size = math.prod(len(axis.options) if isinstance(axis, Choice) else math.inf for axis in axes)
     found: dict[str, Trial] = {}

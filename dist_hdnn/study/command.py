@@ -27,7 +27,7 @@ def run_study(
 ) -> dict[str, Any]:
     """Run what is left of a study and write its results into `output`; what became of it.
 
-    command: that goes on with this study, for the report. most: trials to run now (None: all that are left). Returns
+    command: the one that resumes this study, for the report. most: trials to run now (None: all that are left). Returns
     the counts of trials, of those left, too, and the paths written. A stopped study raises what stopped it; the table
     then holds every trial that has ended. Raises ValueError when the folder holds another study, and when no trial at
     all has ended well.
@@ -83,7 +83,7 @@ def in_order(plan: Plan, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def prepare_folder(plan: Plan, output: Path) -> None:
-    """Make the study's folder, or see that it holds this study. Raises ValueError, one line, when it does not."""
+    """Make the study's folder, or raise ValueError, one line, when it holds another study."""
     path = output / "study.json"
     own = {
         "name": plan.name,

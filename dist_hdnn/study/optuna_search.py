@@ -83,7 +83,7 @@ def mend_journal(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         warnings.warn(
-            f"storage: dropped line {number} of {path}, which a crash had cut; the study goes on without it",
+            f"storage: dropped line {number} of {path}, which a crash had cut; the study resumes without it",
             UserWarning,
             stacklevel=3,
         )
