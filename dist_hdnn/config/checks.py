@@ -1,6 +1,6 @@
-"""What is wrong with a config, as far as the options themselves can tell: the first complaint, in one line.
+"""Check the options of a config against each other, and complain about the first that cannot work, in one line.
 
-Imports neither torch nor numpy. What depends on the graph or the data is found where these are read.
+Imports neither torch nor numpy. What depends on the graph or the data is checked where these are read.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _words(config: Config) -> Iterator[str]:
 
 
 def _table(data: DataConfig) -> Iterator[str]:
-    """Options of tables alone, and what rows in order of time rule out."""
+    """Complain about options that only tables have, and about splits that rows in order of time rule out."""
     given = {"ignore": data.ignore, "time": data.time, "missing": data.missing.fill}
     for key in [key for key, value in given.items() if value and data.name != "file"]:
         yield f"data.{key}: expected none, because data.name={data.name} is no file of yours; leave it out"
