@@ -23,9 +23,9 @@ from dist_hdnn.dynamics.interconnection import rounds
 from dist_hdnn.dynamics.layer import Coupling
 from dist_hdnn.network.agreement import mark
 from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
-from dist_hdnn.network.optimizer_checks import watch_optimizers
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.parameters import Matrix
+from dist_hdnn.network.refusals import watch_optimizers
 from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.topology import (
     BlockPattern,

@@ -30,10 +30,9 @@ from dist_hdnn.network.arguments import (
 )
 from dist_hdnn.network.couplings import Layout
 from dist_hdnn.network.initial import draw_biases, draw_interconnection, draw_matrices, fixed_skew
-from dist_hdnn.network.regularization import add_smoothness_gradient, smoothness
+from dist_hdnn.network.refusals import check_surroundings
 from dist_hdnn.network.sharing import run, share_state
-from dist_hdnn.network.surroundings import check_surroundings
-from dist_hdnn.network.time_course import TimeCourse
+from dist_hdnn.network.time_course import TimeCourse, add_smoothness_gradient, smoothness
 from dist_hdnn.operators.activations import activation as named_activation
 from dist_hdnn.operators.choice import chosen_products
 from dist_hdnn.operators.indexed import Indexed
@@ -143,7 +142,7 @@ class HDNN(Indexed):
     def forward(self, y: Tensor) -> Tensor:
         """y0 (batch, neurons) -> yN (batch, neurons), in memory neuron by neuron (strides (1, batch)).
 
-        Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `surroundings`.
+        Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `refusals`.
         """
         check_surroundings(self, self.ownership.alone, self.shards)
         if not self.ownership.alone:
@@ -247,7 +246,7 @@ class HDNN(Indexed):
         return queries.energy(self.sweep, y, self.weights(), layer)
 
     def smoothness(self) -> Tensor:
-        """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `regularization`."""
+        """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `time_course`."""
         union = [getattr(self, f"union{s}") for s in range(len(self.graphs))] if len(self.graphs) > 1 else None
         weights, names = self.weights(), self.architecture
         return smoothness(

@@ -142,7 +142,7 @@ def test_smoothness_is_the_sum_over_layers_of_dense_differences() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"time": "shared"}, {"time": 3}, {"graphs": 2}, {"layers": 1}], ids=str)
 def test_the_gradient_of_smoothness_is_added_to_what_is_there(options: dict[str, Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr("dist_hdnn.network.regularization.CHUNK", 20)
+    monkeypatch.setattr("dist_hdnn.network.time_course.CHUNK", 20)
     graphs = [nx.cycle_graph(6), nx.star_graph(5)][: options.pop("graphs", 1)]
     net, other = (network(graphs, **{"layers": 5, "X": "block_diagonal", "step": 0.3} | options) for _ in range(2))
     y = torch.randn(2, net.neurons, dtype=torch.float64)

@@ -344,14 +344,14 @@ BUGS = (
     ),
     Bug(
         "smoothness without the half",
-        "network/regularization.py",
+        "network/time_course.py",
         "return 0.5 * h * sum(",
         "return h * sum(",
         ("network/test_network.py", "training/test_loop.py", "network/test_time_course.py"),
     ),
     Bug(
         "smoothness gradient of inner layers once",
-        "network/regularization.py",
+        "network/time_course.py",
         "gradient[:-1].add_(part[:-1], alpha=scale).sub_(part[1:], alpha=scale)",
         "gradient[:-1].sub_(part[1:], alpha=scale)",
         ("network/test_network.py", "training/test_loop.py"),
