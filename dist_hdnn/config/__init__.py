@@ -1,9 +1,8 @@
 """What a run is: typed, documented options, read from YAML files and command lines.
 
-    network     graph, patterns, layers             ends    data, sensors, lift, readout
+    network     graph, patterns, layers             data    data, sensors, lift, readout
     run         Config: all of them, the training recipe, checkpoints, workers
-    resuming    what must stay the same when a run goes on, and how often it is saved
-    seeds       the seeds of data, graph and patterns, which follow the seed of the run
+    resuming    what a resumed run must keep, how often it is saved, and the seeds that follow the seed of the run
     files       YAML and overrides <-> Config       schema  what a value may be, by the types of the options
     checks      what is wrong with a Config whose types are right
 
@@ -30,9 +29,8 @@ from dist_hdnn.config.network import (
     NetworkConfig,
     PatternConfig,
 )
-from dist_hdnn.config.resuming import ELSEWHERE, forget_workers, interval, run_identity
+from dist_hdnn.config.resuming import ELSEWHERE, forget_workers, interval, run_identity, seed_of, with_seeds
 from dist_hdnn.config.run import CheckpointConfig, Config, PartitionConfig, TrainConfig, execution_of
-from dist_hdnn.config.seeds import seed_of, with_seeds
 
 __all__ = [
     "ELSEWHERE",

@@ -1,6 +1,6 @@
-"""What is wrong with a config, as far as the options themselves can tell: the first complaint, in one line.
+"""Check the options of a config against each other, and complain about the first that cannot work, in one line.
 
-Imports neither torch nor numpy. What depends on the graph or the data is found where these are read.
+Imports neither torch nor numpy. What depends on the graph or the data is checked where these are read.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 
 from dist_hdnn.config import (
     PUBLISHED,
@@ -21,6 +22,21 @@ from dist_hdnn.config import (
     interval,
 )
 from dist_hdnn.dynamics.architectures import architecture, check_options
+
+LEAST = {
+    0: (
+        "seed network.initial_scale data.noise data.seed data.ahead readout.rounds restarts train.weight_decay "
+        "train.smoothness data.augment.shift data.augment.rotate data.augment.scale"
+    ),
+    1: (
+        "network.layers data.window workers checkpoint.keep train.epochs train.batch_size train.threads train.patience"
+    ),
+    2: "data.classes",
+    4: "data.samples",
+}
+"""Least value -> the keys that it bounds."""
+POSITIVE = ("network.step", "timeout", "train.learning_rate")
+"""Keys of numbers above zero."""
 
 
 def validate(config: Config) -> None:
@@ -59,35 +75,16 @@ def _positive(key: str, value: float) -> Iterator[str]:
 
 
 def _numbers(config: Config) -> Iterator[str]:
-    network, data, train = config.network, config.data, config.train
-    yield from _at_least("seed", config.seed, 0)
-    yield from _at_least("network.layers", network.layers, 1)
-    yield from _positive("network.step", network.step)
-    yield from _at_least("network.initial_scale", network.initial_scale, 0)
-    yield from _at_least("data.samples", data.samples, 4)
-    yield from _at_least("data.noise", data.noise, 0)
-    yield from _at_least("data.seed", data.seed, 0)
-    yield from _at_least("data.classes", data.classes, 2)
-    yield from _at_least("data.window", data.window, 1)
-    yield from _at_least("data.ahead", data.ahead, 0)
-    yield from _at_least("readout.rounds", config.readout.rounds, 0)
-    yield from _at_least("workers", config.workers, 1)
-    yield from _at_least("restarts", config.restarts, 0)
-    yield from _at_least("checkpoint.keep", config.checkpoint.keep, 1)
-    yield from _positive("timeout", config.timeout)
+    for least, keys in LEAST.items():
+        for key in keys.split():
+            yield from _at_least(key, attrgetter(key)(config), least)
+    for key in POSITIVE:
+        yield from _positive(key, attrgetter(key)(config))
+    data = config.data
     if not 0 < data.test_fraction < 1:
         yield f"data.test_fraction: expected a number between 0 and 1, got {data.test_fraction:g}"
     if not 0 <= data.validation_fraction < 1:
         yield f"data.validation_fraction: expected a number of at least 0 and below 1, got {data.validation_fraction:g}"
-    yield from _at_least("train.epochs", train.epochs, 1)
-    yield from _at_least("train.batch_size", train.batch_size, 1)
-    yield from _positive("train.learning_rate", train.learning_rate)
-    yield from _at_least("train.weight_decay", train.weight_decay, 0)
-    yield from _at_least("train.smoothness", train.smoothness, 0)
-    yield from _at_least("train.threads", train.threads, 1)
-    yield from _at_least("train.patience", train.patience, 1)
-    for name in ("shift", "rotate", "scale"):
-        yield from _at_least(f"data.augment.{name}", getattr(data.augment, name), 0)
     if data.augment.scale >= 1:
         yield f"data.augment.scale: expected a share below 1, got {data.augment.scale:g}; 0.1 zooms by up to 10 %"
 
@@ -184,7 +181,7 @@ def _words(config: Config) -> Iterator[str]:
 
 
 def _table(data: DataConfig) -> Iterator[str]:
-    """Options of tables alone, and what rows in order of time rule out."""
+    """Complain about options that only tables have, and about splits that rows in order of time rule out."""
     given = {"ignore": data.ignore, "time": data.time, "missing": data.missing.fill}
     for key in [key for key, value in given.items() if value and data.name != "file"]:
         yield f"data.{key}: expected none, because data.name={data.name} is no file of yours; leave it out"

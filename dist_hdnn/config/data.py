@@ -125,7 +125,7 @@ class LiftConfig:
     kernel: int = 3
     """side of the filters of kind=conv and channels, odd"""
     pool: int = 2
-    """side of the squares of filtered pixels whose largest value goes on; 1 for none"""
+    """side of the squares of filtered pixels that are pooled to their largest value; 1 for no pooling"""
 
 
 @dataclass
@@ -134,7 +134,7 @@ class ReadoutConfig:
 
     kind: Literal["sum", "local", "gossip", "agents"] = "sum"
     """sum: one linear map over all agents; local: every agent classifies from its own neurons; gossip: and averages its
-    scores with its neighbours'; agents: only the designated ones classify"""
+    scores with its neighbors'; agents: only the designated ones classify"""
     rounds: int = 4
     """rounds of averaging of kind=gossip"""
     agents: list[int | str] = field(default_factory=list)

@@ -61,7 +61,7 @@ def load(text: str) -> Any:
 
 
 def read_yaml(path: str, what: str) -> Any:
-    """What a YAML file holds. Raises ValueError, one line that says `what` file it is."""
+    """Return what a YAML file holds. Raises ValueError, one line that says `what` file it is."""
     try:
         return load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def read_yaml(path: str, what: str) -> Any:
 
 
 def _complaint(error: yaml.YAMLError) -> str:
-    """The place and the problem, in one line."""
+    """Return the place and the problem in one line."""
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"

@@ -53,7 +53,7 @@ def read_config(config_file: str | Path | None = None, overrides: Sequence[str] 
 
 
 def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> Config:
-    """Let the parser read overrides that were checked before; any complaint left becomes a one-line ValueError."""
+    """Parse overrides that were checked before, and raise any complaint left as a one-line ValueError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -80,12 +80,12 @@ def check_value(key: str, value: Any) -> None:
 
 
 def to_yaml(config: Config) -> str:
-    """Every option of config as YAML text that read_config accepts."""
+    """Return every option of config as YAML text that read_config accepts."""
     return str(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True, width=120))
 
 
 def self_contained(config: Config) -> Config:
-    """Copy of config that gives the same run from any directory: absolute paths, and no run directory of its own."""
+    """Return a copy that gives the same run from any directory: absolute paths, no run directory of its own."""
     copied = copy.deepcopy(config)
     copied.output = copied.resume = None
     parts: dict[str, GraphConfig | DataConfig | PatternConfig] = {"graph": copied.graph, "data": copied.data}

@@ -81,7 +81,7 @@ class GraphConfig:
     dimension: int | None = None
     """dimension of hypercube; replaces agents"""
     neighbours: int = 4
-    """nearest neighbours of every agent of watts_strogatz, before rewiring"""
+    """nearest neighbors of every agent of watts_strogatz, before rewiring"""
     attachments: int = 2
     """links of every new agent of barabasi_albert"""
     degree: int = 3
@@ -163,8 +163,8 @@ class NetworkConfig:
     """standard deviation of K x at the start, for x of unit variance"""
     memory: Literal["store", "recompute", "reversible"] = "store"
     """what a training step keeps for its backward sweep: every state, some of them, or the last one alone, from which
-    the others are rebuilt; the slower, the less memory"""
+    the others are rebuilt; slower modes need less memory"""
     keep_every: int | None = None
     """layers from one kept state to the next (default: of recompute about the root of layers, of reversible none)"""
     keep_dtype: Literal["float32", "bfloat16"] | None = None
-    """format of what is kept: bfloat16 takes half the memory, gradients are off by some thousandths (default: dtype)"""
+    """format of kept states: bfloat16 takes half the memory, gradients are off by some thousandths (default: dtype)"""

@@ -1,13 +1,35 @@
-"""A config beyond its first run: what must stay the same when the run goes on, and how often it is saved."""
+"""A config beyond its first run: its seeds, what a resumed run must keep, and how often it is saved.
+
+One seed determines everything random in a run; data, graph and patterns follow it unless they have their own.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Container
 from dataclasses import asdict
 from typing import Any
 
+from dist_hdnn.config.data import DataConfig
+from dist_hdnn.config.network import GraphConfig, PatternConfig
 from dist_hdnn.config.run import Config, PartitionConfig
-from dist_hdnn.config.seeds import with_seeds
+
+Seeded = DataConfig | GraphConfig | PatternConfig
+
+
+def seed_of(part: Seeded, config: Config) -> int:
+    """Return the seed of a part of config: its own if it has one, else that of the run."""
+    return config.seed if part.seed is None else part.seed
+
+
+def with_seeds(config: Config) -> Config:
+    """Return a copy of config in which every part has a seed of its own; it describes the same run."""
+    copied = copy.deepcopy(config)
+    parts: list[Seeded] = [copied.data, copied.graph, *copied.more_graphs, copied.network.K, copied.network.X]
+    for part in parts:
+        part.seed = seed_of(part, config)
+    return copied
+
 
 ELSEWHERE = (
     "name",
@@ -25,12 +47,12 @@ ELSEWHERE = (
     "timeout",
     "device",
 )
-"""Options that may be others when a run goes on."""
+"""Options that may change when a run is resumed."""
 UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "steps": 1.0, "epochs": 1.0}
 
 
 def run_identity(config: Config) -> dict[str, Any]:
-    """The options that must be the same when a run goes on, as nested mappings; seeds are numbers."""
+    """Return the options that a resumed run must keep, as nested mappings in which every seed is a number."""
     options = {key: value for key, value in asdict(with_seeds(config)).items() if key not in ELSEWHERE}
     options["train"] = {key: value for key, value in options["train"].items() if key != "threads"}
     return options
@@ -59,7 +81,10 @@ def interval(every: str) -> tuple[float, str]:
 
 
 def forget_workers(config: Config, kept: Container[str]) -> None:
-    """Let a run's config be used by other workers than trained it; `kept`: the keys that are given anew."""
+    """Reset the options of workers, so that others than those that trained a run can use its config.
+
+    kept: the keys that stay as they are.
+    """
     for key in ("workers", "transport"):
         if key not in kept:
             setattr(config, key, None)

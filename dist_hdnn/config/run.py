@@ -42,11 +42,11 @@ class TrainConfig:
 
 @dataclass
 class CheckpointConfig:
-    """What a stopped run goes on from."""
+    """What a stopped run resumes from."""
 
     every: str = "5 minutes"
-    """how often to save all that the run needs to go on: a number of steps, epochs, seconds or minutes, or never (a
-    signal to stop saves all the same)"""
+    """how often to save what the run needs to resume: a number of steps, epochs, seconds or minutes, or never (a
+    signal to stop saves in any case)"""
     keep: int = 3
     """checkpoints that are kept, besides the one with the best validation accuracy"""
 
@@ -89,20 +89,20 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     resume: str | None = None
-    """go on with a run: its directory, one of its checkpoints, or auto: the newest usable checkpoint in output, or in
+    """resume a run: its directory, one of its checkpoints, or auto: the newest usable checkpoint in output, or in
     the newest unfinished run of this config, or else from the start"""
     warm_start: str | None = None
     """start a new run from the weights of another, on the command line also --from: its directory, its name, or one of
     its checkpoints; agents and links that both have, by name, keep their weights, all others are drawn"""
     restarts: int = 0
-    """how often to start the workers of this machine again, from the newest checkpoint, when one has failed"""
+    """restart the workers of this machine up to this many times, from the newest checkpoint, if one fails"""
     workers: int | None = None
     """workers to start on this machine (default: as many as torchrun, mpiexec or srun started, else one)"""
     transport: Literal["threads", "gloo", "nccl", "mpi"] | None = None
     """how workers talk (default: mpi under mpiexec and srun, else gloo)"""
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     plots: bool = True
-    """draw pictures of the run when it ends, which takes a second or more; without, as for many short runs, none"""
+    """draw pictures when the run ends, which takes a second or more; switch it off for many short runs"""
     deterministic: bool = False
     """the same bits whatever the number of workers, for more bytes and time"""
     overlap: bool = False

@@ -13,13 +13,12 @@ from dist_hdnn.launching.launcher import environment_of_runs
 from dist_hdnn.launching.supervisor import cores
 from dist_hdnn.plots.drawing import pictures
 from dist_hdnn.study.inputs import changed, contents, differences
-from dist_hdnn.study.live import LiveTable
 from dist_hdnn.study.optuna_search import OptunaSearch
 from dist_hdnn.study.plan import Plan
+from dist_hdnn.study.report import LiveTable, write_report
 from dist_hdnn.study.results import check_objectives, groups_of, rows_of, write_tables
 from dist_hdnn.study.runner import Progress, Runner
 from dist_hdnn.study.search import Both, Listed, Search
-from dist_hdnn.study.summary import write_report
 from dist_hdnn.study.trials import DONE, all_results, read_json, write_json
 
 
@@ -28,7 +27,7 @@ def run_study(
 ) -> dict[str, Any]:
     """Run what is left of a study and write its results into `output`; what became of it.
 
-    command: that goes on with this study, for the report. most: trials to run now (None: all that are left). Returns
+    command: the one that resumes this study, for the report. most: trials to run now (None: all that are left). Returns
     the counts of trials, of those left, too, and the paths written. A stopped study raises what stopped it; the table
     then holds every trial that has ended. Raises ValueError when the folder holds another study, and when no trial at
     all has ended well.
@@ -84,7 +83,7 @@ def in_order(plan: Plan, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def prepare_folder(plan: Plan, output: Path) -> None:
-    """Make the study's folder, or see that it holds this study. Raises ValueError, one line, when it does not."""
+    """Make the study's folder, or raise ValueError, one line, when it holds another study."""
     path = output / "study.json"
     own = {
         "name": plan.name,

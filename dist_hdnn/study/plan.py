@@ -31,9 +31,24 @@ from dist_hdnn.config.bundled import folder, located, names
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.documents import read_yaml
 from dist_hdnn.config.files import check_overrides, config_from, read_config, self_contained, to_yaml
-from dist_hdnn.study.axes import Axis, Choice, Range, Trial, applied, drawn, grid, label_of
-from dist_hdnn.study.figures import OF_TEST_DATA
-from dist_hdnn.study.parts import axes_of, baselines_of, check_known, mapping, settings_of, text_of, whole_number
+from dist_hdnn.study.axes import (
+    Axis,
+    Choice,
+    Range,
+    Trial,
+    applied,
+    axes_of,
+    baselines_of,
+    check_known,
+    drawn,
+    grid,
+    label_of,
+    mapping,
+    settings_of,
+    text_of,
+    whole_number,
+)
+from dist_hdnn.study.results import OF_TEST_DATA
 
 KEYS = (
     *("name", "base", "config", "axes", "baselines", "search", "trials", "seed", "objectives", "parallel", "storage"),

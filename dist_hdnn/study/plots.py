@@ -1,13 +1,16 @@
-"""Pictures of a study: the first objective against bytes per step, density and parameters, with its spread over seeds.
+"""Pictures of a study: the first objective against bytes per step, density and parameters.
 
-Color and marker tell the values of the axes, see `marks`. Baselines are drawn in ink, networks that fall into parts are
-hollow, and the Pareto front of the study is ringed.
+Points are means, bars the spread over seeds. Color tells one axis apart and the marker a second one; axes of words come
+before axes of numbers, and an axis of more numbers than there are colors has a color scale. A line joins points along
+an axis of numbers where only the color varies besides. Baselines are drawn in ink, networks that fall into parts are
+hollow, the Pareto front is ringed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dist_hdnn.plots.drawing import Pictures, plain
-from dist_hdnn.plots.figures import GREY, INK, new_figure, quiet, save
-from dist_hdnn.study.figures import in_bytes, quantity
-from dist_hdnn.study.marks import COLORS, MARKERS, Marks, joined, legend_entry, marks_of
+from dist_hdnn.plots.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, quiet, save
+from dist_hdnn.study.axes import SEED, label_of
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.results import Group, pareto_front
+from dist_hdnn.study.results import Group, in_bytes, pareto_front, quantity
 
 BASELINE_MARKERS = "*PXh"
 PICTURES = ("bytes_per_step", "density", "parameters")  # horizontal axes
@@ -177,3 +179,77 @@ def _spread_note(axes: Axes, groups: Sequence[Group]) -> None:
     if counts[-1] > 1:
         seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         axes.set_title(f"mean and standard deviation over {seeds} seeds", fontsize=9, color=GREY, loc="right")
+
+
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
+MARKERS = "osD^vPX"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What tells the points of a study apart.
+
+    color, marker: names of axes, None where one color or one marker serves all. colors, markers: their values in the
+    order of the legend. scale: the colors are a scale of numbers. along: the axis of numbers that lines follow, if any.
+    """
+
+    color: str | None
+    colors: Sequence[Any]
+    scale: bool
+    marker: str | None
+    markers: Sequence[Any]
+    along: str | None
+
+    def color_of(self, value: Any) -> str:
+        """The color of a value of the color axis."""
+        return BLUE if self.color is None else COLORS[self.colors.index(value) % len(COLORS)]
+
+    def marker_of(self, group: Group) -> str:
+        """The marker of a point: of its marker axis, else the one that goes with its color."""
+        if self.marker is not None:
+            return MARKERS[self.markers.index(group.values[self.marker])]
+        if self.color is None or self.scale:
+            return MARKERS[0]
+        return MARKERS[self.colors.index(group.values[self.color]) % len(MARKERS)]
+
+    def lines(self, groups: Sequence[Group]) -> list[list[Group]]:
+        """The points that each line joins, in the order of the axis of numbers."""
+        found: dict[Any, list[Group]] = {}
+        for group in groups if self.along is not None else ():
+            found.setdefault(group.values[str(self.color)], []).append(group)
+        return [
+            sorted(line, key=lambda group: group.values[str(self.along)]) for line in found.values() if len(line) > 1
+        ]
+
+
+def marks_of(plan: Plan, groups: Sequence[Group]) -> Marks:
+    """Choose color, marker and lines for trials of a study's axes; groups: those of the axes, no baselines."""
+    names = [axis.name for axis in plan.axes if axis.name != SEED]
+    values = {name: list(dict.fromkeys(group.values[name] for group in groups)) for name in names}
+    varied = [name for name in names if len(values[name]) > 1]
+    few = [name for name in varied if len(values[name]) <= len(COLORS)]
+    words = [name for name in few if not numbers(values[name])]
+    many = [name for name in varied if name not in few and numbers(values[name])]
+    order = [*words, *(name for name in few if name not in words), *many]
+    color = plan.colour if plan.colour in varied else next(iter(order), None)
+    marker = next((name for name in order if name != color and name in few), None)
+    others, scale = [name for name in varied if name != color], color in many
+    along = others[0] if len(others) == 1 and not scale and numbers(values[others[0]]) else None
+    colors, markers = (values[name] if name is not None else [] for name in (color, marker))
+    return Marks(color, colors, scale, marker, markers, along)
+
+
+def legend_entry(name: str, value: Any) -> str:
+    """An option as a legend writes it: words alone, a number with the name of its axis."""
+    return value if isinstance(value, str) else f"{name.split('.')[-1]} {label_of(value)}"
+
+
+def joined(groups: Sequence[Group]) -> bool:
+    """Whether the groups of a baseline differ in one number, so that a line may join them."""
+    keys = {key for group in groups for key in group.values}
+    return len(keys) == 1 and all(numbers(group.values.values()) for group in groups)
+
+
+def numbers(values: Iterable[Any]) -> bool:
+    """Whether all values are numbers."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

@@ -1,4 +1,4 @@
-"""Runs the trials of a study as processes, several at once; stopping the study ends them, and loses no result."""
+"""Run the trials of a study as processes, several at once. Stopping the study ends them and loses no result."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Runner:
         return self.progress
 
     def _fill(self) -> bool:
-        """Take trials up until enough are under way; False when there are no more."""
+        """Start trials until enough are running. Returns False when none is left."""
         while len(self.progress.running) < self.parallel:
             now = time.monotonic()
             if self.most is not None and len(self.progress.running) + len(self.progress.last) >= self.most:
@@ -178,9 +178,9 @@ class Runner:
         self.progress.running.append(Running(trial, folder, process, config.train.epochs, seconds))
 
     def _say_where(self, folder: TrialFolder, step: int | None) -> None:
-        """Of a trial that was stopped: where it starts now."""
+        """Say where a stopped trial starts now."""
         if folder.run.is_dir() and folder.result() is None:
-            where = "starts anew, as it left no checkpoint" if step is None else f"goes on after step {step}"
+            where = "starts again, as it left no checkpoint" if step is None else f"resumes after step {step}"
             print(f"{self.plan.name}: trial {folder.path.name} was stopped; it {where}", file=sys.stderr, flush=True)
 
     def _collect(self) -> None:
@@ -197,7 +197,7 @@ class Runner:
                 self._record(job.trial, job.folder, code, job.seconds)
 
     def _record(self, trial: Trial, folder: TrialFolder, code: int, seconds: float | None) -> None:
-        """The end of a trial whose lock is ours; gives the lock back."""
+        """Record the end of a trial whose lock is ours, and release the lock."""
         summary = folder.summary() or {}
         good = code == 0 and summary.get("status") == DONE
         error = "" if good else folder.last_line() or summary.get("error") or how_it_ended(code)

@@ -59,7 +59,7 @@ class Listed:
         self.recall([{**result, "id": trial.id}])
 
     def recall(self, results: Iterable[dict[str, Any]]) -> None:
-        """Count results of earlier sessions, so that progress goes on where it was."""
+        """Count results of earlier sessions, so that progress continues from them."""
         for result in results:
             if result["id"] in self.own:
                 self.own.remove(result["id"])

@@ -4,7 +4,7 @@
 
 Only who holds the lock touches the other files. The lock ends with the processes that hold it, which are the study and
 the trial itself: when the study is killed, its trials finish, and the next study finds their results. A trial that was
-stopped, too, goes on from its newest checkpoint.
+stopped, too, resumes from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TrialFolder:
         return self.path / "output.txt"
 
     def result(self) -> dict[str, Any] | None:
-        """How the trial ended, None before that."""
+        """Return how the trial ended, None before that."""
         return read_json(self.path / "result.json")
 
     def summary(self) -> dict[str, Any] | None:
@@ -55,7 +55,7 @@ class TrialFolder:
         return None if found is not None and found.get("status") == "stopped" else found
 
     def claim(self) -> bool:
-        """Take the lock; False when somebody else has it."""
+        """Take the lock. Returns False when another process has it."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -67,13 +67,13 @@ class TrialFolder:
         return True
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self.lock is not None:
             os.close(self.lock)
             self.lock = None
 
     def left_after(self, config: Config) -> int | None:
-        """Step from which a stopped trial can go on; None when it has to start anew, as one that failed does."""
+        """Return the step from which a stopped trial can resume, None when it must start again as a failed one does."""
         if not (self.run / "config.yaml").is_file() or self.result() is not None or difference(self.run, config):
             return None
         found = (manifest for _, manifest in candidates(self.run / "checkpoints"))
@@ -99,7 +99,7 @@ class TrialFolder:
         return result
 
     def stopped(self, seconds: float) -> None:
-        """Note how long a trial has run that has been told to stop, and give the lock back."""
+        """Note how long a stopped trial has run, and release the lock."""
         write_json(self.path / "start.json", self.start() | {"wall_seconds": seconds})
         self.release()
 
@@ -127,7 +127,7 @@ def all_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file so that nobody ever reads half of it."""
+    """Write a file whole or not at all."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
     os.replace(part, path)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from networks import hdnn
 from numpy.typing import NDArray
 
 import dist_hdnn
@@ -30,7 +29,7 @@ TIMEOUT = 3.0  # seconds
 
 
 def network(**options: Any) -> dist_hdnn.HDNN:
-    return hdnn(dist_hdnn.ring(AGENTS), width=WIDTHS, layers=LAYERS, dtype=torch.float64, **options)
+    return dist_hdnn.HDNN(dist_hdnn.ring(AGENTS), width=WIDTHS, layers=LAYERS, dtype=torch.float64, **options)
 
 
 def problem() -> tuple[dist_hdnn.HDNN, torch.Tensor, torch.Tensor]:

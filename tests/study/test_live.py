@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from dist_hdnn.study.axes import Trial
-from dist_hdnn.study.live import LiveTable
+from dist_hdnn.study.report import LiveTable
 from dist_hdnn.study.runner import Progress, Running
 from dist_hdnn.study.search import Listed, Tally
 from dist_hdnn.study.trials import TrialFolder

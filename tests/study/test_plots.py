@@ -17,9 +17,8 @@ from dist_hdnn.plots.drawing import Pictures
 from dist_hdnn.plots.figures import INK
 from dist_hdnn.study import plots
 from dist_hdnn.study.axes import Axis, Choice, Range, Trial
-from dist_hdnn.study.figures import figure, in_bytes, quantity, spoken
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.results import Group
+from dist_hdnn.study.results import Group, figure, in_bytes, quantity, spoken
 
 AIMS = {"validation_accuracy": "maximize", "bytes_per_step": "minimize"}
 

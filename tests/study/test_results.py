@@ -18,10 +18,9 @@ from dist_hdnn.plots.drawing import Pictures
 from dist_hdnn.plots.figures import save
 from dist_hdnn.study import plots
 from dist_hdnn.study.axes import Choice, Trial
-from dist_hdnn.study.figures import quantity
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.results import Group, groups_of, pareto_front, rows_of, write_tables
-from dist_hdnn.study.summary import write_report
+from dist_hdnn.study.report import write_report
+from dist_hdnn.study.results import Group, groups_of, pareto_front, quantity, rows_of, write_tables
 
 AIMS = {"test_accuracy": "maximize", "bytes_per_step": "minimize"}
 PATTERNS = {"none": {"network.K.kind": "block_diagonal"}, "all": {"network.K.kind": "dense"}}

@@ -216,7 +216,7 @@ def test_a_stopped_trial_without_a_checkpoint_starts_anew_and_says_so(
     until(lambda: noted(tmp_path)[trial.name] == 2)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
-    assert f"tiny: trial {trial.name} was stopped; it starts anew, as it left no checkpoint\n" in errors
+    assert f"tiny: trial {trial.name} was stopped; it starts again, as it left no checkpoint\n" in errors
 
 
 def running(folder: Path) -> list[str]:

@@ -76,7 +76,7 @@ def test_a_trial_that_was_killed_with_its_study_goes_on_from_its_checkpoint(
     result = json.loads((run.parent / "result.json").read_text())
     step = result["resumed_after_step"]
     assert step >= 10 and result["summary"]["resumed_after_step"] == step and result["summary"]["steps"] == 1000 > step
-    assert f"trial {run.parent.name} was stopped; it goes on after step {step}\n" in capsys.readouterr().err
+    assert f"trial {run.parent.name} was stopped; it resumes after step {step}\n" in capsys.readouterr().err
     epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, 101))
 
