@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dist_hdnn.dynamics.architectures import Architecture
 from dist_hdnn.dynamics.interconnection import rounds
@@ -24,8 +24,9 @@ from dist_hdnn.dynamics.layer import Coupling
 from dist_hdnn.network.agreement import mark
 from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
 from dist_hdnn.network.ownership import Ownership, Shard
-from dist_hdnn.network.parameters import Matrix
+from dist_hdnn.network.parameters import Matrix, draw_bias, skew_values
 from dist_hdnn.network.refusals import watch_optimizers
+from dist_hdnn.network.time_course import TimeCourse
 from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.topology import (
     BlockPattern,
@@ -133,6 +134,38 @@ class Layout:
             skew = self.architecture.skew if which == "K" else matrix == "J"
             found[name] = self.ownership.shard_of_pattern(stored, self.sizes, skew)
         return found
+
+    # -- first values, each entry from a key of its own, so whoever owns it draws the same -----------------------------
+
+    def draw_matrices(
+        self, course: TimeCourse, seed: int, scale: float, dtype: torch.dtype
+    ) -> Iterator[tuple[str, nn.ParameterList]]:
+        """Draw the matrices K by name: for each graph (sets of its layers, entries)."""
+        for name in self.architecture.matrices:
+            stages = enumerate(self.matrices["K"])
+            drawn = (matrix.draw(seed, name, course.sets(s), scale, dtype) for s, matrix in stages)
+            yield name, nn.ParameterList(drawn)
+
+    def draw_biases(self, course: TimeCourse, seed: int, dtype: torch.dtype) -> Iterator[tuple[str, nn.Parameter]]:
+        """Draw the biases by name, (sets of all layers, neurons) each."""
+        for name in self.architecture.biases:
+            sizes = self.sizes[self.agents]
+            yield name, nn.Parameter(draw_bias(seed, name, course.sets(), self.agents, sizes, dtype))
+
+    def draw_interconnection(
+        self, layers: int, shared: bool, seed: int, scale: float, dtype: torch.dtype
+    ) -> nn.ParameterList:
+        """Draw X around the identity, or a trained J around J1. shared: one set for all layers."""
+        name, drawn = self.architecture.interconnection, []
+        for s, matrix in enumerate(self.matrices["X"][: 1 if shared else None]):
+            sets = [0] if shared else range(s, layers, len(self.graphs))
+            start = matrix.identity() if name == "X" else matrix.canonical_skew()
+            drawn.append(matrix.draw(seed, name, sets, scale, dtype, start))
+        return nn.ParameterList(drawn)
+
+    def fixed_skew(self, J: Any, dtype: torch.dtype) -> Tensor:
+        """Return a J that is not trained, (1, entries above the diagonal)."""
+        return torch.from_numpy(skew_values(self.matrices["X"][0], J))[None].to(dtype)
 
     def unions(self) -> list[Tensor]:
         """Places of every graph's weights in the union of the patterns of K, for the smoothness over cycled graphs."""

@@ -29,7 +29,6 @@ from dist_hdnn.network.arguments import (
     with_renamed,
 )
 from dist_hdnn.network.couplings import Layout
-from dist_hdnn.network.initial import draw_biases, draw_interconnection, draw_matrices, fixed_skew
 from dist_hdnn.network.refusals import check_surroundings
 from dist_hdnn.network.sharing import run, share_state
 from dist_hdnn.network.time_course import TimeCourse, add_smoothness_gradient, smoothness
@@ -348,13 +347,13 @@ class HDNN(Indexed):
     def _make_parameters(self, scale: float, J: Any, dtype: torch.dtype) -> None:
         """Draw every weight from its key; the order is that of `state_dict`."""
         layout, course, seed, name = self.layout, self._course, self.seed, self.architecture.interconnection
-        for matrix, drawn in draw_matrices(layout, course, seed, scale, dtype):
+        for matrix, drawn in layout.draw_matrices(course, seed, scale, dtype):
             setattr(self, matrix, drawn)
         if name in self.sweep.fixed:
-            self.register_buffer("skew", fixed_skew(layout, J, dtype), persistent=False)
+            self.register_buffer("skew", layout.fixed_skew(J, dtype), persistent=False)
         elif name:
-            setattr(self, name, draw_interconnection(layout, self.layers, self.shared_x, seed, scale, dtype))
-        for bias, values in draw_biases(layout, course, seed, dtype):
+            setattr(self, name, layout.draw_interconnection(self.layers, self.shared_x, seed, scale, dtype))
+        for bias, values in layout.draw_biases(course, seed, dtype):
             setattr(self, bias, values)
         self.shards = layout.shards([name for name, _ in self.named_parameters()])
         share_state(self, self.ownership, self.shards, seed)
