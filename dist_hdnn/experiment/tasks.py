@@ -33,7 +33,7 @@ from dist_hdnn.training.checkpoints.schedule import Keeper, Stopped
 from dist_hdnn.training.checkpoints.snapshot import restore
 from dist_hdnn.training.checkpoints.weights_file import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.loop import Epoch, Split, TrainingState
+from dist_hdnn.training.loop import Epoch, Recipe, Split, TrainingState
 from dist_hdnn.training.metrics import evaluate as evaluate_classifier
 from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.transport import Transport
@@ -171,15 +171,15 @@ def train_model(
         return assembly.build_classifier(replace(config, network=network), data, transport)
 
     levels = plan(options.levels, config.network.layers, config.network.step, options.epochs)
-    recipe = {key: value for key, value in asdict(options).items() if key not in ("threads", "levels")}
-    recipe |= {"seed": config.seed, "augment": assembly.build_augmentation(config, data), **callbacks}
+    chosen = {key: value for key, value in asdict(options).items() if key not in ("threads", "levels")}
+    recipe = Recipe(**chosen, seed=config.seed, augment=assembly.build_augmentation(config, data))
     if checkpoint is not None:
 
         def put_back(state: TrainingState) -> None:
             restore(state, *checkpoint)
 
-        recipe |= {"resumed": checkpoint[1].layers, "restore": put_back}
-    return train_levels(levels, model, build, training, validation, **recipe)
+        callbacks |= {"resumed": checkpoint[1].layers, "restore": put_back}
+    return train_levels(levels, model, build, training, validation, recipe, **callbacks)
 
 
 def evaluate(run_directory: Path) -> dict[str, Any]:

@@ -33,6 +33,34 @@ class NonFiniteError(ArithmeticError):
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout
+    and lift, not of biases and the initial state. patience: stop after so many epochs of the last level without a
+    better one. augment(features, step) changes the training features of a step.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = 0.0
+    smoothness: float = 0.0
+    log_gradients: bool = False
+    patience: int | None = None
+    seed: int = 0
+    augment: Callable[[Tensor, int], Tensor] | None = None
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate at a step of so many: constant, or half a cosine down to zero."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0))))
+
+
+@dataclass(frozen=True)
 class Epoch:
     """One line of metrics; accuracies are shares between 0 and 1, seconds is wall time of training alone.
 
@@ -78,19 +106,9 @@ class TrainingState:
 def train(
     model: AgentClassifier,
     training: Split,
-    validation: Split | None = None,
+    validation: Split | None,
+    recipe: Recipe,
     *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    optimizer: Literal["adam", "adamw"] = "adamw",
-    schedule: Literal["cosine", "constant"] = "cosine",
-    weight_decay: float = 0.0,
-    smoothness: float = 0.0,
-    log_gradients: bool = False,
-    patience: int | None = None,
-    seed: int = 0,
-    augment: Callable[[Tensor, int], Tensor] | None = None,
     part: range | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda record: None,
@@ -101,32 +119,30 @@ def train(
     """Train `model` in place and return one record an epoch.
 
     validation: data that choose the epoch, of the last level, whose weights `model` ends with; None for the last epoch.
-    patience: stop after so many epochs of that level without a better one. smoothness: weight of (h/2) Σ |K_{j+1} -
-    K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout and lift, not of biases and the initial
-    state. augment(features, step) changes the training features of a step. part: the epochs, from 0, to run now, with
-    their batches and learning rates of the whole run; None for all. restore(state) puts back that of a checkpoint.
+    part: the epochs, from 0, to run now, with their batches and learning rates of the whole run; None for all.
+    restore(state) puts back that of a checkpoint.
     on_step, on_epoch and keep(state) are called as things happen, keep after every step, of an epoch's last one after
     its record. history: records of earlier epochs, to which the new ones are added. Raises NonFiniteError.
     """
     x, labels = training
-    batches = math.ceil(len(x) / batch_size)
+    epochs, batches = recipe.epochs, math.ceil(len(x) / recipe.batch_size)
     part = range(epochs) if part is None else part
-    adam = _optimizer(model, optimizer, learning_rate, weight_decay)
-    gradients = GradientLog(model.network) if log_gradients else None
+    adam = _optimizer(model, recipe)
+    gradients = GradientLog(model.network) if recipe.log_gradients else None
     first, nothing = part.start * batches, torch.zeros((), dtype=torch.float64, device=x.device)
     state = TrainingState(model, adam, first, first, nothing, gradients, history=[] if history is None else history)
     restore(state)
     chooses = validation is not None and part.stop == epochs  # only the whole depth has weights to end with
     for epoch in range(state.step // batches + 1, part.stop + 1):
-        if state.best is not None and state.best.left(epoch, patience):
+        if state.best is not None and state.best.left(epoch, recipe.patience):
             break
-        for batch in batch_order(len(x), batch_size, seed, epoch)[state.step % batches :]:
-            rate = learning_rate * _rate(schedule, state.step, epochs * batches)
-            value = _step(state, x, labels, torch.from_numpy(batch).to(x.device), rate, smoothness, augment, epoch)
+        for batch in batch_order(len(x), recipe.batch_size, recipe.seed, epoch)[state.step % batches :]:
+            rate = recipe.rate(state.step, epochs * batches)
+            value = _step(state, x, labels, torch.from_numpy(batch).to(x.device), rate, recipe, epoch)
             on_step(state.step, value)
             if state.step % batches:
                 keep(state)
-        rate = learning_rate * _rate(schedule, state.step, epochs * batches)
+        rate = recipe.rate(state.step, epochs * batches)
         record = _record(state, epoch, training, validation, rate, chooses)
         state.loss, state.seconds = nothing, 0.0
         state.history.append(record)
@@ -137,16 +153,15 @@ def train(
     return state.history
 
 
-def _optimizer(
-    model: AgentClassifier, name: Literal["adam", "adamw"], rate: float, weight_decay: float
-) -> torch.optim.Optimizer:
+def _optimizer(model: AgentClassifier, recipe: Recipe) -> torch.optim.Optimizer:
     """Return the optimizer of a run.
 
     Fused is one pass over every weight, where the default makes temporary copies and takes nine times as long on a CPU;
     its bits depend on where in a tensor a weight lies, and so on the number of workers.
     """
     fused = not model.network.ownership.deterministic
-    return OPTIMIZERS[name](_groups(model, weight_decay), lr=rate, betas=BETAS, fused=fused)
+    groups = _groups(model, recipe.weight_decay)
+    return OPTIMIZERS[recipe.optimizer](groups, lr=recipe.learning_rate, betas=BETAS, fused=fused)
 
 
 def _step(
@@ -155,16 +170,15 @@ def _step(
     labels: Tensor,
     index: Tensor,
     rate: float,
-    smoothness: float,
-    augment: Callable[[Tensor, int], Tensor] | None,
+    recipe: Recipe,
     epoch: int,
 ) -> float:
     """One gradient step on the samples `index`; returns the loss of the batch."""
     started = time.perf_counter()
     model, adam = state.model, state.optimizer
     features, target = x.index_select(0, index), labels.index_select(0, index)
-    if augment is not None:
-        features = augment(features, state.step)
+    if recipe.augment is not None:
+        features = recipe.augment(features, state.step)
     for group in adam.param_groups:
         group["lr"] = rate
     adam.zero_grad(set_to_none=True)
@@ -175,8 +189,8 @@ def _step(
     if not math.isfinite(value):
         raise NonFiniteError(_non_finite(model, epoch, state.step, value))
     objective.backward()  # type: ignore[no-untyped-call]
-    if smoothness:
-        model.network.add_smoothness_gradient(smoothness)
+    if recipe.smoothness:
+        model.network.add_smoothness_gradient(recipe.smoothness)
     if state.gradients is not None:
         state.gradients.add()
     if x.device.type == "cpu":  # elsewhere that would wait for the device, and the next loss tells of it
@@ -219,11 +233,6 @@ def _groups(model: AgentClassifier, weight_decay: float) -> list[dict[str, objec
     kept = {id(parameter) for parameter in decaying}
     others = [parameter for parameter in model.parameters() if id(parameter) not in kept]
     return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _rate(schedule: str, step: int, steps: int) -> float:
-    """Learning rate at a step as a share of the first: constant, or half a cosine down to zero."""
-    return 1.0 if schedule == "constant" else 0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0)))
 
 
 def _check_gradients(state: TrainingState, epoch: int) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.loop import Epoch, Split, TrainingState, train
+from dist_hdnn.training.loop import Epoch, Recipe, Split, TrainingState, train
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,13 @@ def train_levels(
     finest: AgentClassifier,
     build: Callable[[Level], AgentClassifier],
     training: Split,
-    validation: Split | None = None,
+    validation: Split | None,
+    recipe: Recipe,
     resumed: int | None = None,
     restore: Callable[[TrainingState], None] | None = None,
-    **recipe: Any,
+    **callbacks: Any,
 ) -> list[Epoch]:
-    """Train level by level, `finest` at last and in place; the records of all epochs. recipe: as for `loop.train`.
+    """Train level by level, `finest` at last and in place; the records of all epochs. callbacks: of `loop.train`.
 
     build: the untrained model of a level before the last. resumed: layers of the level to go on with, whose state
     `restore` puts back. Several workers: collective, each with its part of a model.
@@ -88,7 +89,7 @@ def train_levels(
         if coarse is not None:
             prolong(coarse, model)
         more: dict[str, Any] = {"restore": restore} if restore is not None and level.layers == resumed else {}
-        train(model, training, validation, part=level.epochs, history=history, **more, **recipe)
+        train(model, training, validation, recipe, part=level.epochs, history=history, **more, **callbacks)
         coarse = model
     return history
 

@@ -21,7 +21,7 @@ from dist_hdnn.training.checkpoints.saver import Saver
 from dist_hdnn.training.checkpoints.schedule import Keeper
 from dist_hdnn.training.checkpoints.snapshot import restore, whole_weights
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.loop import TrainingState
+from dist_hdnn.training.loop import Recipe, TrainingState
 from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.transport import Transport, run_threads
 
@@ -109,26 +109,30 @@ def _work(
         disturb(transport.rank, state)
         keeper(state)
 
-    recipe: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 16, "learning_rate": 0.05, "weight_decay": 0.01}
-    recipe |= {
-        "patience": setting.patience,
-        "smoothness": 1e-3,
-        "log_gradients": True,
-        "seed": 3,
-        "augment": noise,
-        "keep": keep,
-    }
+    recipe = Recipe(
+        epochs=EPOCHS,
+        batch_size=16,
+        learning_rate=0.05,
+        weight_decay=0.01,
+        patience=setting.patience,
+        smoothness=1e-3,
+        log_gradients=True,
+        seed=3,
+        augment=noise,
+    )
+    callbacks: dict[str, Any] = {"keep": keep}
     if start is not None:
         manifest = read_manifest(start)
         verify(start, manifest)
-        recipe |= {"resumed": manifest.layers, "restore": lambda state: restore(state, start, manifest)}
+        callbacks |= {"resumed": manifest.layers, "restore": lambda state: restore(state, start, manifest)}
     history = train_levels(
         levels,
         finest,
         lambda level: classifier(transport, setting, level),
         blobs(0),
         blobs(1) if setting.validated else None,
-        **recipe,
+        recipe,
+        **callbacks,
     )
     saver.finish()
     weights = {name: tensor.clone() for name, tensor in finest.state_dict().items()}

@@ -417,8 +417,8 @@ BUGS = (
     Bug(
         "learning rate one step ahead",
         "training/loop.py",
-        "            rate = learning_rate * _rate(schedule, state.step, epochs * batches)",
-        "            rate = learning_rate * _rate(schedule, state.step + 1, epochs * batches)",
+        "            rate = recipe.rate(state.step, epochs * batches)",
+        "            rate = recipe.rate(state.step + 1, epochs * batches)",
         RECIPE,
     ),
     Bug(

@@ -12,7 +12,7 @@ from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.loop import Epoch, NonFiniteError, train
+from dist_hdnn.training.loop import Epoch, NonFiniteError, Recipe, train
 from dist_hdnn.training.metrics import evaluate
 
 
@@ -34,7 +34,7 @@ def blobs(samples: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
 
 def run(model: AgentClassifier, **options: object) -> list[Epoch]:
     settings: dict[str, object] = {"epochs": 5, "batch_size": 20, "learning_rate": 0.05, **options}
-    return train(model, blobs(), blobs(), **settings)  # type: ignore[arg-type]
+    return train(model, blobs(), blobs(), Recipe(**settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("readout", ["sum", "local"])

@@ -21,7 +21,7 @@ from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.experiment import tasks
 from dist_hdnn.training import loop, metrics
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.loop import TrainingState, train
+from dist_hdnn.training.loop import Recipe, TrainingState, train
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "swiss_roll_ring8.yaml"
 BETA, EPSILON = 0.95, 1e-8
@@ -46,7 +46,7 @@ def test_the_learning_rate_of_every_step_is_the_cosine_at_the_steps_before_it() 
     def keep(state: TrainingState) -> None:
         rates.extend({group["lr"] for group in state.optimizer.param_groups})
 
-    history = train(classifier(), samples(7), epochs=2, batch_size=3, learning_rate=0.4, keep=keep)
+    history = train(classifier(), samples(7), None, Recipe(2, 3, 0.4), keep=keep)
     half = math.sqrt(3) / 2
     assert rates == pytest.approx([0.2 * (1 + c) for c in (1.0, half, 0.5, 0.0, -0.5, -half)], abs=1e-15)
     assert [record.learning_rate for record in history] == pytest.approx([0.2, 0.0], abs=1e-15)
@@ -59,7 +59,7 @@ def test_a_level_has_the_rates_of_its_part_of_the_run() -> None:
         rates.append(state.optimizer.param_groups[0]["lr"])
 
     options: dict[str, Any] = {"epochs": 4, "batch_size": 5, "learning_rate": 1.0}
-    train(classifier(), samples(5), **options, part=range(1, 3), keep=keep)
+    train(classifier(), samples(5), None, Recipe(**options), part=range(1, 3), keep=keep)
     assert rates == pytest.approx([0.5 * (1 + math.cos(math.pi / 4)), 0.5])
 
 
@@ -78,7 +78,7 @@ def test_one_step_of_adamw_decays_weights_by_rate_times_decay_and_no_bias(readou
     x, labels = samples(4)
     model.readout.loss(model(x), labels).sum().backward()
     before = {name: (value.detach().clone(), value.grad.clone()) for name, value in model.named_parameters()}
-    train(model, (x, labels), epochs=1, batch_size=4, learning_rate=rate, weight_decay=decay)
+    train(model, (x, labels), None, Recipe(1, 4, rate, weight_decay=decay))
     decaying = {name for name in before if name.startswith("network.") and not name.startswith("network.b")}
     decaying |= {"readout.weight"} | ({"learned_lift.linear.weight"} if lifted else set())
     assert decaying < before.keys() and any("bias" in name or "initial" in name for name in before.keys() - decaying)
@@ -96,7 +96,7 @@ def test_the_memory_of_squares_has_the_factor_0_95() -> None:
 def test_the_loss_of_an_epoch_weighs_every_batch_by_its_samples() -> None:
     losses: list[float] = []
     options: dict[str, Any] = {"epochs": 1, "batch_size": 4, "learning_rate": 0.05}
-    (record,) = train(classifier(), samples(11), **options, on_step=lambda _, loss: losses.append(loss))
+    (record,) = train(classifier(), samples(11), None, Recipe(**options), on_step=lambda _, loss: losses.append(loss))
     assert [len(batch) for batch in batch_order(11, 4, 0, 1)] == [4, 4, 3] and len(set(losses)) == 3
     assert record.loss == pytest.approx((4 * losses[0] + 4 * losses[1] + 3 * losses[2]) / 11, rel=1e-12)
 
@@ -140,6 +140,6 @@ def test_a_config_s_recipe_reaches_the_loop_whole(monkeypatch: pytest.MonkeyPatc
     config = read_config(CONFIG, ["--data.samples=40", *(f"--train.{key}={value}" for key, value in given.items())])
     data = assembly.build_dataset(config)
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(tasks, "train_levels", lambda *_, **recipe: seen.update(recipe))
+    monkeypatch.setattr(tasks, "train_levels", lambda *arguments: seen.update(vars(arguments[5])))
     tasks.train_model(config, assembly.build_classifier(config, data), data, samples(40))
     assert {key: seen[key] for key in given} == given and seen.keys() - given.keys() == {"seed", "augment"}
