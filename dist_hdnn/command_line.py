@@ -177,18 +177,15 @@ def config_of(command: Command, words: list[str]) -> Config | None:
     line = command.read(words)
     path = located(line.arguments[0]) if line.arguments else None
 
-    from dist_hdnn.config.files import check_document, check_overrides, config_parser, parse_config, to_yaml
+    from dist_hdnn.config.files import read_config, to_yaml
 
-    if path is not None:
-        check_document(path)
-    check_overrides(line.overrides)
+    config = read_config(path, line.overrides)
     for word in line.overrides:
         if word.endswith(".help"):
             from dist_hdnn.config.option_help import help_of
 
             print(help_of(word.removeprefix("--").removesuffix(".help")))
             return None
-    config = parse_config(config_parser(f"dist-hdnn {command.name}", path), line.overrides)
     if line.asks_for_help:
         from dist_hdnn.config.option_help import bundled_help, option_help
 

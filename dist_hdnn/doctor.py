@@ -14,7 +14,7 @@ from typing import Any
 
 from dist_hdnn.launching.supervisor import cores
 
-REQUIRED = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "jsonargparse", "rich", "safetensors")
+REQUIRED = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "rich", "safetensors")
 OPTIONAL = {"llvmlite": "", "mpi4py": "mpi", "pymetis": "partition", "optuna": "study", "pyarrow": "tables"}
 """package -> the extra that brings it; llvmlite is a dependency wherever it has a wheel"""
 

@@ -83,7 +83,6 @@ def test_a_library_is_used_only_where_it_belongs(file: Path) -> None:
     own = package_of(file)
     assert own == "topology" or "networkx" not in used, "only topology/ knows networkx"
     assert own in ("transport", "doctor") or "mpi4py" not in used, "only transport/ knows MPI"
-    assert own == "config" or "jsonargparse" not in used, "only config/ reads options"
     assert not used & {"pickle", "shelve", "marshal", "dill"}, "nothing is read from or written to pickles"
     if own in ("config", "cli", "commands", "command_line", "printing", "__main__"):
         assert not used & {"torch", "numpy", "scipy"}, "the command line must answer before torch is imported"

@@ -556,7 +556,6 @@ from dist_hdnn.launching import launcher
 launcher.launch = lambda *_, **__: print(os.environ.get("MKL_CBWR"), "torch" in sys.modules) or 0
 cli.main(["train", "--deterministic={}", "--workers={}"])
 """
-    pytest.importorskip("jsonargparse")
     for workers in (1, 2):
         assert python(program.format("true", workers)) == "AVX2,STRICT False"
     assert python(program.format("true", 1), MKL_CBWR="COMPATIBLE") == "COMPATIBLE False"
@@ -587,7 +586,6 @@ SMALL = ("train", "--network.layers=2", "--data.samples=200", "--train.epochs=1"
 
 @pytest.mark.processes
 def test_the_command_trains_on_several_processes(start: Start, tmp_path: Path) -> None:
-    pytest.importorskip("jsonargparse")
     command = (sys.executable, "-m", "dist_hdnn", *SMALL)
     job = start(f"--output={tmp_path / 'out'}", before=command, PYTHONPATH=str(ROOT))
     assert job.end() == 0, job.errors
@@ -597,7 +595,6 @@ def test_the_command_trains_on_several_processes(start: Start, tmp_path: Path) -
 
 
 def test_the_command_trains_on_several_threads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    pytest.importorskip("jsonargparse")
     from dist_hdnn import cli
 
     assert cli.main([*SMALL, "--transport=threads", f"--output={tmp_path / 'out'}"]) == 0

@@ -1,41 +1,26 @@
 """Reading a `Config`: YAML file, then dotted overrides from the command line; and writing it back.
 
-jsonargparse does the reading and the help. What a person can get wrong (a misspelt key, a value of the wrong type) is
-looked for here first, in the file and in the overrides alike, because the answer should be one line that names the
-full key, what it expects, what it got and the nearest known key.
+File and overrides are checked alike by `schema.check`, because what a person can get wrong (a misspelt key, a value of
+the wrong type) deserves one line that names the full key, what it expects, what it got and the nearest known key.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import glob
-import warnings
-from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+import functools
+import operator
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
 
 from dist_hdnn.config import Config, DataConfig, GraphConfig, PatternConfig
 from dist_hdnn.config.documents import Ambiguous, as_written, load, read_yaml
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.config.schema import Mismatch, built, check, children_of, describe, members_of, type_at
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
-
-
-def config_parser(prog: str, config_file: str | None = None) -> ArgumentParser:
-    """Parser whose options are the fields of Config; values in config_file (checked before) become the defaults."""
-    parser = ArgumentParser(
-        prog=prog,
-        exit_on_error=False,
-        default_config_files=[glob.escape(config_file)] if config_file else [],
-    )
-    parser.add_class_arguments(Config, None)
-    return parser
 
 
 def read_config(config_file: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -44,23 +29,29 @@ def read_config(config_file: str | Path | None = None, overrides: Sequence[str] 
     Raises ValueError, one line, for an unreadable file, an unknown key and a value of the wrong type. Call
     `checks.validate` on the result for values of the right type that cannot work.
     """
-    path = None if config_file is None else str(config_file)
-    if path is not None:
-        check_document(path)
-    check_overrides(overrides)
-    parser = config_parser("dist-hdnn", path)
-    return parse_config(parser, overrides)
+    config = Config() if config_file is None else built(_document(str(config_file), Config, ""), Config)
+    return overridden(config, overrides)
 
 
-def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> Config:
-    """Parse overrides that were checked before, and raise any complaint left as a one-line ValueError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            values = parser.instantiate(parser.parse_args(list(arguments)))
-    except ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    return Config(**{field.name: values[field.name] for field in dataclasses.fields(Config)})
+def overridden(config: Config, overrides: Sequence[str]) -> Config:
+    """Return config with overrides. Raises ValueError as `read_config` does."""
+    values = dataclasses.asdict(config)
+    for key, value, appends in _read_overrides(overrides):
+        path = key.split(".")
+        if appends:
+            value = [*functools.reduce(operator.getitem, path, values), *value]
+        for part in reversed(path):
+            value = {part: value}
+        values = _over(values, value, Config)
+    return typing.cast(Config, built(values, Config))
+
+
+def _over(values: Any, options: Any, kind: Any) -> Any:
+    """Options over values: those of a config dataclass one by one, anything else as a whole."""
+    if not dataclasses.is_dataclass(kind):
+        return options
+    children = children_of(kind)
+    return values | {name: _over(values[name], item, children[name]) for name, item in options.items()}
 
 
 def config_from(document: Mapping[str, Any]) -> Config:
@@ -100,11 +91,8 @@ def self_contained(config: Config) -> Config:
     return copied
 
 
-def check_document(path: str, kind: Any = Config, key: str = "") -> None:
-    """Raise ValueError, one line that starts with the path, unless path is a YAML file with known keys and right types.
-
-    kind, key: the config dataclass the file describes and where it stands in Config.
-    """
+def _document(path: str, kind: Any, key: str) -> Any:
+    """Options in a YAML file that describes the config dataclass `kind` at `key`; an error starts with the path."""
     document = read_yaml(path, "config")
     if document is None:
         raise ValueError(f"{path}: this config file is empty; expected keys such as {', '.join(children_of(kind))}")
@@ -112,6 +100,7 @@ def check_document(path: str, kind: Any = Config, key: str = "") -> None:
         _check_text(Path(path).read_text(encoding="utf-8"), document, kind, key)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return document
 
 
 def _check_text(text: str, value: Any, kind: Any, key: str) -> None:
@@ -122,12 +111,14 @@ def _check_text(text: str, value: Any, kind: Any, key: str) -> None:
         raise error.quoting(as_written(text, error.key.removeprefix(key))) from None
 
 
-def check_overrides(arguments: Sequence[str]) -> None:
-    """Raise ValueError, one line, for the first of "--key=value" or "--key value" with an unknown key or wrong type."""
-    position = 0
-    while position < len(arguments):
-        name, assigned, text = arguments[position].partition("=")
-        position += 1
+def _read_overrides(arguments: Sequence[str]) -> Iterator[tuple[str, Any, bool]]:
+    """Key, value and whether it is appended, of each "--key=value", "--key value" and "--key+=value".
+
+    Raises ValueError, one line, for an unknown key and a value of the wrong type. Skips "--key.help".
+    """
+    words = iter(arguments)
+    for word in words:
+        name, assigned, text = word.partition("=")
         if name.endswith(".help"):
             continue
         if not name.startswith("--"):
@@ -135,24 +126,35 @@ def check_overrides(arguments: Sequence[str]) -> None:
         key = name[2:].removesuffix("+")
         kind = type_at(key)
         if not assigned:
-            if position == len(arguments) or arguments[position].startswith("--"):
+            text = next(words, "--")
+            if text.startswith("--"):
                 raise ValueError(f"--{key}: expected {describe(kind)}, got nothing; give a value as --{key}=...")
-            text = arguments[position]
-            position += 1
-        if str not in members_of(kind):
-            value = _load(f"--{key}", text)
-            if dataclasses.is_dataclass(kind) and isinstance(value, str) and Path(value).is_file():
-                check_document(value, kind, key)
-            else:
-                whole = name.endswith("+") and not isinstance(value, list)
-                _check_text(f"[{text}]" if whole else text, [value] if whole else value, kind, key)
+        yield key, _value(key, kind, text, name.endswith("+")), name.endswith("+")
 
 
-def _load(option: str, text: str) -> Any:
-    """Value of one override; text that is not YAML stays text. Raises ValueError for a key given twice and for 010."""
+def _value(key: str, kind: Any, text: str, appends: bool) -> Any:
+    """Value of one override, checked: of a text option the text itself, of a config dataclass also a file's options."""
+    if str in members_of(kind) and not appends:
+        return None if type(None) in members_of(kind) and _is_null(text) else text
     try:
-        return load(text)
+        value = load(text)
     except Ambiguous as error:
-        raise ValueError(f"{option}: {error.problem}") from None
+        raise ValueError(f"--{key}: {error.problem}") from None
     except yaml.YAMLError:
-        return text
+        value = text
+    if value is None and not text.strip():
+        raise Mismatch(None, kind, key)
+    if dataclasses.is_dataclass(kind) and isinstance(value, str) and Path(value).is_file():
+        return _document(value, kind, key)
+    if appends and not isinstance(value, list):
+        text, value = f"[{text}]", [value]
+    _check_text(text, value, kind, key)
+    return value
+
+
+def _is_null(text: str) -> bool:
+    """Whether YAML reads the text as null; no text at all is text."""
+    try:
+        return bool(text.strip()) and load(text) is None
+    except yaml.YAMLError:
+        return False

@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from dist_hdnn.config import Config
 from dist_hdnn.config.bundled import folder, located, names
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.documents import read_yaml
-from dist_hdnn.config.files import check_overrides, config_from, read_config, self_contained, to_yaml
+from dist_hdnn.config.files import config_from, overridden, read_config, self_contained
 from dist_hdnn.study.axes import (
     Axis,
     Choice,
@@ -104,7 +103,7 @@ def read_plan(path: str, overrides: Sequence[str] = (), trials: int | None = Non
     """
     path = located(path, "study")
     document = _document(path)
-    check_overrides(overrides)
+    overridden(Config(), overrides)  # refused before the study file is blamed
     try:
         given = {"trials": trials, "parallel": parallel}
         document |= {key: value for key, value in given.items() if value is not None}
@@ -212,8 +211,7 @@ def _base(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> 
         place = Path(located(file))
     base = read_config(place)
     config = config_from(_merged(dataclasses.asdict(base), mapping("config", document.get("config", {}))))
-    if overrides:
-        config = _overridden(config, overrides)
+    config = overridden(config, overrides)
     if config.output is not None:
         raise ValueError("output: expected a base config without output, as every trial has its own; remove it")
     return self_contained(config)
@@ -230,14 +228,6 @@ def _merged(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, An
         else:
             merged[name] = item
     return merged
-
-
-def _overridden(config: Config, overrides: Sequence[str]) -> Config:
-    """The config with --key=value options over it, which are read as `train` reads them."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "base.yaml")
-        path.write_text(to_yaml(config), encoding="utf-8")
-        return read_config(path, overrides)
 
 
 def _check_trials(plan: Plan) -> None:
