@@ -102,6 +102,7 @@ def test_an_unknown_key_names_itself_in_full_and_the_nearest_known_one(override:
         ("--seed=true", "seed: expected an integer, got True"),
         ("--graph.agents=3.5", "graph.agents: expected an integer, got 3.5"),
         ("--graph.agents=", "graph.agents: expected an integer, got nothing"),
+        ("--workers=", "workers: expected an integer or null, got nothing"),
         ("--graph.probability=x", "graph.probability: expected a number, got 'x'"),
         ("--network.step=nan", "network.step: expected a number, got 'nan'"),
         ("--network.shared_x=maybe", "network.shared_x: expected true or false, got 'maybe'"),
@@ -179,6 +180,18 @@ def test_a_key_beside_a_merged_one_overrides_it(tmp_path: Path) -> None:
 def test_text_options_on_the_command_line_take_any_word() -> None:
     for word in ("yes", "NO", "010", "2021_05"):
         assert read_config(None, [f"--name={word}"]).name == word
+
+
+def test_only_an_optional_text_can_be_null_on_the_command_line() -> None:
+    config = read_config(None, ["--output=null", "--name=null", "--graph.file="])
+    assert (config.output, config.name, config.graph.file) == (None, "null", "")
+
+
+def test_overrides_set_part_of_a_mapping_and_append_to_a_list(tmp_path: Path) -> None:
+    file = written(tmp_path, "graph: {family: path, agents: 6}\ntrain: {levels: [2]}\nnetwork: {width: {a: 2, b: 4}}\n")
+    config = read_config(file, ["--graph={agents: 5}", "--train.levels+=4", "--train.levels+=[8, 16]"])
+    assert (config.graph.family, config.graph.agents, config.train.levels) == ("path", 5, [2, 4, 8, 16])
+    assert read_config(file, ["--network.width={c: 6}"]).network.width == {"c": 6}
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
