@@ -38,6 +38,12 @@ def located(given: str, what: str = "config") -> str:
     if name in names(other):
         command = "dist-hdnn study" if other == "study" else "dist-hdnn train"
         raise ValueError(f"{given}: expected a {what}, got the name of a {other}; give it to {command}")
+    problem = next((each for each in ("swiss_roll", "double_circles", "double_moons") if name.endswith(f"_{each}")), "")
+    if what == "config" and problem:  # the name of a config of version 0.1 of one architecture and one problem
+        raise ValueError(
+            f"{given}: no such config; it is one_agent with options now, such as --data.name={problem} "
+            f"--network.architecture={name.removesuffix(f'_{problem}')}; the first lines of one_agent.yaml list them"
+        )
     remedy = f"did you mean {' or '.join(near)}?" if near else f"examples lie in {_place(what)}"
     raise ValueError(f"{given}: no such {what} file, and no bundled {what} of that name; {remedy}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import warnings
 from collections.abc import Mapping
@@ -12,9 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dist_hdnn.sweep.execution import Execution
+from dist_hdnn.sweep.execution import DEFAULT, Execution
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph
 from dist_hdnn.topology.ragged import IntArray, offsets
+
+OTHER = (
+    "graph width layers step activation K X shared_x seed initial_scale dtype device workers partition architecture "
+    "integrator gamma J time execution"
+).split()
+"""Arguments of HDNN, for the nearest name of a misspelled one."""
 
 
 def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int], halves: bool = True) -> IntArray:
@@ -49,33 +56,46 @@ def _checked_width(value: int, who: str, halves: bool) -> int:
 
 
 def check_depth(layers: int, step: float) -> None:
-    """Raise ValueError unless there are layers, and time passes in them."""
+    """Raise ValueError unless there is a whole number of layers, and time passes in them."""
+    if isinstance(layers, bool) or not isinstance(layers, int | np.integer):
+        raise ValueError(f"network.layers: expected a whole number, got {layers!r}. Use 16, for example.")
     if layers < 1:
         raise ValueError(f"network.layers: expected at least 1, got {layers}. Set a positive number of layers.")
     if not (math.isfinite(step) and step > 0):
         raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
 
 
-def with_renamed(execution: Execution, renamed: Mapping[str, Any]) -> Execution:
-    """Return the execution with what was given by the names of version 0.1, which warns.
+def with_renamed(execution: Execution | None, renamed: Mapping[str, Any]) -> Execution:
+    """Return the execution, None for the default, with what was given by the former names, which warns.
 
-    Raises TypeError for a name that never was one.
+    Raises TypeError for another type, an unknown name, or a name that is given in both ways.
     """
-    known = {"plan": "products", "overlap": ""} | {field.name: field.name for field in fields(Execution)}
+    if execution is not None and not isinstance(execution, Execution):
+        raise TypeError(
+            f"HDNN: expected execution to be a dist_hdnn.Execution, got {type(execution).__name__}; "
+            'pass Execution(memory="recompute"), for example'
+        )
+    current = {field.name: field.name for field in fields(Execution)}
+    known = {"plan": "products", "overlap": "", **current}
     for name in renamed:
         if name not in known or name == "products":
-            raise TypeError(f"HDNN: got an unexpected argument {name!r}; see help(HDNN) and help(Execution)")
-    if not renamed:
-        return execution
+            near = difflib.get_close_matches(name, [*known, *OTHER], 1)
+            remedy = f"did you mean {near[0]}?" if near and near[0] != name else "see help(dist_hdnn.HDNN)"
+            if name == "products":
+                remedy = "use execution=Execution(products=...)"
+            raise TypeError(f"HDNN: got an unexpected argument {name!r}; {remedy}")
+    if renamed and execution is not None:
+        raise TypeError(f"HDNN: expected {', '.join(renamed)} inside execution=Execution(...), got both; move it there")
     values = {known[name]: value for name, value in renamed.items() if known[name]}
-    new = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    warnings.warn(
-        f"HDNN: {', '.join(renamed)} moved; use execution=Execution({new})"
-        + (". overlap has no effect: tiles always compute while slices travel" if "overlap" in renamed else ""),
-        DeprecationWarning,
-        stacklevel=3,
-    )
-    return replace(execution, **values)
+    if renamed:
+        new = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        warnings.warn(
+            f"HDNN: {', '.join(renamed)} moved; use execution=Execution({new})"
+            + (". overlap has no effect: tiles always compute while slices travel" if "overlap" in renamed else ""),
+            DeprecationWarning,
+            stacklevel=3,
+        )
+    return replace(execution or DEFAULT, **values)
 
 
 def list_of_graphs(graph: Any, layers: int) -> list[CommunicationGraph]:

@@ -36,7 +36,7 @@ from dist_hdnn.operators.activations import activation as named_activation
 from dist_hdnn.operators.choice import chosen_products
 from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.sweep import queries
-from dist_hdnn.sweep.execution import DEFAULT, Execution
+from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.sweep.linearization import Linearization
 from dist_hdnn.sweep.opaque import opaque, under_autocast
 from dist_hdnn.sweep.sweep import Layers, Sweep
@@ -91,12 +91,13 @@ class HDNN(Indexed):
         device: torch.device | str | None = None,
         workers: Transport | None = None,
         partition: Partition | str | Mapping[Any, int] | Sequence[int] = "contiguous",
+        *,
         architecture: str = "hamiltonian",
         integrator: str | None = None,
         gamma: float = 0.0,
         J: Any = "J1",
         time: str | int = "free",
-        execution: Execution = DEFAULT,
+        execution: Execution | None = None,
         **renamed: Any,
     ) -> None:
         super().__init__()

@@ -24,12 +24,12 @@ DTYPES = (torch.float32, torch.float64)  # that tiles are written for
 def check_products(products: str, deterministic: bool) -> None:
     """Raise ValueError for unknown products, and for tiles where they are not available."""
     if products not in PRODUCTS:
-        raise ValueError(f"plan: expected one of {', '.join(PRODUCTS)}, got {products}. Choose auto.")
+        raise ValueError(f"products: expected one of {', '.join(PRODUCTS)}, got {products}. Choose auto.")
     if products == "tiles" and deterministic:
-        raise ValueError("plan: expected auto or torch with deterministic, got tiles. Switch deterministic off.")
+        raise ValueError("products: expected auto or torch with deterministic, got tiles. Switch deterministic off.")
     if products == "tiles" and not available():
         raise ValueError(
-            "plan: tiles need llvmlite, which is not installed. Install llvmlite where it has a wheel, or choose auto."
+            "products: tiles need llvmlite, which is not installed. Install it where it has a wheel, or choose auto."
         )
 
 

@@ -76,7 +76,7 @@ class Execution:
                 f"network.keep_every: expected nothing with memory=store, which keeps every state, got {every}. Leave "
                 "it out, or choose memory=recompute or reversible."
             )
-        if every is not None and (isinstance(every, bool) or every < 1):
+        if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise ValueError(f"network.keep_every: expected a number of layers >= 1, got {every}. Use 16, for example.")
         kept_dtype = self._format(dtype, every)
         if mode == "store" and kept_dtype is not None:

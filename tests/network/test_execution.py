@@ -34,10 +34,35 @@ def test_overlap_has_no_effect_and_says_so() -> None:
         assert dist_hdnn.HDNN(RING, layers=4, overlap=True).execution == Execution()
 
 
-@pytest.mark.parametrize("name", ["widht", "products", "ordered"])
-def test_a_name_that_never_was_one_is_refused(name: str) -> None:
-    with pytest.raises(TypeError, match=f"HDNN: got an unexpected argument '{name}'; see help"):
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("widht", "did you mean width?"),
+        ("memmory", "did you mean memory?"),
+        ("products", "use execution=Execution(products=...)"),
+        ("zebra", "see help(dist_hdnn.HDNN)"),
+    ],
+)
+def test_a_name_that_never_was_one_is_refused(name: str, remedy: str) -> None:
+    with pytest.raises(TypeError) as caught:
         dist_hdnn.HDNN(RING, **{name: 3})
+    assert str(caught.value) == f"HDNN: got an unexpected argument '{name}'; {remedy}"
+
+
+def test_an_execution_is_an_execution_and_is_given_once() -> None:
+    assert dist_hdnn.HDNN(RING, layers=4, execution=None).execution == Execution()
+    with pytest.raises(TypeError, match="expected execution to be a dist_hdnn.Execution, got dict"):
+        dist_hdnn.HDNN(RING, layers=4, execution={"memory": "store"})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected memory inside execution=Execution"):
+        dist_hdnn.HDNN(RING, layers=4, execution=Execution(), memory="store")
+
+
+@pytest.mark.parametrize("options", [{"layers": 2.0}, {"layers": True}, {"layers": 4, "memory": {"keep_every": 2.5}}])
+def test_numbers_of_layers_are_whole(options: dict[str, Any]) -> None:
+    kept = options.pop("memory", None)
+    execution = None if kept is None else Execution(memory="recompute", **kept)
+    with pytest.raises(ValueError, match=r"network\.(layers: expected a whole|keep_every: expected a) number"):
+        dist_hdnn.HDNN(RING, execution=execution, **options)
 
 
 def test_rounded_states_of_store_are_the_starts_of_layers_that_run_again() -> None:

@@ -238,7 +238,7 @@ def test_without_llvmlite_auto_takes_panels_and_tiles_say_what_is_missing(monkey
 
 
 def test_a_plan_is_checked_and_auto_leaves_deterministic_networks_to_panels() -> None:
-    with pytest.raises(ValueError, match="plan: expected one of auto, torch, tiles, got fast"):
+    with pytest.raises(ValueError, match="products: expected one of auto, torch, tiles, got fast"):
         network(dist_hdnn.ring(4), plan="fast")
     with pytest.raises(ValueError, match="with deterministic, got tiles"):
         network(dist_hdnn.ring(4), plan="tiles", deterministic=True)
