@@ -27,7 +27,7 @@ KEPT = 4  # sizes of batches whose memory is kept
 
 
 class _Memory(NamedTuple):
-    """What one number of columns needs."""
+    """Buffers for one number of columns."""
 
     x: GhostedTensor
     products: PanelProducts
@@ -82,7 +82,7 @@ class MetropolisAverage(Indexed):
         return memory.x.owned.view(agents, batch, size).transpose(0, 1).contiguous()
 
     def _memory(self, like: Tensor, columns: int) -> _Memory:
-        """Memory for so many columns; kept, because channels are bound to it."""
+        """Memory for this number of columns, kept because channels are bound to it."""
         key = columns, like.dtype, like.device
         memory = self._memories.pop(key, None)
         if memory is None:

@@ -20,7 +20,7 @@ from dist_hdnn.sweep.opaque import opaque
 
 
 class Part(NamedTuple):
-    """Which part of a global parameter a worker holds."""
+    """The part of a global parameter that a worker holds."""
 
     ownership: Ownership
     shard: Shard
@@ -46,7 +46,7 @@ def share_state(module: nn.Module, ownership: Ownership, shards: dict[str, Shard
 
 
 def holders() -> int:
-    """How many modules of several workers have run."""
+    """The number of modules of several workers that have run."""
     return len(_holders)
 
 

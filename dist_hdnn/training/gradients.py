@@ -1,4 +1,4 @@
-"""How large the gradient of every layer's weights is while a network trains."""
+"""Sizes of the gradients of every layer's weights while a network trains."""
 
 from __future__ import annotations
 

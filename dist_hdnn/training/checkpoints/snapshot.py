@@ -144,7 +144,7 @@ def _restore_gradients(state: TrainingState, files: Sequence[Any], manifest: Man
 
 
 def owners_digest(state: TrainingState) -> str:
-    """Who owns which agent."""
+    """Return a digest of the owners of all agents."""
     return hashlib.sha256(state.model.network.ownership.partition.owners.tobytes()).hexdigest()
 
 
