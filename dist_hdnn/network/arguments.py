@@ -99,7 +99,7 @@ def with_renamed(execution: Execution | None, renamed: Mapping[str, Any]) -> Exe
 
 
 def list_of_graphs(graph: Any, layers: int) -> list[CommunicationGraph]:
-    """The graphs that so many layers cycle through, from one or a list. Raises ValueError, also for one too many."""
+    """List the graphs that the layers cycle through, from one or a list. Raises ValueError, also for one too many."""
     graphs = [as_graph(g) for g in graph] if isinstance(graph, list | tuple) else [as_graph(graph)]
     if not graphs:
         raise ValueError("graph: expected at least one graph, got an empty list. Pass a graph such as ring(8).")

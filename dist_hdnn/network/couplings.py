@@ -203,7 +203,7 @@ class Layout:
             if not shared_x:
                 _warn(
                     "every layer has its own X: single layers stay symplectic, each with its own J, but the network "
-                    "as a whole is not; that needs one X shared by all layers. Gradients cannot vanish all the same."
+                    "as a whole is not; that needs one X shared by all layers. Gradients still cannot vanish."
                 )
         patterns = [*self.K_patterns, *(self.X_patterns or [])]
         for line in reach_warnings(self.graphs[0], patterns, layers, self.rounds()):

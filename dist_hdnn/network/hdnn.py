@@ -169,7 +169,7 @@ class HDNN(Indexed):
         """Call hook(layer, state) in every forward sweep: before the first layer (0), then after layers 1 .. layers.
 
         state: (batch, neurons), columns of this worker's agents (`by_agent` takes it apart): a copy without gradients,
-        so whatever the hook does to it, the sweep goes on unchanged. Not called by `states`, nor by what a backward
+        so whatever the hook does to it, the sweep continues unchanged. Not called by `states`, nor by what a backward
         repeats. On several workers the others wait for a slow hook; one that communicates must be on all of them.
         Returns a handle: `handle.remove()` ends it. Costs a copy of the state a layer, and nothing when there is none.
         """

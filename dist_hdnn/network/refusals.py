@@ -37,7 +37,7 @@ ACROSS = frozenset(
 
 
 class _Checked(NamedTuple):
-    """What was found of an optimizer with so many parameters and modules that have run.
+    """The verdict on an optimizer with this many parameters and modules that have run.
 
     parts: ids of its parameters that are parts. agreements: of the networks whose parameters it changes.
     """

@@ -26,7 +26,7 @@ from dist_hdnn.operators.indexed import Indexed
 class TimeCourse(Indexed):
     """The weights of `layers` layers from `knots` sets, the first and the last at the first and the last layer.
 
-    time: "free", one set per layer; "shared", one set; an integer from 2 to the number of layers, so many knots.
+    time: "free", one set per layer; "shared", one set; an integer from 2 to the number of layers, the number of knots.
     stages: layer j is the stage j mod stages'; each stage has matrices of its own, with knots at the same times.
     Raises ValueError for anything else.
     """

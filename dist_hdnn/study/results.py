@@ -20,7 +20,7 @@ from dist_hdnn.study.trials import DONE
 
 @dataclass(frozen=True)
 class Quantity:
-    """How a result is shown: factor * value with so many digits and its unit.
+    """How a result is shown: factor * value with this many digits and its unit.
 
     name: in tables and in progress. axis: on a picture, when the name cannot stand alone there.
     """

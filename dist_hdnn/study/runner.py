@@ -137,7 +137,7 @@ class Runner:
         elif (result := self._kept(folder)) is not None:  # it ended between the look and the claim
             folder.release()
             self._note(trial, result, new=False)
-        elif folder.result() is None and folder.summary() is not None:  # the study was killed, the trial went on
+        elif folder.result() is None and folder.summary() is not None:  # the study was killed, the trial was not
             self._record(trial, folder, 0, None)
         else:
             self._start(trial, folder)

@@ -37,7 +37,7 @@ class Recipe:
     """How to train.
 
     smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout
-    and lift, not of biases and the initial state. patience: stop after so many epochs of the last level without a
+    and lift, not of biases and the initial state. patience: stop after this many epochs of the last level without a
     better one. augment(features, step) changes the training features of a step.
     """
 
@@ -54,7 +54,7 @@ class Recipe:
     augment: Callable[[Tensor, int], Tensor] | None = None
 
     def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate at a step of so many: constant, or half a cosine down to zero."""
+        """Return the learning rate at a step of a total: constant, or half a cosine down to zero."""
         if self.schedule == "constant":
             return self.learning_rate
         return self.learning_rate * (0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0))))

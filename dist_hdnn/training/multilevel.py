@@ -77,7 +77,7 @@ def train_levels(
 ) -> list[Epoch]:
     """Train level by level, `finest` at last and in place; the records of all epochs. callbacks: of `loop.train`.
 
-    build: the untrained model of a level before the last. resumed: layers of the level to go on with, whose state
+    build: the untrained model of a level before the last. resumed: layers of the level to resume, whose state
     `restore` puts back. Several workers: collective, each with its part of a model.
     """
     history: list[Epoch] = []

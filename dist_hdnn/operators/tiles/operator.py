@@ -43,8 +43,8 @@ class Segments(NamedTuple):
 class TileOperator:
     """The arrangement of one matrix for tiles, see `sparsity.Arrangement`.
 
-    interior: so many agents, the first in by_row.order, need no ghost. owned: column agents that have rows here; the
-    rest are ghosts.
+    interior: number of agents, the first in by_row.order, that need no ghost. owned: number of column agents that have
+    rows here; the rest are ghosts.
     """
 
     rows_in_order = True

@@ -35,7 +35,7 @@ class Manifest:
     """Everything about a checkpoint but its tensors.
 
     step: gradient steps of the run so far; epoch: the one it is in or has just ended, from 1. layers: of the network,
-    which tells the level of multilevel training. identity: what must be the same in a run that goes on from here.
+    which tells the level of multilevel training. identity: what must be the same in a run that resumes from here.
     tensors: for each name the global shape and the dimension that is split over files (None: whole, in the first one).
     files: name -> bytes and sha256. owners: sha256 of who owned which agent. history: the records of the epochs so far.
     best: epoch and accuracy of the best one on validation data so far, None without. seconds: of training in the

@@ -1,4 +1,4 @@
-"""Writes checkpoints while training goes on: every worker its own file, worker 0 what makes them one checkpoint.
+"""Write checkpoints while training continues: every worker its own file, worker 0 what makes them one checkpoint.
 
     all workers   copy the state (the only pause), write and sync worker_k.safetensors in a thread, then worker_k.json
     worker 0      waits for all worker_k.json, writes manifest.json, renames the folder, then replaces `latest`
@@ -51,7 +51,7 @@ class DiskError(OSError):
     def __init__(self, folder: Path, reason: str, number: int | None = None) -> None:
         super().__init__(
             number or errno.EIO,
-            f"{reason} for a checkpoint in {folder}; those before it are intact. Make space there, then go on with "
+            f"{reason} for a checkpoint in {folder}; those before it are intact. Make space there, then resume with "
             "--resume=auto",
         )
 

@@ -23,7 +23,7 @@ PERIOD = 1.0  # seconds between the questions
 class Stopped(Exception):
     """Training has stopped because somebody asked, with a checkpoint of this step (exit code 75) or without (130).
 
-    command: what goes on with the run, for its last line.
+    command: the command that resumes the run, for its last line.
     """
 
     def __init__(self, reason: str, step: int, saved: bool) -> None:

@@ -74,7 +74,7 @@ def pieces(state: TrainingState) -> dict[str, Piece]:
 
 
 def copied(state: TrainingState) -> dict[str, Tensor]:
-    """What this worker's file holds, in memory of its own: training may go on."""
+    """Copy what this worker's file holds, so that training may continue."""
     first, found = state.model.network.ownership.rank == 0, dict[str, Tensor]()
     for name, (tensor, shard) in pieces(state).items():
         if shard is not None or first:
@@ -129,7 +129,7 @@ def restore(state: TrainingState, folder: Path, manifest: Manifest) -> None:
 
 
 def _restore_gradients(state: TrainingState, files: Sequence[Any], manifest: Manifest) -> None:
-    """To the same owners what each had added; else worker 0 goes on with the sum, which rounds otherwise."""
+    """Give the same owners what each had added; else worker 0 continues with the sum, which rounds otherwise."""
     assert state.gradients is not None, "the run logs gradients"
     ownership = state.model.network.ownership
     parts = [file.get_tensor(PARTIAL) for file in files if PARTIAL in file.keys()]

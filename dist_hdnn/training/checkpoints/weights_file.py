@@ -1,6 +1,6 @@
 """A network in a file: canonical tensors by name in safetensors, which can hold nothing but tensors.
 
-What a run needs to go on, of which the weights are a part, is written by `saver` and found by `load_checkpoint`.
+What a run needs to resume, of which the weights are a part, is written by `saver` and read by `load_checkpoint`.
 """
 
 from __future__ import annotations
