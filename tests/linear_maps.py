@@ -12,7 +12,7 @@ from dist_hdnn.topology import ring
 
 
 class MatrixLayers:
-    """A linearised network given by its layer Jacobians (layers, batch, n, n)."""
+    """A linearized network given by its layer Jacobians (layers, batch, n, n)."""
 
     def __init__(self, matrices: Tensor) -> None:
         self.matrices, self.layers, self.products = matrices, len(matrices), 0

@@ -1,6 +1,6 @@
-"""Averaging over a communication graph with neighbours only: Metropolis weights, differentiable.
+"""Averaging over a communication graph with neighbors only: Metropolis weights, differentiable.
 
-    x_i <- x_i + Σ over neighbours j of (x_j - x_i) / (1 + max(degree i, degree j))
+    x_i <- x_i + Σ over neighbors j of (x_j - x_i) / (1 + max(degree i, degree j))
 
 The weights are symmetric and their rows sum to one, so rounds keep the mean, and the backward pass is the same rounds.
 Source: Xiao, Boyd and Kim, "Distributed average consensus with least-mean-square deviation", JPDC 67, 2007.

@@ -8,7 +8,7 @@
 With regression the scores are the targets themselves, the loss is the mean squared error, agents predict their mean.
 
 All hold one weight per class and neuron, (classes, neurons), and differ in who combines what. `sum` needs one global
-sum per sweep, `gossip` neighbours, `local` and `agents` nobody.
+sum per sweep, `gossip` neighbors, `local` and `agents` nobody.
 Shapes: state (batch, neurons of the owned agents), columns agent by agent; labels (batch,), targets (batch, classes).
 """
 
@@ -174,7 +174,7 @@ class LocalReadout(nn.Module):
 class GossipReadout(LocalReadout):
     """Every agent averages its scores with its neighbours' for some rounds, then decides as in `local`.
 
-    rounds: Metropolis averaging rounds; many of them approach the mean of a connected graph. Neighbours only.
+    rounds: Metropolis averaging rounds; many of them approach the mean of a connected graph. Neighbors only.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One agent's own part of a network: its weights, its neighbours, and every round of messages that it takes part in.
+"""One agent's own part of a network: its weights, its neighbors, and every round of messages that it takes part in.
 
     parts = AgentParts(net)
     parts.description(3)      plain values for JSON: who agent 3 is and what it does in every layer

@@ -104,7 +104,7 @@ def readout_of(model: AgentClassifier, agent: int) -> Part:
     """How an agent turns its last state y into scores "readout.weight" y + "readout.bias"; {"kind": "none"} if not.
 
     sum: the scores of all agents are to be added up. local: they are the agent's answer. gossip: so are they after
-    `rounds` rounds of averaging with the neighbours, with the weights "average" by agent.
+    `rounds` rounds of averaging with the neighbors, with the weights "average" by agent.
     """
     readout, widths = model.readout, model.network.ownership.all_widths
     if isinstance(readout, SumReadout):

@@ -4,7 +4,7 @@ network.pt2           input -> output in plain tensor operations, for torch.expo
                       raw readings -> scores or targets in their own units, the scaling inside
 model.safetensors     the weights, as in `state_dict`
 config.json           what they are, and the shapes of input and output
-agents/3.json, 3.npz  what agent 3 alone needs: its weights, its neighbours, its rounds of messages; numpy reads both
+agents/3.json, 3.npz  what agent 3 alone needs: its weights, its neighbors, its rounds of messages; numpy reads both
 """
 
 from __future__ import annotations

@@ -157,8 +157,8 @@ class _Packing:
 def _panel_numbers(widths: IntArray, windows: IntArray, panel_rows: int) -> IntArray:
     """Number the panel of every agent, ascending: agents of one window share one, but a hub is alone.
 
-    widths: columns that an agent's rows meet. A hub meets more than others in its panel could share without storing more
-    zeros than weights of their own.
+    widths: columns that an agent's rows meet. A hub meets more than others in its panel could share without storing
+    more zeros than weights of their own.
     """
     hubs = (widths > HUB * widths.mean()) & (widths > HUB * panel_rows) if len(widths) else widths > 0
     starts = np.ones(len(widths), dtype=bool)

@@ -37,7 +37,7 @@ def plot_graph(
 ) -> Path:
     """Draw the agents and their links, with a ring around sensor agents, and return the path.
 
-    accuracy_per_agent: (agents,) fractions in [0, 1] for the colors (NaN is left grey), or None for one color.
+    accuracy_per_agent: (agents,) fractions in [0, 1] for the colors (NaN is left gray), or None for one color.
     feature_names: by feature number, by default "feature 0" and so on. link_bytes: (links,) bytes per training step,
     which color and thicken the links. Agent names are written for up to 60 agents.
     """

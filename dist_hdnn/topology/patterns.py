@@ -133,7 +133,7 @@ def block_diagonal(agents: int) -> BlockPattern:
 
 
 def dense(agents: int) -> BlockPattern:
-    """Every agent reads every agent: the centralised network."""
+    """Every agent reads every agent: the centralized network."""
     agents = whole_number("dense", "agents", agents, 1)
     _bearable("dense", agents**2)
     return BlockPattern(np.arange(agents + 1) * agents, np.tile(np.arange(agents), agents), "dense")

@@ -121,7 +121,7 @@ def test_a_shift_moves_images_by_up_to_so_many_pixels_and_no_further() -> None:
     change = Augmentation((9, 9, 1), 0.0, shift=2.0)
     x = SQUARE.expand(200, 9, 9).reshape(200, 81)
     moved = change(x, step=3).view(200, 9, 9)
-    rows = (moved.sum(dim=2) * torch.arange(9.0)).sum(dim=1) - 4  # the bright pixel's centre of mass
+    rows = (moved.sum(dim=2) * torch.arange(9.0)).sum(dim=1) - 4  # the bright pixel's center of mass
     columns = (moved.sum(dim=1) * torch.arange(9.0)).sum(dim=1) - 4
     assert torch.allclose(moved.sum(dim=(1, 2)), torch.ones(200, dtype=torch.float64))
     for offsets in (rows, columns):

@@ -112,7 +112,7 @@ def assert_numbers_of_one_process(results: Results) -> None:
 
 
 def linked(one: Results, other: Results) -> bool:
-    """Whether an agent of one is a neighbour of an agent of the other in the ring."""
+    """Whether an agent of one is a neighbor of an agent of the other in the ring."""
     agents, others = (np.concatenate([result["owned"] for result in side]) for side in (one, other))
     return bool(np.isin((agents[:, None] - others) % AGENTS, (1, AGENTS - 1)).any())
 

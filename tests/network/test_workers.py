@@ -1,4 +1,4 @@
-"""The network on several workers: the numbers of one process, and nothing on the wire but what neighbours need."""
+"""The network on several workers: the numbers of one process, and nothing on the wire but what neighbors need."""
 
 import copy
 from typing import Any

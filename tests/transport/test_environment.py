@@ -1,4 +1,4 @@
-"""Launchers are recognised by what they put into the environment; device buffers are staged; sub-rounds agree."""
+"""Launchers are recognized by what they put into the environment; device buffers are staged; sub-rounds agree."""
 
 from __future__ import annotations
 

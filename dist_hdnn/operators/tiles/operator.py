@@ -3,7 +3,7 @@
     by row       for K x: agent i's segments are runs of consecutive columns, in ascending order of agents
     by column    for Kᵀ z: agent j's segments are the blocks (i, j), i ascending, so every result is pulled by one tile
 
-Nothing is padded: an agent of n rows with W weights in each occupies n W weights, whatever its neighbours.
+Nothing is padded: an agent of n rows with W weights in each occupies n W weights, whatever its neighbors.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When to save and when to stop: asked after every step, decided by all workers for the same step.
 
-Workers that only talk to their neighbours do not know of a signal that one of them got, nor of each other's clocks. So
+Workers that only talk to their neighbors do not know of a signal that one of them got, nor of each other's clocks. So
 about once a second, at a step that all know, they add up their wishes: one all-reduce of three numbers, booked as
 metrics. The number of steps to the next one follows from the mean time of a step, which is in that sum, too.
 """

@@ -7,7 +7,7 @@
     NAME@places                 (runs, 2) first and length: where the runs of this file's part of NAME lie
     partial/gradients           what this worker has added to the gradient log in the running epoch
 
-Entries are in canonical order (layer, row neuron, column neuron), agent by agent, so a run is of neighbouring agents
+Entries are in canonical order (layer, row neuron, column neuron), agent by agent, so a run is of neighboring agents
 of one worker. No number of a worker appears in a name: any file may hold any part.
 """
 
