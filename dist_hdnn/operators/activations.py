@@ -33,7 +33,7 @@ class Activation:
     @property
     def keeps_argument(self) -> bool:
         """Whether σ' needs the argument u; tanh' = 1 - tanh² needs the value alone."""
-        return self.name != "tanh"
+        return self.function is not torch.tanh  # a function of a user may have that name too
 
     def value(self, u: Tensor, out: Tensor) -> Tensor:
         """Compute z = σ(u)."""
@@ -43,7 +43,7 @@ class Activation:
 
     def integral(self, u: Tensor) -> Tensor:
         """Return σ̃(u) with σ̃' = σ, up to a constant. Raises ValueError where no closed form is known."""
-        if self.name not in INTEGRALS:
+        if self.name not in INTEGRALS or self.function is not ACTIVATIONS[self.name]:
             raise ValueError(
                 f"energy: expected an activation with a known integral ({', '.join(INTEGRALS)}), got {self.name}. "
                 "Choose one of these."

@@ -30,3 +30,16 @@ def test_a_slope_is_the_limit_of_differences(name: str) -> None:
 def test_an_unknown_integral_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="known integral .*tanh.* got gelu"):
         activation("gelu").integral(POINTS)
+
+
+def test_a_function_of_a_user_is_itself_whatever_its_name() -> None:
+    def tanh(u: torch.Tensor) -> torch.Tensor:
+        return torch.sin(u)
+
+    own, u = activation(tanh), torch.linspace(-2, 2, 9, dtype=torch.float64)
+    z, w = torch.empty_like(u), torch.empty_like(u)
+    torch.testing.assert_close(own.value(u, out=z), u.sin())
+    torch.testing.assert_close(own.times_slope(torch.ones_like(u), u, z, out=w), u.cos())
+    assert own.keeps_argument and not activation("tanh").keeps_argument and not activation(torch.tanh).keeps_argument
+    with pytest.raises(ValueError, match="expected an activation with a known integral"):
+        own.integral(u)
