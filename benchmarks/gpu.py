@@ -46,7 +46,7 @@ def build(graph: Any, half: int, layers: int, captures: bool) -> HDNN:
 def floor(net: HDNN, batch: int) -> Callable[[], None]:
     """Return the batched GEMMs of all layers, on random panels of the shapes of the first matrix's plan."""
     calls = []
-    for count, rows, columns in panels(net.sweep.spec.couplings[0].K, torch.device("cuda")).shapes:
+    for count, rows, columns in panels(net.sweep.spec.graphs[0].K, torch.device("cuda")).shapes:
         K = torch.randn(count, rows, columns, device="cuda")
         x, z = torch.randn(count, columns, batch, device="cuda"), torch.randn(count, rows, batch, device="cuda")
         calls.append((K, x, z, torch.empty_like(x), torch.empty_like(z), torch.empty_like(K)))

@@ -82,7 +82,7 @@ def walk() -> None:
         step()
     finally:
         sys.setprofile(None)
-    print("modules entered by a training step  ", len(entered))
+    print("modules entered by a training step  ", len(entered), *sorted(entered))
     print("frames of ours above the product    ", deepest)
 
 

@@ -43,8 +43,7 @@ def force_constant(force: Force, norms: Mapping[str, float], slope: float, h: fl
     """Return an upper bound of |F'| for one force. norms: upper bounds of |K|, |X| and |J| by name."""
     K = norms.get(force.K, 0.0)
     constant: float = TERMS[force.kind].slope(K, slope, h, gamma)
-    coupling = norms[force.interconnection.rstrip("ᵀ")] if force.interconnection else 1.0
-    return constant * coupling
+    return constant * (norms[force.interconnection.rstrip("ᵀ")] if force.interconnection else 1.0)
 
 
 def layer_bound(architecture: Architecture, constants: list[float], h: float) -> float:
@@ -108,7 +107,7 @@ def stability(architecture: Architecture, constants: list[float], h: float, gamm
     if len(constants) == 2:
         return h * math.sqrt(constants[0] * constants[1]), stability_limit(architecture.integrator)
     force = architecture.forces[0]
-    skew = force.interconnection == "J" or force.kind == "activated_skew"
+    skew = force.interconnection == "J" or TERMS[force.kind].skew
     return h * constants[0], math.sqrt(2.0 * h * gamma) if skew else None
 
 
@@ -123,27 +122,27 @@ def spectral_bounds(network: HDNN, space: Space, exact_up_to: int) -> list[dict[
 
     They are exact up to `exact_up_to` neurons, and sqrt(|A|₁ |A|∞) above, for which workers exchange vectors only.
     """
-    names, coupling = network.architecture.matrices, network.architecture.interconnection
+    names, X = network.architecture.matrices, network.architecture.interconnection
     norms: dict[str, list[list[float]]] = {
         name: [_norms(network, space, name, s, exact_up_to) for s in range(len(network.graphs))]
-        for name in (*names, *([coupling] if coupling else []))
+        for name in (*names, *([X] if X else []))
     }
-    stages, result = len(network.graphs), []
+    graphs, result = len(network.graphs), []
     for layer in range(network.layers):
-        row = {name: norms[name][layer % stages][layer // stages] for name in names}
-        if coupling:
-            stage, number = (0, 0) if network.shared_x else (layer % stages, layer // stages)
-            row[coupling] = norms[coupling][stage][number]
+        row = {name: norms[name][layer % graphs][layer // graphs] for name in names}
+        if X:
+            graph, number = (0, 0) if network.shared_x else (layer % graphs, layer // graphs)
+            row[X] = norms[X][graph][number]
         result.append(row)
     return result
 
 
-def _norms(network: HDNN, space: Space, name: str, stage: int, exact_up_to: int) -> list[float]:
-    """Return upper bounds of the norms of one matrix, for every layer of a stage."""
-    of_coupling = name == network.architecture.interconnection
-    weights = network.weights()[name][0 if of_coupling and network.shared_x else stage].double()
-    skew = network.architecture.skew if not of_coupling else name == "J"
-    positions = network.layout.matrices["X" if of_coupling else "K"][stage].positions()
+def _norms(network: HDNN, space: Space, name: str, graph: int, exact_up_to: int) -> list[float]:
+    """Return upper bounds of the norms of one matrix, for every layer of a graph."""
+    of_X = name == network.architecture.interconnection
+    weights = network.weights()[name][0 if of_X and network.shared_x else graph].double()
+    skew = network.architecture.skew if not of_X else name == "J"
+    positions = network.layout.matrices["X" if of_X else "K"][graph].positions()
     rows, columns = (torch.from_numpy(index).to(weights.device) for index in positions)
     size = int(network.layout.sizes.sum())
     if space.neurons <= exact_up_to:

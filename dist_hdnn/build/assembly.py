@@ -1,4 +1,4 @@
-"""Build what options describe: graphs, block patterns, couplings and the whole model.
+"""Build what options describe: graphs, block patterns, layouts and the whole model.
 
 Every function raises ValueError, one line that names the option, when the parts do not fit together.
 """
@@ -26,8 +26,8 @@ from dist_hdnn.dynamics.architectures import architecture
 from dist_hdnn.ends.image_lift import ChannelLift, of_pixels
 from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import Readout, make_readout
-from dist_hdnn.network.couplings import Layout
 from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.network.layout import Layout
 from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.topology import FAMILIES, CommunicationGraph, read_graph
@@ -167,7 +167,7 @@ def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
 
 
 def build_layout(config: Config) -> Layout:
-    """Build the couplings of a config in one process, without a weight."""
+    """Build the layout of a config in one process, without a weight."""
     options = config.network
     return Layout(
         architecture(options.architecture, options.integrator),

@@ -17,9 +17,9 @@ from dist_hdnn.ends.image_lift import ChannelLift
 from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.lift import ConvLift, LinearLift
 from dist_hdnn.ends.readout import LocalReadout, SumReadout
-from dist_hdnn.network.couplings import Layout
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.network.keyed_random import block_keys
+from dist_hdnn.network.layout import Layout
 from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 SIDE = 1 << 31  # of a block's shape as one number: rows * SIDE + columns

@@ -22,8 +22,8 @@ from dist_hdnn.dynamics.integrators import INTEGRATORS, TWO_PARTS, Integrator
 class Force:
     """sign · [interconnection] term(part `source`), with the names of its weights.
 
-    kind: the term, by its name in `terms.TERMS`. factor: in front of Kᵀ (activated_transposed). interconnection: the
-    force is multiplied by X, Xᵀ or the skew J.
+    kind: the term, by its name in `terms.TERMS`. factor: in front of Kᵀ (activated_transposed). interconnection: a
+    gradient is multiplied by X, Xᵀ or the skew J.
     """
 
     kind: str
@@ -33,6 +33,9 @@ class Force:
     b: str = ""
     factor: float = 1.0
     interconnection: Literal["", "X", "Xᵀ", "J"] = ""
+
+    def __post_init__(self) -> None:
+        assert self.kind == "gradient" or not self.interconnection, "only a gradient has an interconnection"
 
 
 @dataclass(frozen=True)

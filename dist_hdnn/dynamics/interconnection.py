@@ -10,30 +10,28 @@ from typing import ClassVar
 from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Architecture, Force
-from dist_hdnn.dynamics.linear import COUPLINGS, LinearMap
+from dist_hdnn.dynamics.linear import INTERCONNECTIONS, LinearMap
 from dist_hdnn.dynamics.terms import TERMS, Gradient
-from dist_hdnn.dynamics.use import Use
+from dist_hdnn.dynamics.use import Term, Use
 from dist_hdnn.operators.exchange import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, GradientSum, Saved, Sum
 
 
-class Interconnected:
+class Interconnected(Term):
     """X v, Xᵀ v or J v of a gradient v."""
 
-    exchanges: ClassVar[tuple[str, ...]] = ()  # its own: those of its coupling come on top
     adds_bias: ClassVar[bool] = True
-    gathers_cotangent = False
 
-    def __init__(self, gradient: Gradient, coupling: LinearMap, X: BlockProducts) -> None:
-        self.gradient, self.coupling, self.reads_ghosts = gradient, coupling, gradient.reads_ghosts
+    def __init__(self, gradient: Gradient, map: LinearMap, X: BlockProducts) -> None:
+        self.gradient, self.map, self.reads_ghosts = gradient, map, gradient.reads_ghosts
         self._X = X
-        self._alone = gradient.products.alone  # then the coupling's cotangent is all of the gradient's column space
-        self._pulled = gradient.products.ghosted(coupling.cotangent) if self._alone else gradient.columns
+        self._alone = gradient.products.alone  # then the map's cotangent is all of the gradient's column space
+        self._pulled = gradient.products.ghosted(map.cotangent) if self._alone else gradient.columns
 
     def saved(self, count: int) -> list[Saved]:
-        like = self._X.output.tensor if self.coupling.reads_ghosts else self._X.output.owned
+        like = self._X.output.tensor if self.map.reads_ghosts else self._X.output.owned
         memory = like.new_empty(count, *like.shape).unbind(0)
-        bind = self._X.ghosted if self.coupling.reads_ghosts else GhostedTensor.without_ghosts
+        bind = self._X.ghosted if self.map.reads_ghosts else GhostedTensor.without_ghosts
         return [s._replace(force=bind(v)) for s, v in zip(self.gradient.saved(count), memory, strict=True)]
 
     def value(self, use: Use, into: Sum | None) -> Tensor:
@@ -42,7 +40,7 @@ class Interconnected:
         v = self.gradient.value(use, None)
         assert v is not None, "no sum was asked for"
         force.owned.copy_(v)
-        return self.coupling.value(force, use.weights.X)
+        return self.map.value(force, use.weights.X)
 
     def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
         return self.gradient.pull(use, self.to_gradient(use, use.gradients.X), 1.0, into)
@@ -51,17 +49,16 @@ class Interconnected:
         """Return the cotangent of the gradient in its column space, Xᵀ (scale δv)."""
         force = use.saved.force
         assert force is not None and use.weights.X is not None, "an interconnection has weights and memory"
-        dforce = self.coupling.adjoint(use.dv.owned, use.scale, force, use.weights.X, gradient)
+        dforce = self.map.adjoint(use.dv.owned, use.scale, force, use.weights.X, gradient)
         if not self._alone:
             self._pulled.owned.copy_(dforce)
         return self._pulled
 
     def tangent(self, use: Use, dx: Tensor) -> Tensor:
         assert use.weights.X is not None, "an interconnection has weights"
-        return self.coupling.tangent(self.gradient.tangent(use, dx), use.weights.X)
+        return self.map.tangent(self.gradient.tangent(use, dx), use.weights.X)
 
     def energy(self, use: Use) -> Tensor:
-        """Return that of the gradient."""
         return self.gradient.energy(use)
 
 
@@ -69,7 +66,7 @@ def rounds(architecture: Architecture, by_k: bool, by_x: bool) -> int:
     """Count the exchanges of a layer's forward sweep, by which matrices couple agents; its backward has as many."""
     forces = [architecture.forces[part] for part, _ in architecture.integrator.steps]
     own = sum(len(TERMS[force.kind].exchanges) for force in forces)
-    return own * by_k + sum(len(coupling_exchanges(force)) for force in forces) * by_x
+    return own * by_k + sum(len(interconnection_exchanges(force)) for force in forces) * by_x
 
 
 def rounds_reversed(architecture: Architecture, by_k: bool, by_x: bool) -> int:
@@ -82,6 +79,6 @@ def rounds_reversed(architecture: Architecture, by_k: bool, by_x: bool) -> int:
     return 2 * rounds(architecture, by_k, by_x) - joint * by_k
 
 
-def coupling_exchanges(force: Force) -> tuple[str, ...]:
+def interconnection_exchanges(force: Force) -> tuple[str, ...]:
     """Return the rounds of a force's interconnection, in order."""
-    return COUPLINGS[force.interconnection].exchanges if force.interconnection else ()
+    return INTERCONNECTIONS[force.interconnection].exchanges if force.interconnection else ()

@@ -1,18 +1,19 @@
-"""What a layer computes, whatever the batch: its architecture on the matrices and exchanges of one graph.
+"""A layer for any batch: its architecture on the matrices and exchanges of one graph.
 
 K, X of a graph, bound to a batch   ->   one term for each part of the state
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Architecture
 from dist_hdnn.dynamics.interconnection import Interconnected
-from dist_hdnn.dynamics.linear import COUPLINGS
-from dist_hdnn.dynamics.reversal import GradientReversal, InterconnectedReversal, has_gradient, reversal
+from dist_hdnn.dynamics.linear import INTERCONNECTIONS
+from dist_hdnn.dynamics.reversal import GradientReversal, Reversal, reversal
 from dist_hdnn.dynamics.terms import TERMS, Gradient
 from dist_hdnn.dynamics.use import Constants, Term
 from dist_hdnn.operators.activations import Activation
@@ -22,8 +23,8 @@ from dist_hdnn.operators.products import BlockProducts
 from dist_hdnn.operators.sparsity import BlockOperator
 
 
-class Coupling(NamedTuple):
-    """What couples agents in the layers of one graph: K with its exchange, and X unless it is the identity."""
+class GraphOperators(NamedTuple):
+    """The operators of the layers of one graph: K with its exchange, and X with its own unless it is the identity."""
 
     K: BlockOperator
     K_exchange: Exchange
@@ -37,10 +38,10 @@ class Coupling(NamedTuple):
 
 
 class LayerSpec(NamedTuple):
-    """The layers of a network. Layer j uses the coupling j mod their number; h: step, gamma: damping."""
+    """The layers of a network. Layer j uses graph j mod their number; h: step, gamma: damping."""
 
     architecture: Architecture
-    couplings: list[Coupling]
+    graphs: list[GraphOperators]
     sigma: Activation
     layers: int
     h: float
@@ -51,7 +52,7 @@ class LayerSpec(NamedTuple):
         terms: list[Term] = []
         gradient: Gradient | None = None
         for force in self.architecture.forces:
-            constants = Constants(self.sigma, self.h, self.gamma, force)
+            constants = self.constants(force.factor)
             if TERMS[force.kind] is not Gradient:
                 terms.append(TERMS[force.kind](K, constants))
                 continue
@@ -59,16 +60,21 @@ class LayerSpec(NamedTuple):
             if X is None or not force.interconnection:
                 terms.append(gradient)
             else:
-                terms.append(Interconnected(gradient, COUPLINGS[force.interconnection](X), X))
+                terms.append(Interconnected(gradient, INTERCONNECTIONS[force.interconnection](X), X))
         return terms
 
-    def reversals(
-        self, coupling: Coupling, terms: list[Term], like: Tensor
-    ) -> list[GradientReversal | InterconnectedReversal | None]:
+    def reversals(self, graph: GraphOperators, terms: list[Term], like: Tensor) -> list[Reversal | None]:
         """Make each part's value and adjoint in the same rounds, if its term has that form and sums are not ordered."""
-        joint = None
-        if any(map(has_gradient, terms)) and coupling.K_exchange.links is None:  # one for all parts: they take turns
-            silent = bind(coupling.K, Silent(coupling.K.rows), like)
-            constants = Constants(self.sigma, self.h, self.gamma, self.architecture.forces[0])
-            joint = GradientReversal(Gradient(silent, constants), coupling.K_exchange)
+        if graph.K_exchange.links is not None:
+            return [None] * len(terms)
+
+        @cache  # one for all parts, because they take turns
+        def joint() -> GradientReversal:
+            silent = bind(graph.K, Silent(graph.K.rows), like)
+            return GradientReversal(Gradient(silent, self.constants()), graph.K_exchange)
+
         return [reversal(term, joint) for term in terms]
+
+    def constants(self, factor: float = 1.0) -> Constants:
+        """Return the constants of a term."""
+        return Constants(self.sigma, self.h, self.gamma, factor)

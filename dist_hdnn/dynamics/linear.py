@@ -167,7 +167,7 @@ class Skew:
         return self.value(self.columns, weights)
 
 
-COUPLINGS: dict[str, type[Matrix | Transposed | Skew]] = {"X": Matrix, "Xᵀ": Transposed, "J": Skew}
+INTERCONNECTIONS: dict[str, type[Matrix | Transposed | Skew]] = {"X": Matrix, "Xᵀ": Transposed, "J": Skew}
 """The map of each interconnection."""
 
 

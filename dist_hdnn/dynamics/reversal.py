@@ -11,6 +11,8 @@ Shapes: owned rows (neurons of a part, B); side by side (owned + ghost neurons, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -76,8 +78,8 @@ class GradientReversal:
 class InterconnectedReversal:
     """X v or Xᵀ v of such a gradient: X has a round for δv before, and one for v after."""
 
-    def __init__(self, inner: GradientReversal, term: Interconnected, coupling: Matrix | Transposed) -> None:
-        self.inner, self.term, self.coupling = inner, term, coupling
+    def __init__(self, inner: GradientReversal, term: Interconnected, map: Matrix | Transposed) -> None:
+        self.inner, self.term, self.map = inner, term, map
 
     def __call__(self, use: Use) -> None:
         """Undo the update and pull its cotangent back."""
@@ -87,10 +89,10 @@ class InterconnectedReversal:
         v, dx = self.inner.both(use, dforce, 1.0, None, use.pulled_sum)
         assert v is not None, "no sum was asked for"
         force.owned.copy_(v)
-        coupled = self.coupling.value(force, use.weights.X)
+        force_on_part = self.map.value(force, use.weights.X)
         if use.gradients.X is not None:
-            self.coupling.weight_gradient(use.dv.owned, use.scale, force, use.gradients.X)
-        _finish(use, coupled, dx)
+            self.map.weight_gradient(use.dv.owned, use.scale, force, use.gradients.X)
+        _finish(use, force_on_part, dx)
 
 
 def _finish(use: Use, v: Tensor | None, dx: Tensor | None) -> None:
@@ -106,17 +108,16 @@ def _add(into: Sum, v: Tensor) -> None:
     torch.add(into.old, v, alpha=into.scale, out=into.new)
 
 
-def has_gradient(term: Term) -> bool:
-    """Tell whether the term is a gradient, or X or Xᵀ times one, which have a joint form."""
-    if isinstance(term, Interconnected):
-        return isinstance(term.coupling, Matrix | Transposed)
-    return isinstance(term, Gradient)
+Reversal = GradientReversal | InterconnectedReversal
 
 
-def reversal(term: Term, joint: GradientReversal | None) -> GradientReversal | InterconnectedReversal | None:
-    """Return the joint form of a term, if it has one. joint: that of the gradient in it."""
-    if joint is None or not has_gradient(term):
-        return None
-    if isinstance(term, Interconnected) and isinstance(term.coupling, Matrix | Transposed):
-        return InterconnectedReversal(joint, term, term.coupling)
-    return joint
+def reversal(term: Term, joint: Callable[[], GradientReversal]) -> Reversal | None:
+    """Return the joint form of a term: of a gradient, and of X v or Xᵀ v of one; others have none.
+
+    joint: makes that of a gradient.
+    """
+    if isinstance(term, Gradient):
+        return joint()
+    if isinstance(term, Interconnected) and isinstance(term.map, Matrix | Transposed):
+        return InterconnectedReversal(joint(), term, term.map)
+    return None

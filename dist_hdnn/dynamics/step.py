@@ -5,7 +5,8 @@
     inverse     part = part⁺ - c h v(source)           the same updates in reverse order
     tangent     dpart += c h (∂v/∂source) dsource      the updates in order
 
-v is the force on the part: a term of the vector field, bound to the weights of the layer; c comes with the integrator.
+v is the force on the part: a term of the vector field, bound to the weights of the layer. c comes with the integrator,
+and the sign of the force with `Use.scale`: c h for q, -c h for p.
 With v from X, Kq, bq the semi-implicit step is  p⁺ = p - h Xᵀ Kqᵀ σ(Kq q + bq),  q⁺ = q + h X Kpᵀ σ(Kp p⁺ + bp).
 Source: arXiv:2105.13205. Shapes: parts and their cotangents are owned rows (neurons of a part, B), changed in place.
 """
@@ -51,11 +52,12 @@ def backward(uses: Uses, weights: Sequence[TermWeights], gradients: Sequence[Ter
 
 
 def inverse(uses: Uses, weights: Sequence[TermWeights]) -> None:
-    """Undo the layer, whose updates read other parts than they advance."""
+    """Undo the layer, whose updates read other parts than they advance.
+
+    For one version of the state, which terms read where it lies: there is nothing to copy before.
+    """
     for use in reversed(uses):
         use.weights = weights[use.part]
-        if use.copied is not None:
-            use.x.owned.copy_(use.copied)
         v = use.term.value(use, use.inverse_sum)
         if v is not None:
             torch.add(use.new, v, alpha=-use.scale, out=use.old)
@@ -86,8 +88,6 @@ def tangent(uses: Uses, weights: Sequence[TermWeights]) -> None:
 def force(use: Use, weights: Sequence[TermWeights]) -> Tensor:
     """Return v(source), valid until the term is used again."""
     use.weights = weights[use.part]
-    if use.copied is not None:
-        use.x.owned.copy_(use.copied)
     v = use.term.value(use, None)
     assert v is not None, "no sum was asked for"
     return v

@@ -1,4 +1,4 @@
-"""The terms of a layer's vector field. Each is one class that owns all that is known of it.
+"""The terms of a layer's vector field, one class each.
 
     Gradient        Kᵀ σ(K x + b)           the gradient of Σ σ̃(K x + b) in x
     Activated       σ(L x + b)              L = K, c Kᵀ or S - Sᵀ - γ
@@ -6,8 +6,8 @@
     Drift           x
 
 X v, Xᵀ v and J v of a gradient v are in `interconnection`.
-A new term is one more class here and its name in `TERMS`: the rounds that it takes, its value, adjoint and tangent in
-the memory of one batch, its plain formula, which exports read, and its slope, which bounds read.
+A new term is one more class here and its name in `TERMS`. The class has the rounds that the term takes, its value,
+adjoint and tangent in the memory of one batch, its plain formula and the bound of its slope, see `use.TermOfK`.
 Sources: arXiv:2105.13205 (gradient, interconnection), arXiv:1705.03341 (activated), arXiv:1909.03767 (near identity).
 Shapes: sources x are in column space, all else is owned rows (neurons of a part, B); a gradient's z, u and w are in the
 row space of its products.
@@ -16,19 +16,19 @@ row space of its products.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics.linear import LinearMap, Matrix, Skew, Transposed, scaled, transposed
-from dist_hdnn.dynamics.use import Constants, PlainMatrix, Use
+from dist_hdnn.dynamics.use import Constants, PlainMatrix, TermOfK, Use
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.exchange import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, Rows, Saved, Sum
 
 
-class Gradient:
+class Gradient(TermOfK):
     """v = Kᵀ σ(K x + b). Its Jacobian Kᵀ diag(σ') K is symmetric."""
 
     exchanges: ClassVar[tuple[str, ...]] = ("gather", "scatter_add")
@@ -67,28 +67,24 @@ class Gradient:
         return transposed(self.products, use.weights.K, self.w)
 
     def energy(self, use: Use) -> Tensor:
-        """Return Σ σ̃(K x + b) over this worker's rows, (B,): what v is the gradient of in x."""
+        """Compute Σ σ̃(K x + b)."""
         u = self.products.scratch()
         self.products.affine(use.weights.K, use.x, u)
         return self.sigma.integral(u.flat).sum(dim=0)
 
     @staticmethod
     def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
-        """Return v by ordinary operations of PyTorch."""
         return K.transposed(constants.sigma.function(K.product(x) + b))
 
     @staticmethod
     def slope(K: float, sigma: float, h: float, gamma: float) -> float:
-        """Bound |∂v/∂x| for a norm of K and the largest slope of σ."""
         return sigma * K**2
 
 
-class Activated:
+class Activated(TermOfK):
     """v = σ(K x + b)."""
 
     exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
-    adds_bias: ClassVar[bool] = False
-    gathers_cotangent = False
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
         self.linear, self.sigma = self.map(K, constants), constants.sigma
@@ -121,12 +117,10 @@ class Activated:
 
     @staticmethod
     def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
-        """Return v by ordinary operations of PyTorch."""
         return constants.sigma.function(K.product(x) + b)
 
     @staticmethod
     def slope(K: float, sigma: float, h: float, gamma: float) -> float:
-        """Bound |∂v/∂x| for a norm of K and the largest slope of σ."""
         return sigma * K
 
 
@@ -137,16 +131,17 @@ class ActivatedTransposed(Activated):
 
     @staticmethod
     def map(K: BlockProducts, constants: Constants) -> LinearMap:
-        return Transposed(K, constants.force.factor)
+        return Transposed(K, constants.factor)
 
     @staticmethod
     def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
-        return constants.sigma.function(constants.force.factor * K.transposed(x) + b)
+        return constants.sigma.function(constants.factor * K.transposed(x) + b)
 
 
 class ActivatedSkew(Activated):
     """v = σ((S - Sᵀ - γ) x + b)."""
 
+    skew = True
     exchanges: ClassVar[tuple[str, ...]] = Skew.exchanges
 
     @staticmethod
@@ -162,13 +157,11 @@ class ActivatedSkew(Activated):
         return sigma * math.hypot(K, gamma)  # a skew matrix is normal
 
 
-class NearIdentity:
+class NearIdentity(TermOfK):
     """v = f + σ(x + h f) with f = K x + b, so that x + h v is φ((1 + h K) x + h b) for φ(x) = x + h σ(x)."""
 
     exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
-    adds_bias: ClassVar[bool] = False
     reads_ghosts = True
-    gathers_cotangent = False
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
         self.linear, self.sigma, self.h = Matrix(K), constants.sigma, constants.h
@@ -200,28 +193,22 @@ class NearIdentity:
 
     @staticmethod
     def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
-        """Return v by ordinary operations of PyTorch."""
         f = K.product(x) + b
         return f + constants.sigma.function(x + constants.h * f)
 
     @staticmethod
     def slope(K: float, sigma: float, h: float, gamma: float) -> float:
-        """Bound |∂v/∂x| for a norm of K and the largest slope of σ."""
         return K + sigma * (1.0 + h * K)
 
 
-class Drift:
+class Drift(TermOfK):
     """v = x; no round."""
-
-    exchanges: ClassVar[tuple[str, ...]] = ()
-    adds_bias: ClassVar[bool] = False
-    reads_ghosts = gathers_cotangent = False
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
         self.scaled = torch.empty_like(K.output.owned)
 
     def saved(self, count: int) -> list[Saved]:
-        return [Saved(Rows(self.scaled, ()))] * count
+        return [Saved(Rows(self.scaled, ()))] * count  # a place-holder: the adjoint needs nothing
 
     def value(self, use: Use, into: Sum | None) -> Tensor:
         return use.x.owned
@@ -233,21 +220,19 @@ class Drift:
         return dx
 
     def energy(self, use: Use) -> Tensor:
-        """Return |x|² / 2 over this worker's rows, (B,)."""
+        """Compute |x|² / 2."""
         return 0.5 * use.x.owned.square().sum(dim=0)
 
     @staticmethod
     def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
-        """Return v."""
         return x
 
     @staticmethod
     def slope(K: float, sigma: float, h: float, gamma: float) -> float:
-        """Bound |∂v/∂x|."""
         return 1.0
 
 
-TERMS: dict[str, Any] = {
+TERMS: dict[str, type[TermOfK]] = {
     "gradient": Gradient,
     "activated": Activated,
     "activated_transposed": ActivatedTransposed,

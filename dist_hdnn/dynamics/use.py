@@ -1,4 +1,4 @@
-"""What a term of the vector field is given and promises: the `Use` of a term in one update, and the protocol `Term`.
+"""One update of a layer, bound to memory (`Use`), and what every term of the vector field does (`Term`).
 
 Shapes: sources x are in column space, all else is owned rows (neurons of a part, B).
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from dist_hdnn.dynamics.architectures import Force
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.exchange import GhostedTensor
-from dist_hdnn.operators.products import BlockWeights, GradientSum, Saved, Sum
+from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Saved, Sum
 
 
 class TermWeights(NamedTuple):
@@ -24,7 +24,7 @@ class TermWeights(NamedTuple):
 
 
 class TermGradients(NamedTuple):
-    """Where their gradients go; None: not wanted."""
+    """Where the gradients of these weights go; None: not wanted."""
 
     K: GradientSum | None = None
     b: GradientSum | None = None
@@ -34,10 +34,11 @@ class TermGradients(NamedTuple):
 class Use:
     """One update of a layer, bound to memory: part⁺ = part + scale · v(x), or part⁺ = v(x) if it replaces.
 
-    part, source: numbers of the parts that it advances and reads. x: the source, as the term reads it. copied: owned
-    rows to copy into x before, where x is memory of its own. saved: what the adjoint needs of the value.
+    part: number of the part that it advances. x: the source, as the term reads it. copied: owned rows to copy into x
+    before a forward step, where x is memory of its own. saved: what the adjoint needs of the value.
     old, new: the part before and after. dv, dx: cotangents of part and source. scale: c h, with the force's sign.
-    weights, gradients: of the layer at hand; whoever runs the update sets them.
+    weights, gradients: of the layer at hand, set by `step`. joint: value and adjoint in the same rounds, if the term
+    has that form, see `reversal`.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class Use:
         scale: float | None,
     ) -> None:
         """parts: old, new. cotangents: dv, dx. scale: None for an update that replaces."""
-        self.part, self.source, self.term = part, force.source, term
+        self.part, self.term = part, term
         self.x, self.copied, self.saved = x, copied, saved
         self.old, self.new = parts
         self.dv, self.dx = cotangents
         self.replaces, self.scale = scale is None, 1.0 if scale is None else scale
         self.weights, self.gradients = TermWeights(), NO_GRADIENTS
-        self.joint: Any = None  # value and adjoint in the same rounds, see `reversal`
+        self.joint: Any = None
         apart = part != force.source  # else a sum would overwrite what the term reads
         self.forward_sum = Sum(self.old, self.scale, self.new) if apart else None
         self.inverse_sum = Sum(self.new, -self.scale, self.old) if apart else None
@@ -70,12 +71,12 @@ NO_GRADIENTS = TermGradients()
 
 
 class Constants(NamedTuple):
-    """What terms know besides their weights: σ, the step h, the damping γ, and the force that they serve."""
+    """The constants of a term: σ, the step h, the damping γ, and the factor c of its force."""
 
     sigma: Activation
     h: float
     gamma: float
-    force: Force
+    factor: float = 1.0
 
 
 class PlainMatrix(Protocol):
@@ -92,16 +93,17 @@ class PlainMatrix(Protocol):
 
 
 class Term(Protocol):
-    """v(x). A sum `into` that a term can make on the way is made, and then None returned instead of v."""
+    """v(x) of a batch. A term makes the sum `into` on the way if it can, and then returns None instead of v.
 
-    exchanges: ClassVar[tuple[str, ...]]
-    """Rounds of `value`, in order; `adjoint` has as many."""
-    reads_ghosts: bool
-    """Whether `value` gathers x."""
-    adds_bias: ClassVar[bool]
-    """Whether its products add the bias, which then is needed in the order of their rows."""
-    gathers_cotangent: bool
-    """Whether `adjoint` gathers δv, which then is in column space; else δv is owned rows."""
+    exchanges: rounds of `value`, in order; `adjoint` has as many. reads_ghosts: whether `value` gathers x.
+    adds_bias: whether its products add the bias, which then is needed in the order of their rows.
+    gathers_cotangent: whether `adjoint` gathers δv, which then is in column space; else δv is owned rows.
+    """
+
+    exchanges: ClassVar[tuple[str, ...]] = ()
+    adds_bias: ClassVar[bool] = False
+    reads_ghosts: bool = False
+    gathers_cotangent: bool = False
 
     def saved(self, count: int) -> list[Saved]:
         """Make memory for what this many uses keep, side by side."""
@@ -114,3 +116,25 @@ class Term(Protocol):
 
     def tangent(self, use: Use, dx: Tensor) -> Tensor:
         """Compute (∂v/∂x) dx after `value`."""
+
+    def energy(self, use: Use) -> Tensor | None:
+        """Compute what v is the gradient of in x, summed over this worker's rows, (B,); None if v is no gradient."""
+        return None
+
+
+class TermOfK(Term, Protocol):
+    """A term made of K alone, as `terms.TERMS` has them, with its formula outside the memory of a batch."""
+
+    skew: ClassVar[bool] = False
+    """Whether ∂v/∂x is skew where σ' is constant."""
+
+    def __init__(self, K: BlockProducts, constants: Constants) -> None:
+        """Bind the term to the products of K."""
+
+    @staticmethod
+    def plain(K: PlainMatrix, b: Tensor, x: Tensor, constants: Constants) -> Tensor:
+        """Compute v by ordinary operations of PyTorch. Exports and the dense twin's check read it."""
+
+    @staticmethod
+    def slope(K: float, sigma: float, h: float, gamma: float) -> float:
+        """Bound |∂v/∂x| for a norm of K and the largest slope of σ."""

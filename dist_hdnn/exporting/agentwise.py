@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Force
-from dist_hdnn.dynamics.interconnection import coupling_exchanges
+from dist_hdnn.dynamics.interconnection import interconnection_exchanges
 from dist_hdnn.dynamics.terms import TERMS
 from dist_hdnn.exporting.program import check_alone
 from dist_hdnn.network.hdnn import HDNN
@@ -163,9 +163,9 @@ class AgentParts:
 
     def _exchanges(self, force: Force) -> list[tuple[str, str]]:
         """(matrix, exchange) of a force, in order."""
-        coupling = force.interconnection.removesuffix("ᵀ")
+        X = force.interconnection.removesuffix("ᵀ")
         own = [(force.K, exchange) for exchange in TERMS[force.kind].exchanges]
-        return own + [(coupling, exchange) for exchange in coupling_exchanges(force)]
+        return own + [(X, exchange) for exchange in interconnection_exchanges(force)]
 
     def _matrices(self) -> list[str]:
         names = self.net.architecture

@@ -159,9 +159,9 @@ class PlainNetwork(nn.Module):
 
     def _force(self, force: Force, x: Tensor, layer: int) -> Tensor:
         """Return the force on a part, without sign, at the part x that it depends on."""
-        constants = Constants(self.sigma, self.step, self.gamma, force)
-        K = self._matrix(force.K, layer) if force.K else None
-        b = self.get_buffer(force.b)[layer] if force.b else None
+        constants = Constants(self.sigma, self.step, self.gamma, force.factor)
+        K: Any = self._matrix(force.K, layer) if force.K else None
+        b: Any = self.get_buffer(force.b)[layer] if force.b else None
         v: Tensor = TERMS[force.kind].plain(K, b, x, constants)
         if not force.interconnection:
             return v

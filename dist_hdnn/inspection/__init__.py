@@ -1,4 +1,4 @@
-"""What a run would do, counted from its couplings before a weight is drawn or anything is trained.
+"""What a run would do, counted from its patterns before a weight is drawn or anything is trained.
 
     traffic     how far agents reach, and their rounds, messages and bytes
     sizes       trained numbers and memory

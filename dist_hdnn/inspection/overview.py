@@ -14,7 +14,7 @@ from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
 from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, trains_interconnection
 from dist_hdnn.inspection.traffic import communication, partition, prediction, reach_of
-from dist_hdnn.network.couplings import Layout
+from dist_hdnn.network.layout import Layout
 from dist_hdnn.operators.activations import activation
 from dist_hdnn.operators.choice import chosen_products
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, block_diagonal, is_locally_computable, non_links

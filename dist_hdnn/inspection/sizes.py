@@ -11,7 +11,7 @@ from dist_hdnn.build import assembly
 from dist_hdnn.config import Config, LiftConfig, execution_of
 from dist_hdnn.data import Dataset, Views
 from dist_hdnn.dynamics.architectures import Architecture, architecture
-from dist_hdnn.network.couplings import Layout
+from dist_hdnn.network.layout import Layout
 from dist_hdnn.sweep.execution import Kept
 from dist_hdnn.topology import CommunicationGraph
 
@@ -123,8 +123,8 @@ def memory(config: Config, layout: Layout, parameters: int) -> dict[str, int]:
     }
 
 
-def kept(config: Config, couplings: int) -> Kept:
+def kept(config: Config, graphs: int) -> Kept:
     """Return what a training sweep of a config keeps."""
     network = config.network
     found = architecture(network.architecture, network.integrator)
-    return execution_of(config).kept(found, network.layers, couplings, config.dtype)
+    return execution_of(config).kept(found, network.layers, graphs, config.dtype)

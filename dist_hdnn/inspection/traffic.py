@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dist_hdnn.config import Config
 from dist_hdnn.dynamics.interconnection import rounds, rounds_reversed
 from dist_hdnn.inspection.sizes import ITEM_BYTES, kept
-from dist_hdnn.network.couplings import Layout
+from dist_hdnn.network.layout import Layout
 from dist_hdnn.topology import (
     BlockPattern,
     describe_partition,

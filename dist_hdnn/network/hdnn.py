@@ -28,7 +28,7 @@ from dist_hdnn.network.arguments import (
     pattern_name,
     with_renamed,
 )
-from dist_hdnn.network.couplings import Layout
+from dist_hdnn.network.layout import Layout
 from dist_hdnn.network.refusals import check_surroundings
 from dist_hdnn.network.sharing import run, share_state
 from dist_hdnn.network.time_course import TimeCourse, add_smoothness_gradient, smoothness
@@ -119,7 +119,7 @@ class HDNN(Indexed):
         options = (layers, step, shared_x, sigma.name, gamma, J if isinstance(J, str) else "", time)
         self.layout.guard(execution, *options)
         dtype = dtype or torch.get_default_dtype()
-        spec = LayerSpec(self.architecture, self.layout.couplings, sigma, layers, self.step, gamma)
+        spec = LayerSpec(self.architecture, self.layout.operators, sigma, layers, self.step, gamma)
         kept = execution.kept(self.architecture, layers, len(self.graphs), dtype)
         self.columns = self.layout.columns()
         columns = [torch.from_numpy(index) for index in self.columns]

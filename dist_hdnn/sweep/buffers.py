@@ -2,7 +2,7 @@
 
 In the layers that are kept every update writes a new version of its part and keeps what its adjoint needs, because a
 backward sweep will follow; with none kept, parts are overwritten in place and memory does not grow with depth.
-Shapes: versions (columns, B) per part; `columns` = owned + ghost neurons of the coupling with the largest halo.
+Shapes: versions (columns, B) per part; `columns` = owned + ghost neurons of the graph with the largest halo.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Version:
     def __init__(self, memory: Tensor, owned: int) -> None:
         self.memory, self.owned = memory, memory[:owned]
         self.plain = GhostedTensor.without_ghosts(self.owned)
-        self.readers: dict[int, GhostedTensor] = {}  # by number of the coupling whose ghosts they have
+        self.readers: dict[int, GhostedTensor] = {}  # by number of the graph whose ghosts they have
 
 
 class Buffers:
@@ -41,16 +41,16 @@ class Buffers:
         self.spec, self.kept, self.batch, self.like = spec, kept, like.shape[0], like.new_empty(0)
         self._K: list[BlockProducts] = []
         self._terms: list[list[Term]] = []
-        for coupling in spec.couplings:
-            K, X = coupling.bound(like)
+        for graph in spec.graphs:
+            K, X = graph.bound(like)
             self._K.append(K)
             self._terms.append(spec.terms(K, X))
-        pairs = zip(spec.couplings, self._terms, strict=True)
+        pairs = zip(spec.graphs, self._terms, strict=True)
         self._joint = [spec.reversals(c, terms, like) if reverses else [None] * len(terms) for c, terms in pairs]
         self._saved: dict[tuple[int, int], Iterator[Saved]] = {}
         forces = spec.architecture.forces
-        owned = spec.couplings[0].K.rows
-        largest = max(coupling.K.column_neurons for coupling in spec.couplings)
+        owned = spec.graphs[0].K.rows
+        largest = max(graph.K.column_neurons for graph in spec.graphs)
         memory = [self.like.new_empty(largest, self.batch) for _ in forces]
         self.cotangents = [tensor[:owned] for tensor in memory]
         self._pulled = [Version(tensor, owned) for tensor in memory]
@@ -59,17 +59,17 @@ class Buffers:
         self.boundaries: list[Sequence[Tensor]] = [[version.owned for version in current]]
         self.uses: list[list[Use]] = []
         for layer in range(kept or spec.layers):
-            s = layer % len(spec.couplings)
+            s = layer % len(spec.graphs)
             self.uses.append([self._use(s, current, written, *step) for step in spec.architecture.integrator.steps])
             self.boundaries.append([version.owned for version in current])
 
-    def coupled(self, part: int, coupling: int, v: Tensor, X: BlockWeights | None) -> Tensor:
+    def interconnected(self, part: int, graph: int, v: Tensor, X: BlockWeights | None) -> Tensor:
         """Apply the interconnection of a part's force alone to owned rows: X v, Xᵀ v, J v, or v if there is none."""
-        term = self._terms[coupling][part]
+        term = self._terms[graph][part]
         if not isinstance(term, Interconnected):
             return v
         assert X is not None, "an interconnection has weights"
-        return term.coupling.tangent(v, X)
+        return term.map.tangent(v, X)
 
     def _versions(self, part: int, owned: int, largest: int) -> list[Version]:
         """Make all versions of a part in one allocation, with room for ghosts where a term gathers them."""
@@ -92,7 +92,7 @@ class Buffers:
         term = self._terms[s][part]
         x, copied = self._read(current[force.source], s, term)
         if (s, part) not in self._saved:
-            layers = len(range(s, self.kept, len(self.spec.couplings)))
+            layers = len(range(s, self.kept, len(self.spec.graphs)))
             uses = layers * sum(advanced == part for advanced, _ in integrator.steps)
             self._saved[s, part] = itertools.cycle(term.saved(uses or 1))
         old = current[part].owned
@@ -118,11 +118,11 @@ class Buffers:
         if not term.reads_ghosts:
             return version.plain, None
         if self.kept and version.readers and s not in version.readers:
-            return self._K[s].ghosted(), version.owned  # the adjoint must find the ghosts of both couplings
+            return self._K[s].ghosted(), version.owned  # the adjoint must find the ghosts of both graphs
         return self._ghosted(version, s), None  # ghosts of a smaller halo lie in the same rows
 
     def _ghosted(self, version: Version, s: int) -> GhostedTensor:
-        """Bind a version to the exchange of a coupling, once."""
+        """Bind a version to the exchange of a graph, once."""
         if s not in version.readers:
             version.readers[s] = self._K[s].ghosted(version.memory)
         return version.readers[s]

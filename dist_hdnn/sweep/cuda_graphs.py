@@ -12,13 +12,13 @@ Shapes: y, dy (batch, neurons).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from dist_hdnn.sweep.tape import Forget as Tape
+from dist_hdnn.sweep.tape import Tape
 from dist_hdnn.sweep.weights import Weights, flatten
 from dist_hdnn.transport import Ledger, Rounds
 
@@ -30,10 +30,10 @@ class Recorder(Protocol):
     """Records what a piece of work does to tensors; needs a device."""
 
     def warm_up(self, work: Callable[[], object]) -> None:
-        """Do the work where it will be recorded."""
+        """Do the work on the stream that will record it."""
 
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """What the work returns, in tensors that a call of the second fills, by doing the work (again)."""
+        """Do the work; return its result, and a function that does the work again into the same tensors."""
 
 
 class CudaRecorder:
@@ -92,7 +92,8 @@ class Captured:
 
     def __init__(self, make: Callable[[], Tape], sweeps: tuple[Any, Any], ledger: Ledger, recorder: Recorder) -> None:
         self.tape, self.ledger, self.recorder = make(), ledger, recorder
-        self.key, self.ticket = captured(self.tape.key), 0
+        self.key: Hashable = None
+        self.ticket = 0
         self._make, (self._run, self._run_back) = make, sweeps
         self._recording: _Recording | None = None
         self._ran = self._refused = False
@@ -110,8 +111,8 @@ class Captured:
                 return self._run(self.tape, y, weights)  # type: ignore[no-any-return]
         recording = self._recording
         recording.y.copy_(y)
-        for ours, given in zip(recording.weights, flatten(weights), strict=True):
-            _once(ours).copy_(_once(given))
+        for recorded, current in zip(recording.weights, flatten(weights), strict=True):
+            _once(recorded).copy_(_once(current))
         recording.forward()
         self.ledger.book_all(recording.forward_rounds)
         return recording.output.clone()
@@ -130,17 +131,21 @@ class Captured:
         """Report on a backward sweep that is over."""
         self.tape.settle()
 
+    def release(self) -> None:
+        """Let go of the weights of a sweep that is over."""
+        self.tape.release()
+
     def known(self) -> Iterator[tuple[int, Sequence[Tensor]]]:
         """Yield the states that are kept."""
         return self.tape.known()
 
-    def _record(self, y: Tensor, given: Weights) -> _Recording:
-        """Both sweeps, one after the other, so that the second is that of the state in which the first leaves all."""
+    def _record(self, y: Tensor, current: Weights) -> _Recording:
+        """Record both sweeps, one after the other: the second starts from the memory that the first leaves."""
         tape, recorder, ledger = self.tape, self.recorder, self.ledger
         y, dy = y.detach().clone(), torch.zeros_like(y)
         weights = {
             name: [_once(tensor.detach()).clone().expand_as(tensor) for tensor in tensors]
-            for name, tensors in given.items()
+            for name, tensors in current.items()
         }
 
         def step() -> None:
@@ -159,7 +164,7 @@ class Captured:
         )
 
     def _refuse(self, error: RuntimeError) -> None:
-        """Continue without, in new memory: half a recording may have left anything in the old one."""
+        """Continue without a recording, in new memory: half a recording may have left anything in the old one."""
         self._refused, self.tape = True, self._make()
         warnings.warn(
             f"cuda_graphs: expected sweeps that can be captured, got {type(error).__name__}: {error}. They run kernel "
@@ -170,10 +175,5 @@ class Captured:
 
 
 def _once(weights: Tensor) -> Tensor:
-    """(layers, entries), or (1, entries) of weights that all layers share in memory."""
+    """Return weights (layers, entries), or (1, entries) of those that all layers share in memory."""
     return weights if weights.stride(0) else weights[:1]
-
-
-def captured(key: object) -> tuple[str, object]:
-    """Return the key of a captured tape, given that of the tape."""
-    return "captured", key

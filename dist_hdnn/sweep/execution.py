@@ -57,8 +57,8 @@ class Execution:
     cuda_graphs: bool = False
     check_batches: bool = True
 
-    def kept(self, architecture: Architecture, layers: int, couplings: int, dtype: object) -> Kept:
-        """Return what a training sweep keeps; a segment of recompute starts with the first of the couplings.
+    def kept(self, architecture: Architecture, layers: int, graphs: int, dtype: object) -> Kept:
+        """Return what a training sweep keeps; a segment of recompute starts with the first of the graphs.
 
         dtype: of the network, a torch.dtype or its name. Raises ValueError for an unknown mode, one that does not suit
         the architecture, a number that it cannot use, or formats that do not go together.
@@ -83,7 +83,7 @@ class Execution:
             mode, every = "recompute", 1
         if mode == "recompute":
             every = every or round(math.sqrt(layers))
-            every = min(-(-every // couplings) * couplings, -(-layers // couplings) * couplings)
+            every = min(-(-every // graphs) * graphs, -(-layers // graphs) * graphs)
         return Kept(mode, every or 0, kept_dtype)
 
     def _format(self, dtype: object, every: int | None) -> str | None:

@@ -68,7 +68,7 @@ class Linearization:
     def close(self) -> None:
         """Give the memory back. No query is answered after that."""
         if self._open:
-            self._sweep.give_back(self._tape)
+            self._sweep.pool.give_back(self._tape)
             self._open = False
 
     def __enter__(self) -> Linearization:

@@ -1,4 +1,4 @@
-"""What one may ask of a sweep besides its two directions; nothing here makes gradients.
+"""Queries of a sweep besides its two directions, all without gradients.
 
     states    y0 -> y0 .. yN             inverse   yN -> y0
     fields    f(y_j), the right-hand side at every state
@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.dynamics import step
-from dist_hdnn.dynamics.interconnection import Interconnected
-from dist_hdnn.dynamics.terms import Drift, Gradient
 from dist_hdnn.sweep.sweep import Sweep, run
-from dist_hdnn.sweep.tape import Forget, State
+from dist_hdnn.sweep.tape import State, Tape
 from dist_hdnn.sweep.weights import Weights
 
 
@@ -76,10 +74,10 @@ def apply_J(sweep: Sweep, v: Tensor, weights: Weights, sign: float, layer: int) 
     with _held(sweep, v, weights) as tape:
         d = tape.cotangents
         sweep.pack(v, d)
-        X = tape.weights.coupling(layer)
+        X = tape.weights.interconnection(layer)
         signs = (sign,) if sweep.parts == 1 else (-sign, sign)
         result = [
-            tape.buffers.coupled(part, layer % len(sweep.spec.couplings), d[force.source], X) * signs[part]
+            tape.buffers.interconnected(part, layer % len(sweep.spec.graphs), d[force.source], X) * signs[part]
             for part, force in enumerate(architecture.forces)
         ]
     return sweep.unpack(result)
@@ -96,21 +94,24 @@ def energy(sweep: Sweep, y: Tensor, weights: Weights, layer: int) -> Tensor:
         sweep.pack(y, tape.start)
         of_layer = tape.weights.of(layer)
         for use in {use.part: use for use in tape.uses(layer)}.values():
-            if not isinstance(use.term, Gradient | Interconnected | Drift):
+            use.weights = of_layer[use.part]
+            of_term = use.term.energy(use)
+            if of_term is None:
                 raise ValueError(
                     f"energy: expected an architecture whose field is a gradient times J, got "
                     f"{sweep.spec.architecture.name}. Choose hamiltonian, MS3, H1 or leapfrog."
                 )
-            use.weights = of_layer[use.part]
-            total += use.term.energy(use)
+            total += of_term
     return total
 
 
 @contextmanager
-def _held(sweep: Sweep, y: Tensor, weights: Weights) -> Iterator[Forget]:
+def _held(sweep: Sweep, y: Tensor, weights: Weights) -> Iterator[Tape]:
     """Lease a tape for a batch like y that holds these weights."""
     tape = sweep.lease_plain(y)
     tape.weights.hold(weights)
-    yield tape
-    sweep.where.leave()
-    sweep.give_back(tape)
+    try:
+        yield tape
+    finally:
+        sweep.where.leave()
+        sweep.pool.give_back(tape)

@@ -4,7 +4,7 @@
     backward    δy_j = (∂y_{j+1}/∂y_j)ᵀ δy_{j+1}, and every weight's gradient    layer N - 1 to layer 0
 
 Nothing between the first and the last layer is an autograd node, so every worker runs the same exchanges in the same
-order whatever its loss looks like. What is kept between the two is the tape's business; what a step does is `step`'s.
+order whatever its loss looks like. The tape decides what is kept between the two, and `step` what a layer does.
 Shapes: y (batch, neurons) at the edge, columns agent by agent, p before q; inside, (neurons of one part, batch).
 """
 
@@ -24,11 +24,11 @@ from dist_hdnn.dynamics import step
 from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.operators.where import Where
-from dist_hdnn.sweep.cuda_graphs import RECORDERS, Captured, captured
+from dist_hdnn.sweep.cuda_graphs import RECORDERS, Captured
 from dist_hdnn.sweep.execution import Kept
 from dist_hdnn.sweep.opaque import under_autocast
 from dist_hdnn.sweep.reconstruction import Reconstruction
-from dist_hdnn.sweep.tape import Forget, Keep, Pool, Recompute, Reverse, State, tape_key
+from dist_hdnn.sweep.tape import Forget, Keep, Pool, Recompute, Reverse, State, Tape
 from dist_hdnn.sweep.weight_gradients import GradientPanels
 from dist_hdnn.sweep.weights import Weights, flatten, unflatten
 from dist_hdnn.transport import Ledger
@@ -44,7 +44,7 @@ class Sweep(Indexed):
     columns: of every part, the columns of y that hold it, (neurons of the part,). shared: one interconnection for all
     layers. fixed: names of weights that are constants. where: is told of the layer and the sweep, for exchanges.
     kept: what sweeps with gradients keep, see `tape`.
-    captures: the ledger of one worker alone whose sweeps are replayed where a device can, see `cuda_graphs`; else None.
+    captures: the ledger to book replayed sweeps in, if sweeps are to be recorded where a device can, see `cuda_graphs`.
     """
 
     def __init__(
@@ -59,9 +59,8 @@ class Sweep(Indexed):
     ) -> None:
         super().__init__()
         self.spec, self.layers, self.shared, self.fixed, self.where = spec, spec.layers, shared, fixed, where
-        couplings = spec.couplings
         self.kept, self.captures = kept, captures
-        operators = [operator for each in couplings for operator in (each.K, each.X) if operator is not None]
+        operators = [operator for each in spec.graphs for operator in (each.K, each.X) if operator is not None]
         self.operators = nn.ModuleList(operators)  # so that their index tensors follow the module to its device
         self.owned, self.parts = len(columns[0]), len(columns)
         for part, index in enumerate(columns):
@@ -70,10 +69,6 @@ class Sweep(Indexed):
         self.reconstruction = Reconstruction()
         self.pool = Pool()
         self.last: Any = None  # tape of the last sweep with gradients, for `first_non_finite`
-
-    def forward(self, y: Tensor, weights: Weights) -> Tensor:
-        """Return yN (batch, neurons) of y0."""
-        return Layers.apply(*self.arguments(y, weights))  # type: ignore[no-any-return, no-untyped-call]
 
     def arguments(self, y: Tensor, weights: Weights) -> tuple[Any, ...]:
         """Return the arguments of `Layers` for a sweep with gradients where any are wanted, else for one without."""
@@ -86,9 +81,8 @@ class Sweep(Indexed):
         """Lease the tape of a sweep with gradients over a batch like y."""
         kept = self.kept
         dtype = None if kept.dtype is None else getattr(torch, kept.dtype)
-        key = tape_key(y, kept.memory)
 
-        def make() -> Forget:
+        def make() -> Tape:
             arguments = self.spec, self.shared, y
             if kept.memory == "recompute":
                 return Recompute(*arguments, kept.every, dtype)
@@ -97,24 +91,18 @@ class Sweep(Indexed):
             return Keep(*arguments)
 
         if self.captures is None or y.device.type not in RECORDERS:
-            return self.pool.lease(key, make)
+            return self.pool.lease(kept.memory, y, make)
         ledger, recorder = self.captures, RECORDERS[y.device.type]
         sweeps = partial(run, self), partial(run_back, self)
-        return self.pool.lease(captured(key), lambda: Captured(make, sweeps, ledger, recorder(y.device)))
+        return self.pool.lease("captured", y, lambda: Captured(make, sweeps, ledger, recorder(y.device)))
 
     def lease_plain(self, y: Tensor) -> Forget:
         """Lease the tape of a sweep without gradients over a batch like y."""
-        key = tape_key(y, "evaluate")
-        return self.pool.lease(key, lambda: Forget(self.spec, self.shared, y))  # type: ignore[no-any-return]
+        return self.pool.lease("evaluate", y, lambda: Forget(self.spec, self.shared, y))  # type: ignore[no-any-return]
 
     def lease_kept(self, y: Tensor) -> Keep:
         """Lease a tape that keeps everything, whatever the memory mode."""
-        return self.pool.lease(tape_key(y, "store"), lambda: Keep(self.spec, self.shared, y))  # type: ignore[no-any-return]
-
-    def give_back(self, tape: Any) -> None:
-        """Return a tape to the pool."""
-        tape.weights.release()
-        self.pool.give_back(tape)
+        return self.pool.lease("store", y, lambda: Keep(self.spec, self.shared, y))  # type: ignore[no-any-return]
 
     def first_non_finite(self) -> int | None:
         """Return the first layer of the last sweep with gradients whose state is not finite; 0: the input, None: none.
@@ -182,7 +170,7 @@ class Layers(torch.autograd.Function):
             sweep.where.leave()
             output = sweep.unpack(tape.end(sweep.layers - 1))
         if not tape.keeps:
-            sweep.give_back(tape)
+            sweep.pool.give_back(tape)
         elif flat:
             sweep.last = ctx.tape = tape
             ctx.sweep, ctx.ticket, ctx.leased = sweep, tape.ticket, True
@@ -222,7 +210,7 @@ def run(sweep: Sweep, tape: Any, y: Tensor, weights: Weights, see: See | None = 
     return Layers.apply(sweep, tape, weights, see, y)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def run_back(sweep: Sweep, tape: Forget, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
+def run_back(sweep: Sweep, tape: Tape, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
     """Run a backward sweep: δyN -> δy0, (batch, neurons), and the gradient of every weight; y, weights: as forward."""
     where, d = sweep.where, tape.cotangents
     sweep.pack(dy, d)
@@ -235,14 +223,13 @@ def run_back(sweep: Sweep, tape: Forget, y: Tensor, dy: Tensor, weights: Weights
         step.forward(tape.uses(layer), tape.weights.of(layer))
 
     for layer in reversed(range(sweep.layers)):
-        tape.restore(layer, rerun)
+        tape.before_back(layer, rerun)
         where.at("backward", layer, sweep.layers)
         tape.back(tape.uses(layer), tape.weights.of(layer), gradients.of(layer))
-        tape.after(layer)
+        tape.after_back(layer)
     where.leave()
     dy0, collected = sweep.unpack(d), gradients.collected()
     if tape.compares:
         sweep.pack(y, d)
         tape.close(d)
-    tape.weights.release()
     return dy0, collected

@@ -1,11 +1,11 @@
-"""Tapes: what a forward sweep keeps for its backward sweep, and how the backward gets back the rest.
+"""Tapes: the states that a forward sweep keeps for its backward sweep, and the way back to those that it does not keep.
 
     Forget      nothing: no backward sweep follows                                     does not grow with the layers
     Keep        every version of the state, and what adjoints need                     grows with the layers
     Recompute   the state every m layers; the m layers from there on are run again     with layers / m + m
     Reverse     the last state; every update is undone on the way back                 does not grow
 
-A sweep asks its tape before each layer of the forward, before each layer of the backward (`restore`), and after it.
+A sweep calls its tape before each layer forward, and before and after each layer backward; what they share is `Tape`.
 In a reversing sweep rounding errors of the rebuilt states grow with depth, so the rebuilt first state is compared with
 the input, see `reconstruction`; anchors, states kept every m layers, replace what was rebuilt there.
 States that a tape keeps apart may be rounded to a shorter format (`keep_dtype`).
@@ -30,20 +30,16 @@ from dist_hdnn.sweep.weights import WeightPanels
 State = Sequence[Tensor]
 
 
-def tape_key(like: Tensor, kind: str) -> Hashable:
-    """Return what tells tapes of one kind for batches (batch, neurons) like `like` from others."""
-    return kind, like.shape[0], like.dtype, like.device
-
-
-class Forget:
-    """Every layer overwrites the state in place.
+class Tape:
+    """The memory of a sweep over a batch like `like`, and the calls that a sweep makes; a tape defines those it needs.
 
     key, ticket: see `Pool`. keeps: whether a backward sweep may follow. again: whether a further one finds what it
-    needs. compares: whether it compares the rebuilt input. back: what it does to a layer. kept, reverses: as in
-    `Buffers`. at_once: layers whose weights are arranged at a time; None: as many as fit the cache.
+    needs. compares: whether the backward compares the rebuilt input. back: what the backward does to a layer.
+    kept, reverses: as in `Buffers`. at_once: layers whose weights are arranged at a time; None: as many as fit the
+    cache.
     """
 
-    keeps, again, compares = False, True, False
+    keeps, again, compares = True, True, False
     back = staticmethod(step.backward)
 
     def __init__(
@@ -51,12 +47,12 @@ class Forget:
         spec: LayerSpec,
         shared: bool,
         like: Tensor,
-        kind: str = "evaluate",
         kept: int = 0,
         reverses: bool = False,
         at_once: int | None = None,
     ) -> None:
-        self.key, self.ticket = tape_key(like, kind), 0
+        self.key: Hashable = None
+        self.ticket = 0
         self.layers, self.buffers = spec.layers, Buffers(spec, like, kept, reverses)
         self.cotangents, self.start = self.buffers.cotangents, self.buffers.boundaries[0]
         self.weights = WeightPanels(spec, shared, like, at_once)
@@ -70,13 +66,13 @@ class Forget:
         return self.buffers.boundaries[layer + 1]
 
     def before(self, layer: int) -> None:
-        """Keep what has to be kept before a layer of the forward sweep."""
+        """Prepare for a layer forward."""
 
-    def restore(self, layer: int, rerun: Callable[[int], None]) -> None:
-        """Bring back what the backward sweep needs of a layer. rerun: runs a layer forward once more."""
+    def before_back(self, layer: int, rerun: Callable[[int], None]) -> None:
+        """Prepare for a layer backward. rerun: runs a layer forward once more."""
 
-    def after(self, layer: int) -> None:
-        """Close a layer of the backward sweep."""
+    def after_back(self, layer: int) -> None:
+        """Close a layer backward."""
 
     def close(self, packed: State) -> None:
         """Close the backward sweep, whose input `packed` was."""
@@ -84,35 +80,41 @@ class Forget:
     def settle(self) -> None:
         """Report, on the host, on a backward sweep that is over."""
 
+    def release(self) -> None:
+        """Let go of the weights of a sweep that is over."""
+        self.weights.release()
+
     def known(self) -> Iterator[tuple[int, State]]:
         """Yield the states that are kept, ascending: position (0: the input) and state."""
         yield self.layers, self.end(self.layers - 1)
 
 
-class Keep(Forget):
-    """Every version is kept. Also what a linearization works on."""
+class Forget(Tape):
+    """Every layer overwrites the state in place."""
 
-    keeps = True
+    keeps = False
+
+
+class Keep(Tape):
+    """Every version is kept. Also the tape of a linearization."""
 
     def __init__(self, spec: LayerSpec, shared: bool, like: Tensor) -> None:
-        super().__init__(spec, shared, like, "store", kept=spec.layers, at_once=spec.layers)
+        super().__init__(spec, shared, like, kept=spec.layers, at_once=spec.layers)
 
     def known(self) -> Iterator[tuple[int, State]]:
         return enumerate(self.buffers.boundaries)
 
 
-class Recompute(Forget):
+class Recompute(Tape):
     """The state before every `every` layers is kept; one segment of them is in memory at a time, the last one first.
 
     dtype: of the states that are kept, None: as they are computed.
     """
 
-    keeps = True
-
     def __init__(
         self, spec: LayerSpec, shared: bool, like: Tensor, every: int, dtype: torch.dtype | None = None
     ) -> None:
-        super().__init__(spec, shared, like, "recompute", kept=every)
+        super().__init__(spec, shared, like, kept=every)
         self.every, self.loaded = every, -1
         self.starts = [_memory_for(self.start, dtype) for _ in range(0, spec.layers, every)]
 
@@ -131,7 +133,7 @@ class Recompute(Forget):
                 _copy(reached, self.start)
             self.loaded = segment
 
-    def restore(self, layer: int, rerun: Callable[[int], None]) -> None:
+    def before_back(self, layer: int, rerun: Callable[[int], None]) -> None:
         segment = layer // self.every
         if self.loaded != segment:
             _copy(self.starts[segment], self.start)
@@ -147,13 +149,13 @@ class Recompute(Forget):
                 yield layer + 1, self.end(layer)
 
 
-class Reverse(Forget):
+class Reverse(Tape):
     """One version of the state, which the forward sweep leaves at yN and the backward sweep at y0.
 
     every: layers between anchors, 0 for none. dtype: of the anchors, None: as they are computed.
     """
 
-    keeps, again, compares = True, False, True
+    again, compares = False, True
     back = staticmethod(step.retrace)
 
     def __init__(
@@ -165,7 +167,7 @@ class Reverse(Forget):
         reconstruction: Reconstruction,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(spec, shared, like, "reversible", reverses=True)
+        super().__init__(spec, shared, like, reverses=True)
         self.reconstruction = reconstruction
         self._error: Error | None = None
         places = range(every, spec.layers, every) if every else ()
@@ -178,11 +180,11 @@ class Reverse(Forget):
         if layer in self.anchors:
             _copy(self.start, self.anchors[layer])
 
-    def restore(self, layer: int, rerun: Callable[[int], None]) -> None:
+    def before_back(self, layer: int, rerun: Callable[[int], None]) -> None:
         if layer == self.layers - 1:
             self._error = Error(self.start)
 
-    def after(self, layer: int) -> None:
+    def after_back(self, layer: int) -> None:
         if layer in self.anchors and self._error is not None:
             known = self._allowed(self.anchors[layer])
             self._error.compare(self.start, known, self._scratch)
@@ -231,15 +233,17 @@ class Pool:
     def __init__(self) -> None:
         self._idle: dict[Hashable, Any] = {}
 
-    def lease(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return an idle one of this key, or a new one."""
-        found = self._idle.pop(key, None) or make()
-        found.ticket += 1
-        return found
+    def lease(self, kind: str, like: Tensor, make: Callable[[], Any]) -> Any:
+        """Return an idle tape of this kind for batches (batch, neurons) like `like`, or a new one."""
+        key = kind, like.shape[0], like.dtype, like.device
+        tape = self._idle.pop(key, None) or make()
+        tape.key, tape.ticket = key, tape.ticket + 1
+        return tape
 
-    def give_back(self, lent: Any) -> None:
-        """Keep it for the next sweep; drop the oldest beyond `KEPT`."""
-        self._idle[lent.key] = lent
+    def give_back(self, tape: Any) -> None:
+        """Keep a tape for the next sweep; drop the oldest beyond `KEPT`."""
+        tape.release()
+        self._idle[tape.key] = tape
         while len(self._idle) > self.KEPT:
             del self._idle[next(iter(self._idle))]
 

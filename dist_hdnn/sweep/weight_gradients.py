@@ -1,6 +1,6 @@
 """Bring gradients of the weights from the panels of the products back to canonical order.
 
-Panels hold the gradients of some layers of a coupling at a time; where panels are in canonical order, they are rows of
+Panels hold the gradients of some layers of a graph at a time; where panels are in canonical order, they are rows of
 the gradients themselves and nothing is copied.
 """
 
@@ -33,7 +33,7 @@ class GradientPanels:
         self._start = [-1] * len(self.operators)
         self._ready: list[list[list[TermGradients]]] = [[] for _ in self.operators]
         self._panels: list[dict[str, Tensor]] = [{} for _ in self.operators]  # of this group, to be collected
-        self._couplings: dict[int, GradientSum] = {}  # by coupling, of an X that layers share
+        self._shared: dict[int, GradientSum] = {}  # by graph, of an X that layers share
 
     def of(self, layer: int) -> list[TermGradients]:
         """Return where a layer's gradients go, for each part's force."""
@@ -50,7 +50,7 @@ class GradientPanels:
             self._collect(s)
         name = self.architecture.interconnection
         if name in self.results:
-            self._finish_couplings(name)
+            self._finish_interconnection(name)
         found: list[Tensor | None] = []
         for name, count in self.counts.items():
             found += self.results.get(name, [None] * count)  # type: ignore[arg-type]
@@ -66,18 +66,18 @@ class GradientPanels:
             elif name in architecture.matrices:
                 sums[name] = [GradientSum(views) for views in layer_panels(K, self._matrix_panels(name, s, K, rows))]
             elif X is not None and self.shared:
-                if s not in self._couplings:
-                    self._couplings[s] = GradientSum(layer_panels(X, self._coupling_panel(s, X))[0])
-                sums[name] = [self._couplings[s]] * (rows.stop - rows.start)
+                if s not in self._shared:
+                    self._shared[s] = GradientSum(layer_panels(X, self._shared_panel(s, X))[0])
+                sums[name] = [self._shared[s]] * (rows.stop - rows.start)
             elif X is not None:
                 sums[name] = [GradientSum(views) for views in layer_panels(X, self._matrix_panels(name, s, X, rows))]
 
         def of(name: str, row: int) -> GradientSum | None:
             return sums[name][row] if name in sums else None
 
-        forces, coupling = architecture.forces, architecture.interconnection
+        forces, name = architecture.forces, architecture.interconnection
         return [
-            [TermGradients(of(force.K, row), of(force.b, row), of(coupling, row)) for force in forces]
+            [TermGradients(of(force.K, row), of(force.b, row), of(name, row)) for force in forces]
             for row in range(rows.stop - rows.start)
         ]
 
@@ -98,14 +98,14 @@ class GradientPanels:
     def _bias(self, name: str, s: int) -> Tensor:
         return self.results[name][0][s :: len(self.operators)]
 
-    def _coupling_panel(self, s: int, X: Arrangement) -> Tensor:
+    def _shared_panel(self, s: int, X: Arrangement) -> Tensor:
         name = self.architecture.interconnection
         if X.stored_in_order and len(self.operators) == 1:
             return self.results[name][0]
         return self.buffer("gradient of " + name, s, 1, X.stored)
 
     def _collect(self, s: int) -> None:
-        """Bring the panels of the coupling's last group to canonical order."""
+        """Bring the panels of the graph's last group to canonical order."""
         if self._start[s] < 0:
             return
         rows, (K, X) = self.groups.span(s, self._start[s]), self.operators[s]
@@ -118,18 +118,18 @@ class GradientPanels:
                 operator.collect(panels, out=self.results[name][s][rows])
         self._panels[s] = {}
 
-    def _finish_couplings(self, name: str) -> None:
-        """Sum an X that layers share over the couplings; zero where no layer uses one."""
+    def _finish_interconnection(self, name: str) -> None:
+        """Sum an X that layers share over the graphs; zero where no layer uses one."""
         if not self.shared:
             for s, result in enumerate(self.results[name]):
                 if not self.groups.rows[s]:
                     result.zero_()
             return
         total = self.results[name][0]
-        for number, s in enumerate(sorted(self._couplings)):
+        for number, s in enumerate(sorted(self._shared)):
             X = self.operators[s][1]
             assert X is not None, "an interconnection has an operator"
-            panel = self._coupling_panel(s, X)
+            panel = self._shared_panel(s, X)
             if panel is total:
                 continue
             if number:

@@ -1,9 +1,9 @@
 """Bring weights from canonical order, in which parameters live, to the panels of the products.
 
-    weights    name -> tensors: of a matrix one per coupling (its layers, entries), of a bias one (layers, rows)
+    weights    name -> tensors: of a matrix one per graph (its layers, entries), of a bias one (layers, rows)
 
-Layer j has coupling j mod their number. The interconnection (X or J) may be one for all layers: then it is one tensor
-(1, entries). Panels are arranged for some layers of a coupling at a time, in memory that the next ones take over. A
+Layer j has graph j mod their number. The interconnection (X or J) may be one for all layers: then it is one tensor
+(1, entries). Panels are arranged for some layers of a graph at a time, in memory that the next ones take over. A
 tape that keeps everything arranges all layers at once, so that the backward sweep finds them.
 """
 
@@ -24,7 +24,7 @@ from dist_hdnn.operators.sparsity import Arrangement
 
 Weights = dict[str, list[Tensor]]
 Operators = Sequence[tuple[Arrangement, Arrangement | None]]
-"""Of every coupling: the arrangement of K, and that of X or J."""
+"""Of every graph: the arrangement of K, and that of X or J."""
 
 PANEL_BYTES, PANEL_LAYERS = 2**22, 8  # at most, arranged at a time where a sweep keeps none: small networks save calls
 
@@ -41,46 +41,45 @@ def unflatten(tensors: Sequence[Tensor], counts: Mapping[str, int]) -> Weights:
 
 
 def layers_at_once(architecture: Architecture, operators: Operators, item_bytes: int) -> int:
-    """Return the layers of a coupling to arrange at a time: the same number from 8 layers on, at any depth."""
+    """Return the layers of a graph to arrange at a time: the same number from 8 layers on, at any depth."""
     stored = max(len(architecture.matrices) * K.stored + (X.stored if X else 0) for K, X in operators)
     return min(max(1, PANEL_BYTES // max(1, stored * item_bytes)), PANEL_LAYERS)
 
 
 class Grouping:
-    """The layers of every coupling in groups of `size` consecutive ones."""
+    """The layers of every graph in groups of `size` consecutive ones."""
 
-    def __init__(self, layers: int, couplings: int, size: int) -> None:
-        self.couplings, self.size = couplings, size
-        self.rows = [len(range(s, layers, couplings)) for s in range(couplings)]
+    def __init__(self, layers: int, graphs: int, size: int) -> None:
+        self.graphs, self.size = graphs, size
+        self.rows = [len(range(s, layers, graphs)) for s in range(graphs)]
 
     def find(self, layer: int) -> tuple[int, int, int]:
-        """Return (coupling, first row of the group, place in the group) of a layer."""
-        s, row = layer % self.couplings, layer // self.couplings
+        """Return (graph, first row of the group, place in the group) of a layer."""
+        s, row = layer % self.graphs, layer // self.graphs
         return s, row - row % self.size, row % self.size
 
     def span(self, s: int, start: int) -> slice:
-        """Return the rows of the coupling that a group holds."""
+        """Return the rows of the graph that a group holds."""
         return slice(start, min(start + self.size, self.rows[s]))
 
 
 class WeightPanels:
-    """Every layer's weights as views of panels; those of `at_once` layers of a coupling are there at a time."""
+    """Every layer's weights as views of panels; those of `at_once` layers of a graph are there at a time."""
 
     def __init__(self, spec: LayerSpec, shared: bool, like: Tensor, at_once: int | None = None) -> None:
-        """at_once: layers of a coupling whose panels are there at a time; None: as many as fit the cache."""
+        """at_once: layers of a graph whose panels are there at a time; None: as many as fit the cache."""
         self.architecture, self.shared = spec.architecture, shared
         forces = spec.architecture.forces
         self._with_bias = [TERMS[force.kind].adds_bias for force in forces]
         self.biases_in_panels = frozenset(force.b for force in forces if TERMS[force.kind].adds_bias)
         self._memory, self._like = dict[tuple[str, int], Tensor](), like.new_empty(0)
         self.operators: Operators = [
-            (arrangement(each.K, like), None if each.X is None else arrangement(each.X, like))
-            for each in spec.couplings
+            (arrangement(each.K, like), None if each.X is None else arrangement(each.X, like)) for each in spec.graphs
         ]
         at_once = at_once or layers_at_once(spec.architecture, self.operators, like.element_size())
         self.groups = Grouping(spec.layers, len(self.operators), min(at_once, spec.layers))
         self.weights: Weights | None = None
-        # (coupling, first row, layers) of a group -> where its panels lie, and its views
+        # (graph, first row, layers) of a group -> where its panels lie, and its views
         self._views: dict[tuple[int, int, int], tuple[list[int], list[list[TermWeights]]]] = {}
         self.release()
 
@@ -101,7 +100,7 @@ class WeightPanels:
         self.weights = None
         self._start = [-1] * len(self.operators)
         self._ready: list[list[list[TermWeights]]] = [[] for _ in self.operators]
-        self._couplings: list[list[BlockWeights | None]] = [[] for _ in self.operators]
+        self._shared: list[list[BlockWeights | None]] = [[] for _ in self.operators]
         self._same: dict[tuple[str, int], Tensor] = {}  # panels of matrices that all layers share
 
     def of(self, layer: int) -> list[TermWeights]:
@@ -112,24 +111,24 @@ class WeightPanels:
             self._start[s] = start
         return self._ready[s][place]
 
-    def coupling(self, layer: int) -> BlockWeights | None:
+    def interconnection(self, layer: int) -> BlockWeights | None:
         """Return a layer's X or J, without arranging the other weights."""
         s, start, place = self.groups.find(layer)
-        return self._coupled(s, self.groups.span(s, start))[place]
+        return self._interconnections(s, self.groups.span(s, start))[place]
 
     def _arranged(self, s: int, rows: slice) -> list[list[TermWeights]]:
         assert self.weights is not None, "weights are held during a sweep"
         K, count, weights = self.operators[s][0], rows.stop - rows.start, self.weights
         panels = {name: self._panels(name, s, rows) for name in self.architecture.matrices}
         biases = {name: self._bias(name, s, rows) for name in self.architecture.biases}
-        couplings = self._coupled(s, rows)
-        used = [*self.architecture.matrices, *([self.architecture.interconnection] if couplings[0] else [])]
+        X = self._interconnections(s, rows)
+        used = [*self.architecture.matrices, *([self.architecture.interconnection] if X[0] else [])]
         in_order = any(operator is not None and operator.stored_in_order for operator in self.operators[s])
         where = [panel.data_ptr() for panel in panels.values()]
-        where += [couplings[0].classes[0].data_ptr()] if couplings[0] and couplings[0].classes else []
+        where += [X[0].classes[0].data_ptr()] if X[0] and X[0].classes else []
         key = s, rows.start if in_order else 0, count
         if key not in self._views or self._views[key][0] != where:
-            views = self._viewed(K, panels, biases, couplings)
+            views = self._viewed(K, panels, biases, X)
             if in_order and not all(isinstance(tensor, Parameter) for name in used for tensor in weights[name]):
                 return views  # weights that nobody has after this step
             self._views[key] = where, views
@@ -140,18 +139,18 @@ class WeightPanels:
         K: Arrangement,
         panels: dict[str, Tensor],
         biases: dict[str, Tensor],
-        couplings: list[BlockWeights | None],
+        X: list[BlockWeights | None],
     ) -> list[list[TermWeights]]:
         """Make the weights of a group's layers for each part's force."""
         forces = []
         for force, with_bias in zip(self.architecture.forces, self._with_bias, strict=True):
-            matrices: Sequence[BlockWeights | None] = [None] * len(couplings)
-            columns: Sequence[Tensor | None] = [None] * len(couplings)
+            matrices: Sequence[BlockWeights | None] = [None] * len(X)
+            columns: Sequence[Tensor | None] = [None] * len(X)
             if with_bias:
                 matrices = layer_weights(K, panels[force.K], biases[force.b])
             elif force.K:
                 matrices, columns = layer_weights(K, panels[force.K]), biases[force.b].unsqueeze(-1).unbind(0)
-            forces.append([TermWeights(*row) for row in zip(matrices, columns, couplings, strict=True)])
+            forces.append([TermWeights(*row) for row in zip(matrices, columns, X, strict=True)])
         return [list(layer) for layer in zip(*forces, strict=True)]
 
     def _panels(self, name: str, s: int, rows: slice) -> Tensor:
@@ -171,7 +170,7 @@ class WeightPanels:
         out = self.buffer(name, s, self.groups.size, K.rows)[: len(bias)]
         return out.copy_(K.order_rows(bias) if name in self.biases_in_panels else bias)
 
-    def _coupled(self, s: int, rows: slice) -> list[BlockWeights | None]:
+    def _interconnections(self, s: int, rows: slice) -> list[BlockWeights | None]:
         name, X = self.architecture.interconnection, self.operators[s][1]
         count: int = rows.stop - rows.start
         if not name or X is None:
@@ -180,6 +179,6 @@ class WeightPanels:
         if not self.shared:
             panels = self.buffer(name, s, self.groups.size, X.stored)[:count]
             return [*layer_weights(X, X.arrange(self.weights[name][s][rows], panels))]
-        if not self._couplings[s]:
-            self._couplings[s] += layer_weights(X, X.arrange(self.weights[name][0], self.buffer(name, s, 1, X.stored)))
-        return self._couplings[s] * count
+        if not self._shared[s]:
+            self._shared[s] += layer_weights(X, X.arrange(self.weights[name][0], self.buffer(name, s, 1, X.stored)))
+        return self._shared[s] * count

@@ -10,6 +10,7 @@ from networks import FAMILY, network, quiet_graph, uneven_widths
 import dist_hdnn
 from dist_hdnn.dynamics.architectures import ARCHITECTURES
 from dist_hdnn.network.dense import DenseTwin
+from dist_hdnn.sweep.sweep import Layers
 from dist_hdnn.sweep.weights import flatten, unflatten
 
 TWO_PARTS = [options for options in FAMILY if len(ARCHITECTURES[options["architecture"]].parts) == 2]
@@ -31,7 +32,9 @@ def test_gradients_of_every_architecture_pass_gradcheck(options: dict[str, Any])
     for tensor, parameter in zip(flat, flatten(weights), strict=True):
         tensor.requires_grad_(parameter.requires_grad)
     counts = {name: len(tensors) for name, tensors in weights.items()}
-    assert torch.autograd.gradcheck(lambda state, *w: net.sweep(state, unflatten(w, counts)), (y, *flat))
+    assert torch.autograd.gradcheck(
+        lambda state, *w: Layers.apply(*net.sweep.arguments(state, unflatten(w, counts))), (y, *flat)
+    )
 
 
 @pytest.mark.parametrize("options", TWO_PARTS, ids=str)

@@ -13,6 +13,7 @@ from networks import GRAPHS, PLACEMENTS, network, quiet_graph, uneven_widths
 import dist_hdnn
 from dist_hdnn.network.dense import DenseTwin
 from dist_hdnn.network.keyed_random import Purpose, normal, philox
+from dist_hdnn.sweep.sweep import Layers
 from dist_hdnn.sweep.weights import flatten, unflatten
 
 
@@ -69,7 +70,7 @@ def test_gradients_pass_gradcheck() -> None:
     counts = {name: len(tensors) for name, tensors in net.weights().items()}
 
     def run(state: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        return net.sweep(state, unflatten(weights, counts))
+        return Layers.apply(*net.sweep.arguments(state, unflatten(weights, counts)))
 
     assert torch.autograd.gradcheck(run, (y, *flat))
 

@@ -130,7 +130,7 @@ def test_a_matrix_is_arranged_once_and_only_as_its_products_need_it(plan: str) -
     keys = net.state_dict().keys()
     y = torch.zeros(3, net.neurons, dtype=torch.float64)
     expected = net(y)
-    operator = net.sweep.spec.couplings[0].K
+    operator = net.sweep.spec.graphs[0].K
     arranged = (operator.panels, operator.tiles)
     assert sum(found is not None for found in arranged) == 1
     copied = copy.deepcopy(net)
@@ -142,7 +142,7 @@ def test_a_matrix_is_arranged_once_and_only_as_its_products_need_it(plan: str) -
 def test_panels_follow_a_network_to_another_device_before_and_after_they_are_made() -> None:
     for first in (False, True):
         net = network(quiet_graph("random"), plan="torch")
-        operator = net.sweep.spec.couplings[0].K
+        operator = net.sweep.spec.graphs[0].K
         if first:
             panels(operator)
         net.to("meta")

@@ -139,7 +139,7 @@ def test_threads_give_a_network_and_its_gradients_the_same_bits() -> None:
     before = torch.get_num_threads()
     net = network(quiet_graph("hubs"), width=48, layers=2, plan="tiles")
     y = torch.randn(128, net.neurons, dtype=torch.float64).requires_grad_()
-    assert sum(stage.K.entries for stage in net.sweep.spec.couplings) * 128 > threads.WORTH, "worth a second thread"
+    assert sum(stage.K.entries for stage in net.sweep.spec.graphs) * 128 > threads.WORTH, "worth a second thread"
 
     def computed() -> list[torch.Tensor]:
         output = net(y)
@@ -231,7 +231,7 @@ def test_without_llvmlite_auto_takes_panels_and_tiles_say_what_is_missing(monkey
     monkeypatch.setattr(choice, "available", lambda: False)
     graph = dist_hdnn.ring(4)
     net = network(graph, layers=1)
-    stage = net.sweep.spec.couplings[0]
+    stage = net.sweep.spec.graphs[0]
     assert isinstance(choice.bind(stage.K, stage.K_exchange, torch.empty(3, 0)), PanelProducts)
     with pytest.raises(ValueError, match="tiles need llvmlite, which is not installed"):
         network(graph, layers=1, plan="tiles")
@@ -244,8 +244,8 @@ def test_a_plan_is_checked_and_auto_leaves_deterministic_networks_to_panels() ->
         network(dist_hdnn.ring(4), plan="tiles", deterministic=True)
     assert network(dist_hdnn.ring(4), deterministic=True).plan == "torch"
     assert network(dist_hdnn.ring(4)).plan == "tiles"
-    stage = network(dist_hdnn.ring(4), deterministic=True).sweep.spec.couplings[0]
+    stage = network(dist_hdnn.ring(4), deterministic=True).sweep.spec.graphs[0]
     assert isinstance(choice.arrangement(stage.K, torch.empty(3, 0)), PanelOperator)
-    stage = network(dist_hdnn.ring(4)).sweep.spec.couplings[0]
+    stage = network(dist_hdnn.ring(4)).sweep.spec.graphs[0]
     assert isinstance(choice.arrangement(stage.K, torch.empty(3, 0)), TileOperator)
     assert isinstance(choice.arrangement(stage.K, torch.empty(3, 0, dtype=torch.bfloat16)), PanelOperator)

@@ -188,7 +188,7 @@ BUGS = (
     # operators, terms, steps
     Bug(
         "q before p in the state, everywhere",
-        "network/couplings.py",
+        "network/layout.py",
         "for part in range(parts)]",
         "for part in reversed(range(parts))]",
         ("network/test_parity.py",),

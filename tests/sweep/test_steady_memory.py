@@ -84,7 +84,7 @@ def test_a_layer_allocates_nothing(memory: Any, options: dict[str, Any]) -> None
             with torch.no_grad():
                 tape = net.sweep.lease(y)
                 run_back(net.sweep, tape, y, run(net.sweep, tape, y, weights), weights)
-                net.sweep.give_back(tape)
+                net.sweep.pool.give_back(tape)
 
         sweep()
         found.append(allocations(sweep).allocated - handed_out)

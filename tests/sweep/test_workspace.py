@@ -30,7 +30,7 @@ class Spy(Silent):
 
 
 def spied(net: dist_hdnn.HDNN) -> list[Spy]:
-    couplings, spies = net.sweep.spec.couplings, []
+    couplings, spies = net.sweep.spec.graphs, []
     for s, coupling in enumerate(couplings):
         changed = {name: Spy() for name in ("K_exchange", "X_exchange") if getattr(coupling, name)}
         couplings[s] = coupling._replace(**changed)

@@ -1,6 +1,6 @@
 """Where the weights of an architecture lie: block patterns on communication graphs, and one worker's rows of them.
 
-    K patterns (R), one per graph    ->  plan and exchange of each, the `Coupling`s that layers cycle through
+    K patterns (R), one per graph    ->  operator and exchange of each, the `GraphOperators` that layers cycle through
     X patterns (T), or the identity
 
 Matrices count the neurons of one part of the state (p, q or y), agent by agent.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dist_hdnn.dynamics.architectures import Architecture
 from dist_hdnn.dynamics.interconnection import rounds
-from dist_hdnn.dynamics.layer import Coupling
+from dist_hdnn.dynamics.layer import GraphOperators
 from dist_hdnn.network.agreement import mark
 from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
 from dist_hdnn.network.ownership import Ownership, Shard
@@ -78,11 +78,11 @@ class Layout:
         }
         parts = len(architecture.parts)
         widths = agent_widths(graphs[0], width, halves=parts == 2)
-        coupling = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
-        self.ownership = Ownership(graphs[0], widths, workers, partition, coupling, execution)
+        pattern = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
+        self.ownership = Ownership(graphs[0], widths, workers, partition, pattern, execution)
         self.sizes, self.agents = widths // parts, self.ownership.agents
         self.matrices: dict[str, list[Matrix]] = {"K": [], "X": []}
-        self.couplings = []
+        self.operators = []
         for s in range(len(graphs)):
             made: list[Any] = [None] * 4
             for place, which in ((0, "K"), (2, "X")):
@@ -92,7 +92,7 @@ class Layout:
                     )
                     self.matrices[which].append(Matrix(operator, whole[which][s], self.agents, columns, self.sizes))
                     made[place : place + 2] = operator, exchange
-            self.couplings.append(Coupling(*made))
+            self.operators.append(GraphOperators(*made))
 
     def digest(self) -> int:
         """A number that tells graphs, widths, patterns and owners apart."""
