@@ -13,7 +13,7 @@ from dist_hdnn.dynamics.architectures import Architecture, Force
 from dist_hdnn.dynamics.linear import INTERCONNECTIONS, LinearMap
 from dist_hdnn.dynamics.terms import TERMS, Gradient
 from dist_hdnn.dynamics.use import Term, Use
-from dist_hdnn.operators.exchange import GhostedTensor
+from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, GradientSum, Saved, Sum
 
 
@@ -32,26 +32,26 @@ class Interconnected(Term):
         like = self._X.output.tensor if self.map.reads_ghosts else self._X.output.owned
         memory = like.new_empty(count, *like.shape).unbind(0)
         bind = self._X.ghosted if self.map.reads_ghosts else GhostedTensor.without_ghosts
-        return [s._replace(force=bind(v)) for s, v in zip(self.gradient.saved(count), memory, strict=True)]
+        return [s._replace(v=bind(v)) for s, v in zip(self.gradient.saved(count), memory, strict=True)]
 
     def value(self, use: Use, into: Sum | None) -> Tensor:
-        force = use.saved.force
-        assert force is not None and use.weights.X is not None, "an interconnection has weights and memory"
+        saved = use.saved.v
+        assert saved is not None and use.weights.X is not None, "an interconnection has weights and memory"
         v = self.gradient.value(use, None)
         assert v is not None, "no sum was asked for"
-        force.owned.copy_(v)
-        return self.map.value(force, use.weights.X)
+        saved.owned.copy_(v)
+        return self.map.value(saved, use.weights.X)
 
     def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
         return self.gradient.pull(use, self.to_gradient(use, use.gradients.X), 1.0, into)
 
     def to_gradient(self, use: Use, gradient: GradientSum | None) -> GhostedTensor:
         """Return the cotangent of the gradient in its column space, Xᵀ (scale δv)."""
-        force = use.saved.force
-        assert force is not None and use.weights.X is not None, "an interconnection has weights and memory"
-        dforce = self.map.adjoint(use.dv.owned, use.scale, force, use.weights.X, gradient)
+        v = use.saved.v
+        assert v is not None and use.weights.X is not None, "an interconnection has weights and memory"
+        dv = self.map.adjoint(use.dv.owned, use.scale, v, use.weights.X, gradient)
         if not self._alone:
-            self._pulled.owned.copy_(dforce)
+            self._pulled.owned.copy_(dv)
         return self._pulled
 
     def tangent(self, use: Use, dx: Tensor) -> Tensor:

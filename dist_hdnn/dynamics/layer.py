@@ -18,7 +18,8 @@ from dist_hdnn.dynamics.terms import TERMS, Gradient
 from dist_hdnn.dynamics.use import Constants, Term
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.choice import bind
-from dist_hdnn.operators.exchange import Exchange, Silent
+from dist_hdnn.operators.exchange import Silent
+from dist_hdnn.operators.ghosted import Exchange
 from dist_hdnn.operators.products import BlockProducts
 from dist_hdnn.operators.sparsity import BlockOperator
 

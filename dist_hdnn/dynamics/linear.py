@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from dist_hdnn.operators.exchange import GhostedTensor
+from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Rows
 
 

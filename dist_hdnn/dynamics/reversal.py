@@ -20,7 +20,7 @@ from dist_hdnn.dynamics.interconnection import Interconnected
 from dist_hdnn.dynamics.linear import Matrix, Transposed
 from dist_hdnn.dynamics.terms import Gradient
 from dist_hdnn.dynamics.use import Term, Use
-from dist_hdnn.operators.exchange import Exchange, GhostedTensor
+from dist_hdnn.operators.ghosted import Exchange, GhostedTensor
 from dist_hdnn.operators.products import Sum
 
 
@@ -83,15 +83,15 @@ class InterconnectedReversal:
 
     def __call__(self, use: Use) -> None:
         """Undo the update and pull its cotangent back."""
-        force = use.saved.force
-        assert use.weights.X is not None and force is not None, "an interconnection has weights and memory"
-        dforce = self.term.to_gradient(use, None)
-        v, dx = self.inner.both(use, dforce, 1.0, None, use.pulled_sum)
+        saved = use.saved.v
+        assert use.weights.X is not None and saved is not None, "an interconnection has weights and memory"
+        dv = self.term.to_gradient(use, None)
+        v, dx = self.inner.both(use, dv, 1.0, None, use.pulled_sum)
         assert v is not None, "no sum was asked for"
-        force.owned.copy_(v)
-        force_on_part = self.map.value(force, use.weights.X)
+        saved.owned.copy_(v)
+        force_on_part = self.map.value(saved, use.weights.X)
         if use.gradients.X is not None:
-            self.map.weight_gradient(use.dv.owned, use.scale, force, use.gradients.X)
+            self.map.weight_gradient(use.dv.owned, use.scale, saved, use.gradients.X)
         _finish(use, force_on_part, dx)
 
 

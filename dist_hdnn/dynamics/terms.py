@@ -24,7 +24,7 @@ from torch import Tensor
 from dist_hdnn.dynamics.linear import LinearMap, Matrix, Skew, Transposed, scaled, transposed
 from dist_hdnn.dynamics.use import Constants, PlainMatrix, TermOfK, Use
 from dist_hdnn.operators.activations import Activation
-from dist_hdnn.operators.exchange import GhostedTensor
+from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, Rows, Saved, Sum
 
 
@@ -46,7 +46,7 @@ class Gradient(TermOfK):
         return [Saved(*each) for each in zip(z, u, strict=True)]
 
     def value(self, use: Use, into: Sum | None) -> Tensor | None:
-        return self.products.force(use.weights.K, use.x, self.sigma, use.saved, into)
+        return self.products.gradient_value(use.weights.K, use.x, self.sigma, use.saved, into)
 
     def adjoint(self, use: Use, into: Sum | None) -> Tensor | None:
         return self.pull(use, use.dv, use.scale, into)
@@ -54,7 +54,7 @@ class Gradient(TermOfK):
     def pull(self, use: Use, dv: GhostedTensor, scale: float, into: Sum | None) -> Tensor | None:
         """Compute δx = Kᵀ w, w = K (scale δv) ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
         gradients = use.gradients
-        dx = self.products.pulled_back(
+        dx = self.products.gradient_adjoint(
             use.weights.K, dv, scale, use.x, self.sigma, use.saved, self.w, gradients.K, into
         )
         if gradients.b is not None:

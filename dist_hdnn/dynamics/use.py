@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dist_hdnn.dynamics.architectures import Force
 from dist_hdnn.operators.activations import Activation
-from dist_hdnn.operators.exchange import GhostedTensor
+from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Saved, Sum
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dist_hdnn.network.ownership import Ownership
 from dist_hdnn.operators.choice import panels
-from dist_hdnn.operators.exchange import GhostedTensor
+from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.operators.panel_products import PanelProducts
 from dist_hdnn.operators.products import BlockWeights, Rows, layer_weights

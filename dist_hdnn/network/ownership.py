@@ -16,7 +16,8 @@ from torch import Tensor
 from dist_hdnn.network.agreement import Agreement
 from dist_hdnn.operators.choice import check_products, panels
 from dist_hdnn.operators.deterministic import OrderedSum
-from dist_hdnn.operators.exchange import Exchange, HaloExchange, SimulatedExchange
+from dist_hdnn.operators.exchange import HaloExchange, SimulatedExchange
+from dist_hdnn.operators.ghosted import Exchange
 from dist_hdnn.operators.sparsity import BlockOperator
 from dist_hdnn.operators.where import Where
 from dist_hdnn.sweep.execution import DEFAULT, Execution

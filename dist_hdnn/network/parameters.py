@@ -40,10 +40,10 @@ PURPOSES = {
 
 
 class Matrix(NamedTuple):
-    """One worker's rows of a matrix: its plan, and what makes them rows of the whole.
+    """One worker's rows of a matrix: its operator, and the places of its entries in the whole.
 
     pattern: the blocks of the whole matrix that may be non-zero (of a skew one both halves). agents: the owned ones.
-    columns: global numbers of the plan's column agents. sizes: neurons of every agent.
+    columns: global numbers of the operator's column agents. sizes: neurons of every agent.
     """
 
     operator: BlockOperator

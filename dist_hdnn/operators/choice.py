@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dist_hdnn.operators.exchange import Exchange
+from dist_hdnn.operators.ghosted import Exchange
 from dist_hdnn.operators.panel_products import PanelProducts
 from dist_hdnn.operators.panels import CHUNK, PanelOperator
 from dist_hdnn.operators.products import BlockProducts

@@ -75,7 +75,7 @@ class OrderedSum:
         self._target = torch.from_numpy(ragged_ranges(target, lengths))
         self._buffers: dict[tuple[object, ...], _Buffers] = {}
         weakref.finalize(self, _retire, self._buffers).atexit = False
-        self._plan = self._registered(rank, row, column, sizes)
+        self._entry = self._registered(rank, row, column, sizes)
 
     def sum(self, contributions: Tensor, out: Tensor) -> None:
         """Sum all contributions to the owned rows `out`, (neurons, B), in order."""
@@ -91,8 +91,8 @@ class OrderedSum:
             buffers.channel.wait()
             everything = torch.cat([contributions, buffers.received])
         out.zero_().index_add_(0, self._target, everything.index_select(0, self._source))
-        if self._plan is not None:
-            self.ledger.book(self._plan, self.where.phase, contributions.shape[1] * contributions.element_size())
+        if self._entry is not None:
+            self.ledger.book(self._entry, self.where.phase, contributions.shape[1] * contributions.element_size())
 
     def __deepcopy__(self, memo: dict[int, object]) -> OrderedSum:
         return self  # a copied network has the same workers

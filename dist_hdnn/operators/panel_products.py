@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.operators.activations import Activation
-from dist_hdnn.operators.exchange import Exchange, GhostedTensor
+from dist_hdnn.operators.ghosted import Exchange, GhostedTensor
 from dist_hdnn.operators.panels import PanelOperator
 from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Pair, Rows, Saved, Sum, Views
 
 
 class Chunk(NamedTuple):
-    """Panels whose columns fit the cache: their rows of x, memory for them, (panels, columns, B) of it."""
+    """Panels whose columns fit the cache: numbers of their rows of x, memory for these, (panels, columns, B) of it."""
 
-    rows: Tensor
+    columns: Tensor
     flat: Tensor
     panels: Tensor
 
@@ -31,7 +31,7 @@ class PanelProducts(BlockProducts):
     operator: PanelOperator
 
     def __init__(self, operator: PanelOperator, exchange: Exchange, like: Tensor) -> None:
-        self._gathers = not operator.columns_in_order
+        self._gathers = not operator.columns_in_order  # read by `ghosted`, which the next line calls
         super().__init__(operator, exchange, like)
         self._adds = self._gathers and exchange.links is None
         self._ordered = like.new_empty(operator.gathered if exchange.links else 0, self.batch)  # contributions
@@ -53,51 +53,51 @@ class PanelProducts(BlockProducts):
 
     def affine(self, weights: BlockWeights, x: GhostedTensor, out: Rows) -> None:
         self.exchange.gather(x)
-        for panels, w, b, u in zip(self._gathered(x), weights.classes, weights.bias, out.classes, strict=True):
+        for panels, w, b, u in zip(self._gathered(x), weights.panels, weights.bias, out.views, strict=True):
             torch.baddbmm(b, w, panels, out=u)
 
     def product(self, weights: BlockWeights, v: GhostedTensor, out: Rows) -> None:
         self.exchange.gather(v)
-        for panels, w, u in zip(self._gathered(v), weights.classes, out.classes, strict=True):
+        for panels, w, u in zip(self._gathered(v), weights.panels, out.views, strict=True):
             torch.bmm(w, panels, out=u)
 
     def transposed(self, weights: BlockWeights, rows: Rows, into: Sum | None = None) -> Tensor:
         self._clear()
-        for chunk, KT, z in zip(self._of(self.output), weights.transposed, rows.classes, strict=True):
+        for chunk, KT, z in zip(self._of(self.output), weights.transposed, rows.views, strict=True):
             torch.bmm(KT, z, out=chunk.panels)
             if self._adds:
-                self.output.tensor.index_add_(0, chunk.rows, chunk.flat)
+                self.output.tensor.index_add_(0, chunk.columns, chunk.flat)
         return self._scattered()
 
     def weight_gradient(self, pairs: Sequence[Pair], gradient: GradientSum, scale: float = 1.0) -> None:
         views, accumulate = gradient.target()
         for number, (rows, columns) in enumerate(pairs):
-            for panels, z, dK in zip(self._gathered(columns), rows.classes, views, strict=True):
+            for panels, z, dK in zip(self._gathered(columns), rows.views, views, strict=True):
                 share = 1.0 if number else scale
                 dK.baddbmm_(z, panels.mT, beta=int(accumulate or number > 0), alpha=share)
 
-    def force(
+    def gradient_value(
         self, weights: BlockWeights, x: GhostedTensor, sigma: Activation, saved: Saved, into: Sum | None = None
     ) -> Tensor:
         """Go chunk by chunk, so that z is still in the cache when it is multiplied."""
         self.exchange.gather(x)
         self._clear()
         gathers, adds, output = self._gathers, self._adds, self.output.tensor
-        z = saved.z.classes
-        u = z if saved.u is None else saved.u.classes  # in place where σ' needs no u
+        z = saved.z.views
+        u = z if saved.u is None else saved.u.views  # in place where σ' needs no u
         for (K, KT, b), argument, value, of_x, of_output in zip(
             zip(*weights, strict=True), u, z, self._of(x), self._of(self.output), strict=True
         ):
             if gathers:
-                torch.index_select(x.tensor, 0, of_x.rows, out=of_x.flat)
+                torch.index_select(x.tensor, 0, of_x.columns, out=of_x.flat)
             torch.baddbmm(b, K, of_x.panels, out=argument)  # u = K x + b
             sigma.value(argument, out=value)  # z = σ(u)
             torch.bmm(KT, value, out=of_output.panels)  # Kᵀ z
             if adds:
-                output.index_add_(0, of_output.rows, of_output.flat)
+                output.index_add_(0, of_output.columns, of_output.flat)
         return self._scattered()
 
-    def pulled_back(
+    def gradient_adjoint(
         self,
         weights: BlockWeights,
         v: GhostedTensor,
@@ -112,13 +112,13 @@ class PanelProducts(BlockProducts):
         """Go chunk by chunk: the columns of v are gathered once for both products, and w stays in the cache."""
         self.exchange.gather(v)
         self._clear()
-        z, adds = saved.z.classes, self._adds
-        u: Sequence[Tensor | None] = [None] * len(z) if saved.u is None else saved.u.classes
+        z, adds = saved.z.views, self._adds
+        u: Sequence[Tensor | None] = [None] * len(z) if saved.u is None else saved.u.views
         views: Sequence[Tensor | None] = [None] * len(z)
         accumulate = False
         if gradient is not None:
             views, accumulate = gradient.target()
-        parts = zip(weights.classes, weights.transposed, u, z, w.classes, views, strict=True)
+        parts = zip(weights.panels, weights.transposed, u, z, w.views, views, strict=True)
         chunks = zip(self._of(v), self._of(x), self._of(self.output), strict=True)
         for (K, KT, argument, value, out, dK), (of_v, of_x, of_output) in zip(parts, chunks, strict=True):
             panels = self._filled(of_v, v)
@@ -129,7 +129,7 @@ class PanelProducts(BlockProducts):
                 dK.baddbmm_(out, self._filled(of_x, x).mT)  # w xᵀ
             torch.bmm(KT, out, out=of_output.panels)  # Kᵀ w
             if adds:
-                self.output.tensor.index_add_(0, of_output.rows, of_output.flat)
+                self.output.tensor.index_add_(0, of_output.columns, of_output.flat)
         return self._scattered()
 
     def _clear(self) -> None:
@@ -152,7 +152,7 @@ class PanelProducts(BlockProducts):
     def _filled(self, chunk: Chunk, x: GhostedTensor) -> Tensor:
         """Return the panels of a chunk of x."""
         if self._gathers:
-            torch.index_select(x.tensor, 0, chunk.rows, out=chunk.flat)
+            torch.index_select(x.tensor, 0, chunk.columns, out=chunk.flat)
         return chunk.panels
 
     def _of(self, x: GhostedTensor) -> list[Chunk]:

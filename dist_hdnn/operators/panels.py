@@ -56,9 +56,9 @@ class PanelOperator(Indexed):
         as_they_are = np.arange(len(pattern.column_sizes))
         order = as_they_are if order is None else order
         if deterministic:
-            panels = _Packing(pattern, 1, order, exact=True)
+            panels = PanelLayout(pattern, 1, order, exact=True)
         elif self.rows * self.column_neurons <= tiny:
-            panels = _Packing(pattern, max(self.rows, 1), as_they_are)
+            panels = PanelLayout(pattern, max(self.rows, 1), as_they_are)
         else:
             panels = _panels(pattern, panel_rows, order)
         self.block_start = panels.block_start
@@ -104,7 +104,7 @@ def _chunks(classes: list[tuple[int, int, int]], gathered: int) -> list[tuple[in
     return cut
 
 
-class _Packing:
+class PanelLayout:
     """Panels of a pattern: class shapes and the index arrays between canonical and panel order.
 
     order: column agents in the order in which a panel shows them. exact: no column counts are rounded up.
@@ -167,12 +167,12 @@ def _panel_numbers(widths: IntArray, windows: IntArray, panel_rows: int) -> IntA
     return np.cumsum(starts) - 1
 
 
-def _panels(pattern: ScalarPattern, panel_rows: int, order: IntArray) -> _Packing:
-    plan = _Packing(pattern, panel_rows, order)
-    while panel_rows > 1 and plan.stored > MAXIMUM_FILL * pattern.entries:
+def _panels(pattern: ScalarPattern, panel_rows: int, order: IntArray) -> PanelLayout:
+    layout = PanelLayout(pattern, panel_rows, order)
+    while panel_rows > 1 and layout.stored > MAXIMUM_FILL * pattern.entries:
         panel_rows //= 2
-        plan = _Packing(pattern, panel_rows, order)
-    return plan
+        layout = PanelLayout(pattern, panel_rows, order)
+    return layout
 
 
 def _rounded(heights: IntArray, widths: IntArray) -> IntArray:

@@ -4,7 +4,8 @@
     activated, sloped    σ(K x + b), K v ⊙ σ'(u)       the same and σ
     transposed           Kᵀ z                          batched GEMM, then scatter-add
     weight_gradient      z xᵀ, summed over the batch, on the pattern
-    force, pulled_back   Kᵀ σ(K x + b), and its adjoint with the weight gradient
+    gradient_value       Kᵀ σ(K x + b)
+    gradient_adjoint     its adjoint, with the weight gradient
 
 `BlockProducts` is the interface; `panel_products` and `operators.tiles` are two ways to compute them.
 
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.operators.activations import Activation
-from dist_hdnn.operators.exchange import Exchange, GhostedTensor
+from dist_hdnn.operators.ghosted import Exchange, GhostedTensor
 from dist_hdnn.operators.sparsity import Arrangement
 
 Views = tuple[Tensor, ...]  # one per chunk of panels
@@ -32,7 +33,7 @@ class Rows(NamedTuple):
     """A tensor in row space, (rows, B), with its views (panels, rows, B)."""
 
     flat: Tensor
-    classes: Views
+    views: Views
 
 
 Pair = tuple[Rows, GhostedTensor]
@@ -40,11 +41,11 @@ Pair = tuple[Rows, GhostedTensor]
 
 
 class Saved(NamedTuple):
-    """What the adjoint of a value needs again: z = σ(u), u where σ' needs it, and the force v of an X v or J v."""
+    """The memory that an adjoint reads again: z = σ(u), u where σ' needs it, and v of an X v or J v."""
 
     z: Rows
     u: Rows | None = None
-    force: GhostedTensor | None = None
+    v: GhostedTensor | None = None
 
 
 class Sum(NamedTuple):
@@ -61,7 +62,7 @@ class Sum(NamedTuple):
 class BlockWeights(NamedTuple):
     """One layer's panels: views (panels, rows, columns), the same transposed, and the bias (panels, rows, 1) if any."""
 
-    classes: Views
+    panels: Views
     transposed: Views
     bias: Views
 
@@ -156,14 +157,14 @@ class BlockProducts:
         """Add Σ rows ⊗ columns of one or two pairs, summed over the batch. scale: factor of the first pair."""
         raise NotImplementedError
 
-    def force(
+    def gradient_value(
         self, weights: BlockWeights, x: GhostedTensor, sigma: Activation, saved: Saved, into: Sum | None = None
     ) -> Tensor | None:
         """Compute Kᵀ z with z = σ(K x + b), see `activated` and `transposed`."""
         self.activated(weights, x, sigma, saved)
         return self.transposed(weights, saved.z, into)
 
-    def pulled_back(
+    def gradient_adjoint(
         self,
         weights: BlockWeights,
         v: GhostedTensor,
@@ -175,7 +176,7 @@ class BlockProducts:
         gradient: GradientSum | None,
         into: Sum | None = None,
     ) -> Tensor | None:
-        """Compute the adjoint of `force` for δ = scale v: Kᵀ w with w = K δ ⊙ σ'(u), and z δᵀ + w xᵀ if wanted."""
+        """Compute Kᵀ w, w = K δ ⊙ σ'(u), for δ = scale v, and z δᵀ + w xᵀ if wanted: the adjoint of the value."""
         self.sloped(weights, v, scale, sigma, saved, w)
         if gradient is not None:
             self.weight_gradient(((saved.z, v), (w, x)), gradient, scale)
@@ -196,8 +197,8 @@ def layer_weights(operator: Arrangement, panels: Tensor, bias: Tensor | None = N
     """Return every layer's weights of panels (layers, stored) and a bias (layers, rows) in panel order."""
     rows: list[Views] = [()] * len(panels) if bias is None else _layer_views(bias, operator.row_shapes)
     return [
-        BlockWeights(classes, tuple(view.mT for view in classes if view.ndim > 2), b)
-        for classes, b in zip(layer_panels(operator, panels), rows, strict=True)
+        BlockWeights(views, tuple(view.mT for view in views if view.ndim > 2), b)
+        for views, b in zip(layer_panels(operator, panels), rows, strict=True)
     ]
 
 

@@ -1,8 +1,8 @@
-"""A block-sparse matrix: where its weights are, and how a plan may arrange them in memory for its products.
+"""A block-sparse matrix: where its weights are, and how they may be arranged in memory for its products.
 
 Shapes: `entries` the scalar weights of one layer in canonical order, that is row neuron by row neuron, columns
-ascending (scalar CSR data); `row space` the row neurons in the order of a plan, `column space` the neurons that a
-worker sees.
+ascending (scalar CSR data); `row space` the row neurons in the order of an arrangement, `column space` the neurons
+that a worker sees.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class ScalarPattern:
         before = offsets(widths)
         self.row_widths = before[row_start[1:]] - before[row_start[:-1]]  # weights in one scalar row of each agent
         self.block_start_in_row = before[:-1] - np.repeat(before[row_start[:-1]], np.diff(row_start))
-        self.kept: IntArray | None = None  # of the weights of whole blocks, the numbers of those that count
+        self.selected: IntArray | None = None  # numbers of the entries above the diagonal among those of whole blocks
         if strictly_upper:
             row_in_agent = ragged_ranges(np.zeros_like(row_sizes), row_sizes)
             above = row_in_agent[self.scalar_rows()] < self.expand(np.zeros_like(columns))
-            self.kept = np.flatnonzero(above | (self.expand_blocks(self.block_rows - columns) != 0))
-        self.entries = int((self.row_widths * row_sizes).sum()) if self.kept is None else len(self.kept)
+            self.selected = np.flatnonzero(above | (self.expand_blocks(self.block_rows - columns) != 0))
+        self.entries = int((self.row_widths * row_sizes).sum()) if self.selected is None else len(self.selected)
 
     def expand(self, block_values: IntArray) -> IntArray:
         """Return, for every weight, its block's value plus the column inside the block; (entries,)."""
@@ -56,15 +56,15 @@ class ScalarPattern:
     def _every_row(self, one_row: IntArray) -> IntArray:
         """Repeat what holds for one scalar row of each agent for every row of that agent; (entries,)."""
         agent_start = np.repeat(offsets(self.row_widths)[:-1], self.row_sizes)
-        return self._of_kept(one_row[ragged_ranges(agent_start, np.repeat(self.row_widths, self.row_sizes))])
+        return self._of_selected(one_row[ragged_ranges(agent_start, np.repeat(self.row_widths, self.row_sizes))])
 
-    def _of_kept(self, values: IntArray) -> IntArray:
-        return values if self.kept is None else values[self.kept]
+    def _of_selected(self, values: IntArray) -> IntArray:
+        return values if self.selected is None else values[self.selected]
 
     def scalar_rows(self) -> IntArray:
         """Return the row neuron of every weight; (entries,)."""
         rows = np.repeat(np.arange(int(self.row_sizes.sum())), np.repeat(self.row_widths, self.row_sizes))
-        return self._of_kept(rows)
+        return self._of_selected(rows)
 
     def scalar_columns(self) -> IntArray:
         """Return the column neuron of every weight; (entries,)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from dist_hdnn.dynamics.interconnection import Interconnected
 from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.dynamics.use import Term, Use
-from dist_hdnn.operators.exchange import GhostedTensor
+from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, BlockWeights, Saved
 
 

@@ -88,7 +88,7 @@ class Captured:
     """
 
     keeps = True
-    again = False  # a recorded backward starts from where the forward sweep ends
+    repeatable = False  # a recorded backward starts from where the forward sweep ends
 
     def __init__(self, make: Callable[[], Tape], sweeps: tuple[Any, Any], ledger: Ledger, recorder: Recorder) -> None:
         self.tape, self.ledger, self.recorder = make(), ledger, recorder

@@ -192,7 +192,7 @@ class Layers(torch.autograd.Function):
         weights = unflatten(flat, ctx.counts)
         if not ctx.leased:
             tape = sweep.lease(y)
-            if tape.ticket - 1 != ctx.ticket or tape is not ctx.tape or not tape.again:
+            if tape.ticket - 1 != ctx.ticket or tape is not ctx.tape or not tape.repeatable:
                 run(sweep, tape, y, weights)
             ctx.tape, ctx.ticket = tape, tape.ticket
         with torch.autocast(y.device.type, enabled=False) if under_autocast(y) else nullcontext():

@@ -33,13 +33,13 @@ State = Sequence[Tensor]
 class Tape:
     """The memory of a sweep over a batch like `like`, and the calls that a sweep makes; a tape defines those it needs.
 
-    key, ticket: see `Pool`. keeps: whether a backward sweep may follow. again: whether a further one finds what it
+    key, ticket: see `Pool`. keeps: whether a backward sweep may follow. repeatable: whether a further one finds what it
     needs. compares: whether the backward compares the rebuilt input. back: what the backward does to a layer.
     kept, reverses: as in `Buffers`. at_once: layers whose weights are arranged at a time; None: as many as fit the
     cache.
     """
 
-    keeps, again, compares = True, True, False
+    keeps, repeatable, compares = True, True, False
     back = staticmethod(step.backward)
 
     def __init__(
@@ -155,7 +155,7 @@ class Reverse(Tape):
     every: layers between anchors, 0 for none. dtype: of the anchors, None: as they are computed.
     """
 
-    again, compares = False, True
+    repeatable, compares = False, True
     back = staticmethod(step.retrace)
 
     def __init__(

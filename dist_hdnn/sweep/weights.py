@@ -125,7 +125,7 @@ class WeightPanels:
         used = [*self.architecture.matrices, *([self.architecture.interconnection] if X[0] else [])]
         in_order = any(operator is not None and operator.stored_in_order for operator in self.operators[s])
         where = [panel.data_ptr() for panel in panels.values()]
-        where += [X[0].classes[0].data_ptr()] if X[0] and X[0].classes else []
+        where += [X[0].panels[0].data_ptr()] if X[0] and X[0].panels else []
         key = s, rows.start if in_order else 0, count
         if key not in self._views or self._views[key][0] != where:
             views = self._viewed(K, panels, biases, X)

@@ -7,7 +7,8 @@ import torch
 from networks import FAMILY, network, quiet_graph
 
 import dist_hdnn
-from dist_hdnn.operators.exchange import GhostedTensor, Silent, Work
+from dist_hdnn.operators.exchange import Silent
+from dist_hdnn.operators.ghosted import GhostedTensor, Work
 
 
 class Spy(Silent):

@@ -54,8 +54,8 @@ class TileOperator:
         self.owned = len(pattern.row_sizes)
         agent_start = offsets(pattern.row_widths * pattern.row_sizes)
         self.stored, self.entries = int(agent_start[-1]), pattern.entries
-        self.kept = None if pattern.kept is None else torch.from_numpy(pattern.kept)
-        self.stored_in_order = self.kept is None
+        self.selected = None if pattern.selected is None else torch.from_numpy(pattern.selected)
+        self.stored_in_order = self.selected is None
         self.weight_shapes: list[tuple[int, ...]] = [(self.stored,)]
         self.row_shapes: list[tuple[int, ...]] = [(self.rows, 1)]
         self.row_order = torch.arange(self.rows)
@@ -67,13 +67,13 @@ class TileOperator:
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
         """Canonical weights (layers, entries) -> blocks (layers, stored); `out` is zero where a block has no weight."""
-        return weights.contiguous() if self.kept is None else out.index_copy_(1, self.kept, weights)
+        return weights.contiguous() if self.selected is None else out.index_copy_(1, self.selected, weights)
 
     def collect(self, blocks: Tensor, out: Tensor | None = None) -> Tensor:
         """Blocks (layers, stored) -> canonical weights (layers, entries): the adjoint of `arrange`."""
-        if self.kept is None:
+        if self.selected is None:
             return blocks if out is None else out.copy_(blocks)
-        return torch.index_select(blocks, 1, self.kept, out=out)
+        return torch.index_select(blocks, 1, self.selected, out=out)
 
     def order_rows(self, rows: Tensor) -> Tensor:
         """Rows stay as they are."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dist_hdnn.operators.activations import Activation
-from dist_hdnn.operators.exchange import Exchange, GhostedTensor
+from dist_hdnn.operators.ghosted import Exchange, GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Pair, Rows, Saved, Sum
 from dist_hdnn.operators.tiles.kernels import gradient as gradient_kernel
 from dist_hdnn.operators.tiles.kernels import pull
@@ -59,7 +59,7 @@ class TileProducts(BlockProducts):
 
     def transposed(self, weights: BlockWeights, rows: Rows, into: Sum | None = None) -> Tensor | None:
         work, out, call = self._by_column, self.output.tensor, self._pull(transposed=True)
-        W, z = address(weights.classes[0]), address(rows.flat)
+        W, z = address(weights.panels[0]), address(rows.flat)
         arguments = W, z, z, z, address(out), work.table
         if self._column_agents > self._agents:  # ghosts first: they travel while the owned rows are computed
             work.run(call, arguments, self._agents, self._column_agents)
@@ -104,7 +104,7 @@ class TileProducts(BlockProducts):
     ) -> None:
         """Gather x and pull; agents that need no ghost while slices travel. bias: or the factor, see `kernels.pull`."""
         work = self._by_row
-        arguments = address(weights.classes[0]), address(x.tensor), address(bias), address(z), address(out), work.table
+        arguments = address(weights.panels[0]), address(x.tensor), address(bias), address(z), address(out), work.table
 
         def part(first: int, last: int) -> None:
             work.run(call, arguments, first, last)
