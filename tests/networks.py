@@ -12,7 +12,7 @@ import torch
 
 import dist_hdnn
 from dist_hdnn.network.dense import DenseTwin
-from dist_hdnn.topology import as_graph
+from dist_hdnn.topology import BlockPattern, as_graph, minimum_neurons_per_round
 
 GRAPHS: dict[str, Any] = {
     "one agent": nx.empty_graph(1),
@@ -109,3 +109,9 @@ def largest_difference_to_twin(net: dist_hdnn.HDNN, batch: int = 5) -> float:
     assert list(parameters) == [name for name, w in twin.weights.items() if w.requires_grad]
     pairs += [(parameter.grad, twin.weights[name].grad) for name, parameter in parameters.items()]
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in pairs if b.numel())
+
+
+def minimum_bytes(net: dist_hdnn.HDNN, pattern: BlockPattern, batch: int, item_bytes: int = 8) -> int:
+    """Return the bytes that all workers together must send in a round of this pattern; none can send fewer."""
+    ownership = net.ownership
+    return minimum_neurons_per_round(pattern, ownership.partition, ownership.all_halves) * batch * item_bytes

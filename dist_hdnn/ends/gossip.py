@@ -20,7 +20,7 @@ from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.operators.panel_products import PanelProducts
 from dist_hdnn.operators.products import BlockWeights, Rows, layer_weights
-from dist_hdnn.sweep.opaque import opaque
+from dist_hdnn.sweep.surroundings import opaque
 from dist_hdnn.topology import neighbours
 
 KEPT = 4  # sizes of batches whose memory is kept

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dist_hdnn.ends.lift import Gather, check_features, contiguous, pooled_windows
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership
-from dist_hdnn.network.sharing import run, share_state
+from dist_hdnn.network.sharing import register_holder, share_state
 from dist_hdnn.topology.ragged import ragged_ranges
 
 
@@ -49,7 +49,7 @@ class ChannelLift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(samples, features) -> (pixels x samples, neurons)."""
-        run(self, self.ownership)
+        register_holder(self, self.ownership)
         check_features(x, self.features, self.filters)
         self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(1)

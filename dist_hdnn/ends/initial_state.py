@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dist_hdnn.data.sensors import SensorMap
 from dist_hdnn.network.ownership import Ownership, Shard
-from dist_hdnn.network.sharing import run, share_state
+from dist_hdnn.network.sharing import register_holder, share_state
 from dist_hdnn.operators.indexed import Indexed
 
 
@@ -40,5 +40,5 @@ class InitialState(Indexed):
 
     def forward(self) -> Tensor:
         """(neurons,): the learned values in the free columns, zeros in the sensor columns."""
-        run(self, self.ownership)
+        register_holder(self, self.ownership)
         return self.value.new_zeros(self.neurons).index_copy(0, self.free, self.value)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from dist_hdnn.network.arguments import check_kind
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
-from dist_hdnn.network.sharing import run, share_state
+from dist_hdnn.network.sharing import register_holder, share_state
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.sweep.opaque import under_autocast
+from dist_hdnn.sweep.surroundings import under_autocast
 from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 
@@ -82,7 +82,7 @@ class AgentwiseLinear(Indexed):
 
     def forward(self, x: Tensor) -> Tensor:
         """(agents, most features of an agent, batch) -> (batch, neurons)."""
-        run(self, self.ownership)
+        register_holder(self, self.ownership)
         weight, bias = self.blocks(self.weight), self.bias_blocks(self.bias)
         if self.ordered:  # one agent at a time, so that no bit depends on which agents are here
             parts = zip(bias, weight, x, strict=True)
@@ -160,7 +160,7 @@ class ConvLift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) -> (batch, neurons)."""
-        run(self, self.ownership)
+        register_holder(self, self.ownership)
         check_features(x, self.features, self.filters)
         self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(2)

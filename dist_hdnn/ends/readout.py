@@ -28,8 +28,8 @@ from dist_hdnn.ends.gossip import MetropolisAverage
 from dist_hdnn.network.arguments import check_columns, check_kind, check_scores, checked_targets
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
-from dist_hdnn.network.sharing import run, share_state
-from dist_hdnn.sweep.opaque import opaque, under_autocast
+from dist_hdnn.network.sharing import register_holder, share_state
+from dist_hdnn.sweep.surroundings import opaque, under_autocast
 from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 
@@ -54,7 +54,7 @@ class SumReadout(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """(batch, neurons) -> scores (batch, classes), the same on all workers."""
-        run(self, self.ownership)
+        register_holder(self, self.ownership)
         _check_state(state, self.ownership, self.weight)
         if self.ownership.deterministic:
             return self._in_order(state)
@@ -127,7 +127,7 @@ class LocalReadout(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """(batch, neurons) -> scores of this worker's output agents (batch, agents, classes)."""
-        run(self, self.ownership)
+        register_holder(self, self.ownership)
         _check_state(state, self.ownership, self.weight)
         scores = torch.einsum("baw,caw->bac", self.blocks(state), self.weight_blocks(self.weight))
         if not self.ownership.deterministic:

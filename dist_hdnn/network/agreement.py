@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dist_hdnn.sweep.opaque import opaque
+from dist_hdnn.sweep.surroundings import opaque
 from dist_hdnn.transport import Channel, DisagreementError, Ledger, Transport
 
 SLOTS = 12  # parameters of the modules whose gradients are looked at

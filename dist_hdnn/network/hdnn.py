@@ -29,8 +29,7 @@ from dist_hdnn.network.arguments import (
     with_renamed,
 )
 from dist_hdnn.network.layout import Layout
-from dist_hdnn.network.refusals import check_surroundings
-from dist_hdnn.network.sharing import run, share_state
+from dist_hdnn.network.sharing import register_holder, share_state
 from dist_hdnn.network.time_course import TimeCourse, add_smoothness_gradient, smoothness
 from dist_hdnn.operators.activations import activation as named_activation
 from dist_hdnn.operators.choice import chosen_products
@@ -38,7 +37,7 @@ from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.sweep import queries
 from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.sweep.linearization import Linearization
-from dist_hdnn.sweep.opaque import opaque, under_autocast
+from dist_hdnn.sweep.surroundings import check_surroundings, opaque, under_autocast
 from dist_hdnn.sweep.sweep import Layers, Sweep
 from dist_hdnn.sweep.weights import Weights
 from dist_hdnn.topology import Partition
@@ -68,7 +67,7 @@ class HDNN(Indexed):
     workers, partition: this worker's transport, and which worker owns which agent: a method ("contiguous", "metis"),
         a mapping or a Partition. The state then has the columns of the owned agents only (`owned`), forward and
         backward are collective, and so are `state_dict` and `load_state_dict`, which speak of the whole network.
-    execution: how all that is computed: products, deterministic sums, memory of a training sweep; see `Execution`.
+    execution: products, order of sums and memory of a training sweep; see `Execution`.
     seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
         seed also draws a thinned pattern whose mapping gives none.
 
@@ -142,11 +141,11 @@ class HDNN(Indexed):
     def forward(self, y: Tensor) -> Tensor:
         """y0 (batch, neurons) -> yN (batch, neurons), in memory neuron by neuron (strides (1, batch)).
 
-        Under autocast in the dtype of the weights. Raises ValueError inside what cannot be right, see `refusals`.
+        Under autocast in the dtype of the weights. Raises ValueError inside transforms, see `sweep.surroundings`.
         """
         check_surroundings(self, self.ownership.alone, self.shards)
         if not self.ownership.alone:
-            run(self, self.ownership)
+            register_holder(self, self.ownership)
         if under_autocast(y):
             with torch.autocast(y.device.type, enabled=False):
                 converted = y.to(next(self.parameters()).dtype) if y.is_floating_point() else y
@@ -161,7 +160,7 @@ class HDNN(Indexed):
         return output
 
     def states(self, y: Tensor) -> Tensor:
-        """The state after every layer, without gradients: (layers + 1, batch, neurons); the first is y itself."""
+        """Return y and the state after every layer, (layers + 1, batch, neurons), without gradients."""
         self._check_input(y)
         return queries.states(self.sweep, y, self.weights())
 
@@ -178,29 +177,19 @@ class HDNN(Indexed):
         return handle
 
     def by_agent(self, state: Tensor) -> dict[int, Tensor]:
-        """A state (batch, neurons) -> {agent: (batch, its neurons)} for this worker's agents: differentiable views."""
+        """Split a state (batch, neurons) into {agent: (batch, its neurons)} of this worker: differentiable views."""
         self._check_columns(state, "by_agent")
         return dict(zip(self.owned.tolist(), state.split(self.widths.tolist(), dim=1), strict=True))
 
     def local(self, state: Tensor) -> Tensor:
-        """This worker's columns of the whole network's state: (batch, all neurons) -> (batch, neurons).
+        """Return this worker's columns of the whole network's state: (batch, all neurons) -> (batch, neurons).
 
         All neurons go agent by agent; in one process this is the state itself. Nothing is sent.
         """
-        everyone = int(self.ownership.all_widths.sum())
-        if state.ndim != 2 or state.shape[1] != everyone:
-            raise ValueError(
-                f"local: expected a state of the whole network, (batch, {everyone}), got {tuple(state.shape)}. Give "
-                "the columns of all agents, agent by agent."
-            )
-        if self.ownership.alone:
-            return state
-        self.ownership.note("features", state)
-        index = self.ownership.shard_of_agents(self.ownership.all_widths, dimension=1).index
-        return state[:, torch.from_numpy(index).to(state.device)]
+        return self.ownership.local(state)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """yN -> y0, (batch, neurons), without gradients; exact up to rounding.
+        """Return y0 of yN, (batch, neurons), without gradients; exact up to rounding.
 
         Raises ValueError for an architecture whose layers cannot be inverted exactly.
         """
@@ -213,7 +202,7 @@ class HDNN(Indexed):
         return queries.inverse(self.sweep, y, self.weights())
 
     def fields(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """The field f of y' = f(y) at y_0 .. y_N, (batch, neurons) each, without gradients.
+        """Return the field f of y' = f(y) at y_0 .. y_N, (batch, neurons) each, without gradients.
 
         f of the layer that starts at the state; at the last state, of the last layer. All its parts are taken at the
         same state, where a step of two parts takes one after the other. A plain feed-forward layer has its map.
@@ -223,7 +212,7 @@ class HDNN(Indexed):
         return queries.fields(self.sweep, states, self.weights())
 
     def apply_J(self, v: Tensor, transpose: bool = False, layer: int = 0) -> Tensor:
-        """J v or Jᵀ v = -J v for states (batch, neurons), without gradients: [[0, -Xᵀ], [X, 0]], or the J of H1.
+        """Apply J, or Jᵀ = -J, to states (batch, neurons), without gradients: [[0, -Xᵀ], [X, 0]], or the J of H1.
 
         layer: whose X, where each layer has its own. Collective. Raises ValueError for an architecture without J.
         """
@@ -231,13 +220,13 @@ class HDNN(Indexed):
         return queries.apply_J(self.sweep, v, self.weights(), -1.0 if transpose else 1.0, layer)
 
     def linearize(self, y: Tensor) -> Linearization:
-        """The network at states y (batch, neurons), for products with its layers' Jacobians; see `Linearization`."""
+        """Return the network at states y (batch, neurons), for products with its Jacobians; see `Linearization`."""
         self._check_input(y)
         with torch.no_grad():
             return Linearization(self.sweep, y, self.weights())
 
     def energy(self, y: Tensor, layer: int = 0) -> Tensor:
-        """H(y) = Σ σ̃(K y + b), σ̃' = σ, of a layer's field y' = J ∇H: (batch,), without gradients.
+        """Return H(y) = Σ σ̃(K y + b), σ̃' = σ, of a layer's field y' = J ∇H: (batch,), without gradients.
 
         On several workers each returns the sum over its own rows; H is the sum over the workers. Of leapfrog,
         |p|² / 2 + Σ σ̃(K q + b). Collective. Raises ValueError for an architecture that has no H.
@@ -246,7 +235,7 @@ class HDNN(Indexed):
         return queries.energy(self.sweep, y, self.weights(), layer)
 
     def smoothness(self) -> Tensor:
-        """(h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `time_course`."""
+        """Return (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, a scalar; see `time_course`."""
         union = [getattr(self, f"union{s}") for s in range(len(self.graphs))] if len(self.graphs) > 1 else None
         weights, names = self.weights(), self.architecture
         return smoothness(
@@ -254,7 +243,7 @@ class HDNN(Indexed):
         )
 
     def add_smoothness_gradient(self, weight: float) -> None:
-        """After a backward: add weight times the gradient of `smoothness` to that of every parameter that has one."""
+        """Add weight times the gradient of `smoothness` to the gradients that a backward has left."""
         if self._course.free and len(self.graphs) == 1:
             matrices = [getattr(self, name)[0] for name in self.architecture.matrices]
             biases = [getattr(self, name) for name in self.architecture.biases]
@@ -263,7 +252,7 @@ class HDNN(Indexed):
             (weight * self.smoothness()).backward()  # type: ignore[no-untyped-call]
 
     def weights(self) -> Weights:
-        """The weights of all layers by name, in the order of the sweep: the parameters themselves if time is free."""
+        """Return all layers' weights by name, as a sweep takes them: the parameters themselves if time is free."""
         course, names = self._course, self.architecture
         if course.free:
             free: Weights = {name: list(getattr(self, name)) for name in names.matrices}
@@ -280,11 +269,11 @@ class HDNN(Indexed):
         return {name: [self.get_buffer("skew")] if name in self.sweep.fixed else list(getattr(self, name))}
 
     def matrices(self) -> list[nn.Parameter]:
-        """Trained matrices: all parameters but the biases."""
+        """Return the trained matrices: all parameters but the biases."""
         return [p for name, p in self.named_parameters() if name not in self.architecture.biases]
 
     def scalar_positions(self, which: str, layer: int) -> tuple[Tensor, Tensor]:
-        """Row and column neuron of every weight of a matrix ("Kp", "X", ...) in a layer, two (entries,) tensors.
+        """Return row and column neuron of every weight of a matrix ("Kp", "X", ...) in a layer, (entries,) each.
 
         Rows and columns count the neurons of one part (p, q or y), agent by agent.
         """
@@ -292,7 +281,7 @@ class HDNN(Indexed):
         return torch.from_numpy(pattern.scalar_rows()), torch.from_numpy(pattern.scalar_columns())
 
     def layer_weights(self, which: str, layer: int) -> Tensor:
-        """One layer's weights of a matrix ("Kp", "X", ...), (entries,): a view of the parameter if time is free."""
+        """Return a layer's weights of a matrix ("Kp", "X", ...), (entries,): a view if time is free."""
         stage, row = layer % len(self.graphs), layer // len(self.graphs)
         if which == self.architecture.interconnection and self.shared_x:
             stage, row = 0, 0
@@ -309,15 +298,15 @@ class HDNN(Indexed):
         return self._course.time
 
     def traffic(self) -> dict[str, int]:
-        """What this worker has sent since `reset_traffic`: rounds, messages, bytes, and messages to non-neighbours.
+        """Count what this worker has sent since `reset_traffic`: rounds, messages, bytes, messages to non-neighbours.
 
-        In one process: what its agents would have sent, each on its own. agent_messages, agent_bytes: slices that the
-        agents of this worker have sent to other agents, here or elsewhere; their sum is the same on any workers.
+        In one process it counts what the agents would have sent, each on its own. agent_messages, agent_bytes: slices
+        that the agents of this worker have sent to others, here or elsewhere; their sum is the same on any workers.
         """
         return self.ownership.traffic(self.graphs)
 
     def link_traffic(self) -> NDArray[np.int64]:
-        """Messages and bytes over each link since `reset_traffic`, both directions together: (links, 2).
+        """Count messages and bytes over each link since `reset_traffic`, both directions together: (links, 2).
 
         Slices between agents; on several workers those that this worker's agents sent, here or elsewhere.
         """
@@ -328,11 +317,11 @@ class HDNN(Indexed):
         self.ownership.ledger.reset()
 
     def hops_per_layer(self) -> int:
-        """Links that information crosses in one layer, one a round."""
+        """Return the links that information crosses in one layer, one per round."""
         return self.layout.rounds()
 
     def reconstruction_error(self) -> float | None:
-        """With memory="reversible": the largest relative error of a rebuilt input or anchor so far, on this worker.
+        """Return the largest relative error so far of a state rebuilt on this worker with memory="reversible".
 
         None before the first backward. Raises ReconstructionError where it is so large that gradients are wrong.
         """

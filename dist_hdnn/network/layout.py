@@ -1,4 +1,4 @@
-"""Where the weights of an architecture lie: block patterns on communication graphs, and one worker's rows of them.
+"""Places of the weights of an architecture: block patterns on communication graphs, and one worker's rows of them.
 
     K patterns (R), one per graph    ->  operator and exchange of each, the `GraphOperators` that layers cycle through
     X patterns (T), or the identity
@@ -23,9 +23,9 @@ from dist_hdnn.dynamics.interconnection import rounds
 from dist_hdnn.dynamics.layer import GraphOperators
 from dist_hdnn.network.agreement import mark
 from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
+from dist_hdnn.network.optimizer_guard import watch_optimizers
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.parameters import Matrix, draw_bias, skew_values
-from dist_hdnn.network.refusals import watch_optimizers
 from dist_hdnn.network.time_course import TimeCourse
 from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.topology import (
@@ -41,7 +41,7 @@ from dist_hdnn.transport import Transport
 
 
 class Layout:
-    """Patterns, owners, plans and exchanges of a network; knows which weights exist, not what they are.
+    """Patterns, owners, operators and exchanges of a network, without its weights.
 
     architecture: with X = 1 where X is the identity. K_patterns, X_patterns: as asked for, one per graph; X_patterns is
     None for the identity. stored: of each, the blocks that have weights: of a skew matrix those not below the diagonal.
@@ -95,7 +95,7 @@ class Layout:
             self.operators.append(GraphOperators(*made))
 
     def digest(self) -> int:
-        """A number that tells graphs, widths, patterns and owners apart."""
+        """Return a number that tells graphs, widths, patterns and owners apart."""
         patterns = [*self.K_patterns, *(self.X_patterns or [])]
         arrays = [graph.links for graph in self.graphs] + [a for p in patterns for a in (p.row_start, p.columns)]
         arrays += [self.ownership.all_widths, np.asarray(self.ownership.partition.owners)]
@@ -121,7 +121,7 @@ class Layout:
         return [ragged_ranges(starts + part * sizes, sizes) for part in range(parts)]
 
     def shards(self, names: Sequence[str]) -> dict[str, Shard]:
-        """Which part of the global tensor this worker holds of each of these parameters, such as "bp" or "Kp.0"."""
+        """Return this worker's part of each of these parameters, such as "bp" or "Kp.0"."""
         rows = self.ownership.shard_of_agents(self.sizes, dimension=1)
         found = {}
         for name in names:
@@ -168,14 +168,14 @@ class Layout:
         return torch.from_numpy(skew_values(self.matrices["X"][0], J))[None].to(dtype)
 
     def unions(self) -> list[Tensor]:
-        """Places of every graph's weights in the union of the patterns of K, for the smoothness over cycled graphs."""
+        """Return the places of every graph's weights in the union of the patterns of K, for smoothness."""
         neurons = int(self.sizes.sum())
         keys = [rows * neurons + columns for rows, columns in (matrix.positions() for matrix in self.matrices["K"])]
         union = np.unique(np.concatenate(keys))
         return [torch.from_numpy(np.searchsorted(union, key)) for key in keys]
 
     def rounds(self) -> int:
-        """Exchanges of a layer's forward sweep; its backward has as many where it rebuilds no state."""
+        """Count the exchanges of a layer forward; its backward has as many where it rebuilds no state."""
         by_k, by_x = (
             not all(pattern.is_block_diagonal for pattern in patterns)
             for patterns in (self.K_patterns, self.X_patterns or [])

@@ -1,6 +1,6 @@
-"""Who owns which agents, seen by one worker: the only place where a network learns that there are several.
+"""The owners of all agents, seen by one worker: the only place where a network learns that there are several.
 
-Everything a worker holds is a part of something global that exists nowhere: `Shard` says which part; see `sharing`.
+A worker holds parts of global tensors that exist nowhere as a whole: `Shard` says which part, see `sharing`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,7 +29,6 @@ from dist_hdnn.topology import (
     build_halo,
     from_mapping,
     make_partition,
-    minimum_neurons_per_round,
 )
 from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 from dist_hdnn.transport import Ledger, Transport
@@ -133,8 +133,21 @@ class Ownership:
         self.agreement = Agreement(self.transport, self.ledger, [int(peer) for peer in peers if peer != self.rank])
         self.agreement.network = network
 
+    def local(self, state: Tensor) -> Tensor:
+        """Return this worker's columns of the whole network's state, (batch, all neurons) -> (batch, neurons)."""
+        everyone = int(self.all_widths.sum())
+        if state.ndim != 2 or state.shape[1] != everyone:
+            raise ValueError(
+                f"local: expected a state of the whole network, (batch, {everyone}), got {tuple(state.shape)}. Give "
+                "the columns of all agents, agent by agent."
+            )
+        if self.alone:
+            return state
+        self.note("features", state)
+        return state[:, torch.from_numpy(self.shard_of_agents(self.all_widths, dimension=1).index).to(state.device)]
+
     def note(self, what: str, values: Tensor) -> None:
-        """This worker has seen a batch's "features" or "labels", which the others have to see as well."""
+        """Record a batch's "features" or "labels", which all workers must see alike."""
         if self.agreement is not None:
             self.agreement.note(what, values)
 
@@ -150,7 +163,7 @@ class Ownership:
     def shard_of_pattern(
         self, pattern: BlockPattern, sizes: IntArray | None = None, strictly_upper: bool = False
     ) -> Shard:
-        """Where the weights of the owned rows lie among all weights of a pattern, (layers, entries) along entries.
+        """Return the places of the owned rows' weights among all weights of a pattern, (layers, entries) along entries.
 
         sizes, strictly_upper: as in `operator`.
         """
@@ -163,17 +176,13 @@ class Ownership:
         return self.shard_of_agents(weights, dimension=1)
 
     def shard_of_agents(self, sizes: IntArray, dimension: int) -> Shard:
-        """Where the owned agents' parts lie when every agent has a run of `sizes` elements, agent by agent."""
+        """Return the places of the owned agents' parts in a tensor with a run of `sizes` elements per agent."""
         starts = offsets(sizes)
         index = ragged_ranges(starts[self.agents], sizes[self.agents])
         return Shard(dimension, int(starts[-1]), index)
 
-    def minimum_bytes_per_round(self, pattern: BlockPattern, batch: int, element_size: int) -> int:
-        """Bytes that all workers together must send in a round of this pattern; none can send fewer."""
-        return minimum_neurons_per_round(pattern, self.partition, self.all_halves) * batch * element_size
-
     def traffic(self, graphs: Sequence[CommunicationGraph]) -> dict[str, int]:
-        """What was sent since the last reset: see `HDNN.traffic`; without what compares batches, see `Agreement`."""
+        """Count the messages since the last reset, see `HDNN.traffic`, without those of `Agreement`."""
         totals = self.ledger.totals()
         total = {name: number - totals["check"][name] for name, number in totals["all"].items()}
         slices, slice_bytes = self.ledger.between_agents()
@@ -183,7 +192,7 @@ class Ownership:
         return counts | {"non_neighbour_messages": strays, "agent_messages": slices, "agent_bytes": slice_bytes}
 
     def link_traffic(self) -> NDArray[np.int64]:
-        """Messages and bytes over each link since the last reset, both directions together: (links, 2)."""
+        """Count messages and bytes over each link since the last reset, both directions together: (links, 2)."""
         graph = self.graph
         traffic = self.ledger.per_link(agents=not self.alone)
         low, high = np.minimum(traffic.sender, traffic.receiver), np.maximum(traffic.sender, traffic.receiver)

@@ -1,7 +1,8 @@
 """Parameters that exist nowhere as a whole: `state_dict` speaks of them in global tensors, and `held` finds the owner.
 
-share_state   called by a module that holds a worker's part of its parameters
-held          id of a parameter -> who holds which part of what, for all that looks at parameters alone
+share_state        called by a module that holds a worker's part of its parameters
+register_holder    called by its forward
+held               id of a parameter -> the part that this worker holds, for optimizers, clipping and scalers
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from dist_hdnn.network.agreement import fingerprint
 from dist_hdnn.network.ownership import Ownership, Shard
-from dist_hdnn.sweep.opaque import opaque
+from dist_hdnn.sweep.surroundings import opaque
 
 
 class Part(NamedTuple):
@@ -35,7 +36,7 @@ def share_state(module: nn.Module, ownership: Ownership, shards: dict[str, Shard
     """Make `state_dict` and `load_state_dict` of a module speak of global tensors; all workers call them together.
 
     shards: for each parameter of which this worker holds a part, which part. seed: what they were drawn from. The
-    module calls `run` in its forward.
+    module calls `register_holder` in its forward.
     """
     if ownership.alone:
         return
@@ -46,12 +47,12 @@ def share_state(module: nn.Module, ownership: Ownership, shards: dict[str, Shard
 
 
 def holders() -> int:
-    """The number of modules of several workers that have run."""
+    """Count the modules of several workers that have run."""
     return len(_holders)
 
 
 def held() -> dict[int, Part]:
-    """By id, the parameters of all modules of several workers that have run."""
+    """Return by id the parameters of all modules of several workers that have run."""
     with _lock:
         holders = list(_holders.items())
     found = {}
@@ -64,7 +65,7 @@ def held() -> dict[int, Part]:
 
 
 def shards_of(model: nn.Module) -> dict[str, Shard]:
-    """Of every parameter that is split over the workers, which part this one has."""
+    """Return this worker's part of every parameter that is split over the workers."""
     return {
         f"{prefix}.{name}" if prefix else name: shard
         for prefix, module in model.named_modules()
@@ -73,7 +74,7 @@ def shards_of(model: nn.Module) -> dict[str, Shard]:
 
 
 def whole(part: Tensor, shard: Shard, ownership: Ownership, phase: str | None = None) -> Tensor:
-    """The global tensor of which every worker gives its part; collective. phase: what to book it as, if at all."""
+    """Return the global tensor of which every worker gives its part; collective. phase: to book it under, if any."""
     if ownership.alone:
         return part
     assert ownership.transport is not None, "several workers have a transport"
@@ -89,7 +90,7 @@ def whole(part: Tensor, shard: Shard, ownership: Ownership, phase: str | None = 
 
 
 def own_part(everything: Tensor, shard: Shard) -> Tensor:
-    """This worker's part of a global tensor."""
+    """Return this worker's part of a global tensor."""
     return everything.index_select(shard.dimension, torch.from_numpy(shard.index).to(everything.device))
 
 
@@ -113,8 +114,8 @@ def _slice_up(
 
 
 @opaque
-def run(module: nn.Module, ownership: Ownership) -> None:
-    """A module of `share_state` runs: from now on its parameters are found, also those of a copy."""
+def register_holder(module: nn.Module, ownership: Ownership) -> None:
+    """Let `held` find the parameters of a module that runs; its forward calls this, so that a copy is found too."""
     if ownership.alone:
         return
     if module not in _holders:

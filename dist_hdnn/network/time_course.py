@@ -1,4 +1,4 @@
-"""Weights in time: how a layer's weights follow from a few sets, and the penalty on their change between layers.
+"""Weights in time: all layers' weights from a few sets, and the penalty on their change between layers.
 
 time course   one set for every layer, one for all, or piecewise linear between knots
 smoothness    (h/2) Σ_j |K_{j+1} - K_j|² + |b_{j+1} - b_j|²
@@ -56,7 +56,7 @@ class TimeCourse(Indexed):
         return range(stage, self.layers if self.free else self.knots * self.stages, self.stages)
 
     def forward(self, parameter: Tensor, stage: int | None = None) -> Tensor:
-        """A parameter -> the weights of the stage's layers, or of all layers: the parameter itself if time is free."""
+        """Return the weights of the stage's layers, or of all layers: the parameter itself if time is free."""
         if self.free:
             return parameter
         layers = slice(None) if stage is None else slice(stage, None, self.stages)
@@ -101,7 +101,7 @@ def smoothness(K: list[list[Tensor]], b: list[Tensor], h: float, union: list[Ten
 
 
 def _together(stages: list[Tensor], layers: int, union: list[Tensor] | None) -> Tensor:
-    """One matrix of all layers, (layers, entries of the union)."""
+    """Return one matrix of all layers, (layers, entries of the union)."""
     if union is None:
         return stages[0]
     size = 1 + max(int(places.max()) if len(places) else 0 for places in union)
@@ -141,7 +141,7 @@ def _squared_differences(values: Tensor) -> Tensor:
 def add_smoothness_gradient(parameters: Iterable[Tensor], scale: float) -> None:
     """Add the gradient of (scale/2) Σ |v_{j+1} - v_j|² to the `grad` of every v (layers, numbers).
 
-    What has no gradient or no second layer is left out.
+    Tensors without a gradient or a second layer are left out.
     """
     for v in parameters:
         if v.grad is None or len(v) == 1:

@@ -3,6 +3,11 @@
 The ordinary scatter-add sums what a worker's agents contribute to a ghost before it leaves, so rounding depends on the
 partition. Here every block's contribution goes out by itself, and an owner adds all it gets for an agent in ascending
 order of the contributing agents, its own and others' alike. More bytes, the same numbers on any number of workers.
+
+Other places that keep bits equal: `choice` (no tiles), `panels` (a panel per agent, columns ascending), `activations`
+(whole blocks), `network.time_course` (sums layer by layer), `ends.lift`, `ends.image_lift` and `ends.readout` (one agent
+at a time, sums over agents ascending), `training.clipping` (norms of global tensors), `training.loop` (no fused
+optimizer), and, in every mode, `network.keyed_random` and `data.batches`.
 Shapes: contributions (gathered, B) as products leave them, one run of rows per block.
 """
 

@@ -26,8 +26,8 @@ from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.operators.where import Where
 from dist_hdnn.sweep.cuda_graphs import RECORDERS, Captured
 from dist_hdnn.sweep.execution import Kept
-from dist_hdnn.sweep.opaque import under_autocast
 from dist_hdnn.sweep.reconstruction import Reconstruction
+from dist_hdnn.sweep.surroundings import under_autocast
 from dist_hdnn.sweep.tape import Forget, Keep, Pool, Recompute, Reverse, State, Tape
 from dist_hdnn.sweep.weight_gradients import GradientPanels
 from dist_hdnn.sweep.weights import Weights, flatten, unflatten

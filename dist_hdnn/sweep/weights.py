@@ -84,7 +84,7 @@ class WeightPanels:
         self.release()
 
     def buffer(self, name: str, s: int, layers: int, stored: int) -> Tensor:
-        """Return panels (layers, stored) that only ever get weights written at the same places: the rest stays zero."""
+        """Return panels (layers, stored) to write weights to, always at the same places: the rest stays zero."""
         key = (name, s)
         if key not in self._memory:
             self._memory[key] = self._like.new_zeros(layers, stored)

@@ -6,7 +6,7 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
-from networks import FAMILY, GRAPHS, PLACEMENTS, network, quiet_graph, uneven_widths
+from networks import FAMILY, GRAPHS, PLACEMENTS, minimum_bytes, network, quiet_graph, uneven_widths
 from on_workers import BATCH, columns_of, largest_difference, random_owners, same_bits
 
 import dist_hdnn
@@ -90,9 +90,9 @@ def test_bytes_on_the_wire_are_the_analytical_minimum(name: str, workers: int, p
         net(y).sum().backward()
         sent = int((transport.sent() - before)[:, 1].sum()) - net.ownership.ledger.totals()["check"]["bytes"]
         k_rounds, x_rounds = 2 * 3 * 4, 2 * 3 * 2  # both sweeps of 3 layers
-        minimum = k_rounds * net.ownership.minimum_bytes_per_round(net.K_patterns[0], BATCH, 8)
+        minimum = k_rounds * minimum_bytes(net, net.K_patterns[0], BATCH)
         if net.X_patterns is not None:
-            minimum += x_rounds * net.ownership.minimum_bytes_per_round(net.X_patterns[0], BATCH, 8)
+            minimum += x_rounds * minimum_bytes(net, net.X_patterns[0], BATCH)
         traffic = net.traffic()
         assert traffic["non_neighbour_messages"] == 0
         assert traffic["bytes"] == sent

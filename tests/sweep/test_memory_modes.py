@@ -7,7 +7,16 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from networks import FAMILY, PLACEMENTS, hdnn, largest_difference_to_twin, network, quiet_graph, uneven_widths
+from networks import (
+    FAMILY,
+    PLACEMENTS,
+    hdnn,
+    largest_difference_to_twin,
+    minimum_bytes,
+    network,
+    quiet_graph,
+    uneven_widths,
+)
 from on_workers import BATCH, largest_difference, random_owners, same_bits
 
 import dist_hdnn
@@ -172,8 +181,8 @@ def test_reversible_bytes_on_the_wire_are_the_analytical_minimum(placement: str,
         net = network(graph, workers=transport, partition=random_owners(17, workers), **options)
         before = transport.sent()
         net(torch.zeros(BATCH, net.neurons, dtype=torch.float64)).sum().backward()
-        of_k = net.ownership.minimum_bytes_per_round(net.K_patterns[0], BATCH, 8)
-        of_x = net.ownership.minimum_bytes_per_round(net.X_patterns[0], BATCH, 8) if net.X_patterns else 0
+        of_k = minimum_bytes(net, net.K_patterns[0], BATCH)
+        of_x = minimum_bytes(net, net.X_patterns[0], BATCH) if net.X_patterns else 0
         forward = layers * (4 * of_k + 2 * of_x)
         totals = net.ownership.ledger.totals()
         assert net.traffic()["non_neighbour_messages"] == 0

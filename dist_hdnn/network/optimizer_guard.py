@@ -1,10 +1,7 @@
-"""Refuse what PyTorch puts around a network that cannot be right, and say what to do instead.
+"""Refuse optimizers that cannot be right on several workers: a step must change each number by its own gradient alone.
 
-optimizers      whose step looks across a whole parameter, of which a worker has only its part
-surroundings    transforms, tracers and wrappers that a sweep cannot run in
-
-Optimizers are checked by a hook that PyTorch calls before every step, registered with the first network on several
-workers. It also counts steps, see `agreement`.
+PyTorch calls the hook before every step of any optimizer; it is registered with the first network on several workers.
+The hook also counts steps, see `agreement`.
 """
 
 from __future__ import annotations
@@ -12,13 +9,8 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import torch
-from torch import nn
-from torch.autograd import forward_ad
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from dist_hdnn.network.agreement import Agreement
@@ -53,7 +45,7 @@ _handles: list[Any] = []
 
 
 def watch_optimizers() -> None:
-    """Look at every optimizer before its steps, from now on."""
+    """Check every optimizer before its steps, from now on."""
     with _lock:
         if not _handles:
             _handles.append(register_optimizer_step_pre_hook(_before_step))
@@ -76,7 +68,10 @@ def _before_step(optimizer: Optimizer, args: Any, options: Any) -> None:
 
 
 def _check(optimizer: Optimizer, size: tuple[int, int]) -> _Checked | None:
-    """Raises ValueError for an optimizer that cannot be right; None: it has nothing of a network on several workers."""
+    """Check an optimizer; None if it has no parameter of a network on several workers.
+
+    Raises ValueError for one that cannot be right.
+    """
     parts = held()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     owners = {id(parts[id(p)].ownership): parts[id(p)].ownership for p in parameters if id(p) in parts}
@@ -108,49 +103,3 @@ def _check(optimizer: Optimizer, size: tuple[int, int]) -> _Checked | None:
         )
     found = frozenset(id(p) for p in parameters if id(p) in parts)
     return _Checked(size, found, [o.agreement for o in owners.values() if o.agreement is not None])
-
-
-OWNED = "every weight has one owner and its whole gradient there"
-
-
-def check_surroundings(net: nn.Module, alone: bool, shards: Iterable[str]) -> None:
-    """Raise ValueError where a sweep would give wrong numbers, or end in an error that says nothing.
-
-    alone: whether this worker has the whole network, which DistributedDataParallel may then hold copies of. shards:
-    names of the parameters that workers share out.
-    """
-    if torch._C._is_tracing():
-        raise ValueError(
-            "HDNN: expected to run, got torch.jit.trace, which cannot record a sweep. Use dist_hdnn.export, whose "
-            "network.pt2 needs no dist_hdnn."
-        )
-    if torch.compiler.is_exporting():
-        raise ValueError(
-            "HDNN: expected to run, got torch.export, which cannot record a sweep. Use dist_hdnn.export, which exports "
-            "the same formula in plain operations."
-        )
-    if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
-        raise ValueError(
-            "HDNN: expected plain tensors, got those of torch.func (grad, vmap, jvp, ...) or forward_ad. Use "
-            "torch.autograd.grad for gradients, a batch for vmap, and net.linearize for products with Jacobians."
-        )
-    if "_is_fsdp_managed_module" in net.__dict__:
-        raise ValueError(
-            f"HDNN: expected no FSDP around it, got fully_shard or FullyShardedDataParallel. Pass workers= instead: "
-            f"{OWNED}."
-        )
-    if "_is_replica" in net.__dict__:
-        raise ValueError(
-            "HDNN: expected no DataParallel around it, got a replica. Use one process per GPU, with workers= or each "
-            "with a network of its own in DistributedDataParallel."
-        )
-    if not alone and getattr(DistributedDataParallel, "_active_ddp_module", None) is not None:
-        raise ValueError(
-            f"HDNN: expected no DistributedDataParallel around a network with workers=, got one. Train the network as "
-            f"it is: {OWNED}, so nothing is left to average."
-        )
-    if not alone and not {name for name, _ in net.named_parameters()}.issuperset(shards):
-        raise ValueError(
-            "HDNN: expected its own parameters on several workers, got some that a parametrization, weight_norm, "
-            "spectral_norm or pruning replaced, which see this worker's part alone. Use them on one worker."
-        )
