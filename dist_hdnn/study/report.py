@@ -62,9 +62,9 @@ class LiveTable:
 
     def table(self, progress: Progress) -> Stack:
         """What the terminal shows."""
-        done = progress.done
+        done, total = progress.search.done, progress.search.total
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
-        counts = f"{self.name}  {done} of {progress.total} trials, {progress.failed} failed  {minutes}:{seconds:02d}"
+        counts = f"{self.name}  {done} of {total} trials, {progress.search.failed} failed  {minutes}:{seconds:02d}"
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("trial", "state", *(quantity(name).heading for name in self.shown)):
             table.add_column(column, justify="left" if column in ("trial", "state") else "right", no_wrap=True)
@@ -77,7 +77,7 @@ class LiveTable:
         for trial, _ in progress.elsewhere.values():
             table.add_row(Text(in_words(trial)), Text("another process", style="dim"))
         bar = Table.grid()  # a bar alone does not end its line
-        bar.add_row(ProgressBar(progress.total, done, width=40))
+        bar.add_row(ProgressBar(total, done, width=40))
         return Stack(Text(counts, style="bold"), bar, table)
 
     def _figures(self, result: dict[str, Any]) -> list[str]:
@@ -86,7 +86,7 @@ class LiveTable:
         return ["" if number is None else figure(name, number) for name, number in numbers.items()]
 
     def _line(self, progress: Progress, result: dict[str, Any]) -> str:
-        place = f"trial {progress.done}/{progress.total}  {words(result)}"
+        place = f"trial {progress.search.done}/{progress.search.total}  {words(result)}"
         if result["status"] == FAILED:
             return f"{place}  failed: {result['error']}"
         numbers = {name: result["summary"].get(name) for name in self.shown}
