@@ -21,9 +21,7 @@ from dist_hdnn.dynamics.architectures import architecture as named_architecture
 from dist_hdnn.dynamics.architectures import check_options
 from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.network.arguments import (
-    check_columns,
     check_depth,
-    check_kind,
     list_of_graphs,
     pattern_name,
     with_renamed,
@@ -37,7 +35,7 @@ from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.sweep import queries
 from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.sweep.linearization import Linearization
-from dist_hdnn.sweep.surroundings import check_surroundings, opaque, under_autocast
+from dist_hdnn.sweep.surroundings import check_columns, check_kind, check_surroundings, opaque, under_autocast
 from dist_hdnn.sweep.sweep import Layers, Sweep
 from dist_hdnn.sweep.weights import Weights
 from dist_hdnn.topology import Partition
