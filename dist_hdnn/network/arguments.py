@@ -117,14 +117,14 @@ def list_of_graphs(graph: Any, layers: int) -> list[CommunicationGraph]:
 
 
 def pattern_name(spec: Any) -> str:
-    """ "identity", "neighbours", ...: the kind of a pattern that is given by name, else "given"."""
+    """Return the kind of a pattern that is given by name, such as "neighbours", else "given"."""
     if isinstance(spec, Mapping):
         spec = spec.get("kind")
     return spec if isinstance(spec, str) else "given"
 
 
 def strict_upper(pattern: BlockPattern, which: str) -> BlockPattern:
-    """The blocks (i, j), i <= j, of a pattern that a skew matrix has. Raises ValueError if (j, i) is missing."""
+    """Return the blocks (i, j), i <= j, of a skew matrix's pattern. Raises ValueError if (j, i) is missing."""
     rows, columns = pattern.rows(), pattern.columns
     if not pattern.contains(pattern.transpose()):
         raise ValueError(
@@ -137,7 +137,7 @@ def strict_upper(pattern: BlockPattern, which: str) -> BlockPattern:
 
 
 def skew_entries(J: Any, pattern: BlockPattern, sizes: IntArray) -> tuple[IntArray, NDArray[np.float64]]:
-    """A given skew J, dense or scipy sparse: keys row * neurons + column of its entries above the diagonal, and values.
+    """Return keys row * neurons + column and values of a skew J above the diagonal, dense or scipy sparse.
 
     sizes: neurons of every agent. Raises ValueError for another shape, a J that is not skew, or an entry off `pattern`.
     """

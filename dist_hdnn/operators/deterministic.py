@@ -37,7 +37,7 @@ class _Buffers(NamedTuple):
 
 
 class OrderedSum:
-    """Sums contributions link by link, in ascending order of agents; see `Links`.
+    """The sum of contributions link by link, in ascending order of agents, see `Links`.
 
     operator: deterministic panels of this worker's rows. pattern, owners, sizes: the whole pattern, every agent's
     worker and the rows of its slice. column_agents: global number of each of the operator's column agents.
