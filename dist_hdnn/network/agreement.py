@@ -148,7 +148,7 @@ def mark(text: str, before: int = 0) -> int:
 
 
 def fingerprint(values: Tensor) -> int:
-    """Return a positive number that tells batches apart: shape, dtype and bits of all values, or of every k-th sample."""
+    """Return a positive number that tells batches apart: shape, dtype, bits of all values or of every k-th sample."""
     values = values.detach()
     if values.ndim and values.numel() > MOST:
         values = values[:: -(-values.numel() // MOST)]
