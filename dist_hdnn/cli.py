@@ -16,7 +16,7 @@ from typing import Any
 
 from dist_hdnn import __version__, commands
 from dist_hdnn.command_line import Command
-from dist_hdnn.config.bundled import names
+from dist_hdnn.config.paths import names
 from dist_hdnn.launching.worker import BUG, DISK, INTERRUPTED, READER_GONE, USAGE, verdict
 from dist_hdnn.streams import open_standard_streams, outlasting_readers
 

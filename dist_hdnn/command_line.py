@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dist_hdnn.config import ELSEWHERE, Config
-from dist_hdnn.config.bundled import located
 from dist_hdnn.config.checks import validate
-from dist_hdnn.config.paths import user_path
+from dist_hdnn.config.paths import located, user_path
 from dist_hdnn.config.schema import children_of
 from dist_hdnn.run.directory import find_run, newest_unfinished_run, weights_of_run
 

@@ -90,13 +90,17 @@ def _text(key: str, value: Any) -> str:
             more = f"; {len(value) - WORST} more are no worse" if len(value) > WORST else ""
             return ", ".join(f"{name} {_text(key, value[name])}" for name in worst) + more
         case dict():
-            words = [(name.replace("_", " "), _text(f"{key} {name}", item), item) for name, item in value.items()]
-            return _listed(
-                [f"{name} ({text})" if isinstance(item, dict) else f"{name} {text}" for name, text, item in words]
-            )
+            return _listed([_named(name, _text(f"{key} {name}", item), item) for name, item in value.items()])
         case list():
             return _listed([_text(key, item) for item in value])
     return str(value)
+
+
+def _named(name: str, text: str, value: Any) -> str:
+    name = name.replace("_", " ")
+    if isinstance(value, dict):
+        return f"{name} ({text})"
+    return f"{name} -> {text}" if isinstance(value, list) else f"{name} {text}"
 
 
 def _listed(words: list[str]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from dist_hdnn.config.bundled import names
+from dist_hdnn.config.paths import names
 from dist_hdnn.config.run import Config
 from dist_hdnn.config.schema import children_of, members_of, type_at
 
