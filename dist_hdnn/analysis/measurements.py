@@ -66,7 +66,7 @@ def layer_matrices(network: HDNN, y: Tensor, space: Space) -> Tensor:
 
 
 def one_interconnection(network: HDNN) -> bool:
-    """Whether all layers have the same J."""
+    """Tell whether all layers have the same J."""
     return network.architecture.interconnection != "X" or network.shared_x
 
 

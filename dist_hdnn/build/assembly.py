@@ -102,7 +102,7 @@ def _family_arguments(options: GraphConfig, seed: int, key: str) -> tuple[int | 
 
 
 def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
-    """Return rows and columns; by default as square as the number of agents allows."""
+    """Return rows and columns, by default as square as the number of agents allows."""
     rows, columns, agents = options.rows, options.columns, options.agents
     if rows is None and columns is None:
         rows = max(n for n in range(1, math.isqrt(agents) + 1) if agents % n == 0)
@@ -130,7 +130,7 @@ def _rectangle(options: GraphConfig, key: str) -> tuple[int, int]:
 
 
 def _tree(options: GraphConfig, key: str) -> tuple[int, int]:
-    """Return branching and height; by default the height that gives the number of agents."""
+    """Return branching and height, by default the height that gives the number of agents."""
     if options.height is not None:
         return options.branching, options.height
     height, size, smaller = 0, 1, 1

@@ -42,7 +42,7 @@ from dist_hdnn.topology import CommunicationGraph
 
 
 def build_dataset(config: Config) -> Dataset:
-    """The data of a config, standardized if wanted, under data.seed or else the seed of the run."""
+    """Read or make the data of a config, standardized if wanted, under data.seed or else the seed of the run."""
     options, seed = config.data, seed_of(config.data, config)
     if options.classes is not None and options.name not in ("file", "idx"):
         warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
@@ -85,7 +85,7 @@ def _read_data(options: DataConfig, cut: Cut) -> Dataset:
 
 
 def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:
-    """The changes of training images from step to step, None for none. ValueError for data that are no images."""
+    """Return the random changes of training images, None for none. Raises ValueError for data that are no images."""
     options = config.data.augment
     if options.shift == options.rotate == options.scale == 0.0:
         return None
@@ -95,7 +95,7 @@ def build_augmentation(config: Config, data: Dataset) -> Augmentation | None:
 
 
 def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64], data: Dataset) -> SensorMap:
-    """The sensors that `sensors` lists, else those of the columns' agents, else the published places."""
+    """Return the sensors that `sensors` lists, else those of the columns' agents, else the published places."""
     owners = None if config.sensors else feature_owners(config.data, graph, data)
     if owners is not None:
         return SensorMap(_column_sensors(owners, graph, data), widths, data.features)
@@ -109,7 +109,7 @@ def build_sensors(config: Config, graph: CommunicationGraph, widths: NDArray[np.
 
 
 def _column_sensors(owners: dict[str, int], graph: CommunicationGraph, data: Dataset) -> list[Sensor]:
-    """One sensor per column, in the next free place of its agent: q slot 0, p slot 0, q slot 1, ..."""
+    """Place one sensor per column in the next free place of its agent: q slot 0, p slot 0, q slot 1, ..."""
     views = column_views(data.feature_names, owners, graph.agents)
     places = np.arange(views.features) - views.starts[views.agents]  # of each column inside its agent
     rows = zip(views.columns.tolist(), views.agents.tolist(), places.tolist(), strict=True)
@@ -157,7 +157,7 @@ def column_agents(
 
 
 def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Views:
-    """The views of agents that learn their own lift: columns, patches of an image, or even shares of the features."""
+    """Return the views of agents that learn their own lift: columns, patches of an image, or even shares."""
     lift = config.lift
     owners = feature_owners(config.data, graph, data)
     if owners is not None:
@@ -180,7 +180,7 @@ def build_views(config: Config, graph: CommunicationGraph, data: Dataset) -> Vie
 
 
 def _image(data: Dataset, option: str, remedy: str) -> Image:
-    """The sizes of the images. ValueError for other data, which the option does not fit."""
+    """Return the sizes of the images. Raises ValueError for other data, which the option does not fit."""
     if data.image is None:
         raise ValueError(
             f"{option}: expected images, got the data set {data.name} without rows and columns of pixels; {remedy}, or "
@@ -190,12 +190,12 @@ def _image(data: Dataset, option: str, remedy: str) -> Image:
 
 
 def image_of(config: Config, data: Dataset) -> Image:
-    """The sizes of the images of a lift that needs images."""
+    """Return the sizes of the images of a lift that needs images."""
     return _image(data, f"lift.kind={config.lift.kind}", "use lift.kind=linear")
 
 
 def build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLift | ConvLift | ChannelLift:
-    """The learned lift of this worker's agents."""
+    """Make the learned lift of this worker's agents."""
     options = config.lift
     if options.kind == "channels":
         return ChannelLift(ownership, image_of(config, data), options.kernel, config.seed)
@@ -210,7 +210,7 @@ def build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLif
 
 
 def agent_number(graph: CommunicationGraph, agent: int | str, key: str) -> int:
-    """The number of an agent given by number or name. key: the option that gives it."""
+    """Return the number of an agent given by number or name. key: the option that gives it."""
     try:
         return graph.index_of(agent)
     except ValueError as error:

@@ -27,7 +27,7 @@ SIDE = 1 << 31  # of a block's shape as one number: rows * SIDE + columns
 
 @dataclass(frozen=True)
 class Places:
-    """Where the entries of a parameter belong, in its order along `dimension`; arrays of (entries,).
+    """Places of a parameter's entries, in its order along `dimension`: arrays of (entries,).
 
     rows, columns: agents of the block, equal for a block of one agent. element: number inside the block.
     shape: of the block, as one number. skew: block (j, i) is minus the transpose of (i, j), and one of them is stored.
@@ -106,7 +106,7 @@ def transplant(parameter: Tensor, here: Places, values: Tensor, there: Places, n
 
 
 def _transposed(places: Places) -> Places:
-    """Return the blocks of a skew matrix that are not stored; their entries are minus those of the stored ones."""
+    """Return the blocks of a skew matrix that are not stored: minus the transposed stored ones."""
     high, wide = places.shape // SIDE, places.shape % SIDE
     element = places.element % wide * high + places.element // wide  # (r, c) at r * wide + c goes to c * high + r
     columns = np.where(places.rows == places.columns, -1, places.columns)  # a diagonal block is its own mirror image

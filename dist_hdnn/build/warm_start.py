@@ -38,7 +38,7 @@ Entries = dict[str, set[tuple[str, str]]]
 
 
 def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[str, Any]:
-    """Overwrite this worker's drawn weights with those of config.warm_start; returns what was kept and drawn.
+    """Overwrite this worker's drawn weights with those of config.warm_start; return the counts kept and drawn.
 
     Raises ValueError, one line, for a run whose network is of another kind, CheckpointError for unusable weights.
     """
@@ -89,7 +89,7 @@ def write(directory: Path, kept: dict[str, Any]) -> None:
 
 
 def written(directory: Path) -> dict[str, Any]:
-    """Return what summary.json says of the warm start of a run; empty without one."""
+    """Return the entries of summary.json on the warm start of a run, none without one."""
     path = directory / FILE
     return {"warm_start": json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
 
@@ -146,12 +146,12 @@ def _data_of(run: Path, there: Config) -> Dataset | None:
 
 
 def _renamed(prefix: str, here: Dataset, there: Dataset | None) -> bool:
-    """Whether a readout has classes of other names; weights of one class mean nothing to another."""
+    """Tell whether a readout has classes of other names, whose weights mean nothing to these."""
     return prefix == "readout" and there is not None and here.class_names != there.class_names
 
 
 def _entries(config: Config, network: HDNN, data: Dataset | None) -> Entries:
-    """Map features of a table to where they enter, (name of the agent, place there); empty for images."""
+    """Map features of a table to their places, (name of the agent, place there); empty for images."""
     if data is None or data.image is not None or config.lift.kind not in ("sensors", "linear"):
         return {}
     graph, entries = network.graph, defaultdict(set)
@@ -190,7 +190,7 @@ def _warn_of_moved(run: Path, here: Entries, there: Entries) -> None:
 
 
 def _alike(here: nn.Module, there: nn.Module) -> bool:
-    """Whether two parts are of one kind, so that an agent's weights mean the same in both."""
+    """Tell whether two parts are of one kind, so that an agent's weights mean the same in both."""
     if isinstance(here, Readout) and isinstance(there, Readout):
         sums = isinstance(here, SumReadout) == isinstance(there, SumReadout)
         return sums and (here.classes, here.regression) == (there.classes, there.regression)
@@ -209,7 +209,7 @@ def _fill(
     numbers: IntArray,
     where: str,
 ) -> None:
-    """Copy the common blocks of each parameter of a part; copy a parameter of no agent as a whole.
+    """Copy the common blocks of each parameter of a part, and parameters of no agent as a whole.
 
     values: the weights of that part, by name. where: they come from, for messages.
     """

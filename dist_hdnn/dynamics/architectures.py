@@ -1,7 +1,7 @@
 """Every architecture by name: its equation, its properties, the weights it owns and the forces on its parts.
 
-The state has two halves, p before q in every agent, or one part y, an agent's whole width. Which force advances which
-part is said here, in which order by `integrators`; the two are independent. s is the activation, h the step.
+The state has two halves, p before q in every agent, or one part y, an agent's whole width. The force on each part
+is given here, the order of the updates by `integrators`; the two are independent. s is the activation, h the step.
 
 Sources: [G] Galimberti, Furieri, Xu, Ferrari-Trecate, arXiv:2105.13205; [X] Galimberti, Xu, Ferrari-Trecate,
 arXiv:2104.13166; [H] Haber, Ruthotto, arXiv:1705.03341; [C] Chang et al., AAAI 2018; [R] Ruseckas, arXiv:1909.03767.
@@ -63,7 +63,7 @@ class Architecture:
 
     @property
     def order(self) -> int:
-        """Order of the integrator; 0 for a plain feed-forward layer."""
+        """Order of the integrator, 0 for a plain feed-forward layer."""
         return self.integrator.order
 
     @property
@@ -92,7 +92,7 @@ class Architecture:
         return next((force.interconnection.removesuffix("ᵀ") for force in self.forces if force.interconnection), "")
 
     def with_identity(self) -> Architecture:
-        """The same with X = 1."""
+        """Return the same with X = 1."""
         return replace(self, forces=tuple(replace(force, interconnection="") for force in self.forces))
 
 
@@ -198,7 +198,7 @@ ARCHITECTURES = {
 
 
 def architecture(name: str, integrator: str | None = None) -> Architecture:
-    """The architecture of that name with one of its integrators; None: its first, the published one.
+    """Return the architecture of that name with one of its integrators, by default the published one.
 
     Raises ValueError for an unknown name, or an integrator that does not suit the architecture.
     """

@@ -1,4 +1,4 @@
-"""Integrators: in which order, and by which share of the step, the parts of the state are advanced.
+"""Integrators: the order and the shares of the step in which the parts of the state are advanced.
 
 A layer is a list of updates  part := part + c h force(part); forward runs it, backward and the inverse run it reversed.
 Integrators of two parts compose such shears, so with a Hamiltonian field every one of them is symplectic, and explicit.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Integrator:
-    """One step as (part, coefficient of h) in order; `order`: power of h of the error over a fixed time.
+    """One step as (part, coefficient of h) in order. `order`: power of h of the error over a fixed time.
 
     replaces: the part becomes the force instead of having h times the force added.
     """

@@ -63,7 +63,7 @@ class Interconnected(Term):
 
 
 def rounds(architecture: Architecture, by_k: bool, by_x: bool) -> int:
-    """Count the exchanges of a layer's forward sweep, by which matrices couple agents; its backward has as many."""
+    """Count the exchanges of a layer forward, or backward, by the matrices that couple agents."""
     forces = [architecture.forces[part] for part, _ in architecture.integrator.steps]
     own = sum(len(TERMS[force.kind].exchanges) for force in forces)
     return own * by_k + sum(len(interconnection_exchanges(force)) for force in forces) * by_x

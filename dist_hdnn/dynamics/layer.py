@@ -39,7 +39,7 @@ class GraphOperators(NamedTuple):
 
 
 class LayerSpec(NamedTuple):
-    """The layers of a network. Layer j uses graph j mod their number; h: step, gamma: damping."""
+    """The layers of a network. Layer j uses graph j mod their number. h: step, gamma: damping."""
 
     architecture: Architecture
     graphs: list[GraphOperators]

@@ -179,5 +179,5 @@ def transposed(products: BlockProducts, weights: BlockWeights, rows: Rows) -> Te
 
 
 def scaled(x: Tensor, factor: float, out: Tensor) -> Tensor:
-    """Write factor x to `out`; a copy costs half of a product."""
+    """Write factor x to `out`: a copy costs half of a product."""
     return out.copy_(x) if factor == 1.0 else torch.mul(x, factor, out=out)

@@ -48,7 +48,7 @@ class GradientReversal:
     def both(
         self, use: Use, dv: GhostedTensor, scale: float, undone: Sum | None, pulled: Sum | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Compute v(x) and (∂v/∂x)ᵀ (scale δv) as owned rows, or make the sums with them; add weight gradients."""
+        """Compute v(x) and (∂v/∂x)ᵀ (scale δv), owned rows or sums with them, and add weight gradients."""
         gradient, products, x = self.gradient, self.gradient.products, use.x
         if not self.exchange.moves:
             self.exchange.gather(self.there)
@@ -112,7 +112,7 @@ Reversal = GradientReversal | InterconnectedReversal
 
 
 def reversal(term: Term, joint: Callable[[], GradientReversal]) -> Reversal | None:
-    """Return the joint form of a term: of a gradient, and of X v or Xᵀ v of one; others have none.
+    """Return the joint form of a gradient, and of X v or Xᵀ v of one; None for other terms.
 
     joint: makes that of a gradient.
     """

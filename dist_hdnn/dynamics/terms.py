@@ -202,7 +202,7 @@ class NearIdentity(TermOfK):
 
 
 class Drift(TermOfK):
-    """v = x; no round."""
+    """v = x, without a round."""
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
         self.scaled = torch.empty_like(K.output.owned)

@@ -24,7 +24,7 @@ class TermWeights(NamedTuple):
 
 
 class TermGradients(NamedTuple):
-    """Where the gradients of these weights go; None: not wanted."""
+    """The gradients of these weights, None where they are not wanted."""
 
     K: GradientSum | None = None
     b: GradientSum | None = None
@@ -118,7 +118,7 @@ class Term(Protocol):
         """Compute (∂v/∂x) dx after `value`."""
 
     def energy(self, use: Use) -> Tensor | None:
-        """Compute what v is the gradient of in x, summed over this worker's rows, (B,); None if v is no gradient."""
+        """Compute the function whose gradient v is, summed over this worker's rows, (B,); None if there is none."""
         return None
 
 

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dist_hdnn.network.arguments import check_kind
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.sharing import register_holder, share_state
 from dist_hdnn.operators.indexed import Indexed
-from dist_hdnn.sweep.surroundings import under_autocast
+from dist_hdnn.sweep.surroundings import check_kind, under_autocast
 from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 

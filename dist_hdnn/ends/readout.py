@@ -25,11 +25,11 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from dist_hdnn.ends.agent_blocks import AgentBlocks
 from dist_hdnn.ends.gossip import MetropolisAverage
-from dist_hdnn.network.arguments import check_columns, check_kind, check_scores, checked_targets
+from dist_hdnn.ends.targets import check_scores, checked_targets
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.sharing import register_holder, share_state
-from dist_hdnn.sweep.surroundings import opaque, under_autocast
+from dist_hdnn.sweep.surroundings import check_columns, check_kind, opaque, under_autocast
 from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 

@@ -48,7 +48,7 @@ REMEDY = {
 
 
 class Agreement:
-    """What this worker compares with `peers`, the workers that have agents linked to its own.
+    """Comparisons of this worker with `peers`, the workers that have agents linked to its own.
 
     steps: optimizer steps on parameters of this network, which `step` counts. `note` keeps the fingerprint of the
     latest features or labels until the next comparison. network: fingerprint of graphs and options. weights: what those
@@ -70,14 +70,14 @@ class Agreement:
         self._plan = ledger.register(ranks, self.peers, [len(FIELDS)] * len(self.peers), agents=([], [], []))
 
     def watch(self, name: str, parameter: Tensor) -> None:
-        """Look at the gradients of a parameter, which may be another whenever its module runs; name: of its class."""
+        """Watch the gradients of a parameter, which may be another whenever its module runs. name: of its class."""
         known = self._watched.setdefault(name, [])
         trained = isinstance(parameter, nn.Parameter) and parameter.requires_grad
         if trained and not any(scale.watches(parameter) for scale in known):
             known.append(GradientScale(parameter))
 
     def step(self, parameters: Sequence[Tensor], options: str) -> None:
-        """An optimizer with these options is about to change parameters, some of them of this network."""
+        """Compare before an optimizer with these options changes parameters, some of them of this network."""
         self.steps += 1
         self._noted["optimizer options"] = mark(options, self._noted["optimizer options"])
         ids = {id(parameter) for parameter in parameters}
@@ -102,7 +102,7 @@ class Agreement:
         self._factors, self._own = [0] * SLOTS, (0, 0)
 
     def before_backward(self, _: Tensor) -> None:
-        """Compare the labels of the loss whose backward begins; a hook of the network's output."""
+        """Compare the labels of the loss whose backward begins, as a hook of the network's output."""
         self._compare((0, 0, self._taken("labels"), *[0] * (len(FIELDS) - 3)))
 
     def _taken(self, what: str) -> int:
@@ -143,12 +143,12 @@ def _difference(rank: int, peer: int, what: str, own: int, other: int) -> str:
 
 
 def mark(text: str, before: int = 0) -> int:
-    """A positive number that tells texts apart, with those marked before it."""
+    """Return a positive number that tells texts apart, with those marked before it."""
     return 2 * zlib.crc32(text.encode(), before % 2**32) + 1
 
 
 def fingerprint(values: Tensor) -> int:
-    """A positive number that tells batches apart: shape, dtype and bits of all values, of many every k-th sample."""
+    """Return a positive number that tells batches apart: shape, dtype, bits of all values or of every k-th sample."""
     values = values.detach()
     if values.ndim and values.numel() > MOST:
         values = values[:: -(-values.numel() // MOST)]
@@ -170,7 +170,7 @@ class GradientScale:
         parameter.register_post_accumulate_grad_hook(self._accumulated)
 
     def taken(self) -> int | None:
-        """Before a step: the factor on a logarithmic scale; 0 if numbers have several, None if no gradient was seen."""
+        """Return the factor of a step on a logarithmic scale, 0 if there are several, None without a gradient."""
         parameter, before, self._before = self._parameter(), self._before, None
         if parameter is None or parameter.grad is None or before is None:
             return None
@@ -182,14 +182,14 @@ class GradientScale:
         return ONE + round(math.log(float(factors[0])) / STEP)
 
     def marks(self) -> tuple[int, int]:
-        """Of the weights and of their gradients, numbers that two workers share only if one has the other's; or 0."""
+        """Return numbers of weights and gradients that two workers share only if one has the other's, or 0."""
         parameter = self._parameter()
         if parameter is None or parameter.grad is None or not _is_known(parameter.grad):
             return 0, 0
         return _mark(parameter), _mark(parameter.grad)
 
     def watches(self, parameter: Tensor) -> bool:
-        """Whether it is this parameter's."""
+        """Tell whether this is the parameter."""
         return self._parameter() is parameter
 
     def _accumulated(self, parameter: Tensor) -> None:
@@ -206,16 +206,16 @@ def _few(values: Tensor) -> Tensor:
 
 
 def _mark(values: Tensor) -> int:
-    """Of numbers that chance or a limit may have made alike, such as zeros and ones, 0."""
+    """Return 0 for numbers that chance or a limit may have made alike, such as zeros and ones."""
     few = _few(values).cpu()
     return 2 * zlib.crc32(few.numpy().tobytes()) + 1 if len(few.abs().unique()) >= 3 else 0
 
 
 def apart(one: int, other: int) -> bool:
-    """Whether two factors as `taken` differ by more than rounding."""
+    """Tell whether two factors as `taken` differ by more than rounding."""
     return abs(one - other) > APART
 
 
 def factor(taken: int) -> float:
-    """The factor again."""
+    """Return the factor of a logarithm."""
     return math.exp((taken - ONE) * STEP)

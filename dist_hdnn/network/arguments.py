@@ -1,4 +1,4 @@
-"""What a caller may give a network, checked and in one form: graphs, widths, patterns, a skew J, states."""
+"""The arguments of a network, checked and in one form: graphs, widths, patterns, a skew J, renamed options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dist_hdnn.sweep.execution import DEFAULT, Execution
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph
@@ -118,14 +117,14 @@ def list_of_graphs(graph: Any, layers: int) -> list[CommunicationGraph]:
 
 
 def pattern_name(spec: Any) -> str:
-    """ "identity", "neighbours", ...: the kind of a pattern that is given by name, else "given"."""
+    """Return the kind of a pattern that is given by name, such as "neighbours", else "given"."""
     if isinstance(spec, Mapping):
         spec = spec.get("kind")
     return spec if isinstance(spec, str) else "given"
 
 
 def strict_upper(pattern: BlockPattern, which: str) -> BlockPattern:
-    """The blocks (i, j), i <= j, of a pattern that a skew matrix has. Raises ValueError if (j, i) is missing."""
+    """Return the blocks (i, j), i <= j, of a skew matrix's pattern. Raises ValueError if (j, i) is missing."""
     rows, columns = pattern.rows(), pattern.columns
     if not pattern.contains(pattern.transpose()):
         raise ValueError(
@@ -138,7 +137,7 @@ def strict_upper(pattern: BlockPattern, which: str) -> BlockPattern:
 
 
 def skew_entries(J: Any, pattern: BlockPattern, sizes: IntArray) -> tuple[IntArray, NDArray[np.float64]]:
-    """A given skew J, dense or scipy sparse: keys row * neurons + column of its entries above the diagonal, and values.
+    """Return keys row * neurons + column and values of a skew J above the diagonal, dense or scipy sparse.
 
     sizes: neurons of every agent. Raises ValueError for another shape, a J that is not skew, or an entry off `pattern`.
     """
@@ -174,56 +173,3 @@ def skew_entries(J: Any, pattern: BlockPattern, sizes: IntArray) -> tuple[IntArr
         )
     above = order[rows[order] < columns[order]]
     return keys[above], values[above]
-
-
-def check_columns(y: Tensor, neurons: int, everywhere: IntArray, who: str, remedy: str = "") -> None:
-    """Raise ValueError unless y is a state (batch, neurons) of this worker; everywhere: neurons of all agents."""
-    if y.ndim != 2 or y.shape[1] != neurons:
-        remedy = remedy or "Lift the features to the agents' neurons first (see SensorMap)."
-        if y.ndim == 2 and y.shape[1] == everywhere.sum():
-            remedy = "This is the state of all workers' agents; local(state) takes this worker's columns of it."
-        raise ValueError(f"{who}: expected a state of shape (batch, {neurons}), got {tuple(y.shape)}. {remedy}")
-
-
-def check_kind(y: Tensor, like: Tensor, who: str = "HDNN", what: str = "a state") -> None:
-    """Raise ValueError unless a tensor has the dtype and the device of the weights."""
-    if y.dtype != like.dtype or y.device != like.device:
-        raise ValueError(
-            f"{who}: expected {what} of {like.dtype} on {like.device}, got {y.dtype} on {y.device}. "
-            "Convert one of them with .to(...)."
-        )
-
-
-def check_scores(scores: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless scores have this shape but for the batch, which comes first."""
-    if tuple(scores.shape[1:]) != shape or scores.ndim != len(shape) + 1:
-        raise ValueError(
-            f"readout: expected scores of shape ({', '.join(map(str, ('batch', *shape)))}), got {tuple(scores.shape)}. "
-            "Give what the readout returned for the last state."
-        )
-
-
-def checked_targets(targets: Tensor, scores: Tensor, regression: bool) -> Tensor:
-    """Targets that fit scores (batch, ..., classes), in the form that losses take.
-
-    Real targets are (batch, targets), or (batch,) where there is one; classes are integers (batch,), or shares of all
-    classes (batch, classes). Raises ValueError for others, which would be broadcast to a loss of something else.
-    """
-    batch, classes = scores.shape[0], scores.shape[-1]
-    if regression and classes == 1 and targets.ndim == 1:
-        targets = targets[:, None]
-    shares = regression or targets.is_floating_point()
-    shape = (batch, classes) if shares else (batch,)
-    if tuple(targets.shape) != shape or targets.is_complex():
-        expected = f"real targets of shape ({batch}, {classes})"
-        if not regression:
-            expected = f"integer classes of shape ({batch},) or shares of shape ({batch}, {classes})"
-        raise ValueError(
-            f"readout: expected {expected} for these scores, got {targets.dtype} of shape {tuple(targets.shape)}. "
-            "Give one row per sample of the batch."
-        )
-    if targets.device != scores.device:
-        raise ValueError(
-            f"readout: expected targets on {scores.device}, got {targets.device}. Move them with .to({scores.device})."
-        )
-    return targets if shares else targets.long()

@@ -21,9 +21,7 @@ from dist_hdnn.dynamics.architectures import architecture as named_architecture
 from dist_hdnn.dynamics.architectures import check_options
 from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.network.arguments import (
-    check_columns,
     check_depth,
-    check_kind,
     list_of_graphs,
     pattern_name,
     with_renamed,
@@ -37,7 +35,7 @@ from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.sweep import queries
 from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.sweep.linearization import Linearization
-from dist_hdnn.sweep.surroundings import check_surroundings, opaque, under_autocast
+from dist_hdnn.sweep.surroundings import check_columns, check_kind, check_surroundings, opaque, under_autocast
 from dist_hdnn.sweep.sweep import Layers, Sweep
 from dist_hdnn.sweep.weights import Weights
 from dist_hdnn.topology import Partition
@@ -133,13 +131,13 @@ class HDNN(Indexed):
 
     @property
     def plan(self) -> str:
-        """What computes the products with the weights as they are: "tiles" or "torch"."""
+        """The products in use for the weights as they are: "tiles" or "torch"."""
         weight = next(self.parameters())
         return chosen_products(self.ownership.products, self.ownership.deterministic, weight.dtype, weight.device)
 
     @opaque
     def forward(self, y: Tensor) -> Tensor:
-        """y0 (batch, neurons) -> yN (batch, neurons), in memory neuron by neuron (strides (1, batch)).
+        """Return yN (batch, neurons) of y0 (batch, neurons), in memory neuron by neuron (strides (1, batch)).
 
         Under autocast in the dtype of the weights. Raises ValueError inside transforms, see `sweep.surroundings`.
         """
@@ -294,7 +292,7 @@ class HDNN(Indexed):
 
     @property
     def time(self) -> str | int:
-        """How weights depend on time: "free", "shared", or the number of knots."""
+        """The dependence of weights on time: "free", "shared", or the number of knots."""
         return self._course.time
 
     def traffic(self) -> dict[str, int]:
@@ -335,7 +333,7 @@ class HDNN(Indexed):
         return f"{self.architecture.name}, {self.graph.name}, {size}"
 
     def _make_parameters(self, scale: float, J: Any, dtype: torch.dtype) -> None:
-        """Draw every weight from its key; the order is that of `state_dict`."""
+        """Draw every weight from its key, in the order of `state_dict`."""
         layout, course, seed, name = self.layout, self._course, self.seed, self.architecture.interconnection
         for matrix, drawn in layout.draw_matrices(course, seed, scale, dtype):
             setattr(self, matrix, drawn)

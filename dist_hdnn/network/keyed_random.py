@@ -26,7 +26,7 @@ CHUNK = 2**14  # numbers at a time, whose words then stay in the cache: six time
 
 
 class Purpose(IntEnum):
-    """What a random number is for; part of its key, so two purposes never share a number."""
+    """The purpose of a random number, part of its key, so that two purposes never share a number."""
 
     K_P = 1
     K_Q = 2
@@ -63,7 +63,7 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
 
 
 def normal(seed: int, purpose: Purpose, layer: int, rows: Words, columns: Words, elements: Words) -> FloatArray:
-    """Standard normal numbers, one per key (layer, row, column, element), by Box and Muller; shape of `elements`."""
+    """Return standard normal numbers, one per key (layer, row, column, element), by Box and Muller."""
     if not 0 <= seed < 2**56:
         raise ValueError(f"seed: expected an integer from 0 to 2**56 - 1, got {seed}. Choose a smaller seed.")
     key = seed & 0xFFFFFFFF, (seed >> 32) << 8 | int(purpose)
@@ -78,14 +78,14 @@ def normal(seed: int, purpose: Purpose, layer: int, rows: Words, columns: Words,
 
 
 def _fraction(high: Words, low: Words) -> FloatArray:
-    """53 random bits, times 2^53."""
+    """Return 53 random bits as a whole number."""
     bits = high << np.uint64(21)
     bits ^= low
     return bits.astype(np.float64)
 
 
 def _box_muller(u1: FloatArray, u2: FloatArray) -> FloatArray:
-    """sqrt(-2 log u1) cos(2 pi u2), both given times 2^53; in place."""
+    """Compute sqrt(-2 log u1) cos(2 pi u2) in place, of u1 and u2 times 2^53."""
     scale = 2.0**-53
     u1 += 0.5
     u1 *= scale
@@ -99,7 +99,7 @@ def _box_muller(u1: FloatArray, u2: FloatArray) -> FloatArray:
 
 
 def block_keys(pattern: ScalarPattern, row_agents: Words, column_agents: Words) -> tuple[Words, Words, Words]:
-    """Row, column and element of every weight's key, in canonical order, (entries,) each; the same for all layers.
+    """Return row, column and element of every weight's key in canonical order, (entries,) each, alike for all layers.
 
     Block (i, j) is keyed by the *global* agents i and j: row_agents, column_agents are the global numbers of the
     pattern's row and column agents.

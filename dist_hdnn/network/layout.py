@@ -102,7 +102,7 @@ class Layout:
         return zlib.crc32(b"|".join(np.ascontiguousarray(array, np.int64).tobytes() for array in arrays))
 
     def guard(self, execution: Execution, *options: object) -> None:
-        """Watch, on several workers, optimizers and, if wanted, batches and whether all have these options."""
+        """Watch optimizers on several workers, and compare batches and these options if wanted."""
         if not self.ownership.alone:
             watch_optimizers()
             if execution.check_batches:
@@ -115,7 +115,7 @@ class Layout:
         return frozenset("J") if self.architecture.interconnection == "J" and not trains_j else frozenset()
 
     def columns(self) -> list[IntArray]:
-        """Of each part, the columns of this worker's state that hold it."""
+        """Return the columns of this worker's state that hold each part."""
         parts, sizes = len(self.architecture.parts), self.sizes[self.agents]
         starts = offsets(parts * sizes)[:-1]
         return [ragged_ranges(starts + part * sizes, sizes) for part in range(parts)]

@@ -44,7 +44,7 @@ class Shard:
 
 
 class Ownership:
-    """One worker's agents and its means to reach the others; without transport it owns all agents.
+    """One worker's agents and its means to reach the others.
 
     partition: a Partition, a method of `make_partition`, or a mapping agent -> worker.
     execution: whether sums are deterministic, and which products compute them.
@@ -125,7 +125,7 @@ class Ownership:
         return operator, exchange, column_agents
 
     def compare_batches(self, graphs: Sequence[CommunicationGraph], network: int) -> None:
-        """From now on compare batches, and the number of the network, with the workers that these graphs link to it."""
+        """Compare batches, and the number of the network, with the workers that these graphs link to this one."""
         owners = np.asarray(self.partition.owners)
         pairs = np.concatenate([owners[graph.links] for graph in graphs])
         peers = np.unique(pairs[(pairs == self.rank).any(axis=1)])
@@ -152,7 +152,7 @@ class Ownership:
             self.agreement.note(what, values)
 
     def all_reduce(self, values: Tensor, phase: str, op: str = "sum") -> None:
-        """Replace `values` by their sum or maximum over all workers and book it; phase: "readout", "metrics", ..."""
+        """Replace `values` by their sum or maximum over all workers and book it under a phase such as "readout"."""
         assert self.transport is not None, "several workers have a transport"
         key = values.numel()
         if key not in self._collectives:

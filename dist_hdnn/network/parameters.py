@@ -87,20 +87,20 @@ class Matrix(NamedTuple):
         return weights
 
     def identity(self) -> FloatArray:
-        """1 on the diagonal, (entries,)."""
+        """Return the identity, (entries,)."""
         rows, columns = self.positions()
         ones: FloatArray = (rows == columns).astype(np.float64)
         return ones
 
     def canonical_skew(self) -> FloatArray:
-        """J1 = [[0, -1], [1, 0]] within every agent, above the diagonal: (entries,)."""
+        """Return J1 = [[0, -1], [1, 0]] within every agent, above the diagonal, (entries,)."""
         rows, columns = self.positions()
         agent = np.repeat(np.arange(len(self.sizes)), self.sizes)
         pairs = np.where((agent[rows] == agent[columns]) & (columns - rows == self.sizes[agent[rows]] // 2), -1.0, 0.0)
         return pairs.astype(np.float64)
 
     def given_skew(self, J: Any) -> FloatArray:
-        """A given skew matrix of the whole network, above the diagonal: (entries,); see `arguments.skew_entries`."""
+        """Return a skew matrix of the whole network above the diagonal, (entries,), see `arguments.skew_entries`."""
         keys, values = skew_entries(J, self.pattern, self.sizes)
         rows, columns = self.positions()
         wanted = rows * int(self.sizes.sum()) + columns
@@ -113,7 +113,7 @@ class Matrix(NamedTuple):
 
 
 def skew_values(matrix: Matrix, J: Any) -> FloatArray:
-    """The entries above the diagonal of J1, J2 (ones above, minus ones below) or a given J, (entries,)."""
+    """Return the entries above the diagonal of J1, J2 (ones above, minus ones below) or a given J, (entries,)."""
     if not isinstance(J, str):
         return matrix.given_skew(J)
     if J == "J2":
@@ -126,7 +126,7 @@ def skew_values(matrix: Matrix, J: Any) -> FloatArray:
 def draw_bias(
     seed: int, name: str, sets: Sequence[int], agents: IntArray, sizes: IntArray, dtype: torch.dtype
 ) -> Tensor:
-    """Random biases (sets, neurons) of these agents; sizes: neurons of each of them."""
+    """Draw biases (sets, neurons) of these agents. sizes: neurons of each of them."""
     neurons = ragged_ranges(np.zeros_like(sizes), sizes).astype(np.uint64)
     owners = np.repeat(agents, sizes).astype(np.uint64)
     biases = torch.empty(len(sets), len(neurons), dtype=dtype)

@@ -33,7 +33,7 @@ _lock = threading.Lock()  # workers may be threads
 
 
 def share_state(module: nn.Module, ownership: Ownership, shards: dict[str, Shard], seed: int | None = None) -> None:
-    """Make `state_dict` and `load_state_dict` of a module speak of global tensors; all workers call them together.
+    """Let `state_dict` and `load_state_dict` of a module, which all workers call, speak of global tensors.
 
     shards: for each parameter of which this worker holds a part, which part. seed: what they were drawn from. The
     module calls `register_holder` in its forward.
@@ -74,7 +74,7 @@ def shards_of(model: nn.Module) -> dict[str, Shard]:
 
 
 def whole(part: Tensor, shard: Shard, ownership: Ownership, phase: str | None = None) -> Tensor:
-    """Return the global tensor of which every worker gives its part; collective. phase: to book it under, if any."""
+    """Return the global tensor of which every worker gives its part. Collective. phase: to book it under, if any."""
     if ownership.alone:
         return part
     assert ownership.transport is not None, "several workers have a transport"
@@ -115,7 +115,7 @@ def _slice_up(
 
 @opaque
 def register_holder(module: nn.Module, ownership: Ownership) -> None:
-    """Let `held` find the parameters of a module that runs; its forward calls this, so that a copy is found too."""
+    """Let `held` find the parameters of a module, whose forward calls this, so that a copy is found too."""
     if ownership.alone:
         return
     if module not in _holders:

@@ -50,7 +50,7 @@ class TimeCourse(Indexed):
         self.register_buffer("share", (place - lower)[:, None], persistent=False)
 
     def sets(self, stage: int | None = None) -> range:
-        """Numbers of the sets that a parameter holds, as keys of initial values; stage: of a matrix, else of a bias."""
+        """Return the numbers of a parameter's sets, as keys of initial values. stage: of a matrix, else of a bias."""
         if stage is None:
             return range(self.knots)
         return range(stage, self.layers if self.free else self.knots * self.stages, self.stages)
@@ -89,7 +89,7 @@ CHUNK = 2**18  # weights at a time: 1 MB in float32, which stays in the cache
 
 
 def smoothness(K: list[list[Tensor]], b: list[Tensor], h: float, union: list[Tensor] | None = None) -> Tensor:
-    """(h/2) Σ over layers of |K_{j+1} - K_j|² + |b_{j+1} - b_j|², a scalar, summed over matrices and biases.
+    """Return (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|² over layers, matrices and biases, a scalar.
 
     K: of every matrix per stage (layers of the stage, entries); layer j is row j // stages of stage j mod stages.
     b: (layers, neurons) each. union: with several stages, each stage's weights' places in the union of the patterns; a

@@ -32,7 +32,7 @@ class Activation:
 
     @property
     def keeps_argument(self) -> bool:
-        """Whether σ' needs the argument u; tanh' = 1 - tanh² needs the value alone."""
+        """Whether σ' needs the argument u: tanh' = 1 - tanh² needs the value alone."""
         return self.function is not torch.tanh  # a function of a user may have that name too
 
     def value(self, u: Tensor, out: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ INTEGRALS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activation(choice: str | Callable[[Tensor], Tensor], in_blocks: bool = False) -> Activation:
-    """Look an activation up by name, or wrap any smooth elementwise function on tensors; in_blocks: as in `Activation`.
+    """Look an activation up by name, or wrap a smooth elementwise function. in_blocks: as in `Activation`.
 
     Raises ValueError for an unknown name, or a function that changes shape or mixes elements.
     """

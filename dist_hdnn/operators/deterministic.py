@@ -5,8 +5,8 @@ partition. Here every block's contribution goes out by itself, and an owner adds
 order of the contributing agents, its own and others' alike. More bytes, the same numbers on any number of workers.
 
 Other places that keep bits equal: `choice` (no tiles), `panels` (a panel per agent, columns ascending), `activations`
-(whole blocks), `network.time_course` (sums layer by layer), `ends.lift`, `ends.image_lift` and `ends.readout` (one agent
-at a time, sums over agents ascending), `training.clipping` (norms of global tensors), `training.loop` (no fused
+(whole blocks), `network.time_course` (sums layer by layer), `ends.lift`, `ends.image_lift` and `ends.readout` (one
+agent at a time, sums over agents ascending), `training.clipping` (norms of global tensors), `training.loop` (no fused
 optimizer), and, in every mode, `network.keyed_random` and `data.batches`.
 Shapes: contributions (gathered, B) as products leave them, one run of rows per block.
 """
@@ -37,7 +37,7 @@ class _Buffers(NamedTuple):
 
 
 class OrderedSum:
-    """Sums contributions link by link, in ascending order of agents; see `Links`.
+    """The sum of contributions link by link, in ascending order of agents, see `Links`.
 
     operator: deterministic panels of this worker's rows. pattern, owners, sizes: the whole pattern, every agent's
     worker and the rows of its slice. column_agents: global number of each of the operator's column agents.

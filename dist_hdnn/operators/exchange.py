@@ -165,7 +165,7 @@ class HaloExchange:
         self.ledger.book(self.scatter_entry, self.where.phase, row_bytes)
 
     def _stay(self, entry: int, x: GhostedTensor, meanwhile: Work | None) -> None:
-        """Book a round between agents of this worker alone; nothing moves."""
+        """Book a round between agents of this worker alone, where nothing moves."""
         if meanwhile is not None:
             meanwhile()
         if not self.idle:
@@ -207,7 +207,7 @@ class HaloExchange:
         return made
 
     def _memory_of_slices(self, slices: Tensor) -> list[tuple[int, Tensor]]:
-        """Return memory for what travels to and from my slices, a part per peer; tensors of one shape share it."""
+        """Return memory for messages to and from my slices, a part per peer, shared by tensors of one shape."""
         key = slices.shape[1], slices.dtype, slices.device
         memory = self._slice_memory.get(key)
         if memory is None:

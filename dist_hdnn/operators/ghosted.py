@@ -36,7 +36,7 @@ class GhostedTensor:
 
 
 class Exchange(Protocol):
-    """What products need of an exchange.
+    """An exchange as products see it.
 
     moves: whether slices travel; where not, rounds are only counted.
     links: sums contributions link by link where bits must not depend on the partition, see `deterministic`; else None.

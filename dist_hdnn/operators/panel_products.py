@@ -79,7 +79,7 @@ class PanelProducts(BlockProducts):
     def gradient_value(
         self, weights: BlockWeights, x: GhostedTensor, sigma: Activation, saved: Saved, into: Sum | None = None
     ) -> Tensor:
-        """Go chunk by chunk, so that z is still in the cache when it is multiplied."""
+        """Compute Kᵀ σ(K x + b) chunk by chunk, so that z is still in the cache when it is multiplied."""
         self.exchange.gather(x)
         self._clear()
         gathers, adds, output = self._gathers, self._adds, self.output.tensor
@@ -109,7 +109,7 @@ class PanelProducts(BlockProducts):
         gradient: GradientSum | None,
         into: Sum | None = None,
     ) -> Tensor:
-        """Go chunk by chunk: the columns of v are gathered once for both products, and w stays in the cache."""
+        """Compute the adjoint chunk by chunk: v is gathered once for both products, and w stays in the cache."""
         self.exchange.gather(v)
         self._clear()
         z, adds = saved.z.views, self._adds
@@ -160,7 +160,7 @@ class PanelProducts(BlockProducts):
         return self._chunks if self._gathers else x.chunks
 
     def _made(self, operator: PanelOperator) -> list[Chunk]:
-        """Make the chunks; they share one memory, unless contributions are summed in order when all are there."""
+        """Make the chunks, which share one memory unless contributions are summed in order at the end."""
         sizes = [count * columns for count, _, columns in operator.shapes]
         memory = self._like.new_empty(max(sizes, default=0), self.batch)
         chunks, start = [], 0

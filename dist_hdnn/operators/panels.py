@@ -27,7 +27,7 @@ CHUNK = 2048  # gathered rows at a time: 1 MB at batch 128 in float32; more call
 
 
 class PanelOperator(Indexed):
-    """Panels of a pattern, see `sparsity.Arrangement`; holds index tensors, never weights.
+    """Panels of a pattern, see `sparsity.Arrangement`: index tensors, never weights.
 
     order: column agents in the order in which panels show them; None when they ascend.
     deterministic: every agent has its own panel, columns by ascending global number, nothing rounded up: sums then
@@ -77,7 +77,7 @@ class PanelOperator(Indexed):
     # -- weights between canonical order and panels: once per sweep, all layers together ----------------------------
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Bring canonical weights (layers, entries) to panels (layers, stored); the zeros of `out` stay zero."""
+        """Bring canonical weights (layers, entries) to panels (layers, stored), whose zeros stay zero."""
         if self.stored_in_order:
             return weights
         return out.scatter_(1, self.positions.expand_as(weights), weights)

@@ -68,7 +68,7 @@ class BlockWeights(NamedTuple):
 
 
 class GradientSum:
-    """Where a layer's gradient of one matrix or bias goes: the first contribution is written, further ones added."""
+    """A layer's gradient of one matrix or bias: the first contribution is written, further ones added."""
 
     __slots__ = ("fresh", "views")
 
@@ -127,7 +127,7 @@ class BlockProducts:
         raise NotImplementedError
 
     def activated(self, weights: BlockWeights, x: GhostedTensor, sigma: Activation, saved: Saved) -> None:
-        """Compute z = σ(K x + b); the argument u of σ stays in `saved` where it has a place."""
+        """Compute z = σ(K x + b). The argument u of σ stays in `saved` where it has a place."""
         u = saved.u or self.scratch()
         self.affine(weights, x, u)
         sigma.value(u.flat, out=saved.z.flat)

@@ -45,16 +45,16 @@ class ScalarPattern:
         self.entries = int((self.row_widths * row_sizes).sum()) if self.selected is None else len(self.selected)
 
     def expand(self, block_values: IntArray) -> IntArray:
-        """Return, for every weight, its block's value plus the column inside the block; (entries,)."""
+        """Return for every weight its block's value plus the column inside the block, (entries,)."""
         column_in_block = ragged_ranges(np.zeros_like(self.columns), self.column_sizes[self.columns])
         return self._every_row(np.repeat(block_values, self.column_sizes[self.columns]) + column_in_block)
 
     def expand_blocks(self, block_values: IntArray) -> IntArray:
-        """Return, for every weight, its block's value; (entries,)."""
+        """Return for every weight its block's value, (entries,)."""
         return self._every_row(np.repeat(block_values, self.column_sizes[self.columns]))
 
     def _every_row(self, one_row: IntArray) -> IntArray:
-        """Repeat what holds for one scalar row of each agent for every row of that agent; (entries,)."""
+        """Repeat the values of one scalar row of each agent for every row of that agent, (entries,)."""
         agent_start = np.repeat(offsets(self.row_widths)[:-1], self.row_sizes)
         return self._of_selected(one_row[ragged_ranges(agent_start, np.repeat(self.row_widths, self.row_sizes))])
 
@@ -62,17 +62,17 @@ class ScalarPattern:
         return values if self.selected is None else values[self.selected]
 
     def scalar_rows(self) -> IntArray:
-        """Return the row neuron of every weight; (entries,)."""
+        """Return the row neuron of every weight, (entries,)."""
         rows = np.repeat(np.arange(int(self.row_sizes.sum())), np.repeat(self.row_widths, self.row_sizes))
         return self._of_selected(rows)
 
     def scalar_columns(self) -> IntArray:
-        """Return the column neuron of every weight; (entries,)."""
+        """Return the column neuron of every weight, (entries,)."""
         return self.expand(offsets(self.column_sizes)[self.columns])
 
 
 class Arrangement(Protocol):
-    """How the weights of one matrix lie in memory for the products that use them, called panels throughout.
+    """The order in memory of one matrix's weights for its products, called panels throughout.
 
     rows, column_neurons: neurons of the result and of the argument. stored: values of one layer's panels.
     stored_in_order, rows_in_order: whether panels and rows are in canonical order. row_order: rows in panel order.
@@ -89,7 +89,7 @@ class Arrangement(Protocol):
     row_shapes: list[tuple[int, ...]]
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Bring canonical weights (layers, entries) to panels (layers, stored); the zeros of `out` stay zero."""
+        """Bring canonical weights (layers, entries) to panels (layers, stored), whose zeros stay zero."""
 
     def collect(self, panels: Tensor, out: Tensor | None = None) -> Tensor:
         """Bring panels (layers, stored) to canonical weights (layers, entries): the adjoint of `arrange`."""
@@ -102,7 +102,7 @@ class Arrangement(Protocol):
 
 
 class BlockOperator(nn.Module):
-    """One block-sparse matrix without its weights; `choice` arranges it when products first need it.
+    """One block-sparse matrix without its weights, which `choice` arranges when products first need it.
 
     row_start, columns: block pattern in CSR, row agents (owned) x column agents (owned, then ghosts).
     row_sizes, column_sizes: neurons of each row and column agent.

@@ -1,4 +1,4 @@
-"""Where a sweep is: the layer that exchanges serve, for the ledger and for error messages."""
+"""The place of a sweep: the layer that exchanges serve, for the ledger and for error messages."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Buffers:
     def _use(
         self, s: int, current: list[Version], written: list[Iterator[Version]], part: int, coefficient: float
     ) -> Use:
-        """Make the next update; puts the version that it writes into `current`."""
+        """Make the next update, and put the version that it writes into `current`."""
         integrator, force = self.spec.architecture.integrator, self.spec.architecture.forces[part]
         term = self._terms[s][part]
         x, copied = self._read(current[force.source], s, term)

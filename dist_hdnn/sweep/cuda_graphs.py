@@ -27,13 +27,13 @@ T = TypeVar("T")
 
 
 class Recorder(Protocol):
-    """Records what a piece of work does to tensors; needs a device."""
+    """A recorder of the kernels that a piece of work launches."""
 
     def warm_up(self, work: Callable[[], object]) -> None:
         """Do the work on the stream that will record it."""
 
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """Do the work; return its result, and a function that does the work again into the same tensors."""
+        """Return the result of the work, and a function that does the work again into the same tensors."""
 
 
 class CudaRecorder:

@@ -1,4 +1,4 @@
-"""How a network is computed, whatever it computes: products, the order of sums, and what a training sweep keeps.
+"""Execution of a network: its products, the order of sums, and the memory of a training sweep.
 
     store        every version of the state                          grows with the layers
     recompute    the state every keep_every layers                   grows with the layers / keep_every
@@ -19,7 +19,7 @@ Mode = Literal["store", "recompute", "reversible"]
 
 
 class Kept(NamedTuple):
-    """What a training sweep keeps: a memory mode, the layers from one kept state to the next (0: none), its format."""
+    """The states that a training sweep keeps: a memory mode, layers from one to the next (0: none), their format."""
 
     memory: Mode
     every: int
@@ -33,7 +33,7 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True)
 class Execution:
-    """How a network is computed.
+    """The choices of how a network is computed, none of which changes the network.
 
     products: "tiles" (kernels made by llvmlite; on the CPU, not with deterministic), "torch", or "auto": tiles where
         they are available.
@@ -58,7 +58,7 @@ class Execution:
     check_batches: bool = True
 
     def kept(self, architecture: Architecture, layers: int, graphs: int, dtype: object) -> Kept:
-        """Return what a training sweep keeps; a segment of recompute starts with the first of the graphs.
+        """Return what a training sweep keeps. A segment of recompute starts with the first of the graphs.
 
         dtype: of the network, a torch.dtype or its name. Raises ValueError for an unknown mode, one that does not suit
         the architecture, a number that it cannot use, or formats that do not go together.

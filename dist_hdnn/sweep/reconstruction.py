@@ -26,7 +26,7 @@ class ReconstructionError(ArithmeticError):
 
 
 class Error:
-    """The error of one sweep; last: the state that its backward starts from."""
+    """The error of one sweep. last: the state that its backward starts from."""
 
     def __init__(self, last: Sequence[Tensor]) -> None:
         self._last = largest(last)
@@ -58,7 +58,7 @@ class Reconstruction:
             self.check()
 
     def check(self) -> float | None:
-        """Return the largest error so far; warn once above `WARNED`, raise above `REFUSED` or if it is not finite."""
+        """Return the largest error so far, after a warning above `WARNED`; raise above `REFUSED` or if not finite."""
         if self.worst is None:
             return None
         error = float(self.worst)
@@ -83,6 +83,6 @@ class Reconstruction:
 
 
 def largest(parts: Sequence[Tensor]) -> Tensor:
-    """Return the largest magnitude in some tensors, a scalar; NaN if there is one; 0 of nothing."""
+    """Return the largest magnitude in some tensors, a scalar: NaN if there is one, 0 for no tensors."""
     found = [torch.linalg.vector_norm(part, torch.inf) for part in parts if part.numel()]
     return torch.stack(found).max() if found else torch.zeros(())

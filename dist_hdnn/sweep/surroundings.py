@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.parallel import DistributedDataParallel
+
+from dist_hdnn.topology.ragged import IntArray
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -40,7 +42,7 @@ def opaque(function: Function) -> Function:
     return called  # type: ignore[return-value]
 
 
-def under_autocast(tensor: torch.Tensor) -> bool:
+def under_autocast(tensor: Tensor) -> bool:
     """Tell whether operations on this tensor are under autocast, which "meta" devices, for example, do not have."""
     kind = tensor.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
@@ -89,4 +91,22 @@ def check_surroundings(net: nn.Module, alone: bool, shards: Iterable[str]) -> No
         raise ValueError(
             "HDNN: expected its own parameters on several workers, got some that a parametrization, weight_norm, "
             "spectral_norm or pruning replaced, which see this worker's part alone. Use them on one worker."
+        )
+
+
+def check_columns(y: Tensor, neurons: int, everywhere: IntArray, who: str, remedy: str = "") -> None:
+    """Raise ValueError unless y is a state (batch, neurons) of this worker; everywhere: neurons of all agents."""
+    if y.ndim != 2 or y.shape[1] != neurons:
+        remedy = remedy or "Lift the features to the agents' neurons first (see SensorMap)."
+        if y.ndim == 2 and y.shape[1] == everywhere.sum():
+            remedy = "This is the state of all workers' agents; local(state) takes this worker's columns of it."
+        raise ValueError(f"{who}: expected a state of shape (batch, {neurons}), got {tuple(y.shape)}. {remedy}")
+
+
+def check_kind(y: Tensor, like: Tensor, who: str = "HDNN", what: str = "a state") -> None:
+    """Raise ValueError unless a tensor has the dtype and the device of the weights."""
+    if y.dtype != like.dtype or y.device != like.device:
+        raise ValueError(
+            f"{who}: expected {what} of {like.dtype} on {like.device}, got {y.dtype} on {y.device}. "
+            "Convert one of them with .to(...)."
         )

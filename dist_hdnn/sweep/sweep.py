@@ -39,7 +39,7 @@ See = Callable[[int, State], object]
 
 
 class Sweep(Indexed):
-    """The layers of a network without their weights, which are arguments; see `Layers` for the two sweeps.
+    """The layers of a network without their weights, which are arguments of the two sweeps in `Layers`.
 
     columns: of every part, the columns of y that hold it, (neurons of the part,). shared: one interconnection for all
     layers. fixed: names of weights that are constants. where: is told of the layer and the sweep, for exchanges.
@@ -105,7 +105,7 @@ class Sweep(Indexed):
         return self.pool.lease("store", y, lambda: Keep(self.spec, self.shared, y))  # type: ignore[no-any-return]
 
     def first_non_finite(self) -> int | None:
-        """Return the first layer of the last sweep with gradients whose state is not finite; 0: the input, None: none.
+        """Return the first layer of the last training sweep whose state is not finite (0: the input), or None.
 
         Looks at this worker's memory alone and sends nothing.
         """
@@ -153,7 +153,7 @@ class Layers(torch.autograd.Function):
     def forward(
         ctx: Any, sweep: Sweep, tape: Any, weights: Weights, see: See | None, y: Tensor, *flat: Tensor
     ) -> Tensor:
-        """y0 -> yN, (batch, neurons). flat: the tensors of `weights`, for autograd; none outside it."""
+        """Return yN of y0, (batch, neurons). flat: the tensors of `weights`, for autograd; none outside it."""
         if isinstance(tape, Captured):
             output = tape.run(y, weights, see)
         else:
@@ -181,7 +181,7 @@ class Layers(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """δyN -> δy0, (batch, neurons), and the gradient of every weight."""
+        """Return δy0 of δyN, (batch, neurons), and the gradient of every weight."""
         if torch._C._functorch.is_legacy_batchedtensor(dy) or torch._C._functorch.is_batchedtensor(dy):
             raise ValueError(
                 "HDNN: expected the gradient of one loss at a time, got several in one backward (is_grads_batched, "
@@ -211,7 +211,7 @@ def run(sweep: Sweep, tape: Any, y: Tensor, weights: Weights, see: See | None = 
 
 
 def run_back(sweep: Sweep, tape: Tape, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
-    """Run a backward sweep: δyN -> δy0, (batch, neurons), and the gradient of every weight; y, weights: as forward."""
+    """Run a backward sweep: δyN -> δy0, (batch, neurons), and every weight's gradient. y, weights: as forward."""
     where, d = sweep.where, tape.cotangents
     sweep.pack(dy, d)
     if tape.weights.weights is None:

@@ -31,7 +31,7 @@ State = Sequence[Tensor]
 
 
 class Tape:
-    """The memory of a sweep over a batch like `like`, and the calls that a sweep makes; a tape defines those it needs.
+    """The memory of a sweep over a batch like `like`, and the calls that a sweep makes, of which tapes override some.
 
     key, ticket: see `Pool`. keeps: whether a backward sweep may follow. repeatable: whether a further one finds what it
     needs. compares: whether the backward compares the rebuilt input. back: what the backward does to a layer.
@@ -106,7 +106,7 @@ class Keep(Tape):
 
 
 class Recompute(Tape):
-    """The state before every `every` layers is kept; one segment of them is in memory at a time, the last one first.
+    """The state before every `every` layers is kept, and one segment of layers is in memory, the last one first.
 
     dtype: of the states that are kept, None: as they are computed.
     """
@@ -203,7 +203,7 @@ class Reverse(Tape):
         yield self.layers, self.start
 
     def _allowed(self, anchor: State) -> State:
-        """Return the anchor; of a rounded one, the state nearest to the rebuilt one that rounds to it."""
+        """Return the anchor, or, of a rounded one, the state nearest to the rebuilt one that rounds to it."""
         if not self._bounds:
             return anchor
         lower, upper = self._bounds
@@ -241,7 +241,7 @@ class Pool:
         return tape
 
     def give_back(self, tape: Any) -> None:
-        """Keep a tape for the next sweep; drop the oldest beyond `KEPT`."""
+        """Keep a tape for the next sweep, and drop the oldest beyond `KEPT`."""
         tape.release()
         self._idle[tape.key] = tape
         while len(self._idle) > self.KEPT:

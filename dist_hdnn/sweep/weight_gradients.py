@@ -16,7 +16,7 @@ from dist_hdnn.sweep.weights import WeightPanels, Weights
 
 
 class GradientPanels:
-    """Where every layer's gradients go. A backward sweep asks for the layers in one run, up or down.
+    """Panels for every layer's gradients. A backward sweep asks for the layers in one run, up or down.
 
     panels: of the weights, whose groups of layers it shares. fixed: names of weights that get no gradient.
     """
@@ -45,7 +45,7 @@ class GradientPanels:
         return self._ready[s][place]
 
     def collected(self) -> list[Tensor | None]:
-        """Return the gradients in canonical order, flat as `flatten` has them; None for fixed weights."""
+        """Return the gradients in canonical order, flat as `flatten` has them, None for fixed weights."""
         for s in range(len(self.operators)):
             self._collect(s)
         name = self.architecture.interconnection
@@ -119,7 +119,7 @@ class GradientPanels:
         self._panels[s] = {}
 
     def _finish_interconnection(self, name: str) -> None:
-        """Sum an X that layers share over the graphs; zero where no layer uses one."""
+        """Sum the gradient of an X that layers share over the graphs, zero where no layer uses one."""
         if not self.shared:
             for s, result in enumerate(self.results[name]):
                 if not self.groups.rows[s]:

@@ -64,7 +64,7 @@ class Grouping:
 
 
 class WeightPanels:
-    """Every layer's weights as views of panels; those of `at_once` layers of a graph are there at a time."""
+    """Every layer's weights as views of panels, for `at_once` layers of a graph at a time."""
 
     def __init__(self, spec: LayerSpec, shared: bool, like: Tensor, at_once: int | None = None) -> None:
         """at_once: layers of a graph whose panels are there at a time; None: as many as fit the cache."""

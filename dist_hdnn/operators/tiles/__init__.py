@@ -1,1 +1,1 @@
-"""Products of a block-sparse matrix by register tiles, generated as LLVM IR; needs llvmlite."""
+"""Products of a block-sparse matrix by register tiles, generated as LLVM IR with llvmlite."""

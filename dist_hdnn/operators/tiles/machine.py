@@ -28,7 +28,7 @@ _TEAM = ("omp_get_thread_num", "omp_get_num_threads")
 
 
 def available() -> bool:
-    """Whether llvmlite is installed."""
+    """Tell whether llvmlite is installed."""
     return llvm is not None
 
 

@@ -66,7 +66,7 @@ class TileOperator:
         self.interior = int(self.owned - needs_ghosts.sum())
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
-        """Canonical weights (layers, entries) -> blocks (layers, stored); `out` is zero where a block has no weight."""
+        """Bring canonical weights (layers, entries) to blocks (layers, stored), zero where a block has no weight."""
         return weights.contiguous() if self.selected is None else out.index_copy_(1, self.selected, weights)
 
     def collect(self, blocks: Tensor, out: Tensor | None = None) -> Tensor:

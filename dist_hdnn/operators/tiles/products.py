@@ -93,7 +93,7 @@ class TileProducts(BlockProducts):
         return call
 
     def _factor(self, value: float) -> Tensor:
-        """One number where kernels can read it."""
+        """Return the address of one number for kernels."""
         known = self._factors.get(value)
         if known is None:
             known = self._factors[value] = self._like.new_full((1,), value)
@@ -115,6 +115,6 @@ class TileProducts(BlockProducts):
 
 
 def address(tensor: Tensor) -> int:
-    """Of a tensor that kernels may read or write."""
+    """Return the address of a tensor that kernels may read or write."""
     assert tensor.is_contiguous(), "kernels read rows one after the other"
     return tensor.data_ptr()
