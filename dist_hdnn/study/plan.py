@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.config import Config
-from dist_hdnn.config.bundled import folder, located, names
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.documents import read_yaml
 from dist_hdnn.config.files import config_from, overridden, read_config, self_contained
+from dist_hdnn.config.paths import folder, located, names
 from dist_hdnn.study.axes import (
     Axis,
     Choice,
