@@ -11,12 +11,11 @@ from dist_hdnn.launching.launcher import environment_of_runs
 from dist_hdnn.launching.supervisor import cores
 from dist_hdnn.plots.drawing import pictures
 from dist_hdnn.study.inputs import prepare_folder
-from dist_hdnn.study.optuna_search import OptunaSearch
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.report import LiveTable, write_report
 from dist_hdnn.study.results import check_objectives, groups_of, rows_of, write_tables
 from dist_hdnn.study.runner import Progress, Runner
-from dist_hdnn.study.search import Search
+from dist_hdnn.study.search import OptunaSearch, Search
 from dist_hdnn.study.trials import DONE, all_results
 
 
