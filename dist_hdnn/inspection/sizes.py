@@ -85,7 +85,7 @@ def trains_interconnection(config: Config, layout: Layout) -> bool:
 
 
 def memory(config: Config, layout: Layout, parameters: int) -> dict[str, int]:
-    """Estimate bytes in one process: weights with gradient and two optimizer moments, and what a sweep stores."""
+    """Estimate bytes in one process: weights with gradient and two optimizer moments, and the states of a sweep."""
     item = ITEM_BYTES[config.dtype]
     chosen = layout.architecture
     per_step = 2 + (config.network.activation != "tanh") + bool(chosen.interconnection)  # state, z, u, force
@@ -112,7 +112,7 @@ def memory(config: Config, layout: Layout, parameters: int) -> dict[str, int]:
 
 
 def kept(config: Config, graphs: int) -> Kept:
-    """Return what a training sweep of a config keeps."""
+    """Return the states that a training sweep of a config keeps."""
     network = config.network
     chosen = architecture(network.architecture, network.integrator)
     return execution_of(config).kept(chosen, network.layers, graphs, config.dtype)

@@ -80,7 +80,7 @@ def reach_of(config: Config, layout: Layout) -> dict[str, Any]:
 def communication(config: Config, layout: Layout) -> dict[str, Any]:
     """Return rounds, messages and bytes of a layer (mean over all layers) and of a training step, agent to agent.
 
-    A layer's are those of its forward sweep; a step has both sweeps and what the memory mode computes once more.
+    A layer's are those of its forward sweep; a step has both sweeps and the layers that the memory mode computes again.
     """
     layers, number_bytes = config.network.layers, config.train.batch_size * ITEM_BYTES[config.dtype]
     messages, numbers = _forward(layers, layout)

@@ -78,7 +78,7 @@ def _varies(values: Floats | None) -> bool:
 
 
 def _canvas(points: Points, color_bar: bool) -> tuple[Figure, Axes]:
-    """Make a figure whose shape follows that of the drawing, within limits, with room around it for labels."""
+    """Make a figure in the shape of the drawing, within limits, with room around it for labels."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = np.maximum(high - low, max(0.25 * float((high - low).max()), 1e-9))
     ratio = float(np.clip(extent[1] / extent[0], 0.5, 1.15))
@@ -148,8 +148,8 @@ def _bowed(start: Points, end: Points, middle: Points) -> Points:
 def _draw_agents(axes: Axes, points: Points, accuracy: Floats | None, size: float) -> Floats:
     """Draw the agents and return their colors, (agents, 4)."""
     if accuracy is None or not _varies(accuracy):
-        known = np.ones(len(points), dtype=bool) if accuracy is None else np.isfinite(accuracy)
-        shades = np.where(known[:, None], to_rgba(SKY), to_rgba(GREY))
+        measured = np.ones(len(points), dtype=bool) if accuracy is None else np.isfinite(accuracy)
+        shades = np.where(measured[:, None], to_rgba(SKY), to_rgba(GREY))
     else:  # whole percentages, at least five apart, so that tiny differences look alike
         percent = np.ma.masked_invalid(100.0 * accuracy)
         low, high = float(np.floor(percent.min())), float(np.ceil(percent.max()))

@@ -1,4 +1,4 @@
-"""Names in the picture of a graph: inside the nodes where they fit, otherwise beside them."""
+"""Names of agents in the picture of a graph, inside the nodes or beside them."""
 
 import unicodedata
 from typing import Any
@@ -35,7 +35,7 @@ def _columns(name: str) -> int:
 def write_labels(
     axes: Axes, points: Points, graph: CommunicationGraph, shades: Floats, size: float, observed: dict[int, str]
 ) -> None:
-    """Write short names inside the nodes or long ones beside them, and what sensors observe in color.
+    """Write short names inside the nodes or long ones beside them, and the features of sensors in color.
 
     shades: (agents, 4) colors of the nodes. size: area of a node in points². observed: text by number of an agent.
     """

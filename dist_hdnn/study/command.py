@@ -1,4 +1,4 @@
-"""`dist-hdnn study`: reads a study, runs what is left of it, writes tables, pictures and the report."""
+"""The command `dist-hdnn study`, from the plan to tables, pictures and the report."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ def run_study(
     parallel = plan.parallel or max(1, cores() // (plan.base["workers"] or 1))
     checked = False
 
-    with LiveTable(plan.name, plan.objectives) as table:
+    table = LiveTable(plan.name, plan.objectives)
 
-        def on_change(progress: Progress, result: dict[str, Any] | None) -> None:
-            nonlocal checked
-            if result is not None and result["status"] == DONE and not checked:
-                check_objectives(result, plan.objectives)
-                checked = True
-            if result is not None and result in progress.last[-1:]:
-                write_tables(output, rows_of(ordered_results(plan, output), plan.axes))
-            table.changed(progress, result)
+    def on_change(progress: Progress, result: dict[str, Any] | None) -> None:
+        nonlocal checked
+        if result is not None and result["status"] == DONE and not checked:
+            check_objectives(result, plan.objectives)
+            checked = True
+        if result is not None and result in progress.last[-1:]:
+            write_tables(output, rows_of(ordered_results(plan, output), plan.axes))
+        table.changed(progress, result)
 
-        environment = environment_of_runs(cores() // parallel)
-        start = {"git_commit": git_commit()}
+    environment = environment_of_runs(cores() // parallel)
+    start = {"git_commit": git_commit()}
+    with table:
         Runner(plan, output, search, parallel, environment, start, on_change, retry_failed, most).run()
     outcome = conclude(plan, output, command)
     return outcome | {"left": max(0, search.total - outcome["trials"])}

@@ -135,7 +135,7 @@ class OptunaSearch(Search):
                     self.study.tell(number, state=TrialState.FAIL)
 
     def _check_inputs(self, files: Mapping[str, str]) -> None:
-        """Raise ValueError for a stored study of other data or options, whose trials Optuna would take for ours."""
+        """Raise ValueError for a stored study of other data or options, from whose trials Optuna would learn."""
         with self._storage_errors():
             stored = self.study.user_attrs.get(STUDY)
         record = {"base": self.plan.base, "objectives": dict(self.plan.objectives), "files": dict(files)}

@@ -108,7 +108,7 @@ def test_an_unusable_storage_and_a_missing_optuna_are_one_line(
     assert "pip install optuna" in capsys.readouterr().err
 
 
-def test_a_study_whose_journal_was_cut_by_a_crash_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_whose_journal_was_cut_by_a_crash_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["study", write(tmp_path), f"--output={tmp_path / 'out'}", "--trials"]
     assert main([*words, "2"]) == 0
     journal = tmp_path / "out" / "optuna.journal"

@@ -1,4 +1,4 @@
-"""Optuna's storage: a journal that a crash cut goes on, and no message shows a password."""
+"""Optuna's storage: a journal that a crash cut is mended, and no message shows a password."""
 
 from __future__ import annotations
 
