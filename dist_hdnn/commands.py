@@ -22,7 +22,7 @@ from dist_hdnn.command_line import (
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.launching.stopping import StopRequest, listening
+from dist_hdnn.launching.worker import StopRequest, listening
 from dist_hdnn.printing import (
     Sections,
     announce,

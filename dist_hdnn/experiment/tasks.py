@@ -21,7 +21,7 @@ from dist_hdnn.data import Dataset
 from dist_hdnn.ends.readout import summed
 from dist_hdnn.experiment.resume import Start, begin, warn_of_other_data
 from dist_hdnn.inspection import exchanged, inspect, per_prediction
-from dist_hdnn.launching.failure import reported, write_report
+from dist_hdnn.launching.failure import REPORT, reported, write_report
 from dist_hdnn.launching.waiting import patient, waiting_figures
 from dist_hdnn.plots.drawing import pictures
 from dist_hdnn.printing import announce
@@ -162,7 +162,7 @@ def _finish(
     if directory is None:
         return
     save_weights(weights, directory / FINAL, network.architecture.name)
-    write_report(directory, {"status": "done", "exit_code": 0})
+    write_report(directory / REPORT, {"status": "done", "exit_code": 0})
     figures |= {
         **link_figures(network.graph, over_links),
         "workers": 1 if transport is None else transport.size,

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from dist_hdnn.config import Config
 from dist_hdnn.launching.mpiexec import become_mpiexec
-from dist_hdnn.launching.stopping import StopRequest
 from dist_hdnn.launching.supervisor import WORKER, cores, run_workers
-from dist_hdnn.launching.worker import INTERRUPTED, STOPPED, USAGE, follow_launcher, tell_processes, work
+from dist_hdnn.launching.worker import INTERRUPTED, STOPPED, USAGE, StopRequest, follow_launcher, tell_processes, work
 from dist_hdnn.printing import announce
 from dist_hdnn.run.directory import new_run_directory
 
