@@ -1,4 +1,4 @@
-"""Files of a failed run: report.json says how it ended, logs/worker_K.json what worker K did last.
+"""Files of a failed run: report.json for its end, logs/worker_K.json for the last exchanges of worker K.
 
 report.json holds the exit code, which launchers hide, and the first failure: the worker, its error, where it was, and
 the command that resumes the run. A worker that lost another one blames it, which may have lost a third. So every failed
@@ -52,7 +52,7 @@ def reported(directory: Path, transport: Transport | None, command: str, step: C
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a report or log; a reader never sees half of it."""
+    """Write a report or log of which no reader sees half."""
     os.replace(_part(path, report), path)
 
 
@@ -85,7 +85,7 @@ def _leave(directory: Path, transport: Transport | None, report: dict[str, Any])
 
 
 def _follow_blame(directory: Path) -> None:
-    """Make report.json the report on the worker where the blame ends; leave it as it is where the blame is a circle."""
+    """Make report.json the report on the worker where the blame ends, unless it is a circle."""
     report, seen = _read(directory / REPORT), set[int]()
     while report is not None and report["status"] == "failed" and report["worker"] not in seen:
         seen.add(report["worker"])
@@ -102,7 +102,7 @@ def _log(directory: Path, rank: int) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a report or log; None if there is none."""
+    """Read a report or log, or return None without one."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

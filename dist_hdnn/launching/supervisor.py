@@ -29,7 +29,7 @@ LINES = 40  # of the failed worker's output
 def run_workers(
     command: list[str], workers: int, timeout: float, environment: Mapping[str, str], stop: StopRequest | None = None
 ) -> int:
-    """Run `command` as workers; return 0, or the exit code of the first failure after a line on stderr.
+    """Run `command` as workers, and return 0, or the exit code of the first failure after a line on stderr.
 
     Worker 0 writes to our stdout and stderr; the output of another worker is shown only if it fails first.
     timeout: seconds that a worker may run after the first one has ended well. stop: passed on to the workers, which
@@ -66,7 +66,7 @@ def _start(command: list[str], variables: Mapping[str, str], output: Path | None
 
 
 def _wait(children: list[subprocess.Popen[bytes]], timeout: float, stop: StopRequest | None = None) -> dict[int, int]:
-    """Return exit codes by rank, in the order of the ends; after a failure, of the workers that end soon."""
+    """Return exit codes by rank, in the order of the ends. After a failure, only of workers that end soon."""
     codes: dict[int, int] = {}
     deadline = math.inf
     while len(codes) < len(children) and time.monotonic() < deadline:
@@ -83,7 +83,7 @@ def _wait(children: list[subprocess.Popen[bytes]], timeout: float, stop: StopReq
 
 
 def _pass_on(reason: str, children: list[subprocess.Popen[bytes]]) -> None:
-    """Ask the workers to stop; a signal would kill one that does not handle it yet."""
+    """Ask the workers to stop by a line. A signal would kill one that does not handle it yet."""
     for child in children:
         with contextlib.suppress(BrokenPipeError):
             assert child.stdin is not None
@@ -92,7 +92,7 @@ def _pass_on(reason: str, children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _report(codes: dict[int, int], workers: int, folder: str) -> int:
-    """Print on stderr which worker failed first, and how; return its exit code.
+    """Print on stderr which worker failed first and how, and return its exit code.
 
     Workers that lost a peer exit with LOST. If every failed worker did, the blame is on one that is still running.
     """
@@ -120,13 +120,13 @@ def _report(codes: dict[int, int], workers: int, folder: str) -> int:
 
 
 def _text(folder: str, rank: int) -> list[str]:
-    """Return the lines that a worker wrote; none of worker 0, which writes to our output."""
+    """Return the lines that a worker wrote, none for worker 0, which writes to our output."""
     output = Path(folder, f"worker-{rank}.txt")
     return output.read_text(encoding="utf-8", errors="replace").strip().splitlines() if output.exists() else []
 
 
 def how_it_ended(code: int | None) -> str:
-    """Say how a child ended; None: it was still running."""
+    """Say how a child ended, None for one that was still running."""
     if code is None:
         return "it did not answer and was stopped"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"

@@ -29,7 +29,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """A note that this process was asked to stop. reason: the name of the signal, None without one. Call it for it."""
+    """A note that this process was asked to stop. Its reason, which a call returns: a signal's name, or None."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -38,13 +38,13 @@ class StopRequest:
         return self.reason
 
     def ask(self, reason: str) -> None:
-        """Note a reason; the first one stays."""
+        """Note a reason, unless there is one."""
         self.reason = self.reason or reason
 
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Note signals inside the block, in the main thread; those ignored from the start, as by nohup, stay ignored.
+    """Note signals inside the block, in the main thread, unless ignored from the start, as by nohup.
 
     Raises KeyboardInterrupt or SystemExit in the block at a second signal.
     """
@@ -71,7 +71,7 @@ def listening() -> Iterator[StopRequest]:
 
 
 def work(transport: Transport, config: Config, run: Callable[[Config, Transport | None], int | None]) -> int:
-    """Call `run(config, transport)` as one worker; return its exit code, 0 for None.
+    """Call `run(config, transport)` as one worker, and return its exit code, 0 for None.
 
     An error ends the other workers too, with the same exit code where the launcher passes it on.
     """
