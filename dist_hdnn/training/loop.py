@@ -22,7 +22,7 @@ from dist_hdnn.training.gradients import GradientLog
 from dist_hdnn.training.metrics import evaluate
 from dist_hdnn.training.optimizers import OPTIMIZERS
 
-BETAS = (0.9, 0.95)  # a memory of 20 steps for the squares; with 1000 a first large gradient stalls weights for epochs
+BETAS = (0.9, 0.95)  # squares averaged over ~20 steps; over 1000 one large early gradient stalls weights
 Split = tuple[Tensor, Tensor]  # x (samples, features), labels (samples,)
 
 
