@@ -107,7 +107,7 @@ class Config:
     """how workers talk (default: mpi under mpiexec and srun, else gloo)"""
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     plots: bool = True
-    """draw pictures when the run ends, which takes a second or more; switch it off for many short runs"""
+    """save plots at the end of the run (about one second; switch it off for many short runs)"""
     deterministic: bool = False
     """the same bits whatever the number of workers, for more bytes and time"""
     overlap: bool = False
