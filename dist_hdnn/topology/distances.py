@@ -97,24 +97,10 @@ def reach_in_layers(graph: CommunicationGraph, layers: int, hops_per_layer: int 
     return layers * hops_per_layer, *graph.diameter()
 
 
-def information_reach(graph: CommunicationGraph, layers: int, hops_per_layer: int = 4) -> str | None:
-    """Return a line of warning when the graph is wider than information travels in these layers, else None."""
-    reached, diameter, exact = reach_in_layers(graph, layers, hops_per_layer)
-    if diameter <= reached:
-        return None
-    remedy = "couple agents through K or X"
-    if hops_per_layer:
-        remedy = f"use {-(-diameter // hops_per_layer)} layers or more, or a graph with shorter paths"
-    return (
-        f"{graph.name}: information travels at most {reached} hops in {layers} layers ({hops_per_layer} each) but the "
-        f"diameter is {'' if exact else 'at least '}{diameter}, so far agents cannot influence each other; {remedy}"
-    )
-
-
 def reach_warnings(
     graph: CommunicationGraph, patterns: Sequence[BlockPattern], layers: int, hops_per_layer: int = 4
 ) -> list[str]:
-    """Return a line where agents cannot influence each other: parted by the patterns, or in too few layers."""
+    """Return warnings of agents that cannot influence each other: parted by the patterns, or in too few layers."""
     exchange = exchange_graph(graph, patterns) if hops_per_layer else graph
     lines, sizes, whole = [], exchange.component_sizes(), len(graph.component_sizes())
     if len(sizes) > whole:
@@ -123,5 +109,14 @@ def reach_warnings(
             f"{exchange.name}: falls into {len(sizes)} parts, the largest of {sizes[0]} agents, where the graph has "
             f"{whole}; agents of different parts never influence each other; {remedy}"
         )
-    short = information_reach(exchange, layers, hops_per_layer)
-    return [*lines, short] if short else lines
+    reached, diameter, exact = reach_in_layers(exchange, layers, hops_per_layer)
+    if diameter > reached:
+        remedy = "couple agents through K or X"
+        if hops_per_layer:
+            remedy = f"use {-(-diameter // hops_per_layer)} layers or more, or a graph with shorter paths"
+        lines.append(
+            f"{exchange.name}: information travels at most {reached} hops in {layers} layers ({hops_per_layer} each) "
+            f"but the diameter is {'' if exact else 'at least '}{diameter}, so far agents cannot influence each other; "
+            f"{remedy}"
+        )
+    return lines

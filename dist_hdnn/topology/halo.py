@@ -108,15 +108,6 @@ def disagreement(tables: NDArray[np.uint64]) -> tuple[int, int] | None:
     return (int(differ[0, 0]), int(differ[0, 1])) if len(differ) else None
 
 
-def minimum_neurons_per_round(pattern: BlockPattern, partition: Partition, half_widths: ArrayLike) -> int:
-    """Return the neurons on the wire in one gather or scatter-add of all workers, the least for one owner per agent.
-
-    The sum of the agent's slice, half_widths (agents,), over (agent, other worker that needs it).
-    """
-    _, agents = partition.crossings(pattern)
-    return int(agent_neurons(half_widths, partition.agents)[agents].sum())
-
-
 def _by_peer(peers: IntArray, agents: IntArray) -> PeerLists:
     """Return (peer, its agents) from two equally long arrays sorted by peer."""
     numbers, starts = np.unique(peers, return_index=True)

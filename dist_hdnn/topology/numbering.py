@@ -13,9 +13,9 @@ from scipy.sparse import csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
-from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
+from dist_hdnn.topology.graphs import CommunicationGraph
 from dist_hdnn.topology.ragged import IntArray
-from dist_hdnn.topology.readers.content import place_of
+from dist_hdnn.topology.readers.content import INTEGER, place_of
 
 DIGITS = re.compile(r"([0-9]{1,18})")
 ENOUGH = 0.5  # share of the agents, beyond which a file's places are those of its network

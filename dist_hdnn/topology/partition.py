@@ -57,7 +57,7 @@ class Partition:
         return np.flatnonzero(self.owners == worker)
 
     def crossings(self, pattern: BlockPattern) -> tuple[IntArray, IntArray]:
-        """Return (workers, agents), both (pairs,) and sorted: each worker with each agent that it needs from another.
+        """Return (workers, agents), both (pairs,) and sorted: each worker with its ghosts.
 
         A pair is one slice on the wire in every round: to the worker in a gather, back in a scatter-add.
         """
@@ -159,7 +159,6 @@ def describe_partition(
     that an agent's state has.
     """
     halves = agent_neurons(half_widths, partition.agents)
-
     ends = partition.owners[graph.links]
     rounds = []
     for pattern in patterns:
