@@ -52,7 +52,7 @@ class Dataset:
 
     @property
     def normalisation(self) -> dict[str, Any]:
-        """The shift and scale of the points, as `standardised` makes them; empty for points as they came."""
+        """The shift and scale of the points, as `standardised` sets them, or empty."""
         fitted = self.preparation
         if not fitted.mean:
             return {}

@@ -78,7 +78,7 @@ def shape_of_grid(agents: int, image: Image) -> tuple[int, int]:
 def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -> Views:
     """Return views of a table in which agent owners[name] sees the column `name`.
 
-    ValueError for a column that the data lack, and for one that nobody sees.
+    ValueError for a column that the data lack, and for one that no agent sees.
     """
     unknown = [name for name in owners if name not in names]
     if unknown:

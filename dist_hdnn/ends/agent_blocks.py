@@ -12,8 +12,9 @@ from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 
 class AgentBlocks(Indexed):
-    """(rows, neurons) -> (rows, agents, neurons of the widest agent of the network); narrower blocks end in zeros.
+    """(rows, neurons) -> (rows, agents, neurons of the widest agent of the network).
 
+    Narrower blocks end in zeros.
     agents: global numbers. of_agents_only: the columns are those of these agents alone, not of all owned agents.
     """
 

@@ -25,7 +25,7 @@ from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 
 class Gather(Indexed):
-    """values (length, ...) -> values at the places of a table (*table's shape, ...); the place `length` holds zero."""
+    """values (length, ...) -> values at the places of a table (*its shape, ...), zero at the place `length`."""
 
     index: Tensor
 

@@ -34,10 +34,11 @@ from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 
 class SumReadout(nn.Module):
-    """scores = Σ over agents of W_i y_i, plus a bias; W ~ N(0, 1 / neurons), keyed by (seed, class, agent).
+    """scores = Σ over agents of W_i y_i, plus a bias.
 
-    The bias belongs to the worker of agent 0; elsewhere it is empty. In a deterministic network the agents' scores
-    are summed in ascending order, so that the bits do not depend on the workers.
+    W ~ N(0, 1 / neurons), keyed by (seed, class, agent). The bias belongs to the worker of agent 0; elsewhere it is
+    empty. In a deterministic network the agents' scores are summed in ascending order, so that the bits do not depend
+    on the workers.
     """
 
     def __init__(self, ownership: Ownership, classes: int, seed: int = 0, regression: bool = False) -> None:

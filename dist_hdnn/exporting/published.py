@@ -59,7 +59,9 @@ class Published(NamedTuple):
 
 
 def from_published(file: str | Path, graph: Any = None) -> Published:
-    """Read a file; graph: the agents that share its neurons in runs of equal length (None: one agent owns all).
+    """Read the network of a file.
+
+    graph: the agents that share its neurons in runs of equal length; None for one agent that owns all.
 
     Raises ValueError for a file that is no such network, arrays of the wrong shape, a number of agents that does not
     divide the neurons, or weights between agents that the graph does not link.

@@ -1,6 +1,6 @@
-"""Who may talk to whom and who owns what: graphs, block patterns, partitions and halos. Pure data."""
+"""Communication graphs, block patterns, partitions and halos. Pure data."""
 
-from dist_hdnn.topology.distances import exchange_graph, reach_in_layers, reach_warnings
+from dist_hdnn.topology.distances import exchange_graph, reach_warnings
 from dist_hdnn.topology.families import (
     FAMILIES,
     balanced_tree,
@@ -75,7 +75,6 @@ __all__ = [
     "path",
     "plan_digest",
     "random_regular",
-    "reach_in_layers",
     "reach_warnings",
     "read_graph",
     "ring",

@@ -1,4 +1,4 @@
-"""Communication graphs: who may talk to whom, numbered canonically.
+"""Communication graphs, numbered canonically.
 
 Agents are 0..agents-1, links are unordered pairs (i, j) with i < j. Numbers follow the sorted node names (`numbering`),
 never the order of insertion or of the lines of a file, so the same graph has the same digest wherever it comes from.

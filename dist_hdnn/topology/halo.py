@@ -1,4 +1,4 @@
-"""Halos: the agents that one worker owns, the ghosts it needs from others, and the slices that others need from it.
+"""Halos: the owned agents of one worker, its ghosts, and the slices that other workers need from it.
 
 Row k of a block pattern needs the slice of every column i. Lists follow this direction: a receiver need not send.
 Agents have global numbers here; local numbers count the owned agents, then the ghosts.

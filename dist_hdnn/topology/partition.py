@@ -1,4 +1,4 @@
-"""Partitions: which worker owns which agent, by a method or as the user says, and what a partition costs.
+"""Partitions of agents among workers, by a method or as the user says, and their costs.
 
 Workers are 0..workers-1 and each owns at least one agent. The methods are in `partitioners`.
 """
@@ -19,7 +19,7 @@ from dist_hdnn.topology.ragged import IntArray
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Who owns whom. owners: (agents,) int64, the worker of every agent, read-only. method: for reports.
+    """The worker of every agent. owners: (agents,) int64, read-only. method: for reports.
 
     Raises ValueError when an owner is no worker or a worker owns no agent.
     """
@@ -202,7 +202,7 @@ def _block_products(pattern: BlockPattern, neurons: IntArray) -> NDArray[np.floa
 
 
 def _spread(values: NDArray[Any]) -> dict[str, float]:
-    """Return min, mean, max and imbalance over the workers; 1.0 when there is nothing to share."""
+    """Return min, mean, max and imbalance over the workers, 1.0 when there is nothing to share."""
     mean = float(values.mean())
     least, most = values.min().item(), values.max().item()
     return {"min": least, "mean": mean, "max": most, "imbalance": most / mean if mean else 1.0}

@@ -27,7 +27,6 @@ from dist_hdnn.topology import (
     neighbours,
     path,
     random_regular,
-    reach_in_layers,
     reach_warnings,
     read_graph,
     ring,
@@ -300,7 +299,7 @@ def test_exact_diameter_agrees_with_networkx(graph: CommunicationGraph) -> None:
 
 
 def test_information_reach_warns_in_one_line_when_the_graph_is_wider_than_the_network_is_deep() -> None:
-    assert reach_in_layers(ring(8), 16) == (64, 4, True)
+    assert ring(8).diameter() == (4, True)
     assert reach_warnings(ring(8), [neighbours(ring(8))], 1) == []
     (text,) = reach_warnings(ring(100), [neighbours(ring(100))], 3, hops_per_layer=4)
     assert "\n" not in text

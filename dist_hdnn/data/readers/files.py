@@ -32,7 +32,7 @@ NO_NUMBER = ", remove that line, or name the column in data.ignore (in data.time
 
 
 class TableOptions(TypedDict, total=False):
-    """How `read_dataset` uses the columns of a table."""
+    """Options of `read_dataset` for the columns of a table."""
 
     ignore: Sequence[str]
     time: str | None

@@ -81,7 +81,7 @@ def published(name: str, folder: Path | None = None, download: bool = False, cut
 
 
 def idx_folder(folder: Path, classes: int | None = None, cut: Cut = UNSTATED) -> Dataset:
-    """The data set in a folder of four IDX files named as those of MNIST, plain or gzipped."""
+    """Read the data set in a folder of four IDX files named as those of MNIST, plain or gzipped."""
     paths = {part: _path_of("data.folder", part, (folder,), "correct data.folder") for part in PARTS}
     arrays = {part: read_idx(path) for part, path in paths.items()}
     return dataset_of(arrays, Task(folder.name, f"data.folder {folder}", classes, images=True, cut=cut))
