@@ -445,8 +445,8 @@ BUGS = (
     Bug(
         "the last batch of an evaluation weighs as a whole one",
         "training/metrics.py",
-        "readout.loss(scores, target).double() * len(part)\n        right +=",
-        "readout.loss(scores, target).double() * batch\n        right +=",
+        "readout.loss(scores, target).double() * len(part)",
+        "readout.loss(scores, target).double() * batch",
         ("training/test_recipe.py", "training/test_loop.py"),
     ),
     Bug(
