@@ -473,7 +473,7 @@ BUGS = (
     ),
     Bug(
         "tensor file not synced",
-        "training/checkpoints/tensor_file.py",
+        "training/checkpoints/weights_file.py",
         "os.fsync(",
         "(lambda number: None)(",
         SAVES,
