@@ -1,4 +1,4 @@
-"""The promise of a transport: fixed exchanges between workers, a few collectives, and errors that name the worker.
+"""The protocol of a transport: fixed exchanges between workers, a few collectives, and errors that name the worker.
 
 A worker is a process or a thread, numbered from 0 by its rank. Two workers that exchange make their channels in the
 same order.

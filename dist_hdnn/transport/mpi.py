@@ -62,8 +62,7 @@ class MpiTransport(Transport):
 
     def _uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         self._excepthook(kind, error, trace)
-        code = getattr(error, "exit_code", 1)
-        self.abort(code, f"{kind.__name__} that nobody caught, so all workers end")
+        self.abort(getattr(error, "exit_code", 1), f"{kind.__name__} that nobody caught, so all workers end")
 
     def _left_early(self) -> None:
         if not MPI.Is_finalized():
@@ -86,12 +85,7 @@ class MpiWire:
     """Persistent requests on byte views that are exported once."""
 
     def __init__(
-        self,
-        transport: Transport,
-        communicator: MPI.Comm,
-        sends: list[Message],
-        receives: list[Message],
-        label: str,
+        self, transport: Transport, communicator: MPI.Comm, sends: list[Message], receives: list[Message], label: str
     ) -> None:
         self.label = label
         self._transport = transport

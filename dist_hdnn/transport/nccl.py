@@ -116,5 +116,4 @@ class NcclWire:
 
     def _failed(self, error: RuntimeError) -> Exception:
         peers = sorted({operation.peer for operations in self.rounds for operation in operations})
-        reason = first_line(error)
-        return lost(self._transport.rank, peers, self.label, reason, self._transport.context)
+        return lost(self._transport.rank, peers, self.label, first_line(error), self._transport.context)

@@ -1,4 +1,4 @@
-"""How the processes of a job find each other: who started them, and the small key-value store where they meet.
+"""The meeting of the processes of a job: their launcher, and the small key-value store where they meet.
 
 A launcher is torchrun, the mpiexec of Open MPI or of MPICH and its kin, srun, or whoever sets RANK and WORLD_SIZE. A
 store is a server in one process (tcp://host:port), a file that all can reach (file:///path), or torchrun's own.

@@ -65,7 +65,7 @@ class Saver:
 
     folder: checkpoints/ of the run directory, which all workers see. nonce: of this start, the same on all workers.
     identity, versions: for the manifest. keep: how many to keep, besides the best. timeout: seconds that worker 0 waits
-    for the other workers' files. pauses: seconds that each save has held up training.
+    for the other workers' files.
     """
 
     folder: Path
@@ -76,7 +76,6 @@ class Saver:
     versions: Mapping[str, str]
     keep: int = 3
     timeout: float = 120.0
-    pauses: list[float] = field(default_factory=list)
     saved: int = -1
     """step of the last save"""
     _known: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -86,7 +85,6 @@ class Saver:
 
     def save(self, state: TrainingState) -> None:
         """Begin to save. Raises the error of the save before, and DiskError before anything is written."""
-        started = time.perf_counter()
         if state.step == self.saved:
             return
         self.finish()
@@ -103,7 +101,6 @@ class Saver:
         self._thread = threading.Thread(target=self._work, args=arguments, name="save a checkpoint", daemon=True)
         self._thread.start()
         self.saved = state.step
-        self.pauses.append(time.perf_counter() - started)
 
     def check(self) -> None:
         """Raise the error of the save under way: OSError, CheckpointError, NonFiniteError."""
