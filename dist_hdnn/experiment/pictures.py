@@ -42,10 +42,10 @@ def plot_run(
     result: Evaluation,
     over_links: NDArray[np.int64] | None,
 ) -> None:
-    """Draw every picture that a run has data for. album: in a folder of the run directory, which has the weights.
+    """Draw every picture that a run has data for.
 
-    model: this worker's part. result: on the test points. over_links: messages and bytes of a step, (links, 2), None
-    where unknown.
+    album: in a folder of the run directory, which has the weights. model: this worker's part. result: on the test
+    points. over_links: messages and bytes of a step, (links, 2), None where unknown.
     """
     network, names = model.network, data.feature_names
     graph, per_agent, sensors = network.graph, None, None
