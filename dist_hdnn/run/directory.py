@@ -31,7 +31,7 @@ LOCK = "lock"
 
 
 def prepare_run_directory(config: Config) -> Path:
-    """Make the run directory with its folders and config.yaml; returns its absolute path.
+    """Make the run directory with its folders and config.yaml and return its absolute path.
 
     config.output must be new or empty; without it a new directory below runs/ is made, which no other run has, even one
     that starts in the same second. Raises ValueError when the directory holds files or cannot be written; OSError only
@@ -54,7 +54,7 @@ def prepare_run_directory(config: Config) -> Path:
 
 
 def take_lock(directory: Path) -> IO[str] | None:
-    """Hold the run in this directory until the returned file is closed; None when another process holds it.
+    """Hold the run in this directory until the returned file is closed. Return None when another process holds it.
 
     Raises OSError when the directory cannot be written.
     """
@@ -205,7 +205,7 @@ def _started(run: Path) -> tuple[str, float]:
 
 
 def finished(directory: Path) -> dict[str, Any]:
-    """Return the summary of a finished run; empty before that."""
+    """Return the summary of a finished run, empty before that."""
     try:
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -214,7 +214,7 @@ def finished(directory: Path) -> dict[str, Any]:
 
 
 def difference(directory: Path, config: Config) -> str:
-    """Name the option in which a run's config differs from this one; empty without one."""
+    """Name the option in which a run's config differs from this one, empty without one."""
     try:
         there = run_identity(read_config(directory / "config.yaml"))
     except ValueError as error:
@@ -224,7 +224,7 @@ def difference(directory: Path, config: Config) -> str:
 
 
 def first_difference(here: Any, there: Any, key: str) -> tuple[str, Any, Any]:
-    """Return (dotted key, value here, value there); an empty key when both are the same."""
+    """Return (dotted key, value here, value there), with an empty key when both are the same."""
     if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
         pairs = (first_difference(here[k], there[k], f"{key}.{k}" if key else str(k)) for k in here)
         return next((pair for pair in pairs if pair[0]), ("", None, None))

@@ -83,7 +83,7 @@ def read_preparation(directory: Path) -> Preparation:
 
 
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:
-    """Write summary.json; a reader never sees half of it."""
+    """Write summary.json. A reader never sees half of it."""
     write_durably(directory / "summary.json", _json(summary).encode())
 
 

@@ -34,7 +34,7 @@ BAR = 24  # columns of the bar, at most
 
 
 class MetricsFiles:
-    """metrics.jsonl and metrics.csv in a run directory; every record is on disk when `write` returns.
+    """metrics.jsonl and metrics.csv in a run directory. Every record is on disk when `write` returns.
 
     measure: the name of accuracies, "accuracy" or "r2".
     """
@@ -119,7 +119,7 @@ def in_words(value: float, measure: str) -> str:
 
 @dataclass
 class RunLog:
-    """Records every step and epoch; on workers without a run directory it only counts.
+    """Record of every step and epoch, on workers without a run directory of counts alone.
 
     first: the step whose traffic is counted. now: steps so far. traffic, over_links: of this worker in that step, empty
     and None before it.

@@ -33,7 +33,7 @@ def check_output(path: Path) -> None:
 
 
 def write_predictions(parts: Iterable[Columns], path: Path | None) -> int:
-    """Write tables of the same columns below each other, on stdout without a path; returns the number of rows."""
+    """Write tables of the same columns below each other, on stdout without a path, and return the number of rows."""
     if path is None:
         return _write_csv(parts, sys.stdout)
     part = path.with_name(f"{path.name}.part")

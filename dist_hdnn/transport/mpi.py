@@ -22,7 +22,6 @@ except ImportError as error:
     ) from error
 
 from dist_hdnn.transport.base import Transport
-from dist_hdnn.transport.errors import lost, timed_out
 from dist_hdnn.transport.messages import Message
 from dist_hdnn.transport.rendezvous import LAST_WORDS, launched, shared_memory
 
@@ -128,8 +127,7 @@ class MpiWire:
             if waited < self._spin:
                 os.sched_yield()
             elif waited > timeout:
-                peers = sorted({peer for peer, _ in open_})
-                raise timed_out(self._transport.rank, peers, self.label, timeout, self._transport.context)
+                raise self._transport._timed_out(sorted({peer for peer, _ in open_}), self.label, timeout)
             else:
                 time.sleep(sleep)
                 sleep = min(2 * sleep, LONGEST_SLEEP)
@@ -144,8 +142,7 @@ class MpiWire:
         self._tests.clear()
 
     def _failed(self, error: Exception) -> Exception:
-        peers = sorted(set(self._peers))
-        return lost(self._transport.rank, peers, self.label, str(error), self._transport.context)
+        return self._transport._lost(sorted(set(self._peers)), self.label, str(error))
 
 
 def _unlink_shared_memory(library: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dist_hdnn.transport.base import Transport
 from dist_hdnn.transport.channel import Wire
-from dist_hdnn.transport.errors import AbortError, PeerLostError, TransportTimeoutError, lost, naming, timed_out
+from dist_hdnn.transport.errors import AbortError, PeerLostError, TransportTimeoutError, naming
 from dist_hdnn.transport.messages import Message
 
 Result = TypeVar("Result")
@@ -136,13 +136,14 @@ class Group:
             text = f"{naming(late)} had not ended {timeout:.1f} s after the first worker returned"
             self.note(late[0], TransportTimeoutError(text, late[0], late[0]))
 
-    def raise_failure(self, rank: int, label: str, context: object) -> None:
+    def raise_failure(self, transport: ThreadTransport, label: str) -> None:
         if self.failure is None:
             return
         reason = f"{type(self.failure).__name__}: {self.failure}"
         if self.culprit is None:
-            raise PeerLostError(f"worker {rank} was stopped in {label}: {reason}", rank, None, label)
-        raise lost(rank, [self.culprit], label, reason, context)
+            stopped = f"worker {transport.rank} was stopped in {label}: {reason}"
+            raise PeerLostError(stopped, transport.rank, None, label)
+        raise transport._lost([self.culprit], label, reason)
 
 
 class ThreadWire:
@@ -160,7 +161,7 @@ class ThreadWire:
 
     def post(self) -> None:
         with self.group.lock:
-            self.group.raise_failure(self.transport.rank, self.label, self.transport.context)
+            self.group.raise_failure(self.transport, self.label)
             for peer, link, data in self.receives:
                 self.open.add((peer, True))
                 link.receiver, link.incoming = self, data
@@ -194,23 +195,23 @@ class ThreadWire:
             self.group.news[other.transport.rank].notify_all()
 
     def complete(self, timeout: float) -> None:
-        group, rank, context = self.group, self.transport.rank, self.transport.context
+        group, transport = self.group, self.transport
         began = time.monotonic()
         deadline = began + timeout
         with group.lock:
             if not self.open:
                 return
             while self.open:
-                group.raise_failure(rank, self.label, context)
+                group.raise_failure(transport, self.label)
                 peers = sorted({peer for peer, _ in self.open})
                 gone = [peer for peer in peers if peer not in group.running]
                 if gone:
-                    raise lost(rank, gone, self.label, "it returned before this exchange", context)
+                    raise transport._lost(gone, self.label, "it returned before this exchange")
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise timed_out(rank, peers, self.label, timeout, context)
-                group.news[rank].wait(left)
-        self.transport.record.waited[self.last] += time.monotonic() - began
+                    raise transport._timed_out(peers, self.label, timeout)
+                group.news[transport.rank].wait(left)
+        transport.record.waited[self.last] += time.monotonic() - began
 
     def free(self) -> None:
         with self.group.lock:

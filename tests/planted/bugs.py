@@ -501,7 +501,7 @@ BUGS = (
     Bug(
         "hashes not compared",
         "training/checkpoints/manifest.py",
-        'if found != manifest.files[name]["sha256"]:',
+        'if digest != manifest.files[name]["sha256"]:',
         "if False:",
         SAVES,
     ),

@@ -58,24 +58,24 @@ class Manifest:
 
     @property
     def accuracy(self) -> float:
-        """Validation accuracy of the last epoch that has ended; -inf before that and without validation data."""
+        """Validation accuracy of the last epoch that has ended, -inf before that and without validation data."""
         return score(self.history[-1]["validation_accuracy"]) if self.history else -math.inf
 
 
 def score(accuracy: float | None) -> float:
-    """Return an accuracy as a number to compare; one that is undefined is the lowest."""
+    """Return an accuracy as a number to compare. One that is undefined is the lowest."""
     return -math.inf if accuracy is None or math.isnan(accuracy) else accuracy
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write manifest.json in a folder; it is on the disk when this returns."""
+    """Write manifest.json in a folder. It is on the disk when this returns."""
     entries = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in vars(manifest).items())  # a line each
     rest = ",\n".join(entries).encode() + b"\n}\n"
     write_durably(folder / NAME, _first_line(rest) + rest)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the checked manifest of a checkpoint; `verify` checks the files. Raises CheckpointError."""
+    """Return the checked manifest of a checkpoint. `verify` checks the files. Raises CheckpointError."""
     try:
         text = (folder / NAME).read_bytes()
     except FileNotFoundError:
@@ -119,12 +119,12 @@ def verify(folder: Path, manifest: Manifest, part: int = 0, parts: int = 1) -> N
         raise _unusable(folder, f"{odd} is {'missing' if odd in manifest.files else 'not one of its files'}")
     for name in sorted(manifest.files)[part::parts]:
         try:
-            size, found = (folder / name).stat().st_size, hash_of(folder / name)
+            size, digest = (folder / name).stat().st_size, hash_of(folder / name)
         except OSError as error:
             raise _unusable(folder, f"{name} cannot be read: {error.strerror}") from error
         if size != manifest.files[name]["bytes"]:
             raise _unusable(folder, f"{name} has {size} bytes, but was written with {manifest.files[name]['bytes']}")
-        if found != manifest.files[name]["sha256"]:
+        if digest != manifest.files[name]["sha256"]:
             raise _unusable(folder, f"{name} is damaged: it is not what its sha256 says")
 
 
@@ -156,7 +156,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def candidates(parent: Path) -> list[tuple[Path, Manifest | CheckpointError]]:
-    """Return every checkpoint of a run, the newest first, with its manifest or the error of it; files not checked."""
+    """Return every checkpoint of a run, the newest first, with its manifest or its error. Does not check files."""
     pairs: list[tuple[Path, Manifest | CheckpointError]] = []
     for folder in checkpoints(parent):
         try:
@@ -167,7 +167,7 @@ def candidates(parent: Path) -> list[tuple[Path, Manifest | CheckpointError]]:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a small file, whole or not at all; it and its name are on the disk when this returns."""
+    """Write a small file, whole or not at all. It and its name are on the disk when this returns."""
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(data)

@@ -44,7 +44,7 @@ MARGIN = 1 << 20  # bytes of the disk that stay free
 
 
 class DiskError(OSError):
-    """A checkpoint that cannot be written; those before it are as they were."""
+    """A checkpoint that cannot be written. Those before it are intact."""
 
     exit_code = 7
 

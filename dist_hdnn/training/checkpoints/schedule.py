@@ -42,7 +42,7 @@ class Agreement:
         self.asked = time.monotonic()
 
     def ask(self, step: int, requests: Sequence[bool]) -> list[bool]:
-        """Return which requests any worker has; none between two questions. Collective; step goes up."""
+        """Return which requests any worker has, none between two questions. Collective, with ascending steps."""
         if self.ownership.alone:
             return list(requests)
         if step < self.next:

@@ -102,11 +102,11 @@ def restore(state: TrainingState, folder: Path, manifest: Manifest) -> None:
     """
     state.step, state.seconds = manifest.step, manifest.seconds
     state.history[:] = [Epoch(**record) for record in manifest.history]
-    taken = float(state.step - state.first)
+    steps = float(state.step - state.first)
     for group in state.optimizer.param_groups:
         for parameter in group["params"]:
             memory = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
-            state.optimizer.state[parameter] = {"step": torch.tensor(taken), **memory}
+            state.optimizer.state[parameter] = {"step": torch.tensor(steps), **memory}
     if manifest.best is not None:
         state.best = snapshot(state.model, **manifest.best)
     wanted = pieces(state)
@@ -129,7 +129,7 @@ def restore(state: TrainingState, folder: Path, manifest: Manifest) -> None:
 
 
 def _restore_gradients(state: TrainingState, files: Sequence[Any], manifest: Manifest) -> None:
-    """Give the same owners their sums back; with other owners worker 0 gets the total, which rounds otherwise."""
+    """Give the same owners their sums back. With other owners worker 0 gets the total, which rounds otherwise."""
     assert state.gradients is not None, "the run logs gradients"
     ownership = state.model.network.ownership
     parts = [file.get_tensor(PARTIAL) for file in files if PARTIAL in file.keys()]

@@ -61,7 +61,7 @@ def _memory(tensor: Tensor) -> memoryview:
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path, architecture: str | None = None) -> None:
-    """Write a model's `state_dict`, which is global whatever the workers; the file appears whole or not at all.
+    """Write a model's `state_dict`, which is global whatever the workers. The file appears whole or not at all.
 
     architecture: its name is kept beside the tensors, because two architectures may have weights of the same names.
     """
