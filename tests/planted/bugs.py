@@ -473,7 +473,7 @@ BUGS = (
     ),
     Bug(
         "tensor file not synced",
-        "training/checkpoints/tensor_file.py",
+        "training/checkpoints/weights_file.py",
         "os.fsync(",
         "(lambda number: None)(",
         SAVES,
@@ -501,7 +501,7 @@ BUGS = (
     Bug(
         "hashes not compared",
         "training/checkpoints/manifest.py",
-        'if found != manifest.files[name]["sha256"]:',
+        'if digest != manifest.files[name]["sha256"]:',
         "if False:",
         SAVES,
     ),
