@@ -24,7 +24,6 @@ from dist_hdnn.topology import (
     exchange_graph,
     from_mapping,
     make_partition,
-    reach_in_layers,
 )
 
 IntArray = NDArray[np.int64]
@@ -66,9 +65,9 @@ def reach_of(config: Config, layout: Layout) -> dict[str, Any]:
     stages = [rounds_of(layout, stage) for stage in range(len(layout.graphs))]
     exchange = exchange_graph(layout.graphs[0], [each.pattern for stage in stages for each in stage])
     per_layer = sum(each.forward for each in stages[0])  # a round is a hop
-    hops, diameter, exact = reach_in_layers(exchange, config.network.layers, per_layer)
+    diameter, exact = exchange.diameter()
     return {
-        "hops": hops,
+        "hops": config.network.layers * per_layer,
         "hops_per_layer": per_layer,
         "diameter": diameter,
         "diameter_exact": exact,
