@@ -1,4 +1,4 @@
-"""The size of a run: trained numbers of the network and its ends, and the memory that they take."""
+"""Size of a run: trained numbers of the network and its ends, and the memory that they take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ITEM_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 
 
 class Ends(NamedTuple):
-    """What is before and after the network.
+    """Lift and observers of a network.
 
     observers: the agents that see something, with sensors one entry per sensor. lift: its trained numbers. pixels:
     samples of the network that one image makes.
@@ -79,7 +79,7 @@ def lift_parameters(options: LiftConfig, views: Views, widths: NDArray[np.int64]
 
 
 def trains_interconnection(config: Config, layout: Layout) -> bool:
-    """Whether X or J has trained numbers."""
+    """Return True if X or J has trained numbers."""
     name = layout.architecture.interconnection
     return bool(name) and name not in layout.fixed(config.network.J == "trained")
 

@@ -30,7 +30,7 @@ IntArray = NDArray[np.int64]
 
 
 class Rounds(NamedTuple):
-    """The rounds of a layer over one pattern that couples agents.
+    """Rounds of a layer over one pattern that couples agents.
 
     forward: of the forward sweep, as many of the backward sweep; reversed: of a backward sweep that rebuilds the state.
     """
@@ -140,7 +140,7 @@ def _layers_of_stage(layers: int, layout: Layout, stage: int) -> int:
 
 
 def _sum_by_link(links: list[IntArray], link_bytes: list[IntArray]) -> NDArray[np.float64]:
-    """Sum bytes over every pair of agents that exchanges any; one zero when none does."""
+    """Sum bytes over every pair of agents that exchanges any, or return one zero."""
     if not links:
         return np.zeros(1)
     _, which = np.unique(np.concatenate(links), return_inverse=True)  # (entries,) number of the pair

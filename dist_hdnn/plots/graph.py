@@ -73,7 +73,7 @@ def _title(graph: CommunicationGraph, accuracy: Floats | None, traffic: Floats |
 
 
 def _varies(values: Floats | None) -> bool:
-    """Whether there are different finite values, which colors can tell apart."""
+    """Return True if there are different finite values, which colors can tell apart."""
     return values is not None and len(np.unique(values[np.isfinite(values)])) > 1
 
 
@@ -104,7 +104,7 @@ def _node_size(points: Points) -> float:
 
 
 def _draw_links(axes: Axes, points: Points, links: Integers, traffic: Floats | None) -> None:
-    """Draw links straight, or bowed around a third agent; colored by their traffic where it differs."""
+    """Draw links straight, or bowed around a third agent, in the color of their traffic where it differs."""
     width = float(np.clip(24.0 / np.sqrt(max(len(links), 1)), 0.25, 1.4))
     opacity = float(np.clip(3000.0 / max(len(links), 1), 0.08, 1.0))
     drawn = list(points[links])

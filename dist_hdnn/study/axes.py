@@ -26,7 +26,7 @@ LONGEST_SLUG = 70  # characters of a trial's name
 
 @dataclass(frozen=True)
 class Choice:
-    """An axis with a list of options: values of one key, or named groups of settings."""
+    """Axis with a list of options: values of one key, or named groups of settings."""
 
     name: str
     options: Mapping[str, Settings]
@@ -46,7 +46,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """An axis over all numbers from low to high, integers when both ends are, for random and Optuna search."""
+    """Axis over all numbers from low to high, integers when both ends are, for random and Optuna search."""
 
     name: str
     low: float
@@ -60,7 +60,7 @@ class Range:
 
     @property
     def integer(self) -> bool:
-        """Whether the values are integers."""
+        """True if the values are integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def draw(self, source: random.Random) -> Any:

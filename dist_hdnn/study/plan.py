@@ -1,4 +1,4 @@
-"""The study file: axes and search of a study, read from YAML and checked before anything runs.
+"""Study file: axes and search of a study, read from YAML and checked before anything runs.
 
     name: ...        folder below runs/studies (default: the file's name)
     base: FILE       config file of a run, relative to the study file, or the name of a bundled one
@@ -59,7 +59,7 @@ VALIDATION = 0.2  # of the training points, for Optuna's objectives unless the c
 
 @dataclass(frozen=True)
 class Plan:
-    """A study file, read and checked."""
+    """Study file, read and checked."""
 
     name: str
     base: dict[str, Any]
@@ -76,7 +76,7 @@ class Plan:
 
     @property
     def by_test(self) -> bool:
-        """Whether trials are compared by their results on test data."""
+        """True if trials are compared by their results on test data."""
         return any(name in OF_TEST_DATA for name in self.objectives)
 
     def listed(self) -> list[Trial]:
@@ -96,9 +96,9 @@ class Plan:
 
 
 def read_plan(path: str, overrides: Sequence[str] = (), trials: int | None = None, parallel: int | None = None) -> Plan:
-    """Read a study file, with --key=value overrides of its base config; trials, parallel: in place of the file's.
+    """Read a study file, with --key=value overrides of its base config.
 
-    Raises ValueError, one line that starts with the path, for a file that cannot be read and anything in it that cannot
+    trials, parallel: in place of the file's. Raises ValueError, one line that starts with the path, for a file that cannot be read and anything in it that cannot
     work: every trial's options are checked here.
     """
     path = located(path, "study")
@@ -178,7 +178,7 @@ def _with_validation(base: Config) -> Config:
 
 
 def _objectives(document: Mapping[str, Any], base: Config, search: str) -> dict[str, str]:
-    """Return result -> direction; a search that chooses its next trial by results must not see test data."""
+    """Return result -> direction, without test data for a search that chooses its next trial by results."""
     part = "validation" if base.data.validation_fraction else "test"
     measure = "r2" if base.data.task == "regression" else "accuracy"
     default = {f"{part}_{measure}": "maximize", "bytes_per_step": "minimize"}
@@ -197,7 +197,7 @@ def _objectives(document: Mapping[str, Any], base: Config, search: str) -> dict[
 
 
 def _base(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> Config:
-    """Return the config that the axes vary; it need not be valid before an axis has set the rest."""
+    """Return the config that the axes vary, which may be valid only once they have set the rest."""
     file = document.get("base")
     if file is not None and not isinstance(file, str):
         raise ValueError(f"base: expected the path of a config file, got {file!r}; put options under config")
@@ -212,7 +212,7 @@ def _base(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> 
 
 
 def _merged(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested options over those of the base; dotted keys name options inside."""
+    """Return nested options, in which dotted keys name options inside, over those of the base."""
     merged = dict(base)
     for name, item in options.items():
         if "." in name:
@@ -225,7 +225,7 @@ def _merged(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, An
 
 
 def _check_trials(plan: Plan) -> None:
-    """Raise ValueError for the first trial that cannot work; Optuna's are represented by 50 drawn ones."""
+    """Raise ValueError for the first trial that cannot work, among 50 drawn ones for Optuna's search."""
     size = math.prod(len(axis.options) for axis in plan.axes if isinstance(axis, Choice))
     if plan.search == "grid" and size > MOST_TRIALS:
         raise ValueError(f"axes: expected at most {MOST_TRIALS} trials, got {size}; use search random with trials: N")

@@ -168,7 +168,7 @@ def _handle(color: str, marker: str) -> Line2D:
 
 
 def _parted(group: Group) -> bool:
-    """Whether the agents fall into parts that never exchange anything, for which a point is hollow."""
+    """Return True, for a hollow point, if the agents fall into parts that never exchange anything."""
     return group.mean.get("components", 1.0) > 1
 
 
@@ -233,11 +233,11 @@ def legend_entry(name: str, value: Any) -> str:
 
 
 def joined(groups: Sequence[Group]) -> bool:
-    """Whether the groups of a baseline differ in one number, so that a line may join them."""
+    """Return True if the groups of a baseline differ in one number, so that a line may join them."""
     keys = {key for group in groups for key in group.values}
     return len(keys) == 1 and all(numbers(group.values.values()) for group in groups)
 
 
 def numbers(values: Iterable[Any]) -> bool:
-    """Whether all values are numbers."""
+    """Return True if all values are numbers."""
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

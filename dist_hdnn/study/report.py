@@ -148,7 +148,7 @@ def _figure(group: Group, name: str) -> str:
 
 
 def _parted(groups: Iterable[Group]) -> list[str]:
-    """Name the networks that fall into parts; no lines when none does."""
+    """Name the networks that fall into parts, if any."""
     parted = [group for group in groups if group.mean.get("components", 1) > 1]
     if not parted:
         return []

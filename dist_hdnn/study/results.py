@@ -77,7 +77,7 @@ SPREAD = (*FITS, "seconds_per_step")
 
 
 def quantity(name: str) -> Quantity:
-    """Return the form of a result; one without an entry has its own name."""
+    """Return the form of a result, by default under its own name."""
     return QUANTITIES.get(name, Quantity(name.replace("_", " "), digits=4))
 
 

@@ -25,7 +25,7 @@ STOPPED = {-2, -15, -1, 130, 143, 129, 75}  # exit codes of trials that were tol
 
 @dataclass
 class Running:
-    """A trial under way. before: seconds that it ran in earlier sessions."""
+    """Trial under way. before: seconds that it ran in earlier sessions."""
 
     trial: Trial
     folder: TrialFolder
@@ -57,7 +57,7 @@ class Progress:
 
 @dataclass
 class Runner:
-    """Runs the trials of a search, `parallel` at once.
+    """Pool of processes that runs the trials of a search, `parallel` at once.
 
     environment: of the trials. start: recorded with every trial (the git commit). on_change: called with the progress
     and each new result, and with None while time passes. retry_failed: run trials again that failed in an earlier

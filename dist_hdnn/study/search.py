@@ -55,7 +55,7 @@ class Search:
         return self.left.popleft() if self.left else None
 
     def ended(self, result: dict[str, Any]) -> None:
-        """Count a trial that ended, now or in an earlier session; result: see `TrialFolder.record`."""
+        """Count a trial that ended, now or in an earlier session, by the result that `TrialFolder.record` wrote."""
         if result["id"] in self.open:
             self.open.remove(result["id"])
             self.count(result)
@@ -203,9 +203,9 @@ def open_storage(storage: str | None, output: Path) -> Any:
 
 
 def mend_journal(path: Path) -> None:
-    """Drop the last line of a journal if a crash cut it, with a warning; its step is done again.
+    """Drop the last line of a journal if a crash cut it, with a warning.
 
-    Raises ValueError for a damaged line before the last.
+    Its step is done again. Raises ValueError for a damaged line before the last.
     """
     if _damage(path.read_bytes()) is None:
         return
