@@ -23,7 +23,8 @@ from dist_hdnn.topology import BlockPattern, CommunicationGraph, block_diagonal,
 def inspect(config: Config) -> dict[str, Any]:
     """Return everything that `dist-hdnn inspect` shows, JSON-ready.
 
-    Nothing is trained and no weight is drawn. config: validated. Raises ValueError as `assembly` does. Warnings go into the result, not to the terminal.
+    Nothing is trained and no weight is drawn. config: validated. Raises ValueError as `assembly` does. Warnings go into
+    the result, not to the terminal.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

@@ -98,8 +98,8 @@ class Plan:
 def read_plan(path: str, overrides: Sequence[str] = (), trials: int | None = None, parallel: int | None = None) -> Plan:
     """Read a study file, with --key=value overrides of its base config.
 
-    trials, parallel: in place of the file's. Raises ValueError, one line that starts with the path, for a file that cannot be read and anything in it that cannot
-    work: every trial's options are checked here.
+    trials, parallel: in place of the file's. Raises ValueError, one line that starts with the path, for a file that
+    cannot be read and anything in it that cannot work: every trial's options are checked here.
     """
     path = located(path, "study")
     document = read_yaml(path, "study")
