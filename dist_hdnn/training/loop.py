@@ -87,8 +87,8 @@ class Epoch:
 class TrainingState:
     """Where training is: with the model's weights, all that the next step depends on.
 
-    step: gradient steps of the run so far; first: those before this optimizer's first. loss: sum over the samples of
-    the running epoch, one entry a term of `readout.loss`. seconds: of training in that epoch. history: of the run.
+    step: gradient steps of the run so far; first: those before this optimizer's first. loss: sum over the answers of
+    the running epoch, one entry per term of `readout.loss`. seconds: of training in that epoch. history: of the run.
     best: the best epoch on validation data so far; None without them, and before the first epoch has ended.
     """
 
@@ -196,7 +196,7 @@ def _step(
     if x.device.type == "cpu":  # elsewhere that would wait for the device, and the next loss tells of it
         _check_gradients(state, epoch)
     adam.step()
-    state.loss = state.loss + loss.detach().double() * len(index)
+    state.loss = state.loss + loss.detach().double() * model.readout.amount(target)
     state.seconds += time.perf_counter() - started
     return value
 
@@ -213,7 +213,7 @@ def _record(
     return Epoch(
         epoch=epoch,
         step=state.step,
-        loss=model.readout.reported_loss(state.loss / len(training[0])),
+        loss=model.readout.reported_loss(state.loss / max(model.readout.amount(training[1]), 1)),
         train_accuracy=trained.accuracy,
         validation_accuracy=None if validation is None else unseen.accuracy,
         mean_agent_accuracy=unseen.mean_agent,
