@@ -11,6 +11,7 @@ answers at once.
 """
 
 from dist_hdnn.config.data import (
+    AGENT_TASKS,
     PUBLISHED,
     TABLES,
     AugmentConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "ELSEWHERE",
     "FAMILY_OPTIONS",
     "PUBLISHED",
+    "AGENT_TASKS",
     "TABLES",
     "ArchitectureName",
     "AugmentConfig",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from dist_hdnn.config import (
+    AGENT_TASKS,
     PUBLISHED,
     TABLES,
     Config,
@@ -158,7 +159,7 @@ def _words(config: Config) -> Iterator[str]:
         yield f"partition: expected owners with method=given and only there, got {got}; give both or neither"
     if config.data.name == "file" and not config.data.file:
         yield "data.file: expected the path of a .csv or .npz file because data.name is file, got none; set data.file"
-    wanted = "regression" if config.data.name == "diabetes" else "classification"
+    wanted = "regression" if config.data.name in ("diabetes", *AGENT_TASKS) else "classification"
     if config.data.name != "file" and config.data.task != wanted:
         yield f"data.task: expected {wanted} with data.name={config.data.name}, got {config.data.task}; correct it"
     if (config.data.window > 1 or config.data.ahead) and config.data.name != "file":
@@ -166,10 +167,14 @@ def _words(config: Config) -> Iterator[str]:
     yield from _table(config.data)
     if config.data.images and config.data.name != "file":
         yield f"data.images: expected false, because data.name={config.data.name} reads no arrays; leave it out"
-    if config.data.sensors is not None and config.sensors:
-        yield "sensors: expected none beside data.sensors, which places every column, got both; drop one of them"
-    if config.data.sensors is not None and config.data.name not in (*TABLES, "file"):
-        yield f"data.sensors: expected none, because data.name={config.data.name} has no named columns; leave it out"
+    if config.data.features is not None and config.data.sensors is not None:
+        yield "data.sensors: expected none beside data.features, which means the same, got both; drop one of them"
+    key = "data.sensors" if config.data.features is None else "data.features"
+    if config.data.observers is not None and config.sensors:
+        yield f"sensors: expected none beside {key}, which places every column, got both; drop one of them"
+    if config.data.observers is not None and config.data.name not in (*TABLES, "file"):
+        yield f"{key}: expected none, because data.name={config.data.name} has no named columns; leave it out"
+    yield from _own_targets(config.data)
     if config.data.name == "idx" and not config.data.folder:
         yield "data.folder: expected the folder of four IDX files because data.name is idx, got none; set data.folder"
     if config.data.folder and config.data.name not in (*PUBLISHED, "idx"):
@@ -180,9 +185,26 @@ def _words(config: Config) -> Iterator[str]:
         yield f"data.name: expected file because data.file is given, got {config.data.name}; set data.name=file"
 
 
+def _own_targets(data: DataConfig) -> Iterator[str]:
+    """Complain about targets of each agent's own that are asked for twice, or of columns that are features."""
+    if data.targets is not None and data.agent is not None:
+        yield "data.targets: expected none beside data.agent, whose rows name their agents, got both; drop one of them"
+    if data.targets is not None and not data.targets:
+        yield "data.targets: expected columns with their agents, got none; add one, or leave it out"
+    twice = sorted(set(data.targets or ()) & set(data.observers or ()))
+    if twice and not data.ahead:
+        yield (
+            f"data.targets: expected one use of the column {twice[0]!r}, got a feature and a target; drop one of them, "
+            "or set data.ahead to predict it"
+        )
+    if data.name != "ring_transfer" and (data.distance is not None or data.payload != 1):
+        yield f"data.distance: expected none, nor data.payload, with data.name={data.name}; leave them out"
+
+
 def _table(data: DataConfig) -> Iterator[str]:
     """Complain about options that only tables have, and about splits that rows in order of time rule out."""
-    given = {"ignore": data.ignore, "time": data.time, "missing": data.missing.fill}
+    given = dict[str, object](ignore=data.ignore, time=data.time, missing=data.missing.fill)
+    given |= {"targets": data.targets, "agent": data.agent}
     for key in [key for key, value in given.items() if value and data.name != "file"]:
         yield f"data.{key}: expected none, because data.name={data.name} is no file of yours; leave it out"
     ordered = "data.time" if data.time else "data.window" if data.window > 1 else "data.ahead" if data.ahead else None

@@ -16,6 +16,8 @@ class Dataset:
     """A classification problem: points (n, features), labels (n,) int64 in 0 .. classes - 1.
 
     With classes 0 it is a regression: the answers are real targets (n, targets) float64.
+    Where agents have targets of their own, `preparation.targets`, answers are (n, agents) classes, -1 where unknown, or
+    (n, agents, targets) float64, NaN where unknown.
 
     validation_x, validation_y: points that choose between epochs, recipes and trials; None where there are none. Test
     points choose nothing.
@@ -49,8 +51,13 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """Scores per sample: one per class, or one per target."""
-        return self.train_y.shape[1] if self.regression else self.classes
+        """Scores per sample, or per agent with targets of its own: one per class, or one per target."""
+        return self.train_y.shape[-1] if self.regression else self.classes
+
+    @property
+    def own(self) -> bool:
+        """Whether agents have targets of their own."""
+        return bool(self.preparation.targets)
 
     @property
     def normalisation(self) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def standardised(data: Dataset) -> Dataset:
     deviation[deviation < 1e-12 * (1 + np.abs(mean).max())] = 1.0
     fitted = replace(data.preparation, mean=tuple(np.atleast_1d(mean).tolist()), deviation=tuple(deviation.tolist()))
     if data.regression:
-        center, spread = data.train_y.mean(axis=0), data.train_y.std(axis=0)
+        center, spread = (np.ravel(of(data.train_y, axis=0)) for of in (np.nanmean, np.nanstd))
         spread[spread < 1e-12 * (1 + np.abs(center).max())] = 1.0
         fitted = replace(fitted, target_mean=tuple(center.tolist()), target_deviation=tuple(spread.tolist()))
     arrays: dict[str, Any] = {}

@@ -101,8 +101,8 @@ class LocalReadout(nn.Module):
     """scores_i = W_i y_i + bias_i for every output agent i, from its own block alone: no communication at all.
 
     W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). output_agents: who answers, global numbers; None
-    for every agent. own: each of them has targets of its own, in ascending order of agents, see `targets`; with shared
-    targets all have those of the sample.
+    for every agent. own: each of them has targets of its own, see `targets`, in labels in the order of `output_agents`
+    as given; with shared targets all have those of the sample. Scores go agent by agent, ascending.
     Several workers: `loss` is of this worker's agents, `predict` of all. All workers see all labels.
     """
 
@@ -118,7 +118,8 @@ class LocalReadout(nn.Module):
         super().__init__()
         self.ownership, self.classes, self.regression, self.own = ownership, classes, regression, own
         everyone = np.arange(ownership.graph.agents)
-        self.output_agents = everyone if output_agents is None else np.unique(np.asarray(output_agents, np.int64))
+        given = everyone if output_agents is None else np.asarray(output_agents, np.int64)
+        self.output_agents, self.columns = np.unique(given, return_index=True)  # columns: of the labels of each
         self.agents = np.intersect1d(ownership.agents, self.output_agents)
         widths = ownership.all_widths[self.agents]
         scale = torch.from_numpy(np.repeat(widths, widths) ** -0.5).to(torch.get_default_dtype())
@@ -168,7 +169,7 @@ class LocalReadout(nn.Module):
     def _own_loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Return each agent's sum of losses of its own known targets, divided by the number of known ones of all."""
         labels = checked_own(labels, scores, len(self.output_agents), self.regression)
-        share, mine = 1.0 / max(self.amount(labels), 1), labels[:, self.places]
+        share, mine = 1.0 / max(self.amount(labels), 1), labels[:, self.columns[self.places]]
 
         def sums(scores: Tensor, mine: Tensor) -> Tensor:
             if self.regression:
@@ -195,14 +196,14 @@ class LocalReadout(nn.Module):
     def predict(self, scores: Tensor) -> Tensor:
         """Majority vote of the output agents, (batch,); a tie goes to the larger mean share. Booked as metrics.
 
-        With regression their mean, (batch, targets). With own targets every agent's own answer, (batch, agents) or
-        (batch, agents, targets).
+        With regression their mean, (batch, targets). With own targets every agent's own answer in the order of labels,
+        (batch, agents) or (batch, agents, targets).
         """
         check_scores(scores, (len(self.agents), self.classes))
         if self.own:
             answers = scores.double() if self.regression else scores.argmax(dim=-1)
             everyone = answers.new_zeros(len(answers), len(self.output_agents), *answers.shape[2:])
-            everyone[:, self.places] = answers
+            everyone[:, self.columns[self.places]] = answers
             return summed(everyone, self.ownership)
         if self.regression:
             return summed(scores.double().sum(dim=1) / len(self.output_agents), self.ownership)

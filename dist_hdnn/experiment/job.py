@@ -65,6 +65,15 @@ def useful_threads(model: AgentClassifier, batch_size: int) -> int:
     return 1 if multiplications < THREAD_WORK else torch.get_num_threads()
 
 
+def units_of(data: Dataset) -> float | torch.Tensor:
+    """Return the deviation of the targets, (targets,) or (agents, targets), in which errors are told; 1 if unscaled."""
+    deviation = data.preparation.target_deviation
+    if not deviation:
+        return 1.0
+    units = torch.tensor(deviation, dtype=torch.float64)
+    return units.view(-1, data.outputs) if data.own else units
+
+
 def split_tensors(config: Config, data: Dataset, which: str) -> Split:
     """Return points and labels of a part of the data ("train", "validation", "test"), in the run's dtype and device."""
     points, labels = data.parts[which]

@@ -18,7 +18,7 @@ from dist_hdnn.config import Config, interval
 from dist_hdnn.config.checks import validate
 from dist_hdnn.data import Dataset
 from dist_hdnn.experiment.ending import finish
-from dist_hdnn.experiment.job import Job, prepare, split_tensors, useful_threads
+from dist_hdnn.experiment.job import Job, prepare, split_tensors, units_of, useful_threads
 from dist_hdnn.experiment.resume import Start, begin, warn_of_other_data
 from dist_hdnn.inspection import inspect, per_prediction
 from dist_hdnn.launching.failure import reported
@@ -94,7 +94,8 @@ def _train(job: Job, start: Start, stop: Callable[[], str | None]) -> Path | Non
         figures["resumed_after_step"] = start.checkpoint[1].step
     if transport is not None:
         figures |= waiting_figures(transport, waited, figures["seconds"])
-    result = evaluate_classifier(model, *split_tensors(config, data, "test"))  # the test data are read here alone
+    test = split_tensors(config, data, "test")  # read here alone
+    result = evaluate_classifier(model, *test, units_of(data))
     finish(job, log, history, result, figures, directory)
     if transport is not None:
         with patient(transport):  # worker 0 writes and draws
@@ -195,7 +196,8 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     load_weights(model, run_directory)
     result: dict[str, Any] = {}
     for which in ("test", "train", *(["validation"] if "validation" in data.parts else [])):
-        evaluation = evaluate_classifier(model, *split_tensors(config, data, which))
+        evaluation = evaluate_classifier(model, *split_tensors(config, data, which), units_of(data))
         result |= {f"{which}_accuracy": evaluation.accuracy, f"{which}_loss": evaluation.loss}
+        result |= {} if evaluation.mse is None else {f"{which}_mse": evaluation.mse}
         result |= agent_figures(model, evaluation, f"{which}_")
     return measured(result, measure_of(data)) | per_prediction(config, model.network.layout, data)

@@ -34,12 +34,14 @@ def plot_graph(
     path: str | Path,
     feature_names: Sequence[str] | None = None,
     link_bytes: npt.ArrayLike | None = None,
+    measure: str = "accuracy",
 ) -> Path:
     """Draw the agents and their links, with a ring around sensor agents, and return the path.
 
     accuracy_per_agent: (agents,) fractions in [0, 1] for the colors (NaN is left gray), or None for one color.
     feature_names: by feature number, by default "feature 0" and so on. link_bytes: (links,) bytes per training step,
-    which color and thicken the links. Agent names are written for up to 60 agents.
+    which color and thicken the links. Agent names are written for up to 60 agents. measure: "accuracy", or "r2" when
+    the accuracies are R² of a regression.
     """
     accuracy = None if accuracy_per_agent is None else np.asarray(accuracy_per_agent, dtype=np.float64)
     points = drawing_positions(graph.links, graph.agents, graph.positions)
@@ -47,28 +49,34 @@ def plot_graph(
     figure, axes = _canvas(points, _varies(accuracy) or _varies(traffic))
     size = _node_size(points)
     _draw_links(figure, axes, points, graph.links, traffic)
-    shades = _draw_agents(figure, axes, points, accuracy, size)
+    shades = _draw_agents(figure, axes, points, accuracy, size, measure)
     observed = _observed(sensors, feature_names)
     _draw_sensor_rings(figure, axes, points, sorted(observed), size)
-    axes.set_title(_title(graph, accuracy, traffic), fontsize=11, color=INK)
+    axes.set_title(_title(graph, accuracy, traffic, measure), fontsize=11, color=INK)
     figure.draw_without_rendering()  # settles the transforms that placing labels needs
     write_labels(figure, axes, points, graph, shades, size, observed)
     return save(figure, path)
 
 
 def _title(
-    graph: CommunicationGraph, accuracy: npt.NDArray[np.float64] | None, traffic: npt.NDArray[np.float64] | None
+    graph: CommunicationGraph,
+    accuracy: npt.NDArray[np.float64] | None,
+    traffic: npt.NDArray[np.float64] | None,
+    measure: str,
 ) -> str:
     links = len(graph.links)
     words = f"{plain(graph.name)}: {graph.agents} agent{'s' * (graph.agents != 1)}, {links} link{'s' * (links != 1)}"
     if traffic is not None and len(traffic) and not _varies(traffic):
         words += f"\n{EngFormatter('B')(traffic[0])} over every link in a training step, both directions"
     if accuracy is not None and np.isfinite(accuracy).any():
-        worst, mean = int(np.nanargmin(accuracy)), f"{100 * np.nanmean(accuracy):.1f} %"
+        name, factor, digits = ("accuracy", 100, ".1f") if measure == "accuracy" else ("R²", 1, ".4f")
+        unit = " %" if measure == "accuracy" else ""
+        worst, mean = int(np.nanargmin(accuracy)), f"{factor * np.nanmean(accuracy):{digits}}{unit}"
         if not _varies(accuracy):
-            words += f"\naccuracy: {mean}" + (" of every agent" if np.isfinite(accuracy).sum() > 1 else "")
+            words += f"\n{name}: {mean}" + (" of every agent" if np.isfinite(accuracy).sum() > 1 else "")
         else:
-            words += f"\naccuracy: mean {mean}, worst {100 * accuracy[worst]:.1f} % (agent {short(graph.names[worst])})"
+            lowest = f"{factor * accuracy[worst]:{digits}}{unit}"
+            words += f"\n{name}: mean {mean}, worst {lowest} (agent {short(graph.names[worst])})"
     return words
 
 
@@ -152,7 +160,12 @@ def _bowed(start: Points, end: Points, middle: Points) -> Points:
 
 
 def _draw_agents(
-    figure: Figure, axes: Axes, points: Points, accuracy: npt.NDArray[np.float64] | None, size: float
+    figure: Figure,
+    axes: Axes,
+    points: Points,
+    accuracy: npt.NDArray[np.float64] | None,
+    size: float,
+    measure: str,
 ) -> npt.NDArray[np.float64]:
     """Draw the agents and return their colors, (agents, 4)."""
     edge = 0.8 if size > 30 else 0.0
@@ -162,13 +175,14 @@ def _draw_agents(
         shades = np.where(known[:, None], to_rgba(SKY), to_rgba(GREY))
         axes.scatter(points[:, 0], points[:, 1], c=shades, **style)
         return shades
-    percent = 100.0 * accuracy
+    percent = 100.0 * accuracy if measure == "accuracy" else accuracy
     viridis = colormaps["viridis"].with_extremes(bad=GREY)
-    scale = Normalize(*_range(percent[np.isfinite(percent)]))
+    finite = percent[np.isfinite(percent)]
+    scale = Normalize(*(_range(finite) if measure == "accuracy" else (float(finite.min()), float(finite.max()))))
     shades = np.asarray(viridis(scale(np.ma.masked_invalid(percent))), dtype=np.float64)
     axes.scatter(points[:, 0], points[:, 1], c=shades, **style)
     bar = figure.colorbar(ScalarMappable(scale, viridis), ax=axes, shrink=0.75, aspect=28, pad=0.02)
-    bar.set_label("accuracy of the agent (%)", fontsize=10)
+    bar.set_label("accuracy of the agent (%)" if measure == "accuracy" else "R² of the agent", fontsize=10)
     bar.outline.set_visible(False)
     return shades
 

@@ -90,7 +90,7 @@ class _OfClasses:
             self.right += int((self.readout.predict(scores) == target).sum())
             target = target[:, None]
         elif self.local:
-            target = target[:, self.local.places]
+            target = target[:, self.local.columns[self.local.places]]
         if self.local:
             self.hits[self.local.places] += (scores.argmax(dim=-1) == target).sum(dim=0)
 
@@ -99,7 +99,8 @@ class _OfClasses:
         hits, samples = summed(self.hits, self.readout.ownership), len(self.labels)
         if not self.readout.own:
             return Evaluation(loss, self.right / samples, (hits / samples).tolist() if self.local else None)
-        there = known(self.labels).sum(dim=0).double()
+        assert self.local is not None, "own targets are of agents"
+        there = known(self.labels[:, self.local.columns]).sum(dim=0).double()
         return Evaluation(loss, float(hits.sum() / there.sum()), (hits / there).tolist())
 
 
@@ -117,11 +118,11 @@ class _OfTargets:
     def add(self, scores: Tensor, target: Tensor) -> None:
         """Add the squared errors of a batch."""
         if self.readout.own and self.local:
-            places = self.local.places
-            mine = target.reshape(len(target), -1, scores.shape[-1])[:, places]
+            places, columns = self.local.places, self.local.columns[self.local.places]
+            mine = target.reshape(len(target), -1, scores.shape[-1])[:, columns]
             errors = torch.where(known(mine), scores - mine.nan_to_num(), 0.0).double()
             self.agents[places] += errors.square().sum(dim=(0, 2))
-            unit = self.unit[places] if isinstance(self.unit, Tensor) else self.unit
+            unit = self.unit[columns] if isinstance(self.unit, Tensor) else self.unit
             self.in_units += (errors * unit).square().sum()
             return
         errors = (self.readout.predict(scores) - target).double()
@@ -134,8 +135,9 @@ class _OfTargets:
         """Return R² and the mean squared error."""
         ownership, labels = self.readout.ownership, self.labels
         agents = summed(self.agents, ownership)
-        if self.readout.own:
-            spreads, in_units = _spreads(labels.reshape(len(labels), len(agents), -1)), summed(self.in_units, ownership)
+        if self.local and self.readout.own:
+            labels = labels.reshape(len(labels), len(agents), -1)[:, self.local.columns]
+            spreads, in_units = _spreads(labels), summed(self.in_units, ownership)
             explained = [_explained(*pair) for pair in zip(agents.tolist(), spreads.tolist(), strict=True)]
             whole = _explained(float(agents.sum()), float(spreads.sum()))
             return Evaluation(loss, whole, explained, float(in_units) / max(int(known(labels).sum()), 1))
