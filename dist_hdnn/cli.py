@@ -16,7 +16,7 @@ from typing import Any
 
 from dist_hdnn import __version__, commands
 from dist_hdnn.command_line import Command
-from dist_hdnn.config.bundled import names
+from dist_hdnn.config.paths import names
 from dist_hdnn.launching.worker import BUG, DISK, INTERRUPTED, READER_GONE, USAGE, verdict
 from dist_hdnn.streams import open_standard_streams, outlasting_readers
 
@@ -72,8 +72,9 @@ Accuracy of a trained run.
 {RUN_HELP}"""
 
 CERTIFY_HELP = f"""\
-usage: dist-hdnn certify RUN [--samples=N] [--workers=N] [--transport=T]
-                         [--json]
+usage: dist-hdnn certify RUN [--json] [--samples=N] [--workers=N]
+                         [--transport=T] [--partition.method=M] [--timeout=S]
+                         [--device=D] [--train.threads=N]
 
 Measures in float64, at N points of the test set (default 16), what theory
 promises of a trained network, and whether each promise is kept. Writes
@@ -82,8 +83,8 @@ the run directory.
 {RUN_HELP}
 
 Whole matrices up to 256 neurons, random probes above; the figures do not
-depend on the workers. Also takes --partition.method, --timeout, --device and
---train.threads, as train does. Exit code 0 when no promise is broken, else 8."""
+depend on the workers. All options but --samples are those of train.
+Exit code 0 when no promise is broken, else 8."""
 
 STUDY_HELP = f"""\
 usage: dist-hdnn study STUDY [--output=DIR] [--parallel=N] [--trials=N]
@@ -127,34 +128,17 @@ answered by name, targets in their own units; `row` counts from 0.
 
 DOCTOR_HELP = "usage: dist-hdnn doctor [--json]\n\nVersions, threads, transports, GPU and write access of this machine."
 
-CERTIFY_OPTIONS = ("workers", "transport", "partition.method", "timeout", "device", "train.threads")
-
 COMMANDS = {
     command.name: command
     for command in (
-        Command("train", commands.train, TRAIN_HELP, ("[CONFIG]",), ("--print_config",), config=True),
-        Command("inspect", commands.inspect, INSPECT_HELP, ("[CONFIG]",), ("--json", "--print_config"), config=True),
-        Command("evaluate", commands.evaluate, EVALUATE_HELP, ("RUN",), ("--json",)),
-        Command("certify", commands.certify, CERTIFY_HELP, ("RUN",), ("--json",), ("samples", *CERTIFY_OPTIONS)),
-        Command(
-            "study",
-            commands.study,
-            STUDY_HELP,
-            ("STUDY",),
-            ("--retry-failed",),
-            ("output", "parallel", "trials", "max-trials"),
-            config=True,
-        ),
-        Command("export", commands.export, EXPORT_HELP, ("RUN",), (), ("output", "agents")),
-        Command(
-            "predict",
-            commands.predict,
-            PREDICT_HELP,
-            ("RUN", "FILE"),
-            ("--probabilities", "--agents"),
-            ("output", "keep"),
-        ),
-        Command("doctor", commands.doctor, DOCTOR_HELP, (), ("--json",)),
+        Command(commands.train, TRAIN_HELP),
+        Command(commands.inspect, INSPECT_HELP),
+        Command(commands.evaluate, EVALUATE_HELP),
+        Command(commands.certify, CERTIFY_HELP),
+        Command(commands.study, STUDY_HELP),
+        Command(commands.export, EXPORT_HELP),
+        Command(commands.predict, PREDICT_HELP),
+        Command(commands.doctor, DOCTOR_HELP),
     )
 }
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dist_hdnn.config import ELSEWHERE, Config
-from dist_hdnn.config.bundled import located
 from dist_hdnn.config.checks import validate
-from dist_hdnn.config.paths import user_path
+from dist_hdnn.config.paths import located, user_path
 from dist_hdnn.config.schema import children_of
 from dist_hdnn.run.directory import find_run, newest_unfinished_run, weights_of_run
 
@@ -44,26 +43,27 @@ class Line:
         return not self.flags.isdisjoint(HELPS)
 
 
-@dataclass(frozen=True)
 class Command:
-    """A command of `dist-hdnn`: what it does with a line, and which words it takes.
+    """A command of `dist-hdnn`. Its help, which opens with its usage, declares the words that it takes.
 
-    help: its usage, a blank line, a text. arguments: names of its arguments, an optional one in brackets.
-    flags, options: its own. config: whether every other option is one of a config.
+    RUN, [CONFIG]: arguments, the second optional. [--json]: a flag. [--samples=N]: an option. [--key=value ...]: every
+    other option is one of a config.
     """
 
-    name: str
-    run: Callable[[Line], int]
-    help: str
-    arguments: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    config: bool = False
+    def __init__(self, run: Callable[[Line], int], help: str) -> None:
+        self.run, self.help = run, help
+        self.usage = " ".join(help.partition("\n\n")[0].split())
+        self.config = "[--key=value ...]" in self.usage
+        _, _, self.name, *words = self.usage.replace("[--key=value ...]", "").split()
+        own = [word.strip("[]") for word in words if "--" in word]
+        self.arguments = [word for word in words if "--" not in word]
+        self.flags = [word for word in own if "=" not in word]
+        self.options = [word.partition("=")[0] for word in own if "=" in word]
 
     @property
     def shows_config(self) -> bool:
         """Whether its help shows the options of a config."""
-        return self.arguments == ("[CONFIG]",)
+        return self.arguments == ["[CONFIG]"]
 
     def read(self, words: list[str]) -> Line:
         """Sort words by kind and check their number and names; a value stands as --key=value or as --key value."""
@@ -83,7 +83,7 @@ class Command:
             if not assigned and follows and not word.endswith(".help"):
                 value = left.pop()
                 word = f"{name}={value}"
-            if name[:2] != "--" or name[2:] not in self.options:
+            if name not in self.options:
                 line.overrides.append(word)
             elif value:
                 line.own[name[2:]] = value
@@ -97,10 +97,9 @@ class Command:
         """Raise ValueError for too few or too many arguments, and for an option nearly or wholly unknown."""
         least = sum(name[0] != "[" for name in self.arguments)
         if not least <= len(line.arguments) <= len(self.arguments):
-            usage = " ".join(self.help.partition("\n\n")[0].split())
             expected, got = (" and ".join(words) for words in (self.arguments, line.arguments))
-            raise ValueError(f"{self.name}: expected {expected or 'no argument'}, got {got or 'nothing'}; {usage}")
-        known = (*HELPS, *self.flags, *(f"--{name}" for name in self.options))
+            raise ValueError(f"{self.name}: expected {expected or 'no argument'}, got {got or 'nothing'}; {self.usage}")
+        known = (*HELPS, *self.flags, *self.options)
         for word in line.overrides:
             name = word.partition("=")[0]
             near = difflib.get_close_matches(name, known, 1, 0.85 if self.config else 0.6)

@@ -29,7 +29,7 @@ from dist_hdnn.printing import (
     certificate_sections,
     inspection_sections,
     print_json,
-    result_rows,
+    rows_of,
     show,
     summary_rows,
 )
@@ -99,7 +99,7 @@ def evaluate(line: Line) -> int:
     from dist_hdnn.experiment import tasks
 
     result = tasks.evaluate(directory)
-    _answer(line, result, lambda result: {str(directory): result_rows(result)})
+    _answer(line, result, lambda result: {str(directory): rows_of(result)})
     return 0
 
 

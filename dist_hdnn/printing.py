@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-WORST = 5  # agents that a table lists
+WORST, LISTED = 5, 8  # of the agents, and of other items, that a row lists
 Sections = dict[str, list[tuple[str, str]]]
 
 
@@ -48,127 +48,63 @@ def announce(what: str) -> None:
 
 
 def inspection_sections(info: dict[str, Any]) -> Sections:
-    """Return the result of `inspect` as sections."""
-    sections: Sections = _stage_sections(info, "")
-    for i, stage in enumerate(info["more_graphs"], start=2):
-        sections |= _stage_sections(stage, f" {i}")
-    if "partition" in info:
-        sections["workers"] = _partition_rows(info["partition"])
-    sections |= {
-        "network": _network_rows(info),
-        "communication (one agent per worker)": _communication_rows(info),
-        "memory (estimate, one process)": [
-            ("weights and optimizer", size(info["memory"]["weights_bytes"])),
-            ("stored by a sweep", size(info["memory"]["sweep_bytes"])),
-            ("total", size(info["memory"]["total_bytes"])),
-        ],
-        "data": _data_rows(info["data"]),
+    """Return the result of `inspect` as sections, with the names that --json has."""
+    sections: Sections = {}
+    for i, stage in enumerate([info, *info["more_graphs"]], start=1):
+        number = f" {i}" if i > 1 else ""
+        sections[f"graph{number}"] = rows_of(stage["graph"])
+        local = "yes" if stage["locally_computable"] else "no (not needed: two exchanges per half step)"
+        sections[f"patterns{number}"] = [*rows_of({"K": stage["K"], "X": stage["X"]}), ("T R'R <= S", local)]
+    remarks = {
+        "communication": "communication (one agent per worker)",
+        "memory": "memory (estimate, one process; weights with optimizer)",
     }
+    for part in ("partition", "network", "reach", "communication", "memory", "data"):
+        if part in info:
+            sections[remarks.get(part, part)] = rows_of(info[part])
     if info["warnings"]:
         sections["warnings"] = [("warning", text) for text in info["warnings"]]
     return sections
 
 
-def _partition_rows(partition: dict[str, Any]) -> list[tuple[str, str]]:
-    neurons, products = partition["neurons"], partition["block_products"]
-    agents = partition["agents"]
-    each = f"{_span(agents)} agents on each of {partition['workers']} workers"
-    rows = [
-        ("partition", f"{partition['method']}, {each}"),
-        ("neurons per worker", f"{_span(neurons)}, imbalance {neurons['imbalance']:.2f}"),
-        ("block products", f"imbalance {products['imbalance']:.2f}"),
-        ("cut links", str(partition["cut_links"])),
-    ]
-    for turn in partition["rounds"]:
-        ghosts = f"ghosts {_span(turn['ghosts'])} per worker"
-        text = f"{turn['messages']} messages, {size(turn['bytes'])}, {ghosts}"
-        rows.append((f"round over {turn['pattern']}", text))
-    return rows
+def rows_of(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return figures of any kind as rows, accuracies in percent and bytes in units."""
+    return [(key.removesuffix("_bytes").replace("_", " "), _text(key, value)) for key, value in figures.items()]
 
 
-def _span(figures: dict[str, Any]) -> str:
-    """Return minimum and maximum as text, one number if they are equal."""
-    least, most = (int(count) if count == int(count) else round(count, 2) for count in (figures["min"], figures["max"]))
-    return str(least) if least == most else f"{least} to {most}"
+def _text(key: str, value: Any) -> str:
+    """Return the value at a key as text; a mapping or a list on one line, the least accurate agents first."""
+    match value:
+        case None:
+            return "undefined"
+        case bool():
+            return "yes" if value else "no"
+        case int() | float() if "bytes" in key:
+            return size(value)
+        case float() if "accuracy" in key:
+            return f"{100 * value:.2f} %"
+        case float():
+            return f"{value:.6g}"
+        case dict() if "accuracy" in key:
+            worst = sorted(value, key=lambda name: math.inf if value[name] is None else value[name])[:WORST]
+            more = f"; {len(value) - WORST} more are no worse" if len(value) > WORST else ""
+            return ", ".join(f"{name} {_text(key, value[name])}" for name in worst) + more
+        case dict():
+            return _listed([_named(name, _text(f"{key} {name}", item), item) for name, item in value.items()])
+        case list():
+            return _listed([_text(key, item) for item in value])
+    return str(value)
 
 
-def _stage_sections(stage: dict[str, Any], number: str) -> Sections:
-    graph, degree = stage["graph"], stage["graph"]["degree"]
-    sizes = ", ".join(map(str, graph["component_sizes"])) + (", ..." if graph["components"] > 10 else "")
-    return {
-        f"graph{number}": [
-            ("name", graph["name"]),
-            ("agents, links", f"{graph['agents']}, {graph['links']}"),
-            ("components", str(graph["components"]) + (f" of {sizes} agents" if graph["components"] > 1 else "")),
-            ("diameter", f"{'' if graph['diameter_exact'] else 'at least '}{graph['diameter']} hops"),
-            ("degree", f"{_span(degree)}, mean {degree['mean']:.2f}"),
-        ],
-        f"patterns{number}": [
-            ("K", _pattern_text(stage["K"])),
-            ("X", _pattern_text(stage["X"])),
-            (
-                "T R'R <= S",
-                "yes" if stage["locally_computable"] else "no (not needed here: two exchanges per half step)",
-            ),
-        ],
-    }
-
-
-def _pattern_text(pattern: dict[str, Any]) -> str:
-    beyond = f", {pattern['entries_on_non_links']} blocks on non-links" if pattern["entries_on_non_links"] else ""
-    return (
-        f"{pattern['kind']}: {pattern['entries']} blocks, density {pattern['density']:.3g}, "
-        f"{pattern['links_used']} of {pattern['links']} links{beyond}"
-    )
-
-
-def _network_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
-    network, reach, width = info["network"], info["reach"], info["network"]["width"]
-    parts = ", ".join(f"{name} {count}" for name, count in network["parameters"].items() if count and name != "total")
-    placement = network["placement"]
-    return [
-        ("neurons", f"{network['neurons']}, {_span(width)} per agent"),
-        ("layers", f"{network['layers']} of step {network['step']:g}, {network['activation']}"),
-        ("agents coupled by", placement if isinstance(placement, str) else ", then ".join(placement)),
-        ("parameters", f"{network['parameters']['total']} ({parts})"),
-        ("products by", network["plan"]),
-        (
-            "reach",
-            f"{reach['hops']} hops in all layers, diameter {'' if reach['diameter_exact'] else 'at least '}"
-            f"{reach['diameter']}" + (f", {reach['components']} parts" if reach["components"] > 1 else ""),
-        ),
-    ]
-
-
-def _communication_rows(info: dict[str, Any]) -> list[tuple[str, str]]:
-    sent = info["communication"]
-    link, step = sent["bytes_per_link_and_layer"], sent["bytes_per_link_and_step"]
-    rounds = sent["rounds_per_layer"]
-    return [
-        ("state", size(sent["state_bytes"])),
-        ("rounds per layer", f"{rounds if isinstance(rounds, int) else ', '.join(map(str, rounds))}, forward"),
-        ("rounds per step", f"{sent['rounds_per_step']:,}"),
-        ("layer, forward", f"{sent['messages_per_layer']:g} messages, {size(sent['bytes_per_layer'])}"),
-        ("link and layer", f"mean {size(link['mean'])}, max {size(link['max'])}"),
-        ("training step", f"{sent['messages_per_step']} messages, {size(sent['bytes_per_step'])}"),
-        ("prediction", f"{sent['messages_per_prediction']} messages, {size(sent['bytes_per_prediction'])}"),
-        ("link and step", f"mean {size(step['mean'])}, max {size(step['max'])}"),
-    ]
+def _named(name: str, text: str, value: Any) -> str:
+    name = name.replace("_", " ")
+    if isinstance(value, dict):
+        return f"{name} ({text})"
+    return f"{name} -> {text}" if isinstance(value, list) else f"{name} {text}"
 
 
 def _listed(words: list[str]) -> str:
-    return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
-
-
-def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
-    agents, named = _listed(data["sensor_agents"]), bool(data["columns"])
-    chosen = f", {data['validation']} validation" if data["validation"] else ""
-    return [
-        ("name", f"{data['name']}, {data['train']} training{chosen} and {data['test']} test points"),
-        ("features, classes", f"{data['features']}, {data['classes']}"),
-        ("agents with a sensor", agents),
-        *([("columns", _listed([f"{name} -> {' '.join(seen)}" for name, seen in data["columns"].items()]))] * named),
-    ]
+    return ", ".join(words[:LISTED]) + (", ..." if len(words) > LISTED else "")
 
 
 def certificate_sections(certificate: dict[str, Any]) -> Sections:
@@ -223,12 +159,6 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def _figure(value: float | None, share: bool) -> str:
-    if value is None:
-        return "undefined"
-    return f"{100 * value:.2f} %" if share else f"{value:.6g}"
-
-
 def summary_rows(summary: dict[str, Any], directory: Path, plots: Path | None) -> list[tuple[str, str]]:
     """Return what `train` prints of a finished run."""
     if "test_r2" in summary:
@@ -243,22 +173,3 @@ def summary_rows(summary: dict[str, Any], directory: Path, plots: Path | None) -
         mean, worst = (100 * summary[f"{which}_agent_accuracy"] for which in ("mean", "worst"))
         rows.append(("agents", f"mean {mean:.2f} %, worst {worst:.2f} %"))
     return rows + [("plots", str(plots))] * (plots is not None) + [("run", str(directory))]
-
-
-def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return any flat result as rows, accuracies in percent."""
-    rows = []
-    for key, value in result.items():
-        share = "accuracy" in key
-        if isinstance(value, float | None):
-            text = _figure(value, share)
-        elif isinstance(value, dict) and value:  # by the names of agents; --json has all of them
-            worst = sorted(value, key=lambda name: math.inf if value[name] is None else value[name])[:WORST]
-            text = ", ".join(f"{name} {_figure(value[name], share)}" for name in worst)
-            text += f"; {len(value) - WORST} more are no worse" if len(value) > WORST else ""
-        elif key.startswith("bytes"):
-            text = size(value)
-        else:
-            text = str(value)
-        rows.append((key.replace("_", " "), text))
-    return rows

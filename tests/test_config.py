@@ -227,7 +227,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("--data.noise=-1", "data.noise: expected a number >= 0, got -1"),
         ("--data.test_fraction=1", "data.test_fraction: expected a number between 0 and 1, got 1"),
         ("--data.name=file", "data.file: expected the path of a .csv or .npz file"),
-        ("--data.file=x.csv", "data.name: expected file because data.file is given"),
+        (
+            "--data.file=x.csv",
+            "data.file: expected none, because data.name=swiss_roll does not use it; leave it out, or set",
+        ),
         ("--network.K.kind=identity", "network.K.kind: identity is for network.X only"),
         ("--network.K.kind=matrix", "network.K.file: expected the path of a 0/1 matrix"),
         ("--network.K.keep=2", "network.K.keep: expected a number from 0 to 1, got 2"),

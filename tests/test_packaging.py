@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dist_hdnn.cli import main
-from dist_hdnn.config import bundled
+from dist_hdnn.config import paths
 from dist_hdnn.config.files import read_config
 from dist_hdnn.doctor import install_extra
 from dist_hdnn.study.plan import read_plan
@@ -85,7 +85,7 @@ def test_a_bundled_config_is_found_by_its_name_from_anywhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "swiss_roll_ring8").mkdir()  # a folder of that name, such as that of a run, is no config
-    assert Path(bundled.located(given)).is_file()
+    assert Path(paths.located(given)).is_file()
     assert main(["train", given, "--print_config"]) == 0
     assert "name: swiss_roll_ring8" in capsys.readouterr().out
 
@@ -94,11 +94,11 @@ def test_a_file_wins_over_a_bundled_config_of_its_name(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     own = tmp_path / "swiss_roll_ring8"
     own.write_text("name: mine\n")
-    assert bundled.located("swiss_roll_ring8") == "swiss_roll_ring8"
-    assert read_config(bundled.located("swiss_roll_ring8")).name == "mine"
+    assert paths.located("swiss_roll_ring8") == "swiss_roll_ring8"
+    assert read_config(paths.located("swiss_roll_ring8")).name == "mine"
 
 
-@pytest.mark.parametrize("name", bundled.names("study"))
+@pytest.mark.parametrize("name", paths.names("study"))
 def test_a_bundled_study_finds_its_base_from_anywhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

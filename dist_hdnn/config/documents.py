@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from dist_hdnn.config.bundled import folder
+from dist_hdnn.config.paths import folder
 
 # Octal, and base 60 as in 1:30; plain zeros are left alone.
 DISGUISED = re.compile(r"[-+]?(0[0-9_]*[1-9][0-9_]*|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")

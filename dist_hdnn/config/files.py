@@ -1,6 +1,6 @@
 """Reading a `Config`: YAML file, then dotted overrides from the command line; and writing it back.
 
-File and overrides are checked alike by `schema.check`, because what a person can get wrong (a misspelt key, a value of
+File and overrides are checked alike by `schema.built`, because what a person can get wrong (a misspelt key, a value of
 the wrong type) deserves one line that names the full key, what it expects, what it got and the nearest known key.
 """
 
@@ -20,7 +20,7 @@ import yaml
 from dist_hdnn.config import Config, DataConfig, GraphConfig, PatternConfig
 from dist_hdnn.config.documents import Ambiguous, as_written, load, read_yaml
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.config.schema import Mismatch, built, check, children_of, describe, members_of, type_at
+from dist_hdnn.config.schema import Mismatch, built, children_of, describe, members_of, type_at
 
 
 def read_config(config_file: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -59,15 +59,12 @@ def config_from(document: Mapping[str, Any]) -> Config:
 
     Raises ValueError, one line, for an unknown key and a value of the wrong type; `checks.validate` asks more.
     """
-    check(dict(document), Config, "")
-    config = built(document, Config)
-    assert isinstance(config, Config)
-    return config
+    return typing.cast(Config, built(document, Config))
 
 
 def check_value(key: str, value: Any) -> None:
     """Raise ValueError, one line, unless the dotted key names an option and value can become what it expects."""
-    check(value, type_at(key), key)
+    built(value, type_at(key), key)
 
 
 def to_yaml(config: Config) -> str:
@@ -106,7 +103,7 @@ def _document(path: str, kind: Any, key: str) -> Any:
 def _check_text(text: str, value: Any, kind: Any, key: str) -> None:
     """Check a value read from YAML text; a message about a word that YAML reads as another value quotes the word."""
     try:
-        check(value, kind, key)
+        built(value, kind, key)
     except Mismatch as error:
         raise error.quoting(as_written(text, error.key.removeprefix(key))) from None
 

@@ -15,7 +15,7 @@ FAMILY_OPTIONS: dict[str, tuple[str, ...]] = {
     "random_regular": ("degree", "seed"),
     "hypercube": ("dimension",),
 }
-"""What some families of graphs read besides `agents`."""
+"""Family of graphs -> the options that it reads, other than `agents` alone."""
 
 Family = Literal[
     "path",
@@ -32,34 +32,6 @@ Family = Literal[
     "random_regular",
     "hypercube",
     "exponential_ring",
-]
-
-
-GraphFormat = Literal[
-    "graphml",
-    "gexf",
-    "gml",
-    "json",
-    "edgelist",
-    "csv",
-    "adjlist",
-    "matrix",
-    "mtx",
-    "dot",
-    "pajek",
-    "metis",
-    "repetita",
-    "graph6",
-    "sparse6",
-    "xgmml",
-    "sif",
-    "sndlib",
-    "sndlib-native",
-    "core",
-    "matpower",
-    "lgl",
-    "gdf",
-    "brite",
 ]
 
 
@@ -94,8 +66,9 @@ class GraphConfig:
     file: str | None = None
     """graph file (.graphml .gml .gexf .edges .csv .tsv .json .net .dot .mtx and more, .gz: docs/graphs.md), relative
     to the current directory"""
-    format: GraphFormat | None = None
-    """format of file, when its name does not tell"""
+    format: str | None = None
+    """format of file, when its name does not tell: graphml, gexf, gml, json, edgelist, csv, adjlist, matrix, mtx, dot,
+    pajek, metis, repetita, graph6, sparse6, xgmml, sif, sndlib, sndlib-native, core, matpower, lgl, gdf, brite"""
 
 
 @dataclass

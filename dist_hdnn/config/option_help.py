@@ -14,30 +14,32 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from dist_hdnn.config.bundled import names
+from dist_hdnn.config.paths import names
 from dist_hdnn.config.run import Config
 from dist_hdnn.config.schema import children_of, members_of, type_at
 
 WIDTH, COLUMN = 80, 30
 SHORT = {
-    "run": ("output", "seed", "device", "plots", "resume", "warm_start"),
-    "graph": ("graph.family", "graph.agents", "graph.file"),
-    "network": ("network.architecture", "network.width", "network.layers", "network.step", "network.K.kind"),
-    "data": ("data.name", "data.file", "data.target", "data.task", "data.split", "data.validation_fraction"),
-    "readout": ("readout.kind",),
-    "training": ("train.epochs", "train.batch_size", "train.learning_rate", "train.patience"),
-    "workers": ("workers", "transport", "deterministic"),
+    "run": ["output", "seed", "device", "plots", "resume", "warm_start"],
+    "graph": ["graph.family", "graph.agents", "graph.file"],
+    "network": ["network.architecture", "network.width", "network.layers", "network.step", "network.K.kind"],
+    "data": ["data.name", "data.file", "data.target", "data.task", "data.split", "data.validation_fraction"],
+    "readout": ["readout.kind"],
+    "training": ["train.epochs", "train.batch_size", "train.learning_rate", "train.patience"],
+    "workers": ["workers", "transport", "deterministic"],
 }
 """group -> keys of the short help"""
 
 
 def option_help(config: Config | None = None, everything: bool = False) -> str:
-    """Groups of options with types, texts and defaults; config: whose values are the defaults (None: those of Config).
+    """Return groups of options with types, texts and defaults. config: has the defaults (None: those of Config).
 
-    everything: all options, by the part of the config that they belong to, and not only those that most people use.
+    everything: all options, by the part of the config that they belong to, else those that most people use.
     """
-    entries = {key: (kind, text, value) for key, kind, text, value in _options(Config, config or Config())}
-    groups = _all_groups(entries) if everything else SHORT
+    entries = {key: entry for key, *entry in _options(Config, config or Config())}
+    groups: dict[str, list[str]] = {} if everything else SHORT
+    for key in entries if everything else ():
+        groups.setdefault(key.rpartition(".")[0] or "run", []).append(key)
     lines = []
     for title, keys in groups.items():
         lines.append(f"{title}:")
@@ -57,62 +59,49 @@ def bundled_help() -> str:
     )
 
 
-def _options(kind: Any, value: Any, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
-    """(dotted key, type, text, value) of every option below a config dataclass."""
+def _options(kind: Any, values: Any, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
+    """Yield (dotted key, type, text, value) of every option below a config dataclass. values: its own, or the class."""
     for name, child in children_of(kind).items():
-        own = getattr(value, name)
         if dataclasses.is_dataclass(child):
-            yield from _options(child, own, f"{prefix}{name}.")
+            yield from _options(child, getattr(values, name, child), f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", child, texts(kind)[name], own
+            yield f"{prefix}{name}", child, texts(kind)[name], getattr(values, name, None)
 
 
 @cache
 def texts(kind: type) -> dict[str, str]:
-    """Field -> the string under it, of a config dataclass; empty where there is none."""
+    """Return field -> the string under it, of a config dataclass; empty where there is none."""
     (body,) = (node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef))
-    found = dict.fromkeys(children_of(kind), "")
+    under = dict.fromkeys(children_of(kind), "")
     for before, node in zip(body, body[1:], strict=False):
         text = node.value.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) else None
         if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name) and isinstance(text, str):
-            found[before.target.id] = " ".join(text.split())
-    return found
-
-
-def _all_groups(entries: dict[str, Any]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for key in entries:
-        groups.setdefault(key.rpartition(".")[0] or "run", []).append(key)
-    return groups
+            under[before.target.id] = " ".join(text.split())
+    return under
 
 
 def help_of(key: str) -> str:
-    """The help of one option, of the options below a part of the config, or of the keys of a list's items.
+    """Return the help of one option, of the options below a part of the config, or of the keys of a list's items.
 
     Raises ValueError, one line, for an unknown key.
     """
     kind = type_at(key)
-    item: Any = typing.get_args(kind)[0] if typing.get_origin(kind) is list else kind
-    if not dataclasses.is_dataclass(item):
+    item = typing.get_args(kind)[0] if typing.get_origin(kind) is list else kind
+    if dataclasses.is_dataclass(item):
+        whole = item is kind
+        entries, lines = (
+            _options(item, item, f"--{key}." if whole else ""),
+            [f"{key}{':' if whole else ': keys of an item'}"],
+        )
+    else:
         prefix, _, name = key.rpartition(".")
         parent = type_at(prefix) if prefix else Config
-        return "\n".join(_option(f"--{key}", kind, texts(parent)[name], _default(parent, name)))
-    head = "--" if item is kind else ""
-    prefix = f"{key}." if item is kind else ""
-    lines = [f"{key}: keys of an item" if item is not kind else f"{key}:"]
-    for name, child in children_of(item).items():
-        if not dataclasses.is_dataclass(child):
-            lines += _option(f"{head}{prefix}{name}", child, texts(typing.cast(type, item))[name], _default(item, name))
-    return "\n".join(lines)
-
-
-def _default(kind: Any, name: str) -> Any:
-    (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
-    return None if field.default is dataclasses.MISSING else field.default
+        entries, lines = ((f"--{key}", *entry) for own, *entry in _options(parent, parent) if own == name), []
+    return "\n".join([*lines, *(line for entry in entries for line in _option(*entry))])
 
 
 def _option(head: str, kind: Any, text: str, value: Any) -> list[str]:
-    """--key=TYPE beside its text, choices and default; below it, what the items of a list of mappings have."""
+    """Return the lines of --key=TYPE beside its text, the keys of its items, choices and default."""
     text, _, default = text.partition(" (default:")
     if not default and value is not None and value != []:
         default = f" {str(value).lower() if isinstance(value, bool) else value})"
@@ -127,7 +116,7 @@ def _option(head: str, kind: Any, text: str, value: Any) -> list[str]:
 
 
 def _metavar(kind: Any) -> str:
-    """A type as it stands behind the =."""
+    """Return a type as it stands behind the =."""
     members = [member for member in members_of(kind) if member is not type(None)]
     if any(typing.get_origin(member) is typing.Literal for member in members):
         return "WORD" if len(members) == 1 else "WORD|N"
@@ -141,7 +130,7 @@ def _metavar(kind: Any) -> str:
 
 
 def _choices(kind: Any, text: str) -> str:
-    """The words that an option may be, unless the text has them all."""
+    """Return the words that an option may be, unless the text has them all."""
     words = [
         word
         for member in members_of(kind)

@@ -1,11 +1,10 @@
-"""Options by their types: what a value from YAML may be, and in one line what is wrong with it.
+"""Options by their types, made from YAML values, or refused.
 
-A line names the full dotted key, what is expected, what was given and the nearest known key or value.
+A refusal is one line with the full dotted key, expected, got and the nearest known key or value.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import difflib
 import math
@@ -17,37 +16,57 @@ from typing import Any
 from dist_hdnn.config.run import Config
 
 
-def built(value: Any, kind: Any) -> Any:
-    """A value that passed `check`, with its config dataclasses made and its numbers in their types."""
+def built(value: Any, kind: Any, key: str = "") -> Any:
+    """Return a value from YAML as a `kind`, with its config dataclasses made; key: its full dotted name.
+
+    Raises ValueError, one line, for an unknown key and a value of the wrong type.
+    """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if len(members_of(kind)) > 1:
-        fitting = [member for member in arguments if _shape(member) is type(value)]
-        return built(value, fitting[0] if fitting else float if float in arguments and value is not None else None)
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        children = {name: child for name, child in children_of(kind).items() if name in value}
-        return typing.cast(type, kind)(**{name: built(value[name], child) for name, child in children.items()})
+        return _built_options(value, kind, key)
     if origin is list and isinstance(value, list):
-        return [built(item, arguments[0]) for item in value]
-    return float(value) if kind is float else copy.deepcopy(value)
+        return [built(item, arguments[0], f"{key}[{i}]") for i, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        for name in value:
+            if isinstance(name, bool):
+                raise ValueError(f"{key}: expected names, got {name}{_quotes('', name, None)}")
+        return {name: built(item, arguments[1], f"{key}.{name}") for name, item in value.items()}
+    members = members_of(kind)
+    nested = [member for member in members if typing.get_origin(member) is dict and len(members) > 1]
+    if nested and isinstance(value, dict):
+        return built(value, nested[0], key)
+    fitting = [member for member in members if _is_plain(value, member)]
+    if not fitting:
+        raise Mismatch(value, kind, key)
+    return float(value) if fitting == [float] else value
 
 
-def _shape(kind: Any) -> Any:
-    """The type that YAML gives for values of a type."""
-    return dict if dataclasses.is_dataclass(kind) else typing.get_origin(kind) or kind
+def _built_options(value: Mapping[Any, Any], kind: Any, key: str) -> Any:
+    children, prefix = children_of(kind), f"{key}." if key else ""
+    options = {}
+    for name, item in value.items():
+        if name not in children:
+            raise _unknown(f"{prefix}{name}", str(name), kind, prefix)
+        options[name] = built(item, children[name], f"{prefix}{name}")
+    for field in dataclasses.fields(kind):
+        absent = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if absent and field.name not in value:
+            raise ValueError(f"{prefix}{field.name}: expected {describe(children[field.name])}, got nothing; add it")
+    return kind(**options)
 
 
 def children_of(kind: Any) -> dict[str, Any]:
-    """Field -> type of a config dataclass, nothing for other types."""
+    """Return field -> type of a config dataclass, nothing for other types."""
     return typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
 
 
 def members_of(kind: Any) -> tuple[Any, ...]:
-    """The alternatives of a union; any other type alone."""
+    """Return the alternatives of a union; any other type alone."""
     return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
 
 
 def type_at(key: str) -> Any:
-    """The type of the option that a dotted key names. Raises ValueError, one line, for an unknown key."""
+    """Return the type of the option at a dotted key. Raises ValueError, one line, for an unknown key."""
     kind: Any = Config
     done = ""
     for part in key.split("."):
@@ -64,14 +83,14 @@ def _all_keys(kind: Any = Config, prefix: str = "") -> list[str]:
 
 
 def _unknown(key: str, name: str, kind: Any, prefix: str) -> ValueError:
-    """The error for an unknown key: the nearest name beside it, else the same name elsewhere, else what is known.
+    """Return the error for an unknown key, with the nearest name beside it or elsewhere, or else the known names.
 
-    name: the unknown part of key, after prefix and inside the config dataclass 'kind'.
+    name: the unknown part of key, after prefix and inside the config dataclass `kind`.
     """
     siblings = list(children_of(kind))
     rest = key.removeprefix(f"{prefix}{name}")  # what follows the misspelt part, as in grahp.agents
-    near = [f"{prefix}{found}{rest}" for found in difflib.get_close_matches(name, siblings, 1, 0.6)]
-    near = near or [known for known in _all_keys() if known.split(".")[-1] == key.split(".")[-1]]
+    near = [f"{prefix}{sibling}{rest}" for sibling in difflib.get_close_matches(name, siblings, 1, 0.6)]
+    near = near or [other for other in _all_keys() if other.split(".")[-1] == key.split(".")[-1]]
     near = near or difflib.get_close_matches(key, _all_keys(), 1, 0.6)
     if near:
         return ValueError(f"unknown key {key}; did you mean {near[0]}?")
@@ -81,7 +100,7 @@ def _unknown(key: str, name: str, kind: Any, prefix: str) -> ValueError:
 
 
 def describe(kind: Any) -> str:
-    """A type in words."""
+    """Return a type in words."""
     if len(members_of(kind)) > 1:
         return " or ".join(describe(member) for member in members_of(kind))
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -96,44 +115,8 @@ def describe(kind: Any) -> str:
     return {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}[kind]
 
 
-def check(value: Any, kind: Any, key: str) -> None:
-    """Raise ValueError, one line, unless value (from YAML) can become a 'kind'; key is its full dotted name."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        _check_mapping(value, kind, key)
-    elif origin is list and isinstance(value, list):
-        for i, item in enumerate(value):
-            check(item, arguments[0], f"{key}[{i}]")
-    elif origin is dict and isinstance(value, dict):
-        for name, item in value.items():
-            if isinstance(name, bool):
-                raise ValueError(f"{key}: expected names, got {name}{_quotes('', name, None)}")
-            check(item, arguments[1], f"{key}.{name}")
-    elif len(members_of(kind)) > 1:
-        nested = [member for member in arguments if typing.get_origin(member) is dict]
-        if nested and isinstance(value, dict):
-            check(value, nested[0], key)
-        elif not any(_is_plain(value, member) for member in arguments):
-            raise Mismatch(value, kind, key)
-    elif not _is_plain(value, kind):
-        raise Mismatch(value, kind, key)
-
-
-def _check_mapping(value: dict[Any, Any], kind: Any, key: str) -> None:
-    children = children_of(kind)
-    prefix = f"{key}." if key else ""
-    for name, item in value.items():
-        if name not in children:
-            raise _unknown(f"{prefix}{name}", str(name), kind, prefix)
-        check(item, children[name], f"{prefix}{name}")
-    for field in dataclasses.fields(kind):
-        absent = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if absent and field.name not in value:
-            raise ValueError(f"{prefix}{field.name}: expected {describe(children[field.name])}, got nothing; add it")
-
-
 def _is_plain(value: Any, kind: Any) -> bool:
-    """Whether value is of the simple type 'kind'; true is no number, 1e-3 (text in YAML 1.1) is one, nan is none."""
+    """Test for a simple type; true is no number, 1e-3 (text in YAML 1.1) is one, nan is none."""
     if typing.get_origin(kind) is typing.Literal:
         return value in typing.get_args(kind)
     if isinstance(value, bool):
@@ -154,12 +137,12 @@ class Mismatch(ValueError):
         super().__init__(_mismatch(value, kind, key, written))
 
     def quoting(self, written: str | None) -> Mismatch:
-        """The same with the word that YAML read as this value."""
+        """Return the same error with the word that YAML read as this value."""
         return Mismatch(self.value, self.kind, self.key, written)
 
 
 def _mismatch(value: Any, kind: Any, key: str, written: str | None) -> str:
-    """Expected, got, and what to do; written: how the value stands in the file, where that is known."""
+    """Return expected, got, and what to do; written: the value as the file has it, if known."""
     shown = "nothing" if value is None else repr(value)
     text = f"{key or 'config'}: expected {describe(kind)}, got {shown if len(shown) < 80 else shown[:76] + '...'}"
     if str in members_of(kind) and value is not None and not isinstance(value, dict | list):
@@ -171,7 +154,7 @@ def _mismatch(value: Any, kind: Any, key: str, written: str | None) -> str:
 
 
 def _quotes(name: str, value: Any, written: str | None) -> str:
-    """How to write a word that YAML reads as another value, such as NO."""
+    """Say how to write a word that YAML reads as another value, such as NO."""
     if written is None and isinstance(value, bool):
         return "; YAML reads yes, no, on and off as true and false: put quotes around the word"
     if written in (None, str(value)):

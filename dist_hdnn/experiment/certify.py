@@ -14,8 +14,8 @@ from dist_hdnn.analysis.certificate import Certificate, certify
 from dist_hdnn.analysis.promises import RESIDUAL
 from dist_hdnn.build import assembly
 from dist_hdnn.config import Config
-from dist_hdnn.experiment.job import split_tensors, useful_threads
 from dist_hdnn.experiment.resume import warn_of_other_data
+from dist_hdnn.experiment.tasks import split_tensors, useful_threads
 from dist_hdnn.plots.drawing import Pictures, pictures
 from dist_hdnn.run.handshake import identity_of, shake_hands
 from dist_hdnn.training.checkpoints.weights_file import load_weights

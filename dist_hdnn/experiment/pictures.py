@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import one_hot
 
-from dist_hdnn.data import Dataset, SensorMap
+from dist_hdnn.build import assembly
+from dist_hdnn.config import Config
+from dist_hdnn.data import Dataset
 from dist_hdnn.ends.readout import LocalReadout
 from dist_hdnn.plots.curves import plot_curves, plot_gradient_norms
 from dist_hdnn.plots.decision import plot_decision
@@ -23,6 +25,7 @@ from dist_hdnn.plots.graph import plot_graph
 from dist_hdnn.plots.pattern import plot_pattern
 from dist_hdnn.plots.targets import plot_targets
 from dist_hdnn.run.files import measure_of
+from dist_hdnn.training.checkpoints.weights_file import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Epoch
 from dist_hdnn.training.metrics import Evaluation, evaluation_batch
@@ -33,39 +36,46 @@ PLOT_WORK = 2_000_000_000  # neurons x layers x points, beyond which decision re
 
 def plot_run(
     album: Pictures,
+    config: Config,
     data: Dataset,
     model: AgentClassifier,
-    whole: Callable[[], AgentClassifier],
-    sensors: SensorMap | None,
     history: Sequence[Epoch],
     result: Evaluation,
     over_links: NDArray[np.int64] | None,
 ) -> None:
-    """Draw every picture that the run has data for.
+    """Draw every picture that a run has data for. album: in a folder of the run directory, which has the weights.
 
-    model: this worker's part of the trained model. whole: makes the whole model in one process. sensors: of the whole
-    network, None with a learned lift. result: on the test points. over_links: messages and bytes of a step, (links, 2),
-    None where unknown.
+    model: this worker's part. result: on the test points. over_links: messages and bytes of a step, (links, 2), None
+    where unknown.
     """
-    graph, names = model.network.graph, data.feature_names
-    per_agent = None
+    network, names = model.network, data.feature_names
+    graph, per_agent, sensors = network.graph, None, None
+    if model.sensors is not None:
+        sensors = assembly.build_sensors(config, graph, network.ownership.all_widths, data)
     if isinstance(model.readout, LocalReadout) and result.per_agent is not None and (data.own or not data.regression):
         per_agent = np.full(graph.agents, np.nan)
         per_agent[model.readout.output_agents] = result.per_agent
+
+    def whole() -> AgentClassifier:
+        if network.ownership.alone:
+            return model
+        everything = assembly.build_classifier(config, data)
+        load_weights(everything, album.folder.parent / FINAL)
+        return everything
+
     album.draw("curves.png", plot_curves, [asdict(record) for record in history], measure=measure_of(data))
-    measure = measure_of(data)
-    album.draw("graph.png", plot_graph, graph, sensors, per_agent, feature_names=names, measure=measure)
+    album.draw("graph.png", plot_graph, graph, sensors, per_agent, feature_names=names, measure=measure_of(data))
     if over_links is not None:
         traffic = {"feature_names": names, "link_bytes": over_links[:, 1]}
         album.draw("traffic.png", plot_graph, graph, sensors, None, **traffic)
-    album.draw("pattern.png", plot_pattern, model.network.K_patterns[0])
+    album.draw("pattern.png", plot_pattern, network.K_patterns[0])
     logged = [record.gradient_norms for record in history if record.gradient_norms is not None]
     gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # levels before had fewer layers
     if gradients:
         album.draw("gradients.png", plot_gradient_norms, np.array(gradients))
     if data.regression:
         album.draw("targets.png", _draw_targets, data, model, whole, result)
-    if data.features == 2 and not data.regression and not data.own:
+    if data.features == 2 and not data.own and not data.regression:
         album.draw("decision.png", _draw_decision, data, model, whole, result.accuracy)
 
 

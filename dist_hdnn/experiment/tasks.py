@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,54 @@ from dist_hdnn.build import assembly, warm_start
 from dist_hdnn.config import Config, interval
 from dist_hdnn.config.checks import validate
 from dist_hdnn.data import Dataset
-from dist_hdnn.experiment.ending import finish
-from dist_hdnn.experiment.job import Job, prepare, split_tensors, units_of, useful_threads
+from dist_hdnn.ends.readout import summed
 from dist_hdnn.experiment.resume import Start, begin, warn_of_other_data
-from dist_hdnn.inspection import inspect, per_prediction
-from dist_hdnn.launching.failure import reported
+from dist_hdnn.inspection import exchanged, inspect, per_prediction
+from dist_hdnn.launching.failure import reported, write_report
 from dist_hdnn.launching.waiting import patient, waiting_figures
+from dist_hdnn.plots.drawing import pictures
+from dist_hdnn.printing import announce
 from dist_hdnn.run.directory import config_of_run
-from dist_hdnn.run.files import measure_of, measured, versions, write_start
+from dist_hdnn.run.files import measure_of, measured, versions, write_start, write_summary
+from dist_hdnn.run.handshake import identity_of, shake_hands
 from dist_hdnn.run.log import MetricsFiles, RunLog, TrainingProgress, logged
-from dist_hdnn.run.summary import agent_figures
+from dist_hdnn.run.summary import agent_figures, figures_of_run, inputs_of, link_figures
 from dist_hdnn.training.checkpoints.manifest import Manifest
 from dist_hdnn.training.checkpoints.saver import Saver
 from dist_hdnn.training.checkpoints.schedule import Keeper, Stopped
 from dist_hdnn.training.checkpoints.snapshot import restore
-from dist_hdnn.training.checkpoints.weights_file import FINAL, load_weights
+from dist_hdnn.training.checkpoints.weights_file import FINAL, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Epoch, Recipe, Split, TrainingState
+from dist_hdnn.training.metrics import Evaluation
 from dist_hdnn.training.metrics import evaluate as evaluate_classifier
 from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.transport import Transport
 
 __all__ = ["FINAL", "RunLog", "evaluate", "inspect", "split_tensors", "train", "train_model"]
+THREAD_WORK = 4_000_000  # multiplications of one product, about a millisecond of one core
+
+
+@dataclass(frozen=True)
+class Job:
+    """One worker's end of a training; model: its part. identity: see `handshake.identity_of`."""
+
+    config: Config
+    data: Dataset
+    model: AgentClassifier
+    transport: Transport | None
+    levels: list[Level]
+    identity: dict[str, Any]
+
+    @property
+    def writes(self) -> bool:
+        """Whether this worker writes the run directory."""
+        return self.transport is None or self.transport.rank == 0
+
+    @property
+    def batches(self) -> int:
+        """Gradient steps per epoch."""
+        return math.ceil(len(self.data.train_x) / self.config.train.batch_size)
 
 
 def train(
@@ -52,7 +79,7 @@ def train(
     Raises ValueError for bad input, NonFiniteError, DisagreementError, TransportError, CheckpointError when there is
     nothing to resume from, Stopped, OSError when the disk fails.
     """
-    job = prepare(config, transport)
+    job = _prepared(config, transport)
     warm, kept = config.warm_start is not None, None
     if warm and config.resume is None:  # a run that is no source is refused before there is a directory
         kept = warm_start.start_from(config, job.model, job.data)
@@ -66,6 +93,23 @@ def train(
             warm_start.write(start.directory, kept)
             print(f"dist-hdnn: {warm_start.in_words(kept)}", file=sys.stderr, flush=True)
         return _train(job, start, stop)
+
+
+def _prepared(config: Config, transport: Transport | None) -> Job:
+    """Build data and model before there is a run directory, and compare all workers'. Raises ValueError."""
+    options = config.train
+    levels = plan(options.levels, config.network.layers, config.network.step, options.epochs)
+    data = assembly.build_dataset(config)
+    model = assembly.build_classifier(config, data, transport)
+    assembly.build_augmentation(config, data)
+    if options.patience is not None and "validation" not in data.parts:
+        raise ValueError(
+            f"train.patience: expected validation data to stop by, got none in {data.name}; set "
+            "data.validation_fraction=0.2, or leave patience out"
+        )
+    identity = identity_of(config, model.network.graphs, data)
+    shake_hands(transport, config, model.network, identity)
+    return Job(config, data, model, transport, levels, identity)
 
 
 def _train(job: Job, start: Start, stop: Callable[[], str | None]) -> Path | None:
@@ -94,13 +138,52 @@ def _train(job: Job, start: Start, stop: Callable[[], str | None]) -> Path | Non
         figures["resumed_after_step"] = start.checkpoint[1].step
     if transport is not None:
         figures |= waiting_figures(transport, waited, figures["seconds"])
-    test = split_tensors(config, data, "test")  # read here alone
+    test = split_tensors(config, data, "test")  # the test data are read here alone
     result = evaluate_classifier(model, *test, units_of(data))
-    finish(job, log, history, result, figures, directory)
+    _finish(job, log, history, result, figures, directory)
     if transport is not None:
         with patient(transport):  # worker 0 writes and draws
             transport.barrier()
     return directory
+
+
+def _finish(
+    job: Job, log: RunLog, history: list[Epoch], result: Evaluation, more: dict[str, Any], directory: Path | None
+) -> None:
+    """Gather weights and figures of a trained run, and write them where there is a run directory. Collective.
+
+    result: on the test data. more: figures for summary.json.
+    """
+    config, data, model, transport = job.config, job.data, job.model, job.transport
+    network, weights = model.network, model.state_dict()
+    figures = measured(figures_of_run(model, history, result, log.traffic), measure_of(data))
+    over_links = None
+    if log.over_links is not None:
+        over_links = summed(torch.from_numpy(log.over_links), network.ownership).numpy()
+    if directory is None:
+        return
+    save_weights(weights, directory / FINAL, network.architecture.name)
+    write_report(directory, {"status": "done", "exit_code": 0})
+    figures |= {
+        **link_figures(network.graph, over_links),
+        "workers": 1 if transport is None else transport.size,
+        "transport": "local" if transport is None else transport.name,
+        "seed": config.seed,
+        "dtype": config.dtype,
+        "device": config.device,
+        "versions": versions(),
+        "digests": {"graph": job.identity["graph"], "data": job.identity["data"]},
+        **exchanged(config, network.layout, data),
+        **inputs_of(data),
+        **more,
+    }
+    write_summary(directory, figures | warm_start.written(directory))
+    if config.plots:
+        announce("drawing the plots")
+        with pictures(directory / "plots") as album:
+            from dist_hdnn.experiment.pictures import plot_run  # matplotlib, half a second that only this worker takes
+
+            plot_run(album, config, data, model, history, result, over_links)
 
 
 def _log(job: Job, start: Start) -> RunLog:
@@ -181,6 +264,29 @@ def train_model(
 
         callbacks |= {"resumed": checkpoint[1].layers, "restore": put_back}
     return train_levels(levels, model, build, training, validation, recipe, **callbacks)
+
+
+def useful_threads(model: AgentClassifier, batch_size: int) -> int:
+    """Return 1 if a half step ends before a second thread would wake up, else PyTorch's number of threads."""
+    multiplications = model.network.matrices()[0].shape[1] * batch_size
+    return 1 if multiplications < THREAD_WORK else torch.get_num_threads()
+
+
+def units_of(data: Dataset) -> float | torch.Tensor:
+    """Return the deviation of the targets, (targets,) or (agents, targets), in which errors are told; 1 if unscaled."""
+    deviation = data.preparation.target_deviation
+    if not deviation:
+        return 1.0
+    units = torch.tensor(deviation, dtype=torch.float64)
+    return units.view(-1, data.outputs) if data.own else units
+
+
+def split_tensors(config: Config, data: Dataset, which: str) -> Split:
+    """Return points and labels of a part of the data ("train", "validation", "test"), in the run's dtype and device."""
+    points, labels = data.parts[which]
+    dtype = getattr(torch, config.dtype)
+    answers = torch.from_numpy(labels).to(config.device, dtype if data.regression else torch.int64)
+    return torch.from_numpy(points).to(config.device, dtype), answers
 
 
 def evaluate(run_directory: Path) -> dict[str, Any]:

@@ -188,13 +188,13 @@ def difference(directory: Path, config: Config) -> str:
         there = run_identity(read_config(directory / "config.yaml"))
     except ValueError as error:
         return f"a config.yaml that cannot be read ({error})"
-    key, mine, theirs = _first_difference(run_identity(self_contained(config)), there, "")
+    key, mine, theirs = first_difference(run_identity(self_contained(config)), there, "")
     return f"one whose {key} is {theirs!r}, not {mine!r}" if key else ""
 
 
-def _first_difference(here: Any, there: Any, key: str) -> tuple[str, Any, Any]:
+def first_difference(here: Any, there: Any, key: str) -> tuple[str, Any, Any]:
     """Return (dotted key, value here, value there); an empty key when both are the same."""
     if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
-        pairs = (_first_difference(here[k], there[k], f"{key}.{k}" if key else str(k)) for k in here)
+        pairs = (first_difference(here[k], there[k], f"{key}.{k}" if key else str(k)) for k in here)
         return next((pair for pair in pairs if pair[0]), ("", None, None))
     return ("", None, None) if here == there else (key, here, there)

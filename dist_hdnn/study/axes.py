@@ -1,6 +1,6 @@
-"""Axes of a study over config keys, how a study file writes them, and the trials that are made of them.
+"""Axes of a study over config keys, as a study file writes them, and their trials.
 
-A setting is a dotted config key with its value; an option of an axis is a label with the settings it stands for.
+A setting is a dotted config key with its value. An option of an axis is a label with the settings it stands for.
 Functions that read the study file raise ValueError, one line, that names the axis or the key.
 """
 
@@ -30,23 +30,23 @@ class Choice:
 
     name: str
     options: Mapping[str, Settings]
-    """label -> settings; of an axis over one key the label is the value in words"""
+    """label -> settings; the label of an axis over one key is the value in words"""
     shown: Mapping[str, Any]
-    """label -> what tables show: the value itself if it is a number or a word, else the label"""
+    """label -> entry of a table: the value itself if it is a number or a word, else the label"""
 
     @property
     def keys(self) -> set[str]:
-        """The config keys that this axis sets."""
+        """Config keys that this axis sets."""
         return {key for settings in self.options.values() for key in settings}
 
     def draw(self, source: random.Random) -> Any:
-        """A label, each as likely as the others."""
+        """Draw a label, each with the same probability."""
         return source.choice(list(self.options))
 
 
 @dataclass(frozen=True)
 class Range:
-    """An axis over all numbers from low to high, integers when both ends are; for random and Optuna search."""
+    """An axis over all numbers from low to high, integers when both ends are, for random and Optuna search."""
 
     name: str
     low: float
@@ -55,7 +55,7 @@ class Range:
 
     @property
     def keys(self) -> set[str]:
-        """The config key that this axis sets."""
+        """Config key that this axis sets."""
         return {self.name}
 
     @property
@@ -64,7 +64,7 @@ class Range:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def draw(self, source: random.Random) -> Any:
-        """A number, uniform (or uniform in its logarithm) on the range."""
+        """Draw a number, uniform on the range, or uniform in its logarithm."""
         if self.log:
             value = math.exp(source.uniform(math.log(self.low), math.log(self.high)))
             return min(max(round(value), self.low), self.high) if self.integer else value
@@ -79,13 +79,13 @@ class Trial:
     """One config of a study."""
 
     values: Mapping[str, Any]
-    """axis -> what tables show"""
+    """axis -> entry of a table"""
     settings: Settings
     """dotted config key -> value, over the base config"""
     baseline: str = ""
-    """name of the baseline that this trial belongs to; empty for the trials of the axes"""
+    """name of its baseline, empty for the trials of the axes"""
     id: str = field(init=False)
-    """folder name: the values in words and a digest of the settings; equal for equal trials"""
+    """folder name: the values in words and a digest of the settings, equal for equal trials"""
 
     def __post_init__(self) -> None:
         text = json.dumps([self.baseline, self.settings], sort_keys=True, default=str)
@@ -96,7 +96,7 @@ class Trial:
 
 
 def label_of(value: Any) -> str:
-    """A value of a config key in words."""
+    """Write a value of a config key in words."""
     if isinstance(value, Mapping):
         return " ".join(f"{key}={label_of(item)}" for key, item in value.items())
     if isinstance(value, list):
@@ -109,7 +109,7 @@ def label_of(value: Any) -> str:
 
 
 def trial_of(axes: Sequence[Axis], picked: Mapping[str, Any]) -> Trial:
-    """The trial with one option of each axis. picked: axis -> label of a Choice, number of a Range."""
+    """Return the trial with one option of each axis. picked: axis -> label of a Choice, number of a Range."""
     values: dict[str, Any] = {}
     settings: Settings = {}
     for axis in axes:
@@ -120,7 +120,7 @@ def trial_of(axes: Sequence[Axis], picked: Mapping[str, Any]) -> Trial:
 
 
 def grid(axes: Sequence[Choice]) -> Iterator[Trial]:
-    """Every combination of options; the last axis changes fastest."""
+    """Yield every combination of options, in which the last axis changes fastest."""
     for labels in itertools.product(*(axis.options for axis in axes)):
         yield trial_of(axes, dict(zip((axis.name for axis in axes), labels, strict=True)))
 
@@ -132,17 +132,17 @@ def drawn(axes: Sequence[Axis], count: int, seed: int) -> list[Trial]:
     """
     source = random.Random(seed)
     size = math.prod(len(axis.options) if isinstance(axis, Choice) else math.inf for axis in axes)
-    found: dict[str, Trial] = {}
+    trials: dict[str, Trial] = {}
     for _ in range(1000 * count):
-        if len(found) == min(count, size):
+        if len(trials) == min(count, size):
             break
         trial = trial_of(axes, {axis.name: axis.draw(source) for axis in axes})
-        found.setdefault(trial.id, trial)
-    return list(found.values())
+        trials.setdefault(trial.id, trial)
+    return list(trials.values())
 
 
 def applied(document: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """A copy of nested config options with dotted keys set."""
+    """Return a copy of nested config options with dotted keys set."""
     result = json.loads(json.dumps(document))
     for key, value in settings.items():
         *parents, last = key.split(".")
@@ -158,25 +158,11 @@ def check_known(what: str, name: Any, known: Sequence[str], where: str = "") -> 
     if name not in known:
         near = difflib.get_close_matches(str(name), known, 1, 0.6)
         remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise ValueError(f"{where}{': ' if where else ''}unknown {what} {name!r}; {remedy}")
-
-
-def whole_number(key: str, value: Any, least: int) -> int | None:
-    """The value of a key if it is absent or an integer >= least."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-        raise ValueError(f"{key}: expected an integer >= {least}, got {value!r}; change {key}")
-    return value
-
-
-def mapping(where: str, value: Any) -> dict[str, Any]:
-    """A mapping with its keys as text."""
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected a mapping, got {value!r}")
-    return {text_of(where, key): item for key, item in value.items()}
+        raise ValueError(f"{where}unknown {what} {name!r}; {remedy}")
 
 
 def text_of(where: str, value: Any) -> str:
-    """A name as text. Raises ValueError for a word that YAML reads as true, false or nothing."""
+    """Return a name as text. Raises ValueError for a word that YAML reads as true, false or null."""
     if value is None or isinstance(value, bool):
         raise ValueError(
             f"{where}: expected a name, got {value}; YAML reads yes, no, on, off and null as values: put it in quotes"
@@ -184,20 +170,26 @@ def text_of(where: str, value: Any) -> str:
     return str(value)
 
 
+def mapping(where: str, value: Any) -> dict[str, Any]:
+    """Return a mapping with its keys as text."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected a mapping, got {value!r}")
+    return {text_of(where, key): item for key, item in value.items()}
+
+
 def settings_of(where: str, value: Any) -> Settings:
-    """Dotted keys with their values, each checked."""
-    settings: Settings = {}
-    for key, item in mapping(where, value).items():
-        try:
+    """Return dotted keys with their values, each checked."""
+    settings = mapping(where, value)
+    try:
+        for key, item in settings.items():
             check_value(key, item)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-        settings[key] = item
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     return settings
 
 
 def axes_of(value: Any) -> list[Axis]:
-    """The axes of a study file, each option checked, no config key set by two of them."""
+    """Return the axes of a study file, each option checked, no config key set by two of them."""
     axes = [_axis(name, options) for name, options in mapping("axes", value).items()]
     if not axes:
         raise ValueError("axes: expected at least one axis, got none, so there are zero trials; add seed: [0, 1, 2]")
@@ -211,53 +203,50 @@ def axes_of(value: Any) -> list[Axis]:
 
 
 def _axis(name: str, value: Any) -> Axis:
-    if isinstance(value, dict) and {"low", "high"} & value.keys():
-        return _range(name, value)
-    if isinstance(value, dict):
-        if not value:
-            raise ValueError(f"axis {name}: expected options, got none, so there are zero trials; add options")
-        named = mapping(f"axis {name}", value)
-        options = {label: settings_of(f"axis {name}, {label}", settings) for label, settings in named.items()}
-        return Choice(name, options, {label: label for label in options})
-    if not isinstance(value, list):
-        raise ValueError(f"axis {name}: expected a list of values, a range or named settings, got {value!r}")
+    where = f"axis {name}"
+    if not isinstance(value, dict | list):
+        raise ValueError(f"{where}: expected a list of values, a range or named settings, got {value!r}")
     if not value:
-        raise ValueError(f"axis {name}: expected values, got an empty list, so there are zero trials; add values")
-    settings = [settings_of(f"axis {name}", {name: item}) for item in value]
+        raise ValueError(f"{where}: expected options, got none, so there are zero trials; add options")
+    if isinstance(value, dict):
+        if {"low", "high"} & value.keys():
+            return _range(name, value)
+        named = mapping(where, value)
+        options = {label: settings_of(f"{where}, {label}", settings) for label, settings in named.items()}
+        return Choice(name, options, {label: label for label in options})
     labels = [label_of(item) for item in value]
     for label in labels:
         if labels.count(label) > 1:
-            raise ValueError(f"axis {name}: expected different values, got {label} {labels.count(label)} times")
-    shown = [item if isinstance(item, bool | int | float | str) else label_of(item) for item in value]
-    return Choice(name, dict(zip(labels, settings, strict=True)), dict(zip(labels, shown, strict=True)))
+            raise ValueError(f"{where}: expected different values, got {label} {labels.count(label)} times")
+    values = dict(zip(labels, value, strict=True))
+    shown = {label: item if isinstance(item, bool | int | float | str) else label for label, item in values.items()}
+    return Choice(name, {label: settings_of(where, {name: item}) for label, item in values.items()}, shown)
 
 
 def _range(name: str, value: Mapping[str, Any]) -> Range:
+    where = f"axis {name}"
     for key in value:
-        check_known("key", key, ("low", "high", "log"), f"axis {name}")
-    low, high, log = value.get("low"), value.get("high"), value.get("log", False)
+        check_known("key", key, ("low", "high", "log"), f"{where}: ")
+    low, high, log = value.get("low"), value.get("high"), bool(value.get("log"))
     for bound in (low, high):
-        settings_of(f"axis {name}", {name: bound})
+        settings_of(where, {name: bound})
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-            raise ValueError(f"axis {name}: expected numbers low and high, got {low!r} and {high!r}")
+            raise ValueError(f"{where}: expected numbers low and high, got {low!r} and {high!r}")
     assert isinstance(low, int | float) and isinstance(high, int | float)
     if not low < high or (log and low <= 0):
-        raise ValueError(f"axis {name}: expected low < high{' and low > 0' if log else ''}, got {low} and {high}")
-    return Range(name, low, high, bool(log))
+        raise ValueError(f"{where}: expected low < high{' and low > 0' if log else ''}, got {low} and {high}")
+    return Range(name, low, high, log)
 
 
 def baselines_of(value: Any, axes: Sequence[Axis]) -> list[Trial]:
-    """A baseline's settings, in all combinations where they are lists, with every seed that the study has."""
+    """Return the trials of baselines: all combinations of settings that are lists, with every seed of the axes."""
     seeds = next((axis for axis in axes if axis.name == SEED and isinstance(axis, Choice)), None)
-    replicates = [(seeds.shown[label], seeds.options[label]) for label in seeds.options] if seeds else []
+    replicates = list(grid([seeds])) if seeds else [Trial({}, {})]
     trials = []
     for name, settings in mapping("baselines", value).items():
-        lists = {
-            key: item if isinstance(item, list) else [item]
-            for key, item in mapping(f"baselines.{name}", settings).items()
-        }
-        for combination in itertools.product(*lists.values()):
-            own = settings_of(f"baselines.{name}", dict(zip(lists, combination, strict=True)))
-            for seed, more in replicates or [(None, {})]:
-                trials.append(Trial({} if seed is None else {SEED: seed}, {**own, **more}, name))
+        where = f"baselines.{name}"
+        lists = [item if isinstance(item, list) else [item] for item in mapping(where, settings).values()]
+        for combination in itertools.product(*lists):
+            own = settings_of(where, dict(zip(mapping(where, settings), combination, strict=True)))
+            trials += [Trial(each.values, {**own, **each.settings}, name) for each in replicates]
     return trials

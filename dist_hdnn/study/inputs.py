@@ -1,64 +1,112 @@
-"""What the trials of a study have in common, by what their files hold: only trials of the same data can be compared."""
+"""Inputs that all trials of a study share: the base config and the contents of its files.
+
+Only trials that share them can be compared, so a study keeps a record of them, in study.json and in Optuna's storage:
+{"base": options, "objectives": ..., "files": option -> sha256, and in study.json name, search, seed and axes}.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
+import json
+import operator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dist_hdnn.config import run_identity
 from dist_hdnn.config.files import config_from
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.study.axes import Choice, Settings
+from dist_hdnn.run.directory import first_difference
+from dist_hdnn.study.axes import Choice, Settings, applied
 from dist_hdnn.study.plan import Plan
+from dist_hdnn.study.trials import read_json, write_json
 from dist_hdnn.training.checkpoints.manifest import hash_of
 
 READ = ("data.file", "graph.file", "network.K.file", "network.X.file")
 
 
-def contents(plan: Plan) -> dict[str, str]:
-    """The sha256 of each file that the base config and the options of the axes name; "graph.file ring.edges" for one
-    of an axis. A folder stands for its files; one that is not there is left to the trials."""
-    settings: list[Settings] = [trial.settings for trial in plan.baselines]
-    for axis in plan.axes:
-        settings += axis.options.values() if isinstance(axis, Choice) else []
-    named = {key: value for key in READ if (value := _option(plan.base, key))}
-    named |= {f"{key} {one[key]}": one[key] for one in settings for key in READ if one.get(key)}
-    found = {name: _hash_of(user_path(path, name)) for name, path in named.items()}
-    return {name: digest for name, digest in found.items() if digest}
+def prepare_folder(plan: Plan, output: Path) -> dict[str, str]:
+    """Make the study's folder and return the hashes of `contents`.
+
+    Raises ValueError, one line, when the folder holds another study, or files of something else.
+    """
+    path, files = output / "study.json", contents(plan)
+    own = {"name": plan.name, "base": plan.base, "search": plan.search, "seed": plan.seed}
+    own |= {"objectives": dict(plan.objectives), "axes": [axis.name for axis in plan.axes], "files": files}
+    if path.is_file():
+        before = read_json(path) or {}
+        remedy = "change it back, or give --output=DIR for a new study"
+        record = extended(before, own, f"{output}: holds a study", remedy, _complete)
+        if record != before:
+            write_json(path, record)
+        return files
+    try:
+        if output.is_dir() and any(not entry.name.startswith("study.json") for entry in output.iterdir()):
+            raise ValueError(f"output: expected a new folder or one that holds this study, got files in {output}")
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(path, own)
+    except OSError as error:
+        raise ValueError(f"output: expected a folder that can be written, got {output}: {error.strerror}") from error
+    return files
+
+
+def extended(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    holder: str,
+    remedy: str,
+    compared: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """Return a study's record with the files of an earlier one.
+
+    holder, remedy: for the message. compared: the options of a base config that must not differ. Raises ValueError, one
+    line, when an option differs, or a file holds something else.
+    """
+    names = [name for name in now if name not in ("base", "files")]
+    old_options, options = (
+        {"base": compared(record.get("base", {})), **{name: record.get(name) for name in names}}
+        for record in (before, json.loads(json.dumps(now)))
+    )
+    key, old, new = first_difference(old_options, options, "")
+    if key:
+        raise ValueError(
+            f"{holder} with {key.removeprefix('base.')} = {old!r}, but now it is {new!r}, so the trials cannot be "
+            f"compared; {remedy}"
+        )
+    files: dict[str, str] = before.get("files", {}) | now["files"]
+    for name, digest in before.get("files", {}).items():
+        if files[name] != digest:
+            raise ValueError(
+                f"{holder} with another {name}: that file has changed since, so the trials cannot be compared; {remedy}"
+            )
+    return {**now, **before, "files": files}
+
+
+def _complete(base: dict[str, Any]) -> dict[str, Any]:
+    """Return a base config with the defaults of options that are newer than the study."""
+    return dataclasses.asdict(config_from(base))
 
 
 def common(base: dict[str, Any]) -> dict[str, Any]:
-    """The options of a base config that all its trials share on any machine: without paths, which `contents` covers."""
-    found = run_identity(config_from(base))
-    for key in (*READ, "data.folder"):
-        *parents, last = key.split(".")
-        place = found
-        for parent in parents:
-            place = place[parent]
-        place[last] = None
-    return found
+    """Return the options of a base config that its trials share on any machine, without the paths of files."""
+    return applied(run_identity(config_from(base)), dict.fromkeys((*READ, "data.folder")))
 
 
-def differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """(dotted key, value before, value now) of what differs in two nested mappings."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = dict.fromkeys([*now, *before])
-        pairs = [(f"{key}.{name}".strip("."), before.get(name), now.get(name)) for name in names]
-        return [found for name, old, new in pairs for found in differences(old, new, name)]
-    return [] if before == now else [(key, before, now)]
+def contents(plan: Plan) -> dict[str, str]:
+    """Return the sha256 of each file that the base config, the axes and the baselines name.
 
-
-def changed(before: dict[str, str], now: dict[str, str]) -> str:
-    """The first file that holds something else than before; empty when there is none."""
-    return next((name for name in now if before.get(name, now[name]) != now[name]), "")
-
-
-def _option(base: dict[str, Any], key: str) -> Any:
-    value: Any = base
-    for part in key.split("."):
-        value = value[part]
-    return value
+    Keys are as "graph.file" of the base config and "graph.file ring.edges" of a setting. A folder stands for its files.
+    A missing file is left to the trials.
+    """
+    settings: list[Settings] = [trial.settings for trial in plan.baselines]
+    for axis in plan.axes:
+        settings += axis.options.values() if isinstance(axis, Choice) else []
+    named = {key: functools.reduce(operator.getitem, key.split("."), plan.base) for key in READ}
+    named |= {f"{key} {one[key]}": one[key] for one in settings for key in READ if one.get(key)}
+    hashes = {name: _hash_of(user_path(str(path), name)) for name, path in named.items() if path}
+    return {name: digest for name, digest in hashes.items() if digest}
 
 
 def _hash_of(path: Path) -> str:

@@ -1,9 +1,9 @@
-"""The study file: what is varied and how the trials are chosen, read from YAML and checked before anything runs.
+"""The study file: axes and search of a study, read from YAML and checked before anything runs.
 
     name: ...        folder below runs/studies (default: the file's name)
     base: FILE       config file of a run, relative to the study file, or the name of a bundled one
     config: {...}    options that differ from the base
-    axes:            what varies, see below
+    axes:            options to vary, see below
     baselines:       name -> settings (a value may be a list), run with every seed of the axes and drawn for comparison
     search:          grid (default), random or optuna;   trials: N for the last two;   seed: of the search
     objectives:      result -> maximize or minimize; of the Pareto front and of Optuna (default: accuracy and bytes)
@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.config import Config
-from dist_hdnn.config.bundled import folder, located, names
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.documents import read_yaml
 from dist_hdnn.config.files import config_from, overridden, read_config, self_contained
+from dist_hdnn.config.paths import folder, located, names
 from dist_hdnn.study.axes import (
     Axis,
     Choice,
@@ -45,22 +45,21 @@ from dist_hdnn.study.axes import (
     mapping,
     settings_of,
     text_of,
-    whole_number,
 )
 from dist_hdnn.study.results import OF_TEST_DATA
 
+SEARCHES = ("grid", "random", "optuna")
 KEYS = (
     *("name", "base", "config", "axes", "baselines", "search", "trials", "seed", "objectives", "parallel", "storage"),
     "colour",
 )
-SEARCHES = ("grid", "random", "optuna")
 MOST_TRIALS = 100_000
-VALIDATION = 0.2  # of the training points, by which Optuna chooses unless the config says otherwise
+VALIDATION = 0.2  # of the training points, for Optuna's objectives unless the config says otherwise
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study that was read and checked."""
+    """A study file, read and checked."""
 
     name: str
     base: dict[str, Any]
@@ -81,32 +80,36 @@ class Plan:
         return any(name in OF_TEST_DATA for name in self.objectives)
 
     def listed(self) -> list[Trial]:
-        """All trials that are known beforehand: of Optuna's search only the baselines."""
-        choices = [axis for axis in self.axes if isinstance(axis, Choice)]
-        found = list(grid(choices)) if self.search == "grid" else []
+        """Return all trials that are fixed beforehand: with Optuna's search only the baselines."""
+        trials: list[Trial] = []
+        if self.search == "grid":
+            trials += grid([axis for axis in self.axes if isinstance(axis, Choice)])
         if self.search == "random":
-            found = drawn(self.axes, self.trials or 0, self.seed)
-        return found + list(self.baselines)
+            trials += drawn(self.axes, self.trials or 0, self.seed)
+        return trials + list(self.baselines)
 
     def config(self, trial: Trial) -> Config:
-        """The config of a trial. Raises ValueError, one line, when it cannot work."""
+        """Return the config of a trial. Raises ValueError, one line, when it cannot work."""
         config = config_from(applied(self.base, trial.settings))
         validate(config)
         return self_contained(config)
 
 
 def read_plan(path: str, overrides: Sequence[str] = (), trials: int | None = None, parallel: int | None = None) -> Plan:
-    """The study that a YAML file describes, with --key=value overrides of its base config.
+    """Read a study file, with --key=value overrides of its base config; trials, parallel: in place of the file's.
 
     Raises ValueError, one line that starts with the path, for a file that cannot be read and anything in it that cannot
     work: every trial's options are checked here.
     """
     path = located(path, "study")
-    document = _document(path)
-    overridden(Config(), overrides)  # refused before the study file is blamed
+    document = read_yaml(path, "study")
+    if not isinstance(document, dict) or "axes" not in document:
+        got = f"keys {', '.join(map(str, document))}" if isinstance(document, dict) else type(document).__name__
+        raise ValueError(f"{path}: expected a study file with the key axes, got {got}; see {folder()}/studies")
+    overridden(Config(), overrides)  # a mistake in them is not the file's
+    document |= {"trials": trials} if trials is not None else {}
+    document |= {"parallel": parallel} if parallel is not None else {}
     try:
-        given = {"trials": trials, "parallel": parallel}
-        document |= {key: value for key, value in given.items() if value is not None}
         plan = _plan(document, Path(path), overrides)
         _check_trials(plan)
     except ValueError as error:
@@ -114,42 +117,34 @@ def read_plan(path: str, overrides: Sequence[str] = (), trials: int | None = Non
     return plan
 
 
-def _document(path: str) -> dict[str, Any]:
-    document = read_yaml(path, "study")
-    if not isinstance(document, dict) or "axes" not in document:
-        got = f"keys {', '.join(map(str, document))}" if isinstance(document, dict) else type(document).__name__
-        raise ValueError(f"{path}: expected a study file with the key axes, got {got}; see {folder()}/studies")
-    for key in document:
-        check_known("key", key, KEYS, str(path))
-    return document
-
-
 def _plan(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> Plan:
+    for key in document:
+        check_known("key", key, KEYS)
     base = _base(document, path, overrides)
     axes = axes_of(document["axes"])
-    search = document.get("search", "grid")
+    search, storage, colour = document.get("search", "grid"), document.get("storage"), document.get("colour")
     check_known("search", search, SEARCHES)
     if search == "optuna":
         base = _with_validation(base)
-    objectives = _objectives(document, base, search)
     for axis in axes:
         if isinstance(axis, Range) and search == "grid":
             raise ValueError(f"axis {axis.name}: a range needs search random or optuna; for a grid, list the values")
         for key in [word[2:].partition("=")[0].removesuffix("+") for word in overrides if word.startswith("--")]:
             if key in axis.keys:
                 raise ValueError(f"--{key}: expected an option that the study does not vary; axis {axis.name} sets it")
-    least = {"trials": 1, "parallel": 1, "seed": 0}
-    whole = {key: whole_number(key, document.get(key), bound) for key, bound in least.items()}
-    colour, storage = document.get("colour"), document.get("storage")
+    for key, least in (("trials", 1), ("parallel", 1), ("seed", 0)):
+        value = document.get(key, least)
+        if value is not None and (type(value) is not int or value < least):  # true is no number
+            raise ValueError(f"{key}: expected an integer >= {least}, got {value!r}; change {key}")
+    trials = document.get("trials")
     if colour is not None:
         check_known("axis in colour", colour, [axis.name for axis in axes])
-    if storage is not None and not isinstance(storage, str):  # which may hold a password
-        raise ValueError(
-            f"storage: expected sqlite:///FILE or the path of a journal file, got a {type(storage).__name__}"
-        )
-    if search != "grid" and whole["trials"] is None:
+    if storage is not None and not isinstance(storage, str):  # its value may hold a password
+        kind = type(storage).__name__
+        raise ValueError(f"storage: expected sqlite:///FILE or the path of a journal file, got a {kind}")
+    if search != "grid" and trials is None:
         raise ValueError(f"trials: expected the number of trials of search {search}, got nothing; add trials: 20")
-    if search == "grid" and whole["trials"] is not None:
+    if search == "grid" and trials is not None:
         raise ValueError("trials: expected none with search grid, which runs every combination; remove trials")
     name = text_of("name", document.get("name", path.stem))
     if not re.fullmatch(r"[^/\\\0]+", name) or name in (".", ".."):
@@ -160,17 +155,17 @@ def _plan(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> 
         axes=axes,
         baselines=baselines_of(document.get("baselines", {}), axes),
         search=search,
-        trials=whole["trials"],
-        seed=whole["seed"] or 0,
-        objectives=objectives,
-        parallel=whole["parallel"],
+        trials=trials,
+        seed=document.get("seed") or 0,
+        objectives=_objectives(document, base, search),
+        parallel=document.get("parallel"),
         storage=storage,
         colour=colour,
     )
 
 
 def _with_validation(base: Config) -> Config:
-    """The base config with validation data, which Optuna chooses by: a fifth of the training points by default."""
+    """Return the base config with validation data: by default a fifth of the training points."""
     if base.data.validation_fraction:
         return base
     warnings.warn(
@@ -183,7 +178,7 @@ def _with_validation(base: Config) -> Config:
 
 
 def _objectives(document: Mapping[str, Any], base: Config, search: str) -> dict[str, str]:
-    """What the trials are compared by; a search that chooses the next trial by it never looks at test data."""
+    """Return result -> direction; a search that chooses its next trial by results must not see test data."""
     part = "validation" if base.data.validation_fraction else "test"
     measure = "r2" if base.data.task == "regression" else "accuracy"
     default = {f"{part}_{measure}": "maximize", "bytes_per_step": "minimize"}
@@ -202,23 +197,22 @@ def _objectives(document: Mapping[str, Any], base: Config, search: str) -> dict[
 
 
 def _base(document: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> Config:
-    """The config that the axes vary; it need not be valid before an axis has set what it leaves open."""
+    """Return the config that the axes vary; it need not be valid before an axis has set the rest."""
     file = document.get("base")
     if file is not None and not isinstance(file, str):
         raise ValueError(f"base: expected the path of a config file, got {file!r}; put options under config")
     place = path.parent / file if file else None
     if place is not None and not place.exists() and file in names():
         place = Path(located(file))
-    base = read_config(place)
-    config = config_from(_merged(dataclasses.asdict(base), mapping("config", document.get("config", {}))))
-    config = overridden(config, overrides)
+    options = mapping("config", document.get("config", {}))
+    config = overridden(config_from(_merged(dataclasses.asdict(read_config(place)), options)), overrides)
     if config.output is not None:
         raise ValueError("output: expected a base config without output, as every trial has its own; remove it")
     return self_contained(config)
 
 
 def _merged(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested options over those of the base; dotted keys name options inside."""
+    """Return nested options over those of the base; dotted keys name options inside."""
     merged = dict(base)
     for name, item in options.items():
         if "." in name:
@@ -231,14 +225,11 @@ def _merged(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, An
 
 
 def _check_trials(plan: Plan) -> None:
-    """Raise ValueError for the first trial that cannot work; of a search in ranges, of a few drawn ones."""
+    """Raise ValueError for the first trial that cannot work; Optuna's are represented by 50 drawn ones."""
     size = math.prod(len(axis.options) for axis in plan.axes if isinstance(axis, Choice))
     if plan.search == "grid" and size > MOST_TRIALS:
         raise ValueError(f"axes: expected at most {MOST_TRIALS} trials, got {size}; use search random with trials: N")
-    trials = plan.listed()
-    if plan.search == "optuna":
-        trials += drawn(plan.axes, 50, plan.seed)
-    for trial in trials:
+    for trial in plan.listed() + (drawn(plan.axes, 50, plan.seed) if plan.search == "optuna" else []):
         try:
             plan.config(trial)
         except ValueError as error:

@@ -1,6 +1,6 @@
 """Pictures of a study: the first objective against bytes per step, density and parameters.
 
-Points are means, bars the spread over seeds. Color tells one axis apart and the marker a second one; axes of words come
+Points are means, bars the spread over seeds. Color tells one axis apart and the marker a second one. Axes of words come
 before axes of numbers, and an axis of more numbers than there are colors has a color scale. A line joins points along
 an axis of numbers where only the color varies besides. Baselines are drawn in ink, networks that fall into parts are
 hollow, the Pareto front is ringed.
@@ -9,7 +9,7 @@ hollow, the Pareto front is ringed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,68 @@ from dist_hdnn.study.axes import SEED, label_of
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.results import Group, in_bytes, pareto_front, quantity
 
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
+MARKERS = "osD^vPX"
 BASELINE_MARKERS = "*PXh"
 PICTURES = ("bytes_per_step", "density", "parameters")  # horizontal axes
 Handles = dict[str, Any]  # text of a legend's entry -> its sign
 
 
+@dataclass(frozen=True)
+class Marks:
+    """Marks that tell the points of a study apart.
+
+    color, marker: names of axes, None where one color or one marker serves all. colors, markers: of their values, in
+    the order of the legend. scale: of the colors, where they stand for many numbers. along: the axis of numbers that
+    lines follow, if any.
+    """
+
+    color: str | None
+    colors: Mapping[Any, Any]
+    scale: Normalize | None
+    marker: str | None
+    markers: Mapping[Any, str]
+    along: str | None
+
+    def color_of(self, group: Group) -> Any:
+        """Return the color of a point."""
+        return BLUE if self.color is None else self.colors[group.values[self.color]]
+
+    def marker_of(self, group: Group) -> str:
+        """Return the marker of a point: of its marker axis, else the one that goes with its color."""
+        if self.marker is not None:
+            return self.markers[group.values[self.marker]]
+        return MARKERS[0] if self.color is None else self.markers[group.values[self.color]]
+
+
+def marks_of(plan: Plan, groups: Sequence[Group]) -> Marks:
+    """Choose color, marker and lines for the trials of a study's axes, without baselines."""
+    names = [axis.name for axis in plan.axes if axis.name != SEED]
+    values = {name: list(dict.fromkeys(group.values[name] for group in groups)) for name in names}
+    varied = [name for name in names if len(values[name]) > 1]
+    few = [name for name in varied if len(values[name]) <= len(COLORS)]
+    many = [name for name in varied if name not in few and numbers(values[name])]
+    order = [*sorted(few, key=lambda name: numbers(values[name])), *many]  # words first
+    color = plan.colour if plan.colour in varied else next(iter(order), None)
+    marker = next((name for name in order if name != color and name in few), None)
+    others, shades = [name for name in varied if name != color], values.get(str(color), [])
+    scale = None
+    colors = {value: COLORS[number % len(COLORS)] for number, value in enumerate(shades)}
+    if color in many:  # logarithmic where the numbers span more than 1 to 20
+        low, high = min(shades), max(shades)
+        scale = LogNorm(low, high) if low > 0 and high > 20 * low else Normalize(low, high)
+        colors = {value: colormaps["viridis"](scale(value)) for value in shades}
+    along = others[0] if len(others) == 1 and scale is None and numbers(values[others[0]]) else None
+    shaped = values.get(str(marker), [] if scale else shades)
+    markers = {value: MARKERS[number % len(MARKERS)] for number, value in enumerate(shaped)}
+    markers |= {} if scale is None or marker is not None else dict.fromkeys(shades, MARKERS[0])
+    return Marks(color, colors, scale, marker, markers, along)
+
+
 def plot_study(plan: Plan, groups: Sequence[Group], album: Pictures) -> None:
     """Draw one picture per horizontal axis that the trials have values for."""
     vertical = next(iter(plan.objectives))
-    front = pareto_front([group for group in groups if not group.baseline], plan.objectives)
+    front = pareto_front(groups, plan.objectives)
     for name in dict.fromkeys([*PICTURES, *list(plan.objectives)[1:]]):
         complete = [group for group in groups if name in group.mean and vertical in group.mean]
         if name != vertical and complete:
@@ -71,20 +124,24 @@ def _picture(plan: Plan, groups: Sequence[Group], front: Sequence[Group], name: 
 
 def _draw_own(axes: Axes, groups: Sequence[Group], marks: Marks, name: str, vertical: str) -> Handles:
     """Draw the trials of the study's axes and return their legend."""
-    color_of = _color_scale(axes, marks) if marks.scale else marks.color_of
-    for line in marks.lines(groups):
-        _join(axes, line, name, vertical, color_of(line[0].values[str(marks.color)]), "-")
-    for group in groups:
-        color = color_of(group.values[marks.color] if marks.color is not None else None)
-        _point(axes, group, name, vertical, {"color": color, "marker": marks.marker_of(group)})
     handles: Handles = {}
-    if marks.color is not None and not marks.scale:
-        for number, value in enumerate(marks.colors):
-            shape = MARKERS[0] if marks.marker is not None else MARKERS[number % len(MARKERS)]
-            handles[legend_entry(marks.color, value)] = _handle(marks.color_of(value), shape)
+    if marks.along is not None:
+        for value, color in marks.colors.items():
+            line = [group for group in groups if group.values[str(marks.color)] == value]
+            line.sort(key=lambda group: group.values[str(marks.along)])
+            _join(axes, line, name, vertical, color, "-")
+    for group in groups:
+        _point(axes, group, name, vertical, {"color": marks.color_of(group), "marker": marks.marker_of(group)})
+    if marks.scale is not None:
+        bar = axes.figure.colorbar(ScalarMappable(marks.scale, "viridis"), ax=axes, aspect=28)
+        bar.set_label(plain(marks.color), fontsize=9)
+    elif marks.color is not None:
+        for value, color in marks.colors.items():
+            shape = MARKERS[0] if marks.marker is not None else marks.markers[value]
+            handles[legend_entry(marks.color, value)] = _handle(color, shape)
     if marks.marker is not None:
-        for shape, value in zip(MARKERS, marks.markers, strict=False):
-            handles[legend_entry(marks.marker, value)] = _handle(GREY if marks.color else COLORS[0], shape)
+        for value, shape in marks.markers.items():
+            handles[legend_entry(marks.marker, value)] = _handle(GREY, shape)
     return handles
 
 
@@ -103,14 +160,6 @@ def _draw_baselines(axes: Axes, groups: Sequence[Group], name: str, vertical: st
             _join(axes, order, name, vertical, INK, ":")
         handles[baseline] = _handle(INK, marker)
     return handles
-
-
-def _color_scale(axes: Axes, marks: Marks) -> Callable[[Any], Any]:
-    """Return the color of a number, with a bar that is logarithmic where the numbers span more than 1 to 20."""
-    low, high = min(marks.colors), max(marks.colors)
-    scale = ScalarMappable(LogNorm(low, high) if low > 0 and high > 20 * low else Normalize(low, high), "viridis")
-    axes.figure.colorbar(scale, ax=axes, aspect=28).set_label(plain(marks.color), fontsize=9)
-    return lambda value: colormaps["viridis"](scale.norm(value))
 
 
 def _handle(color: str, marker: str) -> Line2D:
@@ -147,10 +196,7 @@ def _scaled(values: Mapping[str, float], name: str) -> float:
 
 
 def _scale(axes: Axes, values: Sequence[float], name: str) -> None:
-    """Scale the horizontal axis: logarithmic above a span of 4, with a strip for zero.
-
-    A network that sends nothing is a result.
-    """
+    """Scale the horizontal axis: logarithmic above a span of 4, with a strip for zero, a network that sends nothing."""
     positive = [value for value in values if value > 0]
     few = not positive or max(positive) < 300 * min(positive)
     steps = (1.0, 2.0, 5.0) if few else (1.0,)  # of a decade, at which ticks have numbers
@@ -174,73 +220,15 @@ def _scale(axes: Axes, values: Sequence[float], name: str) -> None:
 
 
 def _spread_note(axes: Axes, groups: Sequence[Group]) -> None:
-    """Say over how many seeds the points are means."""
+    """Note the number of seeds over which the points are means."""
     counts = sorted({group.count for group in groups})
     if counts[-1] > 1:
         seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         axes.set_title(f"mean and standard deviation over {seeds} seeds", fontsize=9, color=GREY, loc="right")
 
 
-COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
-MARKERS = "osD^vPX"
-
-
-@dataclass(frozen=True)
-class Marks:
-    """What tells the points of a study apart.
-
-    color, marker: names of axes, None where one color or one marker serves all. colors, markers: their values in the
-    order of the legend. scale: the colors are a scale of numbers. along: the axis of numbers that lines follow, if any.
-    """
-
-    color: str | None
-    colors: Sequence[Any]
-    scale: bool
-    marker: str | None
-    markers: Sequence[Any]
-    along: str | None
-
-    def color_of(self, value: Any) -> str:
-        """The color of a value of the color axis."""
-        return BLUE if self.color is None else COLORS[self.colors.index(value) % len(COLORS)]
-
-    def marker_of(self, group: Group) -> str:
-        """The marker of a point: of its marker axis, else the one that goes with its color."""
-        if self.marker is not None:
-            return MARKERS[self.markers.index(group.values[self.marker])]
-        if self.color is None or self.scale:
-            return MARKERS[0]
-        return MARKERS[self.colors.index(group.values[self.color]) % len(MARKERS)]
-
-    def lines(self, groups: Sequence[Group]) -> list[list[Group]]:
-        """The points that each line joins, in the order of the axis of numbers."""
-        found: dict[Any, list[Group]] = {}
-        for group in groups if self.along is not None else ():
-            found.setdefault(group.values[str(self.color)], []).append(group)
-        return [
-            sorted(line, key=lambda group: group.values[str(self.along)]) for line in found.values() if len(line) > 1
-        ]
-
-
-def marks_of(plan: Plan, groups: Sequence[Group]) -> Marks:
-    """Choose color, marker and lines for trials of a study's axes; groups: those of the axes, no baselines."""
-    names = [axis.name for axis in plan.axes if axis.name != SEED]
-    values = {name: list(dict.fromkeys(group.values[name] for group in groups)) for name in names}
-    varied = [name for name in names if len(values[name]) > 1]
-    few = [name for name in varied if len(values[name]) <= len(COLORS)]
-    words = [name for name in few if not numbers(values[name])]
-    many = [name for name in varied if name not in few and numbers(values[name])]
-    order = [*words, *(name for name in few if name not in words), *many]
-    color = plan.colour if plan.colour in varied else next(iter(order), None)
-    marker = next((name for name in order if name != color and name in few), None)
-    others, scale = [name for name in varied if name != color], color in many
-    along = others[0] if len(others) == 1 and not scale and numbers(values[others[0]]) else None
-    colors, markers = (values[name] if name is not None else [] for name in (color, marker))
-    return Marks(color, colors, scale, marker, markers, along)
-
-
 def legend_entry(name: str, value: Any) -> str:
-    """An option as a legend writes it: words alone, a number with the name of its axis."""
+    """Write an option for a legend: words alone, a number with the name of its axis."""
     return value if isinstance(value, str) else f"{name.split('.')[-1]} {label_of(value)}"
 
 

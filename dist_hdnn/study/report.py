@@ -1,7 +1,4 @@
-"""What a study reports: its progress on stderr while it runs, and report.md in Markdown at the end.
-
-On a terminal the progress is a live table, elsewhere a line per trial.
-"""
+"""Report of a study: report.md, and before it progress on stderr, a live table on a terminal or a line per trial."""
 
 from __future__ import annotations
 
@@ -20,9 +17,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dist_hdnn.study.axes import Choice, Trial, label_of
+from dist_hdnn.study.axes import Choice, label_of
 from dist_hdnn.study.plan import Plan
-from dist_hdnn.study.results import OF_TEST_DATA, QUANTITIES, SPREAD, Group, figure, pareto_front, quantity, spoken
+from dist_hdnn.study.results import (
+    OF_TEST_DATA,
+    QUANTITIES,
+    SPREAD,
+    Group,
+    figure,
+    pareto_front,
+    quantity,
+    spoken,
+    words,
+)
 from dist_hdnn.study.runner import Progress
 from dist_hdnn.study.trials import DONE, FAILED
 
@@ -52,60 +59,42 @@ class LiveTable:
             self.live.stop()
 
     def changed(self, progress: Progress, result: dict[str, Any] | None) -> None:
-        """After a trial has ended, and while time passes."""
-        if self.live is None:
-            if result is not None and progress.last and result is progress.last[-1]:
-                print(f"{self.name}: {self._line(progress, result)}", file=sys.stderr, flush=True)
-        elif result is not None or time.monotonic() - self.drawn > REFRESH:
+        """Show that a trial has ended, or that time has passed (None)."""
+        if self.live is not None and (result is not None or time.monotonic() - self.drawn > REFRESH):
             self.drawn = time.monotonic()
             self.live.update(self.table(progress), refresh=True)
+        if self.live is None and result is not None and progress.last and result is progress.last[-1]:
+            line = (
+                f"trial {progress.search.done}/{progress.search.total}  {words(result['baseline'], result['values'])}"
+            )
+            figures = [spoken(name, number) for name, number in self._numbers(result).items() if number is not None]
+            end = [f"failed: {result['error']}"] if result["status"] == FAILED else figures
+            print("  ".join([f"{self.name}: {line}", *end]), file=sys.stderr, flush=True)
+
+    def _numbers(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Return objectives and parameters of a trial that has ended."""
+        return {name: result.get("summary", {}).get(name) for name in self.shown}
 
     def table(self, progress: Progress) -> Stack:
-        """What the terminal shows."""
-        done = progress.done
+        """Return the view of a terminal: counts, a bar, the newest results and the trials under way."""
+        done, total = progress.search.done, progress.search.total
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
-        counts = f"{self.name}  {done} of {progress.total} trials, {progress.failed} failed  {minutes}:{seconds:02d}"
+        counts = f"{self.name}  {done} of {total} trials, {progress.search.failed} failed  {minutes}:{seconds:02d}"
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("trial", "state", *(quantity(name).heading for name in self.shown)):
             table.add_column(column, justify="left" if column in ("trial", "state") else "right", no_wrap=True)
         for result in progress.last[-SHOWN:]:
             state = Text(result["status"], style="red" if result["status"] == FAILED else "green")
-            table.add_row(Text(words(result)), state, *self._figures(result))
+            figures = ["" if number is None else figure(name, number) for name, number in self._numbers(result).items()]
+            table.add_row(Text(words(result["baseline"], result["values"])), state, *figures)
         for job in progress.running:
-            state = Text(f"epoch {job.folder.epochs()}/{job.epochs}", style="cyan")
-            table.add_row(Text(in_words(job.trial)), state)
+            epoch = Text(f"epoch {job.folder.epochs()}/{job.epochs}", style="cyan")
+            table.add_row(Text(words(job.trial.baseline, job.trial.values)), epoch)
         for trial, _ in progress.elsewhere.values():
-            table.add_row(Text(in_words(trial)), Text("another process", style="dim"))
+            table.add_row(Text(words(trial.baseline, trial.values)), Text("another process", style="dim"))
         bar = Table.grid()  # a bar alone does not end its line
-        bar.add_row(ProgressBar(progress.total, done, width=40))
+        bar.add_row(ProgressBar(total, done, width=40))
         return Stack(Text(counts, style="bold"), bar, table)
-
-    def _figures(self, result: dict[str, Any]) -> list[str]:
-        """What the study compares, of a trial that has ended."""
-        numbers = {name: result.get("summary", {}).get(name) for name in self.shown}
-        return ["" if number is None else figure(name, number) for name, number in numbers.items()]
-
-    def _line(self, progress: Progress, result: dict[str, Any]) -> str:
-        place = f"trial {progress.done}/{progress.total}  {words(result)}"
-        if result["status"] == FAILED:
-            return f"{place}  failed: {result['error']}"
-        numbers = {name: result["summary"].get(name) for name in self.shown}
-        return "  ".join([place, *(spoken(name, number) for name, number in numbers.items() if number is not None)])
-
-
-def words(result: dict[str, Any]) -> str:
-    """The options of a trial that has ended."""
-    return _words(result["baseline"], result["values"])
-
-
-def in_words(trial: Trial) -> str:
-    """The options of a trial."""
-    return _words(trial.baseline, trial.values)
-
-
-def _words(baseline: str, values: Any) -> str:
-    options = [f"{name.split('.')[-1]} {label_of(value)}" for name, value in values.items()]
-    return ", ".join([baseline] * bool(baseline) + options)
 
 
 def write_report(
@@ -116,9 +105,9 @@ def write_report(
     path: Path,
     command: str,
 ) -> Path:
-    """report.md beside the tables; the path written."""
+    """Write report.md beside the tables, and return its path."""
     failed = [result for result in results if result["status"] != DONE]
-    lines = [f"# Study {plan.name}", "", *_asked(plan, results, command), ""]
+    lines = [f"# Study {plan.name}", "", *_origin(plan, results, command), ""]
     lines += ["## Results", "", "Mean ± standard deviation over seeds; n is their number.", ""]
     lines += [*_table(plan, groups), "", *_parted(groups), *_front(plan, groups), ""]
     if plots:
@@ -126,7 +115,7 @@ def write_report(
         lines += [f"![{plot.stem}]({os.path.relpath(plot, path.parent)})" for plot in plots] + [""]
     if failed:
         lines += ["## Failed trials", ""]
-        lines += [f"- {words(dict(result))}: {result['error']}" for result in failed] + [""]
+        lines += [f"- {words(each['baseline'], each['values'])}: {each['error']}" for each in failed] + [""]
     lines += ["All trials, one row each, are in `results.csv`; each trial's config and run are below `trials/`."]
     part = path.with_name(f"{path.name}.part")
     part.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -134,7 +123,8 @@ def write_report(
     return path
 
 
-def _asked(plan: Plan, results: Sequence[Mapping[str, Any]], command: str) -> list[str]:
+def _origin(plan: Plan, results: Sequence[Mapping[str, Any]], command: str) -> list[str]:
+    """Write the command, the counts, axes and baselines, the time and the versions."""
     done = [result for result in results if result["status"] == DONE]
     seconds = sum(result.get("wall_seconds") or result["summary"].get("seconds", 0) for result in done)
     lines = [
@@ -155,9 +145,9 @@ def _asked(plan: Plan, results: Sequence[Mapping[str, Any]], command: str) -> li
 
 def _table(plan: Plan, groups: Sequence[Group]) -> list[str]:
     axes = [axis.name for axis in plan.axes if any(axis.name in group.values for group in groups if not group.baseline)]
-    hidden = () if plan.by_test else OF_TEST_DATA  # of which the report tells those of the chosen
+    hidden = () if plan.by_test else OF_TEST_DATA  # shown of the chosen only
     columns = [name for name in QUANTITIES if name not in hidden and any(name in group.mean for group in groups)]
-    front = pareto_front([group for group in groups if not group.baseline], plan.objectives)
+    front = pareto_front(groups, plan.objectives)
     rows = [[*axes, *(quantity(name).heading for name in columns), "n", "Pareto"]]
     for group in groups:
         options = [label_of(group.values.get(axis, "")) for axis in axes]
@@ -177,7 +167,7 @@ def _figure(group: Group, name: str) -> str:
 
 
 def _parted(groups: Iterable[Group]) -> list[str]:
-    """Which networks fall into parts that never hear of each other; nothing when none does."""
+    """Name the networks that fall into parts; no lines when none does."""
     parted = [group for group in groups if group.mean.get("components", 1) > 1]
     if not parted:
         return []
@@ -190,9 +180,9 @@ def _parted(groups: Iterable[Group]) -> list[str]:
 
 
 def _front(plan: Plan, groups: Sequence[Group]) -> list[str]:
-    """The front in words: what each step to a cheaper network costs; of test data, where validation data chose."""
+    """Write the front from the best to the cheapest network, with test figures where validation data chose."""
     first, *others = plan.objectives
-    front = pareto_front([group for group in groups if not group.baseline], plan.objectives)
+    front = pareto_front(groups, plan.objectives)
     front.sort(key=lambda group: group.mean[first], reverse=plan.objectives[first] == "maximize")
     aims = " and ".join(f"{direction} {name}" for name, direction in plan.objectives.items())
     lines = ["## Pareto front", "", f"To {aims}; no other mean is at least as good in each and better in one."]

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import importlib.util
 import json
 import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dist_hdnn.study.axes import SEED, Axis, label_of
+from dist_hdnn.study.axes import SEED, Axis, check_known, label_of
 from dist_hdnn.study.trials import DONE
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """How a result is shown: factor * value with this many digits and its unit.
+    """Form of a result: factor * value with this many digits and its unit.
 
-    name: in tables and in progress. axis: on a picture, when the name cannot stand alone there.
+    name: in tables and progress. axis: on a picture, where the name cannot stand alone.
     """
 
     name: str
@@ -33,33 +32,31 @@ class Quantity:
 
     @property
     def heading(self) -> str:
-        """The name with its unit, for a column."""
+        """Name and unit, for a column."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     @property
     def label(self) -> str:
-        """The name with its unit, for an axis of a picture."""
-        return (f"{self.axis} ({self.unit})" if self.unit else self.axis) if self.axis else self.heading
+        """Name and unit, for an axis of a picture."""
+        return replace(self, name=self.axis or self.name).heading
 
 
 def _fits() -> dict[str, Quantity]:
-    """Accuracy and R² of validation and test data; of the agents where they answer one by one."""
-    found = {}
-    for part, prefix in (("validation", "validation_"), ("test", "")):
-        also = f"{part} " if prefix else ""
-        for key, measure, unit, factor, digits in (("accuracy", "accuracy", "%", 100.0, 2), ("r2", "R²", "", 1.0, 4)):
-            more = "" if key == "accuracy" else f" {measure}"
-            found[f"{part}_{key}"] = Quantity(f"{part} {measure}", unit, factor, digits)
+    """Return accuracy and R² of validation and test data, of all points, the mean and the worst agent."""
+    fits = {}
+    measures = (("accuracy", "accuracy", "", "%", 100.0, 2), ("r2", "R²", " R²", "", 1.0, 4))
+    for part, prefix, also in (("validation", "validation_", "validation "), ("test", "", "")):
+        for key, measure, more, unit, factor, digits in measures:
+            fits[f"{part}_{key}"] = Quantity(f"{part} {measure}", unit, factor, digits)
             for which in ("mean", "worst"):
-                words = f"{part} {measure}, {which} agent"
-                name = f"{also}{which} agent{more}"
-                found[f"{prefix}{which}_agent_{key}"] = Quantity(name, unit, factor, digits, words)
-    return found
+                name, axis = f"{also}{which} agent{more}", f"{part} {measure}, {which} agent"
+                fits[f"{prefix}{which}_agent_{key}"] = Quantity(name, unit, factor, digits, axis)
+    return fits
 
 
 FITS = _fits()
 OF_TEST_DATA = tuple(name for name in FITS if not name.startswith("validation"))
-"""Results that must choose nothing."""
+"""Results by which nothing may be chosen."""
 QUANTITIES: Mapping[str, Quantity] = FITS | {
     "parameters": Quantity("parameters", axis="trained parameters"),
     "links": Quantity("links"),
@@ -77,16 +74,16 @@ QUANTITIES: Mapping[str, Quantity] = FITS | {
 }
 """In the order of the report's columns."""
 SPREAD = (*FITS, "seconds_per_step")
-"""Results whose deviation over the seeds is shown."""
+"""Results that are shown with their deviation over the seeds."""
 
 
 def quantity(name: str) -> Quantity:
-    """How a result is shown; an unknown one under its own name."""
+    """Return the form of a result; one without an entry has its own name."""
     return QUANTITIES.get(name, Quantity(name.replace("_", " "), digits=4))
 
 
 def figure(name: str, value: float) -> str:
-    """A value in the unit of its column; whole numbers without a fraction."""
+    """Write a value in the unit of its column, whole numbers without a fraction."""
     if name == "peak_memory_bytes":
         return in_bytes(value)
     shown = quantity(name)
@@ -96,12 +93,12 @@ def figure(name: str, value: float) -> str:
 
 
 def spoken(name: str, value: float) -> str:
-    """Name, value and unit, for a line of progress."""
+    """Write name, value and unit, for a line of progress."""
     return f"{quantity(name).name} {figure(name, value)} {quantity(name).unit}".rstrip()
 
 
 def in_bytes(value: float) -> str:
-    """A number of bytes with a decimal prefix, as in 12 kB."""
+    """Write a number of bytes with a decimal prefix, as 12 kB."""
     for prefix in ("", "k", "M", "G"):
         if abs(value) < 1000:
             return f"{value:.3g} {prefix}B"
@@ -115,14 +112,8 @@ FIRST = ("trial", "status", "baseline")
 METRICS = (
     *(*FITS, "train_accuracy", "train_r2", "loss"),
     *("parameters", "agents", "links", "links_used", "density", "reach", "diameter", "components"),
-    *(
-        "messages_per_step",
-        "bytes_per_step",
-        "bytes_per_prediction",
-        "non_neighbour_messages",
-        "seconds_per_step",
-        "peak_memory_bytes",
-    ),
+    *("messages_per_step", "bytes_per_step", "bytes_per_prediction"),
+    *("non_neighbour_messages", "seconds_per_step", "peak_memory_bytes"),
     *("layers", "epochs", "steps", "seconds", "wall_seconds", "workers", "transport", "dtype", "device", "seed"),
 )
 LAST = ("git_commit", "started", "error")
@@ -134,31 +125,35 @@ class Group:
 
     baseline: str
     values: Mapping[str, Any]
-    """axis -> what tables show, without the seed; of a baseline the settings in which its groups differ"""
+    """axis -> entry of a table, without the seed; of a baseline the settings in which its groups differ"""
     count: int
     mean: Mapping[str, float]
-    """result -> mean over the seeds; only numbers that every trial of the group has"""
+    """result -> mean over the seeds, of the numbers that every trial of the group has"""
     spread: Mapping[str, float]
     """result -> standard deviation over the seeds (n - 1), 0 for one seed"""
 
     @property
     def label(self) -> str:
-        """The options in words."""
+        """Options in words."""
         if self.baseline:
-            own = [f"{key.split('.')[-1]} {label_of(value)}" for key, value in self.values.items()]
-            return ", ".join([self.baseline, *own])
-        return ", ".join(label_of(value) for value in self.values.values())
+            return words(self.baseline, self.values)
+        return ", ".join(map(label_of, self.values.values()))
+
+
+def words(baseline: str, values: Mapping[str, Any]) -> str:
+    """Write the options of a trial with their names."""
+    options = [f"{name.split('.')[-1]} {label_of(value)}" for name, value in values.items()]
+    return ", ".join([baseline] * bool(baseline) + options)
 
 
 def rows_of(results: Iterable[Mapping[str, Any]], axes: Sequence[Axis]) -> list[Row]:
-    """One row per trial, all with the same columns; None where a trial has no such value."""
+    """Return one row per trial, all with the same columns, and None where a trial has no value."""
     rows = [_row(result) for result in results]
-    found = dict.fromkeys(key for row in rows for key in row)
+    present = dict.fromkeys(key for row in rows for key in row)
     first = [*FIRST, *(axis.name for axis in axes)]
-    versions = sorted(key for key in found if key.startswith("version_"))
-    known = {*first, *METRICS, *LAST, *versions}
+    versions = sorted(key for key in present if key.startswith("version_"))
     settings = sorted(key for result in results for key in result["settings"] if key not in first)
-    other = [key for key in found if key not in known and key not in settings]
+    other = [key for key in present if key not in {*first, *settings, *METRICS, *versions, *LAST}]
     columns = dict.fromkeys([*first, *settings, *METRICS, *other, *versions, *LAST])
     return [{column: row.get(column) for column in columns} for row in rows]
 
@@ -170,7 +165,7 @@ def _row(result: Mapping[str, Any]) -> Row:
     for key, value in result.get("summary", {}).items():
         if key == "versions":
             row |= {f"version_{name}": version for name, version in value.items()}
-        elif isinstance(value, dict) and not key.startswith("agent_"):  # a column an agent would be too many
+        elif isinstance(value, dict) and not key.startswith("agent_"):  # a column per agent would be too many
             row |= {f"{key}_{name}": item for name, item in value.items() if _is_plain(item)}
         elif _is_plain(value) and key not in row:
             row[key] = value
@@ -182,7 +177,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def write_tables(folder: Path, rows: Sequence[Row]) -> None:
-    """results.csv, and results.parquet where pyarrow is installed; a reader never sees half of one."""
+    """Write results.csv, and results.parquet where pyarrow is installed, each whole or not at all."""
     if not rows:
         return
     part = folder / f"results.{os.getpid()}.part"
@@ -205,7 +200,7 @@ def write_tables(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def groups_of(results: Iterable[Mapping[str, Any]]) -> list[Group]:
-    """Mean and spread over the seeds of the trials that ended well, in the order of the trials."""
+    """Return mean and spread over the seeds of the trials that ended well, in the order of the trials."""
     done = [result for result in results if result["status"] == DONE]
     members: dict[str, list[Mapping[str, Any]]] = {}
     for result in done:
@@ -214,7 +209,7 @@ def groups_of(results: Iterable[Mapping[str, Any]]) -> list[Group]:
 
 
 def _options(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial shares with those that differ in the seed only."""
+    """Return the options of a trial without its seed."""
     options = result["settings"] if result["baseline"] else result["values"]
     return {key: value for key, value in options.items() if key != SEED}
 
@@ -226,34 +221,33 @@ def _group(together: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, An
         values = {key: value for key, value in values.items() if any(other[key] != value for other in others)}
     mean, spread = {}, {}
     for name in first["summary"]:
-        found = [result["summary"].get(name) for result in together]
-        numbers = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
-        if len(numbers) == len(together):
-            mean[name] = statistics.fmean(numbers)
-            spread[name] = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+        column = [result["summary"].get(name) for result in together]
+        if all(isinstance(value, int | float) and math.isfinite(value) for value in column):
+            mean[name] = statistics.fmean(column)
+            spread[name] = statistics.stdev(map(float, column)) if len(column) > 1 else 0.0
     return Group(first["baseline"], values, len(together), mean, spread)
 
 
 def pareto_front(groups: Sequence[Group], objectives: Mapping[str, str]) -> list[Group]:
-    """The groups that no other group beats: at least as good in every objective, better in one. In the given order."""
+    """Return, in their order, the groups of the axes that no other beats: as good in every objective, better in one.
 
-    def costs(group: Group) -> list[float]:
-        signs = {"minimize": 1.0, "maximize": -1.0}
-        return [signs[direction] * group.mean[name] for name, direction in objectives.items()]
-
-    able = [(group, costs(group)) for group in groups if all(name in group.mean for name in objectives)]
-    return [
-        group
-        for group, own in able
-        if not any(all(a <= b for a, b in zip(other, own, strict=True)) and other != own for _, other in able)
+    Baselines are not compared.
+    """
+    signs = {"minimize": 1.0, "maximize": -1.0}
+    costs = [
+        (group, [signs[direction] * group.mean[name] for name, direction in objectives.items()])
+        for group in groups
+        if not group.baseline and all(name in group.mean for name in objectives)
     ]
+
+    def beaten(own: list[float]) -> bool:
+        return any(all(a <= b for a, b in zip(other, own, strict=True)) and other != own for _, other in costs)
+
+    return [group for group, own in costs if not beaten(own)]
 
 
 def check_objectives(result: Mapping[str, Any], objectives: Mapping[str, str]) -> None:
-    """Raise ValueError, with the nearest name, for an objective that no trial has as a number."""
+    """Raise ValueError, with the nearest name, for an objective that a finished trial does not have as a number."""
     numbers = [name for name, value in result["summary"].items() if isinstance(value, int | float)]
     for name in objectives:
-        if result["status"] == DONE and name not in numbers:
-            near = difflib.get_close_matches(name, numbers, 1, 0.5)
-            remedy = f"did you mean {near[0]}?" if near else f"results: {', '.join(numbers)}"
-            raise ValueError(f"objectives: no result is named {name}; {remedy}")
+        check_known("result in objectives", name, numbers)

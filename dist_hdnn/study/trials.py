@@ -1,10 +1,10 @@
-"""The folder of a trial: who works on it, and what came out of it.
+"""Folder of a trial: its lock, its run, its result.
 
     trials/<id>/   lock   start.json   config.yaml   output.txt   run/ (the run directory)   result.json (its end)
 
-Only who holds the lock touches the other files. The lock ends with the processes that hold it, which are the study and
-the trial itself: when the study is killed, its trials finish, and the next study finds their results. A trial that was
-stopped, too, resumes from its newest checkpoint.
+Only the holder of the lock touches the other files. The lock ends with the processes that hold it, which are the study
+and the trial itself: when the study is killed, its trials finish, and the next study reads their results. A trial that
+was stopped as well resumes from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -29,30 +29,29 @@ DONE, FAILED = "done", "failed"
 
 @dataclass
 class TrialFolder:
-    """A trial's place on disk; `claim` before anything else."""
+    """Folder of a trial, to `claim` before it is changed. lock: file descriptor of the lock while it is ours."""
 
     path: Path
     lock: int | None = None
-    """file descriptor of the lock while it is ours"""
 
     @property
     def run(self) -> Path:
-        """The run directory."""
+        """Run directory."""
         return self.path / "run"
 
     @property
     def output(self) -> Path:
-        """What the trial printed."""
+        """File of what the trial printed."""
         return self.path / "output.txt"
 
     def result(self) -> dict[str, Any] | None:
-        """Return how the trial ended, None before that."""
+        """Return the trial's result, None before its end."""
         return read_json(self.path / "result.json")
 
     def summary(self) -> dict[str, Any] | None:
-        """What the run says of itself once it has ended, None before that, and when it was stopped."""
-        found = read_json(self.run / "summary.json")
-        return None if found is not None and found.get("status") == "stopped" else found
+        """Return the summary of the run, None before its end and when it was stopped."""
+        summary = read_json(self.run / "summary.json")
+        return None if summary is not None and summary.get("status") == "stopped" else summary
 
     def claim(self) -> bool:
         """Take the lock. Returns False when another process has it."""
@@ -73,14 +72,14 @@ class TrialFolder:
             self.lock = None
 
     def left_after(self, config: Config) -> int | None:
-        """Return the step from which a stopped trial can resume, None when it must start again as a failed one does."""
+        """Return the step after which a stopped trial can resume, None when it must start again, as a failed one."""
         if not (self.run / "config.yaml").is_file() or self.result() is not None or difference(self.run, config):
             return None
-        found = (manifest for _, manifest in candidates(self.run / "checkpoints"))
-        return next((manifest.step for manifest in found if isinstance(manifest, Manifest)), None)
+        manifests = (manifest for _, manifest in candidates(self.run / "checkpoints"))
+        return next((manifest.step for manifest in manifests if isinstance(manifest, Manifest)), None)
 
     def prepare(self, config: Config, start: dict[str, Any], anew: bool = True) -> Path:
-        """Write a trial's start and its config; the path of the config. anew: remove what a stopped trial left."""
+        """Write a trial's start and config, and return the path of the config. anew: remove an earlier run first."""
         for old in (self.run, self.output, self.path / "result.json") if anew else ():
             if old.is_dir():
                 shutil.rmtree(old)
@@ -92,38 +91,37 @@ class TrialFolder:
         return path
 
     def record(self, trial: Trial, ended: dict[str, Any]) -> dict[str, Any]:
-        """Write how the trial ended, whole or not at all; returns it. ended: status, error, seconds, git_commit."""
+        """Write the result of the trial and return it. ended: status, error, wall_seconds, summary, git_commit."""
         values = {"baseline": trial.baseline, "values": dict(trial.values), "settings": trial.settings}
         result = {"id": trial.id, **values, **ended}
         write_json(self.path / "result.json", result)
         return result
 
     def stopped(self, seconds: float) -> None:
-        """Note how long a stopped trial has run, and release the lock."""
+        """Note for how many seconds a stopped trial has run, and release the lock."""
         write_json(self.path / "start.json", self.start() | {"wall_seconds": seconds})
         self.release()
 
     def start(self) -> dict[str, Any]:
-        """What `prepare` was told of the start; wall_seconds: of sessions in which the trial was stopped."""
+        """Return the start that `prepare` wrote, with wall_seconds of the sessions in which the trial was stopped."""
         return read_json(self.path / "start.json") or {}
 
     def epochs(self) -> int:
-        """Epochs that the run has behind it."""
+        """Count the epochs that the run has finished."""
         with suppress(OSError):
             return (self.run / "metrics.jsonl").read_bytes().count(b"\n")
         return 0
 
     def last_line(self) -> str:
-        """The last line that the trial printed, without the name of the program."""
-        lines = self.output.read_text(encoding="utf-8", errors="replace").split("\n") if self.output.is_file() else []
-        lines = [" ".join(line.split()) for line in lines if line.strip()]
-        return lines[-1].removeprefix("dist-hdnn: error: ") if lines else ""
+        """Return the last line that the trial printed, without the name of the program."""
+        text = self.output.read_text(encoding="utf-8", errors="replace") if self.output.is_file() else ""
+        return " ".join(text.strip().rpartition("\n")[2].split()).removeprefix("dist-hdnn: error: ")
 
 
 def all_results(folder: Path) -> list[dict[str, Any]]:
-    """How the trials of a study ended, by everybody who works on it; in the order of their names."""
-    found = [read_json(path) for path in sorted(folder.glob("*/result.json"))]
-    return [result for result in found if result is not None]
+    """Return the results of a study's trials, of all processes that run it, in the order of their names."""
+    results = [read_json(path) for path in sorted(folder.glob("*/result.json"))]
+    return [result for result in results if result is not None]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -134,7 +132,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The mapping in a JSON file, None when there is no file. Raises ValueError, one line, for a damaged one."""
+    """Return the mapping in a JSON file, None without a file. Raises ValueError, one line, for a damaged file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -558,8 +558,8 @@ BUGS = (
     Bug(
         "spread over n",
         "study/results.py",
-        "statistics.stdev(numbers)",
-        "statistics.pstdev(numbers)",
+        "statistics.stdev(map(float, column))",
+        "statistics.pstdev(map(float, column))",
         STUDY,
     ),
     Bug(
@@ -572,8 +572,8 @@ BUGS = (
     Bug(
         "a front without ties",
         "study/results.py",
-        "and other != own for _, other in able)",
-        "for _, other in able if other is not own)",
+        "and other != own for _, other in costs)",
+        "for _, other in costs if other is not own)",
         STUDY,
     ),
     # data

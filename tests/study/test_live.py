@@ -14,7 +14,7 @@ from rich.console import Console
 from dist_hdnn.study.axes import Trial
 from dist_hdnn.study.report import LiveTable
 from dist_hdnn.study.runner import Progress, Running
-from dist_hdnn.study.search import Listed, Tally
+from dist_hdnn.study.search import Search
 from dist_hdnn.study.trials import TrialFolder
 
 AIMS = {"mean_agent_accuracy": "maximize", "bytes_per_step": "minimize"}
@@ -38,8 +38,8 @@ def progress(folder: Path) -> Progress:
     (place.run / "metrics.jsonl").write_text("{}\n{}\n{}\n")
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    search = Listed([Trial({"seed": seed}, {"seed": seed}) for seed in range(5)])
-    search.tally = Tally(2, 1)
+    search = Search([Trial({"seed": seed}, {"seed": seed}) for seed in range(5)])
+    search.done, search.failed = 2, 1
     found = Progress(search, running=[Running(Trial({"seed": 2}, {"seed": 2}), place, process, epochs=20)])
     found.elsewhere["t3"] = (Trial({"seed": 3}, {"seed": 3}), 0.0)
     found.last = [ended(0), ended(1, "failed")]
@@ -67,7 +67,7 @@ def test_without_a_terminal_every_new_result_is_one_line(tmp_path: Path, capsys:
         table.changed(found, found.last[0])  # of an earlier session
         table.changed(found, found.last[1])
         found.last.append(ended(4))
-        found.search.tally = Tally(3, 1)
+        found.search.done = 3
         table.changed(found, found.last[2])
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "tiny: trial 2/5  family ring, seed 1  failed: network.step: no"

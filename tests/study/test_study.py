@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from dist_hdnn.cli import main
-from dist_hdnn.study.command import prepare_folder
+from dist_hdnn.study.inputs import prepare_folder
 from dist_hdnn.study.plan import read_plan
 
 
@@ -93,11 +93,11 @@ def test_a_study_whose_data_have_changed_is_refused(tmp_path: Path) -> None:
     prepare_folder(plan, output)
     prepare_folder(plan, output)
     (tmp_path / "ring.edges").write_text("0 1\n1 2\n")
-    with pytest.raises(ValueError, match="holds a study of another graph.file .*ring.edges: that file has changed"):
+    with pytest.raises(ValueError, match="holds a study with another graph.file .*ring.edges: that file has changed"):
         prepare_folder(plan, output)
     (tmp_path / "ring.edges").write_text("0 1\n1 2\n2 0\n")
     data.write_text(data.read_text() + "5,5,0\n")
-    with pytest.raises(ValueError, match="holds a study of another data.file: that file has changed since"):
+    with pytest.raises(ValueError, match="holds a study with another data.file: that file has changed since"):
         prepare_folder(plan, output)
     known = json.loads((output / "study.json").read_text())
     (output / "study.json").write_text(json.dumps({key: known[key] for key in known if key != "files"}))
