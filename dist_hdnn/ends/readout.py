@@ -200,6 +200,7 @@ class LocalReadout(nn.Module):
         (batch, agents) or (batch, agents, targets).
         """
         check_scores(scores, (len(self.agents), self.classes))
+        scores = scores.detach()
         if self.own:
             answers = scores.double() if self.regression else scores.argmax(dim=-1)
             everyone = answers.new_zeros(len(answers), len(self.output_agents), *answers.shape[2:])

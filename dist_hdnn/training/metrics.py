@@ -112,7 +112,7 @@ class _OfTargets:
         self.local = readout if isinstance(readout, LocalReadout) else None
         agents = len(self.local.output_agents) if self.local else 0
         self.missed, self.in_units, self.agents = (
-            torch.zeros(count, dtype=torch.float64, device=labels.device) for count in (1, 1, agents)
+            torch.zeros(count, dtype=torch.float64, device=labels.device) for count in (1, agents or 1, agents)
         )
 
     def add(self, scores: Tensor, target: Tensor) -> None:
@@ -121,15 +121,22 @@ class _OfTargets:
             places, columns = self.local.places, self.local.columns[self.local.places]
             mine = target.reshape(len(target), -1, scores.shape[-1])[:, columns]
             errors = torch.where(known(mine), scores - mine.nan_to_num(), 0.0).double()
-            self.agents[places] += errors.square().sum(dim=(0, 2))
+            self.agents[places] += self._summed(errors)
             unit = self.unit[columns] if isinstance(self.unit, Tensor) else self.unit
-            self.in_units += (errors * unit).square().sum()
+            self.in_units[places] += self._summed(errors * unit)
             return
         errors = (self.readout.predict(scores) - target).double()
         self.missed += errors.square().sum()
-        self.in_units += (errors * self.unit).square().sum()
+        self.in_units[0] += (errors * self.unit).square().sum()
         if self.local:
-            self.agents[self.local.places] += (scores - target[:, None]).double().square().sum(dim=(0, 2))
+            self.agents[self.local.places] += self._summed((scores - target[:, None]).double())
+
+    def _summed(self, errors: Tensor) -> Tensor:
+        """Sum the squares of errors (batch, agents, targets) of every agent, (agents,)."""
+        if self.readout.ownership.deterministic:  # one agent at a time, so that no bit depends on which agents are here
+            each = [errors[:, i].contiguous().square().sum() for i in range(errors.shape[1])]
+            return torch.stack(each) if each else errors.new_zeros(0)
+        return errors.square().sum(dim=(0, 2))
 
     def evaluation(self, loss: float) -> Evaluation:
         """Return R² and the mean squared error."""
@@ -140,12 +147,12 @@ class _OfTargets:
             spreads, in_units = _spreads(labels), summed(self.in_units, ownership)
             explained = [_explained(*pair) for pair in zip(agents.tolist(), spreads.tolist(), strict=True)]
             whole = _explained(float(agents.sum()), float(spreads.sum()))
-            return Evaluation(loss, whole, explained, float(in_units) / max(int(known(labels).sum()), 1))
+            return Evaluation(loss, whole, explained, float(in_units.sum()) / max(int(known(labels).sum()), 1))
         spread = float((labels - labels.mean(dim=0)).double().square().sum())
         if bool((labels == labels[0]).all()):  # their mean is rounded, so the spread need not be 0
             spread = 0.0
         explained = [_explained(error, spread) for error in agents.tolist()]
-        whole, mse = _explained(float(self.missed), spread), float(self.in_units) / labels.numel()
+        whole, mse = _explained(float(self.missed), spread), float(self.in_units[0]) / labels.numel()
         return Evaluation(loss, whole, explained if self.local else None, mse)
 
 
