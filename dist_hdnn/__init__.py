@@ -38,9 +38,12 @@ if TYPE_CHECKING:
         watts_strogatz,
     )
     from dist_hdnn.training.checkpoints.weights_file import load_checkpoint
-    from dist_hdnn.training.clipping import clip_grad_norm_
-    from dist_hdnn.training.optimizer_state import load_optimizer_state_dict, optimizer_state_dict
-    from dist_hdnn.training.scaler import GradScaler
+    from dist_hdnn.training.own_loop import (
+        GradScaler,
+        clip_grad_norm_,
+        load_optimizer_state_dict,
+        optimizer_state_dict,
+    )
 
 __version__ = "0.1.0"
 
@@ -50,10 +53,10 @@ _HOMES = {
     "LocalReadout": "ends.readout",
     "SumReadout": "ends.readout",
     **dict.fromkeys(("Dataset", "Sensor", "SensorMap", "from_arrays", "read_dataset"), "data"),
-    "GradScaler": "training.scaler",
-    "clip_grad_norm_": "training.clipping",
-    "load_optimizer_state_dict": "training.optimizer_state",
-    "optimizer_state_dict": "training.optimizer_state",
+    "GradScaler": "training.own_loop",
+    "clip_grad_norm_": "training.own_loop",
+    "load_optimizer_state_dict": "training.own_loop",
+    "optimizer_state_dict": "training.own_loop",
     "load_checkpoint": "training.checkpoints.weights_file",
     "load_run": "build.trained",
     "connect": "launching.launcher",

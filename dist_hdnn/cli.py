@@ -1,4 +1,4 @@
-"""The `dist-hdnn` command: its words, help and exit codes; `commands` has what each command does.
+"""The `dist-hdnn` command: its words, help and exit codes.
 
 torch and numpy are imported after the command line is read, so `--help` and a misspelt option answer at once.
 """

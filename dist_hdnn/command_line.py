@@ -1,4 +1,4 @@
-"""The words of a command line, read: flags, a command's own options, overrides of a config, a run directory.
+"""The words of a command line by kind: flags, a command's own options, overrides of a config, a run directory.
 
 Written by hand, because argparse takes the value of an option that it does not know for a positional argument. Every
 function raises ValueError, one line that names the command, for words that it cannot understand.
@@ -62,11 +62,11 @@ class Command:
 
     @property
     def shows_config(self) -> bool:
-        """Whether its help shows the options of a config."""
+        """Tell whether its help shows the options of a config."""
         return self.arguments == ["[CONFIG]"]
 
     def read(self, words: list[str]) -> Line:
-        """Sort words by kind and check their number and names; a value stands as --key=value or as --key value."""
+        """Sort words by kind and check their number and names. A value stands as --key=value or as --key value."""
         line, left = Line(self, words), list(reversed(words))
         while left:
             word = left.pop()
@@ -116,19 +116,19 @@ def positive(key: str, text: str) -> int:
     return int(text)
 
 
-def run_directory(command: str, given: str) -> Path:
-    """Return the directory of a run given by its path or its name; say on stderr which run a name stands for."""
+def run_directory(command: str, run: str) -> Path:
+    """Return the directory of a run by its path or name, and say on stderr which run a name stands for."""
     try:
-        directory = find_run(given)
+        directory = find_run(run)
     except ValueError as error:
         raise ValueError(f"{command}: {error}") from error
-    if directory != user_path(given, command):
-        print(f"dist-hdnn: {given} is the run {directory}", file=sys.stderr, flush=True)
+    if directory != user_path(run, command):
+        print(f"dist-hdnn: {run} is the run {directory}", file=sys.stderr, flush=True)
     return directory
 
 
 def options_of(line: Line) -> dict[str, str]:
-    """Return the overrides of a line by name; "" for one without a value."""
+    """Return the overrides of a line by name, with "" for one without a value."""
     return {name[2:]: value for name, _, value in (word.partition("=") for word in line.overrides)}
 
 
@@ -172,7 +172,7 @@ def with_config_of_run(line: Line) -> list[str]:
 
 
 def config_of(command: Command, words: list[str]) -> Config | None:
-    """Return the validated config of a command line; None once its help or the config itself is printed."""
+    """Return the validated config of a command line, or None once its help or the config itself is printed."""
     line = command.read(words)
     path = located(line.arguments[0]) if line.arguments else None
 

@@ -1,4 +1,4 @@
-"""What each command of `dist-hdnn` does: a line of words in, the answer on stdout and an exit code out.
+"""The commands of `dist-hdnn`: a line of words in, the answer on stdout and an exit code out.
 
 torch and numpy are imported after the words are read.
 """
@@ -22,7 +22,7 @@ from dist_hdnn.command_line import (
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.launching.stopping import StopRequest, listening
+from dist_hdnn.launching.worker import StopRequest, listening
 from dist_hdnn.printing import (
     Sections,
     announce,
@@ -64,7 +64,7 @@ def train(line: Line) -> int:
 
 
 def _train_as(config: Config, transport: Transport | None, stop: StopRequest) -> int:
-    """Train as one worker, or alone; worker 0, which has the run directory, prints the summary."""
+    """Train as one worker, or alone, and print the summary where the run directory is, on worker 0."""
     from dist_hdnn.experiment import tasks
     from dist_hdnn.training.checkpoints.schedule import Stopped
 
@@ -196,13 +196,11 @@ def predict(line: Line) -> int:
 
 
 def doctor(line: Line) -> int:
-    from dist_hdnn.doctor import as_json, examine
+    from dist_hdnn.doctor import examine
 
-    marks = {True: "ok  ", False: "--  "}
-    findings = examine()
-    rows = {
-        section: [(f"{marks[ok]}{name}", detail) for name, (ok, detail) in group.items()]
-        for section, group in findings.items()
-    }
-    _answer(line, as_json(findings), lambda _: rows)
+    sections, report = {}, {}
+    for section, findings in examine().items():
+        sections[section] = [(f"{'ok  ' if ok else '--  '}{name}", detail) for name, (ok, detail) in findings.items()]
+        report[section] = {name: {"ok": ok, "detail": detail} for name, (ok, detail) in findings.items()}
+    _answer(line, report, lambda _: sections)
     return 0

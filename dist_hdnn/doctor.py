@@ -1,4 +1,4 @@
-"""`dist-hdnn doctor`: what this machine offers, without starting a process or MPI."""
+"""Software, processor, transports and write access of this machine, for `dist-hdnn doctor`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 from dist_hdnn.launching.supervisor import cores
 
@@ -46,21 +45,10 @@ def examine() -> dict[str, Findings]:
     }
 
 
-def as_json(findings: dict[str, Findings]) -> dict[str, Any]:
-    """Return the findings for --json."""
-    return {
-        section: {name: {"ok": ok, "detail": detail} for name, (ok, detail) in group.items()}
-        for section, group in findings.items()
-    }
-
-
 def _software() -> Findings:
     import dist_hdnn
 
-    findings: Findings = {
-        "dist_hdnn": (True, dist_hdnn.__version__),
-        "python": (True, platform.python_version()),
-    }
+    findings: Findings = {"dist_hdnn": (True, dist_hdnn.__version__), "python": (True, platform.python_version())}
     for package in (*REQUIRED, *OPTIONAL):
         try:
             findings[package] = (True, importlib.metadata.version(package))
@@ -78,13 +66,9 @@ def _processor() -> Findings:
     import torch
 
     findings["threads"] = (True, f"{torch.get_num_threads()} for PyTorch")
-    if torch.cuda.is_available():
-        gpus = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    elif torch.version.cuda is None:
-        gpus = "no CUDA device; this PyTorch is built for CPU only"
-    else:
-        gpus = "no CUDA device; PyTorch sees none"
-    findings["gpu"] = (torch.cuda.is_available(), gpus)
+    gpus = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    reason = "this PyTorch is built for CPU only" if torch.version.cuda is None else "PyTorch sees none"
+    findings["gpu"] = (bool(gpus), gpus or f"no CUDA device; {reason}")
     return findings
 
 

@@ -1,4 +1,4 @@
-"""What commands print: sections of label and text, a table on a terminal and plain lines elsewhere."""
+"""Answers of commands as sections of label and text: a table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def rows_of(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _text(key: str, value: Any) -> str:
-    """Return the value at a key as text; a mapping or a list on one line, the least accurate agents first."""
+    """Return the value at a key as one line of text, with the least accurate agents first."""
     match value:
         case None:
             return "undefined"
@@ -114,12 +114,7 @@ def certificate_sections(certificate: dict[str, Any]) -> Sections:
     limit = "no limit is known" if stable["limit"] is None else f"limit of the scheme {stable['limit']:.4g}"
     spectrum, learning = certificate["spectrum"], certificate["momentum"]
     layers = spectrum["smallest_singular_value"], spectrum["largest_singular_value"]
-    rows = [
-        ("architecture", f"{network['architecture']} by {network['integrator']}, order {network['order']}"),
-        ("layer", network["equation"]),
-        ("size", f"{network['agents']} agents, {network['neurons']} neurons, {network['layers']} layers"),
-        ("measured", f"in float64 at {network['samples']} test points, by {certificate['method']}"),
-    ]
+    rows = [*rows_of(network), ("measured", f"in float64, by {certificate['method']}")]
     figures = [
         ("sensitivity |∂y_N/∂y_0|", f"{about}{norms['smallest'][-1]:.6g} to {about}{norms['largest'][-1]:.6g}"),
         ("upper bound from the weights", _number(norms["upper_bound"][-1])),
@@ -160,7 +155,7 @@ def size(count: float) -> str:
 
 
 def summary_rows(summary: dict[str, Any], directory: Path, plots: Path | None) -> list[tuple[str, str]]:
-    """Return what `train` prints of a finished run."""
+    """Return the rows that `train` prints of a finished run."""
     if "test_r2" in summary:
         fit = summary["test_r2"]
         rows = [("test R²", "undefined: all targets are equal" if fit is None else f"{fit:.4f}")]

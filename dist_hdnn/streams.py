@@ -1,4 +1,4 @@
-"""Standard streams that outlast their readers: a closed pipe does not end a training."""
+"""Standard streams that outlast their readers, so that a closed pipe does not end a training."""
 
 from __future__ import annotations
 

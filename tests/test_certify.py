@@ -76,7 +76,7 @@ def test_the_table_names_every_promise_and_the_pictures(run: Path, capsys: pytes
         "gradients do not vanish",
         "kept",
         ">= 0.999999999",
-        "hamiltonian by semi_implicit",
+        "semi_implicit",
         str(run / "plots"),
     ):
         assert words in captured.out

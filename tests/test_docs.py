@@ -57,7 +57,7 @@ x, labels = torch.randn(40, net.neurons), torch.randint(2, (40,))
 measured = numpy.random.default_rng(0).standard_normal((40, net.neurons))
 """
 QUOTED = (  # parts of messages
-    "look first at what",
+    "check the log of",
     "it returned before this exchange",
     "seed shuffling or use batch_order",
     "expected a finite loss, got",

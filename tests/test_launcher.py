@@ -444,7 +444,7 @@ launcher.connect(2.0, "mpi")
     needed = OPEN_MPI_NEEDS | OVERSUBSCRIBED | {"PYTHONPATH": str(ROOT)}
     job = start(before=(MPIEXEC, "-n", 2, sys.executable, "-c", program), **needed)
     assert job.end(30) != 0
-    assert "worker 0 of 2 waited 2 s for the others in the start-up of MPI; look first" in job.errors + job.output
+    assert "worker 0 of 2 waited 2 s for the others in the start-up of MPI; check their logs" in job.errors + job.output
 
 
 @pytest.mark.mpi

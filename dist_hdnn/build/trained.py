@@ -32,7 +32,7 @@ from dist_hdnn.run.directory import config_of_run, find_run
 from dist_hdnn.run.files import PREPARATION, read_preparation
 from dist_hdnn.training.checkpoints.weights_file import load_weights
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.metrics import evaluation_batch
+from dist_hdnn.training.evaluation import evaluation_batch
 
 
 @dataclass(frozen=True, eq=False)

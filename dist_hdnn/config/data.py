@@ -133,7 +133,7 @@ class SensorConfig:
 
 @dataclass
 class LiftConfig:
-    """From the features to the agents' first state."""
+    """Map from the features to the agents' first state."""
 
     kind: Literal["sensors", "linear", "conv", "channels"] = "sensors"
     """sensors: one feature into one neuron; linear: every agent learns a map of the features that it sees; conv: after
@@ -152,7 +152,7 @@ class LiftConfig:
 
 @dataclass
 class ReadoutConfig:
-    """From the final state to a class."""
+    """Map from the final state to a class."""
 
     kind: Literal["sum", "local", "gossip", "agents"] = "sum"
     """sum: one linear map over all agents; local: every agent classifies from its own neurons; gossip: and averages its

@@ -1,4 +1,4 @@
-"""YAML as people mean it: a key given twice and a number in disguise are refused, and words are quoted as written.
+"""YAML that refuses a repeated key and a number in disguise, and quotes words as written.
 
 YAML 1.1 reads NO as false, 010 as 8 and 1:30 as 90, and PyYAML keeps the last of two equal keys without a word.
 """
@@ -19,11 +19,11 @@ NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 class Ambiguous(yaml.MarkedYAMLError):
-    """YAML that is well-formed and would not be read as meant."""
+    """Well-formed YAML that would not be read as meant."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader of PyYAML, which refuses what would be lost or read as another number."""
+    """Safe loader of PyYAML that refuses what would be lost or read as another number."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         node = super().compose_node(parent, index)
@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(text: str) -> Any:
-    """Return what YAML text holds. Raises yaml.YAMLError, also for a key given twice and for 010 and 1:30."""
+    """Return the value of YAML text. Raises yaml.YAMLError, also for a repeated key and for 010 and 1:30."""
     try:
         return yaml.load(text, Loader=_Loader)
     except RecursionError:
@@ -61,7 +61,7 @@ def load(text: str) -> Any:
 
 
 def read_yaml(path: str, what: str) -> Any:
-    """Return what a YAML file holds. Raises ValueError, one line that says `what` file it is."""
+    """Return the value of a YAML file. Raises ValueError, one line that says `what` file it is."""
     try:
         return load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

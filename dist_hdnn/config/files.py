@@ -1,4 +1,4 @@
-"""Reading a `Config`: YAML file, then dotted overrides from the command line; and writing it back.
+"""A `Config` from a YAML file and dotted overrides, and back to YAML.
 
 File and overrides are checked alike by `schema.built`, because what a person can get wrong (a misspelt key, a value of
 the wrong type) deserves one line that names the full key, what it expects, what it got and the nearest known key.
@@ -24,7 +24,7 @@ from dist_hdnn.config.schema import Mismatch, built, children_of, describe, memb
 
 
 def read_config(config_file: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Config from a YAML file (None: the defaults), then overrides such as ["--network.layers=32", "--seed", "1"].
+    """Read a config file (None: the defaults), then overrides such as ["--network.layers=32", "--seed", "1"].
 
     Raises ValueError, one line, for an unreadable file, an unknown key and a value of the wrong type. Call
     `checks.validate` on the result for values of the right type that cannot work.
@@ -47,7 +47,7 @@ def overridden(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def _over(values: Any, options: Any, kind: Any) -> Any:
-    """Options over values: those of a config dataclass one by one, anything else as a whole."""
+    """Put options over values: those of a config dataclass one by one, anything else as a whole."""
     if not dataclasses.is_dataclass(kind):
         return options
     children = children_of(kind)
@@ -55,7 +55,7 @@ def _over(values: Any, options: Any, kind: Any) -> Any:
 
 
 def config_from(document: Mapping[str, Any]) -> Config:
-    """Config from nested options such as dataclasses.asdict gives; those that are absent have their defaults.
+    """Make a config of nested options such as dataclasses.asdict gives, absent ones at their defaults.
 
     Raises ValueError, one line, for an unknown key and a value of the wrong type; `checks.validate` asks more.
     """
@@ -89,7 +89,7 @@ def self_contained(config: Config) -> Config:
 
 
 def _document(path: str, kind: Any, key: str) -> Any:
-    """Options in a YAML file that describes the config dataclass `kind` at `key`; an error starts with the path."""
+    """Read the options of the config dataclass `kind` at `key` from a YAML file, which an error names first."""
     document = read_yaml(path, "config")
     if document is None:
         raise ValueError(f"{path}: this config file is empty; expected keys such as {', '.join(children_of(kind))}")
@@ -101,7 +101,7 @@ def _document(path: str, kind: Any, key: str) -> Any:
 
 
 def _check_text(text: str, value: Any, kind: Any, key: str) -> None:
-    """Check a value read from YAML text; a message about a word that YAML reads as another value quotes the word."""
+    """Check a value from YAML text, and quote in the message a word that YAML reads as another value."""
     try:
         built(value, kind, key)
     except Mismatch as error:
@@ -109,7 +109,7 @@ def _check_text(text: str, value: Any, kind: Any, key: str) -> None:
 
 
 def _read_overrides(arguments: Sequence[str]) -> Iterator[tuple[str, Any, bool]]:
-    """Key, value and whether it is appended, of each "--key=value", "--key value" and "--key+=value".
+    """Yield (key, value, appended) of each "--key=value", "--key value" and "--key+=value".
 
     Raises ValueError, one line, for an unknown key and a value of the wrong type. Skips "--key.help".
     """
@@ -130,7 +130,7 @@ def _read_overrides(arguments: Sequence[str]) -> Iterator[tuple[str, Any, bool]]
 
 
 def _value(key: str, kind: Any, text: str, appends: bool) -> Any:
-    """Value of one override, checked: of a text option the text itself, of a config dataclass also a file's options."""
+    """Return the value of an override: of a text option the text, of a config dataclass also a file's options."""
     if str in members_of(kind) and not appends:
         return None if type(None) in members_of(kind) and _is_null(text) else text
     try:
@@ -150,7 +150,7 @@ def _value(key: str, kind: Any, text: str, appends: bool) -> Any:
 
 
 def _is_null(text: str) -> bool:
-    """Whether YAML reads the text as null; no text at all is text."""
+    """Tell whether YAML reads the text as null, other than no text at all."""
     try:
         return bool(text.strip()) and load(text) is None
     except yaml.YAMLError:

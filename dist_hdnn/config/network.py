@@ -73,7 +73,7 @@ class GraphConfig:
 
 @dataclass
 class PatternConfig:
-    """Which blocks (agents x agents) of a weight matrix may be non-zero."""
+    """Pattern of the blocks (agents x agents) of a weight matrix that may be non-zero."""
 
     kind: Literal["neighbours", "hops", "block_diagonal", "dense", "thinned", "matrix", "identity"] = "neighbours"
     """neighbours: own block and linked agents; identity: not trained, for X only"""

@@ -1,4 +1,4 @@
-"""The help of `train` and `inspect`: the options most people use, or all of them, in groups and each once.
+"""The options in the help of `train` and `inspect`, in groups: those most people use, or all.
 
 Types, choices, defaults and texts are those of the config dataclasses, the text being the string under each field.
 """
@@ -70,7 +70,7 @@ def _options(kind: Any, values: Any, prefix: str = "") -> Iterator[tuple[str, An
 
 @cache
 def texts(kind: type) -> dict[str, str]:
-    """Return field -> the string under it, of a config dataclass; empty where there is none."""
+    """Return field -> the string under it, or "", of a config dataclass."""
     (body,) = (node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef))
     under = dict.fromkeys(children_of(kind), "")
     for before, node in zip(body, body[1:], strict=False):

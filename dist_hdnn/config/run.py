@@ -47,7 +47,7 @@ class TrainConfig:
 
 @dataclass
 class CheckpointConfig:
-    """What a stopped run resumes from."""
+    """Checkpoints, from which a stopped run resumes."""
 
     every: str = "5 minutes"
     """how often to save what the run needs to resume: a number of steps, epochs, seconds or minutes, or never (a
@@ -58,7 +58,7 @@ class CheckpointConfig:
 
 @dataclass
 class PartitionConfig:
-    """Which worker owns which agent."""
+    """Owners of the agents."""
 
     method: Literal["contiguous", "round_robin", "spectral", "greedy", "metis", "given"] = "contiguous"
     """contiguous: runs of agent numbers; metis needs the extra partition; given: by owners"""
@@ -107,7 +107,7 @@ class Config:
     """how workers talk (default: mpi under mpiexec and srun, else gloo)"""
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     plots: bool = True
-    """draw pictures when the run ends, which takes a second or more; switch it off for many short runs"""
+    """save plots at the end of the run (about one second; switch it off for many short runs)"""
     deterministic: bool = False
     """the same bits whatever the number of workers, for more bytes and time"""
     overlap: bool = False
@@ -138,12 +138,12 @@ Seeded = DataConfig | GraphConfig | PatternConfig
 
 
 def seed_of(part: Seeded, config: Config) -> int:
-    """Return the seed of a part of config: its own if it has one, else that of the run."""
+    """Return the seed of a part of config, by default that of the run."""
     return config.seed if part.seed is None else part.seed
 
 
 def with_seeds(config: Config) -> Config:
-    """Return a copy of config in which every part has a seed of its own; it describes the same run."""
+    """Return a config of the same run in which every part has a seed of its own."""
     copied = copy.deepcopy(config)
     parts: list[Seeded] = [copied.data, copied.graph, *copied.more_graphs, copied.network.K, copied.network.X]
     for part in parts:
@@ -167,7 +167,7 @@ def run_identity(config: Config) -> dict[str, Any]:
 
 
 def interval(every: str) -> tuple[float, str]:
-    """ "5 minutes" -> (300.0, "seconds"), "2 epochs" -> (2.0, "epochs"), "never" -> (0.0, "never").
+    """Return "5 minutes" as (300.0, "seconds"), "2 epochs" as (2.0, "epochs"), "never" as (0.0, "never").
 
     Raises ValueError, one line.
     """

@@ -17,9 +17,9 @@ from dist_hdnn.config.run import Config
 
 
 def built(value: Any, kind: Any, key: str = "") -> Any:
-    """Return a value from YAML as a `kind`, with its config dataclasses made; key: its full dotted name.
+    """Return a value from YAML as a `kind`, with its config dataclasses made.
 
-    Raises ValueError, one line, for an unknown key and a value of the wrong type.
+    key: its full dotted name. Raises ValueError, one line, for an unknown key and a value of the wrong type.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
@@ -61,7 +61,7 @@ def children_of(kind: Any) -> dict[str, Any]:
 
 
 def members_of(kind: Any) -> tuple[Any, ...]:
-    """Return the alternatives of a union; any other type alone."""
+    """Return the alternatives of a union, or any other type alone."""
     return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
 
 
@@ -116,7 +116,7 @@ def describe(kind: Any) -> str:
 
 
 def _is_plain(value: Any, kind: Any) -> bool:
-    """Test for a simple type; true is no number, 1e-3 (text in YAML 1.1) is one, nan is none."""
+    """Test for a simple type, with 1e-3 (text in YAML 1.1) a number, and true and nan none."""
     if typing.get_origin(kind) is typing.Literal:
         return value in typing.get_args(kind)
     if isinstance(value, bool):
@@ -142,7 +142,7 @@ class Mismatch(ValueError):
 
 
 def _mismatch(value: Any, kind: Any, key: str, written: str | None) -> str:
-    """Return expected, got, and what to do; written: the value as the file has it, if known."""
+    """Return expected, got, and what to do. written: the value as the file has it, if known."""
     shown = "nothing" if value is None else repr(value)
     text = f"{key or 'config'}: expected {describe(kind)}, got {shown if len(shown) < 80 else shown[:76] + '...'}"
     if str in members_of(kind) and value is not None and not isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""`dist-hdnn certify`: the certificate of a run, with its JSON file and its pictures in the run directory."""
+"""The certificate of a run, with its JSON file and its pictures in the run directory."""
 
 from __future__ import annotations
 
@@ -75,24 +75,23 @@ def draw(certificate: Certificate, album: Pictures) -> None:
     # imported here, because matplotlib takes half a second, which only the worker that draws should spend
     from dist_hdnn.plots.certificate import plot_layers, plot_momentum, plot_sensitivity
 
-    figures, measured = certificate.to_json(), certificate.measured
-    network, norms, stability = figures["network"], figures["sensitivity"], figures["stability"]
+    figures, measured, learning = certificate.to_json(), certificate.measured, certificate.momentum
+    network, norms, spectrum, residuals = (
+        figures[name] for name in ("network", "sensitivity", "spectrum", "symplecticity")
+    )
     title = f"{network['architecture']}, {network['neurons']} neurons, {network['samples']} test points"
     ranges = (norms["smallest"], norms["largest"], norms["upper_bound"])
     album.draw("sensitivity.png", plot_sensitivity, *ranges, title=title, exact=measured.exact)
-    residuals = figures["symplecticity"]
-    spectrum = figures["spectrum"]
     album.draw(
         "layers.png",
         plot_layers,
         None if residuals is None else residuals["layers"],
         RESIDUAL,
         (spectrum["smallest_singular_value"], spectrum["largest_singular_value"]),
-        stability["h_omega"],
-        stability["limit"],
+        figures["stability"]["h_omega"],
+        figures["stability"]["limit"],
         None if measured.eigenvalues is None else measured.eigenvalues.cpu().numpy(),
         title=title,
     )
-    learning = certificate.momentum
     arrays = learning.hamiltonian.cpu().numpy(), learning.norms.cpu().numpy()
     album.draw("momentum.png", plot_momentum, *arrays, figures["momentum"]["weights"], title=title)

@@ -27,8 +27,8 @@ from dist_hdnn.plots.targets import plot_targets
 from dist_hdnn.run.files import measure_of
 from dist_hdnn.training.checkpoints.weights_file import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.evaluation import Evaluation, evaluation_batch
 from dist_hdnn.training.loop import Epoch
-from dist_hdnn.training.metrics import Evaluation, evaluation_batch
 
 GRID, COARSEST = 240, 40  # points along each axis of the decision regions, and at least
 PLOT_WORK = 2_000_000_000  # neurons x layers x points, beyond which decision regions have fewer points
@@ -43,10 +43,10 @@ def plot_run(
     result: Evaluation,
     over_links: NDArray[np.int64] | None,
 ) -> None:
-    """Draw every picture that a run has data for. album: in a folder of the run directory, which has the weights.
+    """Draw every picture that a run has data for.
 
-    model: this worker's part. result: on the test points. over_links: messages and bytes of a step, (links, 2), None
-    where unknown.
+    album: in a folder of the run directory, which has the weights. model: this worker's part. result: on the test
+    points. over_links: messages and bytes of a step, (links, 2), None where unknown.
     """
     network, names = model.network, data.feature_names
     graph, per_agent, sensors = network.graph, None, None

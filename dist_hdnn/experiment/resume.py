@@ -1,4 +1,4 @@
-"""Where a run writes and what it resumes from: worker 0 decides, all check, and all know.
+"""The directory of a run and the checkpoint that it resumes from, which worker 0 chooses and all check.
 
 A checkpoint is used when its manifest, the hash of every file and its identity (config, graph, data) are right. With
 --resume=auto one that is not is skipped with a warning, otherwise it ends the run (exit code 4).
@@ -48,7 +48,7 @@ POLL = 0.2  # seconds between looks at it
 
 @dataclass(frozen=True)
 class Start:
-    """What all workers know before the first step.
+    """Knowledge of all workers before the first step.
 
     directory: of the run. nonce: of this start. seen: whether all workers see the directory. checkpoint: to resume
     from, with its manifest; None to start anew. done: the run has ended already. lock: holds the run on worker 0 until
@@ -92,30 +92,24 @@ def begin(config: Config, identity: dict[str, Any], transport: Transport | None)
 def _first_usable(
     folders: list[Path], config: Config, identity: dict[str, Any], transport: Transport | None
 ) -> tuple[Path, Manifest] | None:
-    """Agree on the first of worker 0's checkpoints that can be used; None without one."""
-    left = iter(folders)
-    while folder := _tell(transport, {"folder": str(next(left, ""))})["folder"]:
-        manifest, problem = _checked(Path(folder), identity, transport)
-        if manifest is not None:
-            return Path(folder), manifest
+    """Agree on the first of worker 0's checkpoints that can be used, or on None."""
+    left, shares = iter(folders), (0, 1) if transport is None else (transport.rank, transport.size)
+    while name := _tell(transport, {"folder": str(next(left, ""))})["folder"]:
+        folder, manifest, problem = Path(name), None, ""
+        try:
+            manifest = read_manifest(folder)
+            check_identity(folder, manifest, identity, {"config": run_identity(Config())})
+            verify(folder, manifest, *shares)  # the workers divide the hashing
+        except CheckpointError as error:
+            problem = str(error)
+        problems = [text for text in _ask(transport, problem) if text]
+        if manifest is not None and not problems:
+            return folder, manifest
         if config.resume != "auto":
-            raise CheckpointError(problem)
+            raise CheckpointError(problems[0])
         if transport is None or transport.rank == 0:
-            warnings.warn(f"resume: skipped: {problem}", UserWarning, stacklevel=3)
+            warnings.warn(f"resume: skipped: {problems[0]}", UserWarning, stacklevel=3)
     return None
-
-
-def _checked(folder: Path, identity: dict[str, Any], transport: Transport | None) -> tuple[Manifest | None, str]:
-    """Return the manifest of a usable checkpoint, or the problem. The workers divide the hashing, share the answer."""
-    manifest, problem = None, ""
-    try:
-        manifest = read_manifest(folder)
-        check_identity(folder, manifest, identity, {"config": run_identity(Config())})
-        verify(folder, manifest, *((0, 1) if transport is None else (transport.rank, transport.size)))
-    except CheckpointError as error:
-        problem = str(error)
-    problems = [text for text in _ask(transport, problem) if text]
-    return (None, problems[0]) if problems else (manifest, "")
 
 
 def _check_finished(directory: Path, config: Config, identity: dict[str, Any]) -> None:
@@ -148,7 +142,7 @@ def _held_run(config: Config) -> tuple[Path, list[Path], IO[str]]:
 
 
 def _lock_of(directory: Path, seconds: float) -> IO[str]:
-    """Lock a run that is asked for by name; wait for a holder, which may be about to end. Raises ValueError."""
+    """Lock a run, and wait for a holder that may be about to end. Raises ValueError."""
     last, lock = time.monotonic() + seconds, take(directory)
     if lock is None:
         waits = f"resume: waits up to {seconds:.0f} s for {holder(directory)}, which works on {directory}"
@@ -200,7 +194,7 @@ def _source_of(resume: str) -> tuple[Path, list[Path]]:
 
 
 def warn_of_other_data(directory: Path, data: Dataset) -> None:
-    """Warn when a config gives other data now than the run was trained on; runs of earlier versions do not say."""
+    """Warn when a config gives other data now than the run was trained on, where the run says."""
     there = finished(directory).get("digests", {}).get("data")
     if not is_done(directory):
         manifests = (manifest for _, manifest in candidates(directory / "checkpoints"))

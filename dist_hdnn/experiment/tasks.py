@@ -1,4 +1,4 @@
-"""Train what a config describes, and evaluate the run that it made; `inspect` is that of `inspection`."""
+"""Train the network of a config, from its data to its summary, and evaluate a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dist_hdnn.data import Dataset
 from dist_hdnn.ends.readout import summed
 from dist_hdnn.experiment.resume import Start, begin, warn_of_other_data
 from dist_hdnn.inspection import exchanged, inspect, per_prediction
-from dist_hdnn.launching.failure import reported, write_report
+from dist_hdnn.launching.failure import REPORT, reported, write_report
 from dist_hdnn.launching.waiting import patient, waiting_figures
 from dist_hdnn.plots.drawing import pictures
 from dist_hdnn.printing import announce
@@ -36,9 +36,9 @@ from dist_hdnn.training.checkpoints.schedule import Keeper, Stopped
 from dist_hdnn.training.checkpoints.snapshot import restore
 from dist_hdnn.training.checkpoints.weights_file import FINAL, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.evaluation import Evaluation
+from dist_hdnn.training.evaluation import evaluate as evaluate_classifier
 from dist_hdnn.training.loop import Epoch, Recipe, Split, TrainingState
-from dist_hdnn.training.metrics import Evaluation
-from dist_hdnn.training.metrics import evaluate as evaluate_classifier
 from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.transport import Transport
 
@@ -48,7 +48,7 @@ THREAD_WORK = 4_000_000  # multiplications of one product, about a millisecond o
 
 @dataclass(frozen=True)
 class Job:
-    """One worker's end of a training; model: its part. identity: see `handshake.identity_of`."""
+    """One worker's end of a training. model: its part. identity: see `handshake.identity_of`."""
 
     config: Config
     data: Dataset
@@ -59,19 +59,19 @@ class Job:
 
     @property
     def writes(self) -> bool:
-        """Whether this worker writes the run directory."""
+        """Tell whether this worker writes the run directory."""
         return self.transport is None or self.transport.rank == 0
 
     @property
     def batches(self) -> int:
-        """Gradient steps per epoch."""
+        """Number of gradient steps per epoch."""
         return math.ceil(len(self.data.train_x) / self.config.train.batch_size)
 
 
 def train(
     config: Config, transport: Transport | None = None, stop: Callable[[], str | None] = lambda: None
 ) -> Path | None:
-    """Train the network that a validated config describes; returns the run directory.
+    """Train the network of a validated config, and return the run directory.
 
     Several workers call it together, each with its transport: worker 0 writes and returns the run directory, the others
     return None. Everything is checked before the run directory is made, and that before the first step. stop: returns
@@ -163,7 +163,7 @@ def _finish(
     if directory is None:
         return
     save_weights(weights, directory / FINAL, network.architecture.name)
-    write_report(directory, {"status": "done", "exit_code": 0})
+    write_report(directory / REPORT, {"status": "done", "exit_code": 0})
     figures |= {
         **link_figures(network.graph, over_links),
         "workers": 1 if transport is None else transport.size,
@@ -228,7 +228,7 @@ def _keeper(job: Job, start: Start, stop: Callable[[], str | None]) -> Keeper:
 
 
 def resume_command(directory: Path, workers: int) -> str:
-    """Return the command that resumes a run, on the number of workers that it has; any other number works too."""
+    """Return the command that resumes a run on as many workers as it has."""
     more = f" --workers={workers}" if workers > 1 else ""
     return f"dist-hdnn train --resume=auto --output={shlex.quote(str(directory))}{more}"
 
@@ -243,7 +243,7 @@ def train_model(
     checkpoint: tuple[Path, Manifest] | None = None,
     **callbacks: Any,
 ) -> list[Epoch]:
-    """Train the model of a config in place by its recipe, level by level where it has levels; returns its records.
+    """Train the model of a config in place by its recipe, level by level, and return its records.
 
     validation: chooses the epoch whose weights the model gets, see `training.loop.train`.
     checkpoint: a verified one to resume from. callbacks: on_step, on_epoch and keep of `training.loop.train`.
@@ -290,7 +290,7 @@ def split_tensors(config: Config, data: Dataset, which: str) -> Split:
 
 
 def evaluate(run_directory: Path) -> dict[str, Any]:
-    """Return accuracies of a trained run on its training and test data, between 0 and 1; of a regression R².
+    """Return the accuracies (0 to 1), or R², of a trained run on its training and test data.
 
     Raises ValueError when the directory holds no usable run, CheckpointError when its weights are damaged.
     """

@@ -1,9 +1,8 @@
-"""What a failed run leaves behind: report.json says how it ended, logs/worker_K.json what worker K did last.
+"""Files of a failed run: report.json for its end, logs/worker_K.json for the last exchanges of worker K.
 
 report.json holds the exit code, which launchers hide, and the first failure: the worker, its error, where it was, and
 the command that resumes the run. A worker that lost another one blames it, which may have lost a third. So every failed
-worker follows the blame through the files of the others, to a worker that failed by itself or that could not even say
-so, and report.json becomes the report on that one.
+worker follows the blame through the logs to a worker that failed by itself, or that left no log.
 """
 
 from __future__ import annotations
@@ -52,9 +51,9 @@ def reported(directory: Path, transport: Transport | None, command: str, step: C
         raise
 
 
-def write_report(directory: Path, report: dict[str, Any]) -> None:
-    """Write report.json; a reader never sees half of it."""
-    _replace(directory / REPORT, report)
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write a report or log of which no reader sees half."""
+    os.replace(_part(path, report), path)
 
 
 def forget_report(directory: Path) -> None:
@@ -69,9 +68,8 @@ def _leave(directory: Path, transport: Transport | None, report: dict[str, Any])
         return
     failed = report["status"] == "failed"
     if transport is not None and failed:
-        _replace(_log(directory, transport.rank), report | transport.record.as_json())
-    part = directory / f"{REPORT}.{os.getpid()}.part"
-    _write(part, report)
+        write_report(_log(directory, transport.rank), report | transport.record.as_json())
+    part = _part(directory / REPORT, report)
     try:
         os.link(part, directory / REPORT)  # fails when another worker was first
         if failed:
@@ -87,7 +85,7 @@ def _leave(directory: Path, transport: Transport | None, report: dict[str, Any])
 
 
 def _follow_blame(directory: Path) -> None:
-    """Make report.json the report on the worker where the blame ends; leave it as it is where the blame is a circle."""
+    """Make report.json the report on the worker where the blame ends, unless it is a circle."""
     report, seen = _read(directory / REPORT), set[int]()
     while report is not None and report["status"] == "failed" and report["worker"] not in seen:
         seen.add(report["worker"])
@@ -95,7 +93,7 @@ def _follow_blame(directory: Path) -> None:
         if own is not None:
             report = {key: own[key] for key in report}
         if own is None or own["worker"] == own["told_by"]:
-            write_report(directory, report)
+            write_report(directory / REPORT, report)
             return
 
 
@@ -104,7 +102,7 @@ def _log(directory: Path, rank: int) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a report or log; None if there is none."""
+    """Read a report or log, or return None without one."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -112,11 +110,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _replace(path: Path, value: dict[str, Any]) -> None:
+def _part(path: Path, value: dict[str, Any]) -> Path:
+    """Write a file beside the path, for a rename or a link to it."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    _write(part, value)
-    os.replace(part, path)
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    return part

@@ -1,4 +1,4 @@
-"""Start the workers of a run, or join those that torchrun, mpiexec or srun has started; all end when one fails.
+"""Start the workers of a run, or join those that torchrun, mpiexec or srun has started.
 
 torch is imported only once this process is known to be a worker, so a launcher never loads it.
 `os.environ` is read here and in the transports only.
@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from dist_hdnn.config import Config
 from dist_hdnn.launching.mpiexec import become_mpiexec
-from dist_hdnn.launching.stopping import StopRequest
 from dist_hdnn.launching.supervisor import WORKER, cores, run_workers
-from dist_hdnn.launching.worker import INTERRUPTED, STOPPED, USAGE, follow_launcher, tell_processes, work
+from dist_hdnn.launching.worker import INTERRUPTED, STOPPED, USAGE, StopRequest, follow_launcher, tell_processes, work
 from dist_hdnn.printing import announce
 from dist_hdnn.run.directory import new_run_directory
 
@@ -35,7 +34,7 @@ FIXED_KERNELS = ("MKL_CBWR", "AVX2,STRICT")
 
 
 def prepare_environment(config: Config) -> None:
-    """Set the variables that libraries read when they are loaded; call it before torch is imported.
+    """Set the variables that libraries read when they are loaded. Call it before torch is imported.
 
     MKL_CBWR, unless the user has set it, makes MKL use the same kernels for all shapes in deterministic runs.
     MPLBACKEND: pictures need no window system, and a missing one would fail the import of matplotlib.
@@ -64,7 +63,7 @@ def launch(
     program: Sequence[str] = TRAIN,
     stop: StopRequest | None = None,
 ) -> int:
-    """Call `run(config, transport)` in every worker of a validated config; returns the exit code, by default of `run`.
+    """Call `run(config, transport)` in every worker of a validated config, and return the exit code.
 
     A process that is one of several workers already joins them. Otherwise `config.workers` workers are started as
     threads, or as `python PROGRAM ARGUMENTS`, which must call this function again; for mpi this process becomes
@@ -112,7 +111,7 @@ def connect(timeout: float = 120.0, transport: str | None = None, device: str = 
 
 
 def _place() -> tuple[Launch | None, str]:
-    """Return which of several workers this process is, if any, and where the workers that we started meet."""
+    """Return the place of this process among several workers, if any, and where those that we started meet."""
     own = os.environ.pop(WORKER, None)  # removed, so that a child process is not mistaken for this worker
     if own is None and not any(name in os.environ for name in RANKS):
         return None, ""
@@ -125,7 +124,7 @@ def _place() -> tuple[Launch | None, str]:
 
 
 def _alone(place: Launch | None, transport: str | None) -> bool:
-    """Whether this is the only worker. MPI, asked for by name, may know an unknown launcher."""
+    """Tell whether this is the only worker. MPI, asked for by name, may know an unknown launcher."""
     return transport != "mpi" if place is None else place.size == 1
 
 
@@ -206,7 +205,7 @@ def _join(name: str, place: Launch | None, address: str, timeout: float, device:
 
 
 def _take_gpu(name: str, place: Launch | None) -> None:
-    """Make one GPU of this machine the current one; NCCL refuses two workers on one GPU."""
+    """Make one GPU of this machine the current one. NCCL refuses two workers on one GPU."""
     import torch
 
     here, gpus = (place and place.local_size) or 1, torch.cuda.device_count()
@@ -261,7 +260,7 @@ def _without_launchers(environment: Mapping[str, str]) -> dict[str, str]:
 def _restarted(
     command: list[str], config: Config, workers: int, environment: Mapping[str, str], stop: StopRequest | None
 ) -> int:
-    """Run the workers; after a failure restart them from the newest checkpoint, at most `config.restarts` times.
+    """Run the workers, and restart failed ones from the newest checkpoint at most `config.restarts` times.
 
     A failure that would repeat ends the run: bad input, numbers that are not finite, a full disk, a request to stop.
     """

@@ -19,8 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from dist_hdnn.launching.stopping import StopRequest
-from dist_hdnn.launching.worker import LOST, RESUME, STOPPED
+from dist_hdnn.launching.worker import LOST, RESUME, STOPPED, StopRequest
 
 WORKER = "DIST_HDNN_WORKER"  # the variable that tells a process its rank, the number of workers and their store
 POLL, SETTLE, TERMINATE = 0.05, 2.0, 3.0  # seconds: between looks, for the others to report, until SIGKILL
@@ -30,7 +29,7 @@ LINES = 40  # of the failed worker's output
 def run_workers(
     command: list[str], workers: int, timeout: float, environment: Mapping[str, str], stop: StopRequest | None = None
 ) -> int:
-    """Run `command` as workers; returns 0, or the exit code of the first failure after a line on stderr.
+    """Run `command` as workers, and return 0, or the exit code of the first failure after a line on stderr.
 
     Worker 0 writes to our stdout and stderr; the output of another worker is shown only if it fails first.
     timeout: seconds that a worker may run after the first one has ended well. stop: passed on to the workers, which
@@ -41,7 +40,8 @@ def run_workers(
         with ending(children, (signal.SIGHUP,) if stop is not None else (signal.SIGTERM, signal.SIGHUP)):
             for rank in range(workers):
                 variables = {**environment, WORKER: f"{rank} {workers} file://{folder}/store"}
-                children.append(_start(command, variables, _output(folder, rank)))
+                # worker 0 writes to our output
+                children.append(_start(command, variables, Path(folder, f"worker-{rank}.txt") if rank else None))
             codes = _wait(children, timeout, stop)
         if len(codes) == workers and set(codes.values()) in ({0}, {STOPPED}):
             return codes[0]
@@ -51,11 +51,6 @@ def run_workers(
 def cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _output(folder: str, rank: int) -> Path | None:
-    """Return the file of a worker's output; None for worker 0, which writes to ours."""
-    return Path(folder, f"worker-{rank}.txt") if rank else None
 
 
 def _start(command: list[str], variables: Mapping[str, str], output: Path | None) -> subprocess.Popen[bytes]:
@@ -71,7 +66,7 @@ def _start(command: list[str], variables: Mapping[str, str], output: Path | None
 
 
 def _wait(children: list[subprocess.Popen[bytes]], timeout: float, stop: StopRequest | None = None) -> dict[int, int]:
-    """Return exit codes by rank, in the order of the ends; after a failure, of the workers that end soon."""
+    """Return exit codes by rank, in the order of the ends. After a failure, only of workers that end soon."""
     codes: dict[int, int] = {}
     deadline = math.inf
     while len(codes) < len(children) and time.monotonic() < deadline:
@@ -88,7 +83,7 @@ def _wait(children: list[subprocess.Popen[bytes]], timeout: float, stop: StopReq
 
 
 def _pass_on(reason: str, children: list[subprocess.Popen[bytes]]) -> None:
-    """Ask the workers to stop; a signal would kill one that does not handle it yet."""
+    """Ask the workers to stop by a line. A signal would kill one that does not handle it yet."""
     for child in children:
         with contextlib.suppress(BrokenPipeError):
             assert child.stdin is not None
@@ -97,50 +92,41 @@ def _pass_on(reason: str, children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _report(codes: dict[int, int], workers: int, folder: str) -> int:
-    """Print on stderr which worker failed first, and how; returns its exit code.
+    """Print on stderr which worker failed first and how, and return its exit code.
 
     Workers that lost a peer exit with LOST. If every failed worker did, the blame is on one that is still running.
     """
-    lines = {rank: _last_lines(folder, rank) for rank in range(workers)}
+    texts = [_text(folder, rank) for rank in range(workers)]
+    lines = [[line for line in text[-LINES:] if not line.startswith(RESUME)] for text in texts]
     failed = [rank for rank, code in codes.items() if code not in (0, STOPPED)]
     own = [rank for rank in failed if codes[rank] != LOST]
     running = [rank for rank in range(workers) if rank not in codes]
     if own:
         first = witness = min(rank for rank in own if codes[rank] == codes[own[0]])  # of equal codes the visible worker
     elif running:
-        blamed = (
-            (one, rank) for one in running for rank in failed if f" worker {one} in " in "".join(lines[rank][-1:])
-        )
+        pairs = ((one, rank) for one in running for rank in failed)
+        blamed = (pair for pair in pairs if f" worker {pair[0]} in " in "".join(lines[pair[1]][-1:]))
         first, witness = next(blamed, (running[0], (failed or running)[0]))
     else:
         first = witness = failed[0]
-    if len(lines[witness]) > 1:
-        print("\n".join(lines[witness]), file=sys.stderr)
     code, said = codes.get(first), "; see above" if witness == 0 else ""
     if lines[witness]:
         last = lines[witness][-1].removeprefix("dist-hdnn: error: ").removeprefix(f"worker {witness}: ")
         said = f"; last line of worker {witness}: {last}"
-    print(f"dist-hdnn: error: worker {first} of {workers} failed first, {how_it_ended(code)}{said}", file=sys.stderr)
-    for rank in range(1, workers):  # worker 0 has printed its own
-        for line in _text(folder, rank).splitlines():
-            if line.startswith(RESUME):
-                print(line, file=sys.stderr)
+    shown = lines[witness] if len(lines[witness]) > 1 else []
+    shown.append(f"dist-hdnn: error: worker {first} of {workers} failed first, {how_it_ended(code)}{said}")
+    print(*shown, *(line for text in texts for line in text if line.startswith(RESUME)), sep="\n", file=sys.stderr)
     return LOST if code is None or code < 0 else code  # gone, whether it hangs or was killed
 
 
-def _text(folder: str, rank: int) -> str:
-    """Return the output of a worker; "" of worker 0, which writes to ours."""
-    output = _output(folder, rank)
-    return output.read_text(encoding="utf-8", errors="replace") if output and output.exists() else ""
-
-
-def _last_lines(folder: str, rank: int) -> list[str]:
-    """Return the end of a worker's output, without the command that resumes the run."""
-    return [line for line in _text(folder, rank).strip().splitlines()[-LINES:] if not line.startswith(RESUME)]
+def _text(folder: str, rank: int) -> list[str]:
+    """Return the lines that a worker wrote, none for worker 0, which writes to our output."""
+    output = Path(folder, f"worker-{rank}.txt")
+    return output.read_text(encoding="utf-8", errors="replace").strip().splitlines() if output.exists() else []
 
 
 def how_it_ended(code: int | None) -> str:
-    """Say how a child ended; None: it was still running."""
+    """Say how a child ended, None for one that was still running."""
     if code is None:
         return "it did not answer and was stopped"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
@@ -156,9 +142,7 @@ def ending(
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    handled = [
-        number for number in signals if signal.getsignal(number) != signal.SIG_IGN
-    ]  # not those ignored, as under nohup
+    handled = (number for number in signals if signal.getsignal(number) != signal.SIG_IGN)  # not those under nohup
     before: dict[signal.Signals, Any] = {number: signal.signal(number, stop) for number in handled}
     before |= {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if number not in before}
     try:

@@ -1,4 +1,4 @@
-"""Long waits of workers: shown on stderr while they last, and summed up at the end of training."""
+"""Long waits of workers, shown on stderr while they last and summed up at the end of training."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def long_waits_shown(transport: Transport) -> Iterator[None]:
 
 @contextmanager
 def patient(transport: Transport) -> Iterator[None]:
-    """Let waits of this worker last PATIENCE seconds inside the block; NCCL, whose limit is fixed, ignores this."""
+    """Let waits of this worker last PATIENCE seconds inside the block, except of NCCL, whose limit is fixed."""
     usual = transport.timeout
     transport.timeout = max(usual, PATIENCE)
     try:
@@ -73,7 +73,7 @@ def straggler(waited: Sequence[float], seconds: float) -> int | None:
 
 
 def waiting_figures(transport: Transport, before: Sequence[float], seconds: float) -> dict[str, Any]:
-    """Return for summary.json how long each worker has waited since `before`, and the straggler. Collective."""
+    """Return the seconds that each worker has waited since `before`, and the straggler. Collective."""
     import torch
 
     of_workers = torch.zeros(transport.size, dtype=torch.float64)

@@ -1,13 +1,20 @@
-"""One of several worker processes, and its exit codes: when it fails, all end, and a line on stderr says why."""
+"""One of several worker processes: its exit codes, how it fails, and the signals that ask it to stop.
+
+When a worker fails, all end, and a line on stderr says why. SIGTERM, SIGINT and SIGUSR1 leave a note, which training
+reads after every step: the workers agree, and stop with a checkpoint. A second SIGINT or SIGTERM ends the process.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from dist_hdnn.config import Config
@@ -18,10 +25,53 @@ if TYPE_CHECKING:
 
 RESUME = "dist-hdnn: resume with: "  # begins the line with the command that resumes a failed run
 BUG, USAGE, LOST, DISK, STOPPED, INTERRUPTED, READER_GONE = 1, 2, 5, 7, 75, 130, 141  # exit codes
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class StopRequest:
+    """A note that this process was asked to stop. Its reason, which a call returns: a signal's name, or None."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def __call__(self) -> str | None:
+        return self.reason
+
+    def ask(self, reason: str) -> None:
+        """Note a reason, unless there is one."""
+        self.reason = self.reason or reason
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Note signals inside the block, in the main thread, unless ignored from the start, as by nohup.
+
+    Raises KeyboardInterrupt or SystemExit in the block at a second signal.
+    """
+    request = StopRequest()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if request.reason is not None and number != signal.SIGUSR1:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + number)
+        if request.reason is None:
+            line = f"dist-hdnn: received {name}: saving a checkpoint and stopping; a second one ends at once\n"
+            with suppress(OSError):  # the reader of stderr has gone
+                os.write(2, ("\n" * os.isatty(2) + line).encode())  # below a progress bar
+        request.ask(name)
+
+    before = {number: signal.signal(number, note) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def work(transport: Transport, config: Config, run: Callable[[Config, Transport | None], int | None]) -> int:
-    """Call `run(config, transport)` as one worker; returns the exit code that it returns, 0 for None.
+    """Call `run(config, transport)` as one worker, and return its exit code, 0 for None.
 
     An error ends the other workers too, with the same exit code where the launcher passes it on.
     """

@@ -6,7 +6,7 @@ order of the contributing agents, its own and others' alike. More bytes, the sam
 
 Other places that keep bits equal: `choice` (no tiles), `panels` (a panel per agent, columns ascending), `activations`
 (whole blocks), `network.time_course` (sums layer by layer), `ends.lift`, `ends.image_lift` and `ends.readout` (one
-agent at a time, sums over agents ascending), `training.clipping` (norms of global tensors), `training.loop` (no fused
+agent at a time, sums over agents ascending), `training.own_loop` (norms of global tensors), `training.loop` (no fused
 optimizer), and, in every mode, `network.keyed_random` and `data.batches`.
 Shapes: contributions (gathered, B) as products leave them, one run of rows per block.
 """

@@ -16,8 +16,8 @@ from dist_hdnn.ends.readout import SumReadout, summed
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.evaluation import Evaluation
 from dist_hdnn.training.loop import Epoch
-from dist_hdnn.training.metrics import Evaluation
 
 LISTED_LINKS = 2000  # above, summary.json gives only mean and maximum of the traffic
 

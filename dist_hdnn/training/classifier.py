@@ -1,4 +1,4 @@
-"""What is trained: features -> sensors or learned lift -> network -> readout, as one module.
+"""The trained module: features -> sensors or learned lift -> network -> readout.
 
 Shapes: features (batch, features); scores as the readout gives them.
 """
@@ -36,7 +36,7 @@ class AgentClassifier(nn.Module):
         self.learned_lift = learned_lift
 
     def lift(self, x: Tensor) -> Tensor:
-        """Features (batch, features) -> first state (batch, neurons); of channels (pixels x batch, neurons)."""
+        """Lift features (batch, features) -> first state (batch, neurons), of channels (pixels x batch, neurons)."""
         if self.learned_lift is not None:
             state: Tensor = self.learned_lift(x)
             return state
@@ -44,11 +44,11 @@ class AgentClassifier(nn.Module):
         return self.sensors.lift(x, None if self.initial_state is None else self.initial_state())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (batch, features) -> scores."""
+        """Score features (batch, features)."""
         return self.scores(self.network(self.lift(x)))
 
     def scores(self, state: Tensor) -> Tensor:
-        """Last state -> scores."""
+        """Score the last state."""
         if isinstance(self.learned_lift, ChannelLift):
             state = self.learned_lift.join(state)
         scores: Tensor = self.readout(state)

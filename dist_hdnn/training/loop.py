@@ -1,4 +1,4 @@
-"""The training loop, from top to bottom: batch order, loss, gradient step, epoch report.
+"""Training loop, from top to bottom: batch order, loss, gradient step, epoch report.
 
 Gradient steps are joint on sweep, readout and learned initial state. Everything random is a function of (seed, epoch,
 step), so no generator has a state: `TrainingState` and the weights are all that the next step depends on.
@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.data.batches import batch_order
-from dist_hdnn.training.best import Best, better, snapshot
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.gradients import GradientLog
-from dist_hdnn.training.metrics import evaluate
+from dist_hdnn.training.evaluation import evaluate
+from dist_hdnn.training.metrics import Best, GradientLog, better, snapshot
 from dist_hdnn.training.optimizers import OPTIMIZERS
 
-BETAS = (0.9, 0.95)  # a memory of 20 steps for the squares; with 1000 a first large gradient stalls weights for epochs
+BETAS = (0.9, 0.95)  # squares averaged over ~20 steps; over 1000 one large early gradient stalls weights
 Split = tuple[Tensor, Tensor]  # x (samples, features), labels (samples,)
 
 
@@ -34,7 +33,7 @@ class NonFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """Options of a training.
 
     smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout
     and lift, not of biases and the initial state. patience: stop after this many epochs of the last level without a
@@ -67,7 +66,7 @@ class Epoch:
     validation_accuracy: None without validation data. mean_agent_accuracy, worst_agent_accuracy: on the validation
     data, without them on the training data. best: the highest validation accuracy so far, so that these weights are
     kept; None without validation data, and at a level before the last. gradient_norms: of every layer's weights, see
-    `gradients`; None unless asked for.
+    `GradientLog`; None unless asked for.
     """
 
     epoch: int
@@ -85,7 +84,7 @@ class Epoch:
 
 @dataclass
 class TrainingState:
-    """Where training is: with the model's weights, all that the next step depends on.
+    """Position of a training: with the model's weights, all that the next step depends on.
 
     step: gradient steps of the run so far; first: those before this optimizer's first. loss: sum over the answers of
     the running epoch, one entry per term of `readout.loss`. seconds: of training in that epoch. history: of the run.
@@ -116,7 +115,7 @@ def train(
     keep: Callable[[TrainingState], None] = lambda state: None,
     history: list[Epoch] | None = None,
 ) -> list[Epoch]:
-    """Train `model` in place and return one record an epoch.
+    """Train `model` in place and return one record per epoch.
 
     validation: data that choose the epoch, of the last level, whose weights `model` ends with; None for the last epoch.
     part: the epochs, from 0, to run now, with their batches and learning rates of the whole run; None for all.
@@ -127,14 +126,16 @@ def train(
     x, labels = training
     epochs, batches = recipe.epochs, math.ceil(len(x) / recipe.batch_size)
     part = range(epochs) if part is None else part
-    adam = _optimizer(model, recipe)
+    fused = not model.network.ownership.deterministic  # one pass, 1/9 of the time; its bits depend on the workers
+    groups = _groups(model, recipe.weight_decay)
+    adam = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.learning_rate, betas=BETAS, fused=fused)
     gradients = GradientLog(model.network) if recipe.log_gradients else None
     first, nothing = part.start * batches, torch.zeros((), dtype=torch.float64, device=x.device)
     state = TrainingState(model, adam, first, first, nothing, gradients, history=[] if history is None else history)
     restore(state)
     chooses = validation is not None and part.stop == epochs  # only the whole depth has weights to end with
     for epoch in range(state.step // batches + 1, part.stop + 1):
-        if state.best is not None and state.best.left(epoch, recipe.patience):
+        if recipe.patience is not None and state.best is not None and epoch - state.best.epoch > recipe.patience:
             break
         for batch in batch_order(len(x), recipe.batch_size, recipe.seed, epoch)[state.step % batches :]:
             rate = recipe.rate(state.step, epochs * batches)
@@ -153,27 +154,10 @@ def train(
     return state.history
 
 
-def _optimizer(model: AgentClassifier, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the optimizer of a run.
-
-    Fused is one pass over every weight, where the default makes temporary copies and takes nine times as long on a CPU;
-    its bits depend on where in a tensor a weight lies, and so on the number of workers.
-    """
-    fused = not model.network.ownership.deterministic
-    groups = _groups(model, recipe.weight_decay)
-    return OPTIMIZERS[recipe.optimizer](groups, lr=recipe.learning_rate, betas=BETAS, fused=fused)
-
-
 def _step(
-    state: TrainingState,
-    x: Tensor,
-    labels: Tensor,
-    index: Tensor,
-    rate: float,
-    recipe: Recipe,
-    epoch: int,
+    state: TrainingState, x: Tensor, labels: Tensor, index: Tensor, rate: float, recipe: Recipe, epoch: int
 ) -> float:
-    """One gradient step on the samples `index`; returns the loss of the batch."""
+    """Take one gradient step on the samples `index` and return the loss of the batch."""
     started = time.perf_counter()
     model, adam = state.model, state.optimizer
     features, target = x.index_select(0, index), labels.index_select(0, index)
@@ -204,7 +188,7 @@ def _step(
 def _record(
     state: TrainingState, epoch: int, training: Split, validation: Split | None, rate: float, chooses: bool
 ) -> Epoch:
-    """The report of an epoch that has just ended. chooses: keep its weights if they are the best so far."""
+    """Report an epoch that has just ended. chooses: keep its weights if they are the best so far."""
     model, trained = state.model, evaluate(state.model, *training)
     unseen = trained if validation is None else evaluate(model, *validation)
     best = better(model, unseen.accuracy, state.best) if chooses else None
@@ -226,7 +210,7 @@ def _record(
 
 
 def _groups(model: AgentClassifier, weight_decay: float) -> list[dict[str, object]]:
-    """Parameters that decay (K, X, weights of readout and lift) and those that do not."""
+    """Return the parameters that decay (K, X, weights of readout and lift) and those that do not."""
     network, readout = model.network, model.readout
     decaying = [*network.matrices(), readout.weight]
     decaying += model.learned_lift.decaying() if model.learned_lift is not None else []
@@ -250,7 +234,7 @@ def _check_gradients(state: TrainingState, epoch: int) -> None:
 
 
 def _non_finite(model: AgentClassifier, epoch: int, step: int, value: float) -> str:
-    """Where a non-finite loss comes from: the first layer of the sweep just run whose state is not finite."""
+    """Name the first layer of the sweep just run whose state is not finite."""
     layer, layers = model.network.sweep.first_non_finite(), model.network.layers
     if layer is None:
         where = f"every layer's state is finite, so the readout is not (last layer {layers})"

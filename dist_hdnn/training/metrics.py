@@ -1,169 +1,85 @@
-"""Accuracy of a model: of its prediction, and of every agent where agents predict for themselves."""
+"""Records of a training run: the best epoch so far, and the gradient norms of its layers."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dist_hdnn.ends.readout import LocalReadout, Readout, summed
-from dist_hdnn.ends.targets import known
+from dist_hdnn.ends.readout import summed
+from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.training.checkpoints.manifest import score
 from dist_hdnn.training.classifier import AgentClassifier
 
-EVALUATION_BATCH = 1000  # samples: small enough for wide networks, large enough to cost little
-EVALUATION_VALUES = 2**26  # numbers of a batch's state on all workers together, for networks that are wider still
 
+@dataclass
+class Best:
+    """The epoch of highest accuracy on validation data so far, with its weights; of equal epochs the first.
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Shares between 0 and 1. `accuracy` is the prediction's, with a local readout the majority vote's.
-
-    Of a regression it is R² = 1 - Σ|prediction - target|² / Σ|target - mean|², which is 0 for predicting the mean,
-    and NaN (null in files) where all targets are equal, so that there is nothing to explain.
-    With own targets it is over all known targets of all agents, and missing ones count nowhere.
-
-    per_agent: accuracy of each agent, None for readouts without predictions of single agents; NaN of an agent without a
-    known target. mse: mean squared error of a regression, in units of the targets as given; None for classes.
+    epoch: from 1. accuracy: R² of a regression. weights: this worker's, by name.
     """
 
-    loss: float
+    epoch: int
     accuracy: float
-    per_agent: list[float] | None
-    mse: float | None = None
+    weights: dict[str, Tensor]
 
-    @property
-    def mean_agent(self) -> float | None:
-        """Mean accuracy of the agents for which it is defined."""
-        return None if self.per_agent is None else _over_defined(self.per_agent, lambda each: sum(each) / len(each))
-
-    @property
-    def worst_agent(self) -> float | None:
-        """Accuracy of the worst agent."""
-        return None if self.per_agent is None else _over_defined(self.per_agent, min)
+    @torch.no_grad()
+    def put_back(self, model: AgentClassifier) -> None:
+        """Give the model the weights of the best epoch."""
+        for name, parameter in model.named_parameters():
+            parameter.copy_(self.weights[name])
 
 
-def _over_defined(values: list[float], combine: Callable[[list[float]], float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return combine(defined) if defined else math.nan
+def better(model: AgentClassifier, accuracy: float | None, best: Best | None) -> bool:
+    """Return whether this accuracy on validation data is the highest so far, as worker 0 says. Collective.
 
-
-def evaluation_batch(model: AgentClassifier) -> int:
-    """Samples that a sweep without gradients takes at once; the same on all workers."""
-    neurons = int(model.network.ownership.all_widths.sum())
-    return max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // neurons))
-
-
-@torch.no_grad()
-def evaluate(model: AgentClassifier, x: Tensor, labels: Tensor, unit: float | Tensor = 1.0) -> Evaluation:
-    """Return loss and accuracies on x (samples, features) and labels, in batches that bound the memory.
-
-    labels: (samples,), or (samples, targets) of a regression; own targets (samples, agents) or (samples, agents,
-    targets). unit: of real targets, (targets,) or (agents, targets), in which the mean squared error is told.
-    Several workers call it together; what has to be summed over them is booked as metrics.
+    An accuracy that is undefined is the lowest, and the first epoch is the best until another one is.
     """
-    readout = model.readout
-    judge = _OfTargets(readout, labels, unit) if readout.regression else _OfClasses(readout, labels)
-    loss, batch = torch.zeros((), dtype=torch.float64, device=x.device), evaluation_batch(model)
-    for part, target in zip(x.split(batch), labels.split(batch), strict=True):
-        scores = model(part)
-        loss = loss + readout.loss(scores, target).double() * readout.amount(target)
-        judge.add(scores, target)
-    total = readout.reported_loss(loss / max(readout.amount(labels), 1))
-    return judge.evaluation(total)
+    wins = best is None or score(accuracy) > best.accuracy
+    said = torch.tensor([float(wins and model.network.ownership.rank == 0)], dtype=torch.float64)
+    return bool(summed(said, model.network.ownership)[0] > 0)
 
 
-class _OfClasses:
-    """Accuracy of classes: right answers / known answers."""
-
-    def __init__(self, readout: Readout, labels: Tensor) -> None:
-        self.readout, self.labels, self.right = readout, labels, 0
-        self.local = readout if isinstance(readout, LocalReadout) else None
-        self.hits = torch.zeros(len(self.local.output_agents) if self.local else 0, dtype=torch.float64)
-        self.hits = self.hits.to(labels.device)
-
-    def add(self, scores: Tensor, target: Tensor) -> None:
-        """Count the right answers of a batch."""
-        if not self.readout.own:
-            self.right += int((self.readout.predict(scores) == target).sum())
-            target = target[:, None]
-        elif self.local:
-            target = target[:, self.local.columns[self.local.places]]
-        if self.local:
-            self.hits[self.local.places] += (scores.argmax(dim=-1) == target).sum(dim=0)
-
-    def evaluation(self, loss: float) -> Evaluation:
-        """Return the shares."""
-        hits, samples = summed(self.hits, self.readout.ownership), len(self.labels)
-        if not self.readout.own:
-            return Evaluation(loss, self.right / samples, (hits / samples).tolist() if self.local else None)
-        assert self.local is not None, "own targets are of agents"
-        there = known(self.labels[:, self.local.columns]).sum(dim=0).double()
-        return Evaluation(loss, float(hits.sum() / there.sum()), (hits / there).tolist())
+def snapshot(model: AgentClassifier, epoch: int, accuracy: float | None) -> Best:
+    """Return the model as it is now, as the best epoch."""
+    return Best(epoch, score(accuracy), {name: value.detach().clone() for name, value in model.named_parameters()})
 
 
-class _OfTargets:
-    """R² of real targets: 1 - squared errors / squared deviations from the mean, of the prediction and every agent."""
+class GradientLog:
+    """|∂L/∂(K_j, b_j)| for every set of weights j, as the root mean square over the steps since `take`.
 
-    def __init__(self, readout: Readout, labels: Tensor, unit: float | Tensor) -> None:
-        self.readout, self.labels, self.unit = readout, labels, unit
-        self.local = readout if isinstance(readout, LocalReadout) else None
-        agents = len(self.local.output_agents) if self.local else 0
-        self.missed, self.in_units, self.agents = (
-            torch.zeros(count, dtype=torch.float64, device=labels.device) for count in (1, agents or 1, agents)
-        )
+    A set is a layer's where each layer has its own, else one of the knots in time. X and J, which all layers share, are
+    left out. Several workers: the gradient of the whole network; `take` sums over them, once an epoch.
+    """
 
-    def add(self, scores: Tensor, target: Tensor) -> None:
-        """Add the squared errors of a batch."""
-        if self.readout.own and self.local:
-            places, columns = self.local.places, self.local.columns[self.local.places]
-            mine = target.reshape(len(target), -1, scores.shape[-1])[:, columns]
-            errors = torch.where(known(mine), scores - mine.nan_to_num(), 0.0).double()
-            self.agents[places] += self._summed(errors)
-            unit = self.unit[columns] if isinstance(self.unit, Tensor) else self.unit
-            self.in_units[places] += self._summed(errors * unit)
-            return
-        errors = (self.readout.predict(scores) - target).double()
-        self.missed += errors.square().sum()
-        self.in_units[0] += (errors * self.unit).square().sum()
-        if self.local:
-            self.agents[self.local.places] += self._summed((scores - target[:, None]).double())
+    def __init__(self, network: HDNN) -> None:
+        self.network, self.steps = network, 0
+        biases = [getattr(network, name) for name in network.architecture.biases]
+        self.squares = torch.zeros(len(biases[0]), dtype=torch.float64, device=biases[0].device)
 
-    def _summed(self, errors: Tensor) -> Tensor:
-        """Sum the squares of errors (batch, agents, targets) of every agent, (agents,)."""
-        if self.readout.ownership.deterministic:  # one agent at a time, so that no bit depends on which agents are here
-            each = [errors[:, i].contiguous().square().sum() for i in range(errors.shape[1])]
-            return torch.stack(each) if each else errors.new_zeros(0)
-        return errors.square().sum(dim=(0, 2))
+    @torch.no_grad()
+    def add(self) -> None:
+        """Add the gradients of a backward sweep."""
+        network, architecture = self.network, self.network.architecture
+        stages = len(network.graphs) if network.time == "free" else 1  # knots are numbered alike on every graph
+        for name in architecture.biases:
+            self.squares += _squares(getattr(network, name).grad)
+        for name in architecture.matrices:
+            for s, parameter in enumerate(getattr(network, name)):
+                self.squares[s % stages :: stages] += _squares(parameter.grad)
+        self.steps += 1
 
-    def evaluation(self, loss: float) -> Evaluation:
-        """Return R² and the mean squared error."""
-        ownership, labels = self.readout.ownership, self.labels
-        agents = summed(self.agents, ownership)
-        if self.local and self.readout.own:
-            labels = labels.reshape(len(labels), len(agents), -1)[:, self.local.columns]
-            spreads, in_units = _spreads(labels), summed(self.in_units, ownership)
-            explained = [_explained(*pair) for pair in zip(agents.tolist(), spreads.tolist(), strict=True)]
-            whole = _explained(float(agents.sum()), float(spreads.sum()))
-            return Evaluation(loss, whole, explained, float(in_units.sum()) / max(int(known(labels).sum()), 1))
-        spread = float((labels - labels.mean(dim=0)).double().square().sum())
-        if bool((labels == labels[0]).all()):  # their mean is rounded, so the spread need not be 0
-            spread = 0.0
-        explained = [_explained(error, spread) for error in agents.tolist()]
-        whole, mse = _explained(float(self.missed), spread), float(self.in_units[0]) / labels.numel()
-        return Evaluation(loss, whole, explained if self.local else None, mse)
+    def take(self) -> list[float]:
+        """Return the norms, one for each set, and start anew."""
+        norms = (summed(self.squares.clone(), self.network.ownership) / max(self.steps, 1)).sqrt().tolist()
+        self.squares.zero_()
+        self.steps = 0
+        return norms  # type: ignore[no-any-return]
 
 
-def _spreads(labels: Tensor) -> Tensor:
-    """Return Σ|target - mean|² over the known own targets of every agent, (agents,); 0 where all are equal."""
-    labels = labels.double()
-    lowest, highest = (labels.nan_to_num(nan=fill) for fill in (math.inf, -math.inf))
-    varies = lowest.amin(dim=0) < highest.amax(dim=0)  # (agents, targets)
-    squares = (labels - labels.nanmean(dim=0)).square().nansum(dim=0)
-    return (squares * varies).sum(dim=-1)
-
-
-def _explained(error: float, spread: float) -> float:
-    return 1.0 - error / spread if spread else math.nan
+def _squares(gradient: Tensor | None) -> Tensor:
+    """Return sums of squares, (sets, numbers) -> (sets,)."""
+    assert gradient is not None, "add() comes after backward()"
+    norms: Tensor = torch.linalg.vector_norm(gradient, dim=1, dtype=torch.float64)
+    return norms**2

@@ -1,4 +1,4 @@
-"""Multilevel training: a shallow network first, its weights prolonged in time to a deeper one, which trains on.
+"""Multilevel training: a shallow network first, its weights prolonged in time to a deeper one, which continues.
 
     levels 8, 16, 32     8 layers of step 4h  ->  16 of step 2h  ->  32 of step h, all over the same ODE time
 
@@ -6,8 +6,8 @@ The layers' weights are samples of a function of time at the middle of each laye
 piecewise linear between the samples and constant before the first and after the last, at the middle of its own layers.
 Rows of a parameter are layers, so prolongation is local: it exchanges nothing, whoever owns what.
 
-The epochs are split evenly over the levels, the remainder going to the last ones; batch order and learning rate go on
-as in one run, the optimizer's memory starts anew.
+The epochs are split evenly over the levels, the remainder going to the last ones; batch order and learning rate
+continue as in one run, the optimizer's moments start at zero.
 
 Source: Haber and Ruthotto, arXiv:1705.03341, multilevel learning; they sample at the left ends of the layers.
 """

@@ -56,7 +56,7 @@ def timed_out(
     who = naming(peers)
     text = (
         f"worker {rank} waited {seconds:.1f} s for {who} in {label}{_where(context)}; "
-        f"look first at what {who} did last, or allow a longer timeout"
+        f"check the log of {who}, or raise `timeout`"
     )
     return TransportTimeoutError(text, rank, peers[0], label)
 
@@ -64,7 +64,7 @@ def timed_out(
 def lost(rank: int, peers: Sequence[int], label: str, reason: str, context: object = None) -> PeerLostError:
     """Return the error of a worker whose peer is gone."""
     who = naming(peers)
-    text = f"worker {rank} lost {who} in {label}{_where(context)}: {reason}; look first at what {who} reported"
+    text = f"worker {rank} lost {who} in {label}{_where(context)}: {reason}; check the log of {who}"
     return PeerLostError(text, rank, peers[0], label)
 
 

@@ -61,7 +61,7 @@ class GlooTransport(Transport):
             waited = time.monotonic() - started
             raise PeerLostError(
                 f"worker {rank} of {size} did not reach all others within {waited:.1f} s: {first_line(error)}; "
-                "look first at what they reported",
+                "check their logs",
                 rank,
                 None,
                 "start-up",

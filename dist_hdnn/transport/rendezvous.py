@@ -246,7 +246,7 @@ def limit_start_up(seconds: float, who: str) -> Iterator[None]:
 
 def _end(process: int, before: set[str], text: str) -> None:
     try:
-        os.write(2, f"dist-hdnn: error: {text}; look first at what they reported, or allow a longer timeout\n".encode())
+        os.write(2, f"dist-hdnn: error: {text}; check their logs, or raise `timeout`\n".encode())
         time.sleep(LAST_WORDS)
     finally:
         left = shared_memory(process) - before

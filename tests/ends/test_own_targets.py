@@ -14,7 +14,7 @@ from on_workers import columns_of, random_owners
 import dist_hdnn
 from dist_hdnn.ends.readout import LocalReadout, make_readout
 from dist_hdnn.network.dense import DenseTwin
-from dist_hdnn.training.metrics import _spreads
+from dist_hdnn.training.evaluation import _spreads
 from dist_hdnn.transport import Transport, run_threads
 
 BATCH, AGENTS = 7, 6

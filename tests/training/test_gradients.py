@@ -10,7 +10,7 @@ from networks import network
 
 import dist_hdnn
 from dist_hdnn.topology.ragged import offsets, ragged_ranges
-from dist_hdnn.training.gradients import GradientLog
+from dist_hdnn.training.metrics import GradientLog
 from dist_hdnn.transport import Transport, run_threads
 
 CASES: dict[str, dict[str, Any]] = {

@@ -108,12 +108,12 @@ def test_an_evaluation_weighs_its_last_smaller_batch_by_its_size(
 ) -> None:
     model, (x, labels) = classifier(readout, regression), samples(7)
     target = torch.stack([x[:, 0], x[:, 1] ** 2], dim=1) if regression else labels
-    whole = metrics.evaluate(model, x, target)
+    whole = evaluation.evaluate(model, x, target)
     wanted = model.readout.reported_loss(model.readout.loss(model(x), target).double())
     assert whole.loss == pytest.approx(wanted, rel=1e-12)
-    monkeypatch.setattr(metrics, "EVALUATION_BATCH", 3)  # 3, 3 and 1
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 3)  # 3, 3 and 1
     assert metrics.evaluation_batch(model) == 3
-    parts = metrics.evaluate(model, x, target)
+    parts = evaluation.evaluate(model, x, target)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
     assert parts.accuracy == pytest.approx(whole.accuracy, rel=1e-12)
     assert (parts.per_agent is None) == (readout == "sum")

@@ -194,8 +194,8 @@ class Saver:
         while not note.exists():
             if time.monotonic() > deadline:
                 raise CheckpointError(
-                    f"checkpoint: worker {worker} did not write its file within {self.timeout:g} s; look first at what "
-                    "it reported, and whether all workers see the same run directory"
+                    f"checkpoint: worker {worker} did not write its file within {self.timeout:g} s; check its log, "
+                    "and that all workers see the same run directory"
                 )
             time.sleep(LOOK)
         found: dict[str, Any] = json.loads(note.read_text())

@@ -28,9 +28,9 @@ from dist_hdnn.ends.readout import LocalReadout
 from dist_hdnn.network.ownership import Shard
 from dist_hdnn.network.sharing import shards_of
 from dist_hdnn.topology.ragged import ragged_ranges
-from dist_hdnn.training.best import snapshot
 from dist_hdnn.training.checkpoints.manifest import CheckpointError, Manifest
 from dist_hdnn.training.loop import Epoch, TrainingState
+from dist_hdnn.training.metrics import snapshot
 
 PLACES, PARTIAL, WEIGHTS, BEST = "@places", "partial/gradients", "weights/", "best/"
 MOMENTS = ("exp_avg", "exp_avg_sq")

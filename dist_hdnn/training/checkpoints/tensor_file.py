@@ -1,7 +1,7 @@
 """Tensors written to a safetensors file as a stream that is hashed on its way, without a second copy in memory.
 
 The library's own writer builds the whole file in memory and holds the interpreter while it does, so training could not
-go on beside it. Reading is left to the library.
+continue beside it. Reading is left to the library.
 """
 
 from __future__ import annotations

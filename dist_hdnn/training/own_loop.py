@@ -1,4 +1,6 @@
-"""The state of an optimizer by the names of parameters, in global tensors: saved on some workers, loaded on others.
+"""PyTorch's clipping, loss scaling and optimizer state, for a training loop of one's own on any number of workers.
+
+The state of an optimizer goes by the names of parameters, in global tensors:
 
 {"state": {"net.Kp.0": {"exp_avg": (layers, entries of the whole pattern), "step": ()}, ...},
  "param_groups": [{"lr": 0.02, ..., "params": ["net.Kp.0", ...]}]}
@@ -7,7 +9,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +23,82 @@ from dist_hdnn.network.sharing import held, own_part, shards_of, whole
 Modules = nn.Module | Mapping[str, nn.Module]
 
 
+def _ownership(parameters: Iterable[Tensor]) -> Ownership | None:
+    """Return the ownership of the parameters that are split over several workers, None without one."""
+    parts = held()
+    return next((parts[id(parameter)].ownership for parameter in parameters if id(parameter) in parts), None)
+
+
+@torch.no_grad()
+def clip_grad_norm_(
+    parameters: nn.Module | Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scale gradients so that the norm of all of them together is at most max_norm; return the norm before.
+
+    Replaces torch.nn.utils.clip_grad_norm_: the norm is that of all workers' gradients, a scalar that is the same
+    everywhere. Collective: one global sum, booked as `optimizer`; in a deterministic network every gradient is
+    gathered, so that the norm has the same bits on any number of workers.
+    parameters: a module, or parameters of networks, readouts and lifts. A parameter that is no agent's counts once on
+    each worker, as an agent's own would. norm_type: positive, or infinity. foreach: accepted and ignored.
+    Raises ValueError for another norm_type, RuntimeError with error_if_nonfinite for a norm that is not finite.
+    """
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm_: expected a positive norm_type, got {norm_type}. Use 2.0 or math.inf.")
+    if isinstance(parameters, nn.Module):
+        parameters = parameters.parameters()
+    clipped = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    ownership = _ownership(clipped)
+    if ownership is not None and ownership.deterministic:
+        norm = _norm_in_order(clipped, ownership, norm_type)
+    else:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in clipped if p.grad is not None], norm_type)
+        if ownership is not None:  # from the sum of the powers of all workers' norms
+            infinite, total = math.isinf(norm_type), norm.double().reshape(1)
+            total = total if infinite else total**norm_type
+            ownership.all_reduce(total, "optimizer", "max" if infinite else "sum")
+            norm = (total if infinite else total ** (1.0 / norm_type))[0].to(norm.dtype)
+    if error_if_nonfinite and not norm.isfinite():
+        raise RuntimeError(f"clip_grad_norm_: expected a finite norm of the gradients, got {float(norm)}.")
+    torch.nn.utils.clip_grads_with_norm_(clipped, max_norm, norm)
+    return norm
+
+
+def _norm_in_order(clipped: Sequence[Tensor], ownership: Ownership, norm_type: float) -> Tensor:
+    """Return the norm of whole gradients, as one process computes it; a worker without a share gives an empty part."""
+    parts = held()
+    present = torch.tensor([float(p.grad is not None) for p in clipped], dtype=torch.float64)
+    ownership.all_reduce(present, "optimizer", "max")
+    gradients = []
+    for parameter, there in zip(clipped, present.tolist(), strict=True):
+        if there:
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            part = parts.get(id(parameter))
+            gradients.append(gradient if part is None else whole(gradient, part.shard, ownership, "optimizer"))
+    return torch.nn.utils.get_total_norm(gradients, norm_type)
+
+
+class GradScaler(torch.amp.GradScaler):
+    """torch.amp.GradScaler, with the same arguments, on any number of workers: all skip a step together.
+
+    `unscale_` and `step` are collective there: one global maximum of one number, booked as `optimizer`. So the scale is
+    the same on all workers.
+    """
+
+    def _unscale_grads_(self, optimizer: Optimizer, *args: Any, **options: Any) -> dict[Any, Tensor]:
+        overflows: dict[Any, Tensor] = super()._unscale_grads_(optimizer, *args, **options)
+        ownership = _ownership(parameter for group in optimizer.param_groups for parameter in group["params"])
+        if ownership is not None:
+            largest = torch.tensor([max((float(value) for value in overflows.values()), default=0.0)])
+            ownership.all_reduce(largest, "optimizer", "max")
+            for value in overflows.values():
+                value.fill_(float(largest))
+        return overflows
+
+
 def optimizer_state_dict(optimizer: Optimizer, modules: Modules) -> dict[str, Any]:
     """Return the optimizer's state for `load_optimizer_state_dict`, the same on any number of workers; collective.
 
@@ -28,10 +107,10 @@ def optimizer_state_dict(optimizer: Optimizer, modules: Modules) -> dict[str, An
     Raises ValueError for a parameter that is in none of the modules.
     """
     names, shards = _named(optimizer, modules)
-    ownership = _ownership(optimizer)
     parameters = {names[id(p)]: p for group in optimizer.param_groups for p in group["params"]}
+    ownership = _ownership(parameters.values())
     states = {name: optimizer.state.get(p, {}) for name, p in parameters.items()}
-    found: dict[str, dict[str, Any]] = {}
+    moments: dict[str, dict[str, Any]] = {}
     for name, moment, scalar in _entries(states, parameters, shards, ownership):
         value = states[name].get(moment)
         if ownership is not None and scalar is None and name in shards:
@@ -39,9 +118,9 @@ def optimizer_state_dict(optimizer: Optimizer, modules: Modules) -> dict[str, An
             value = whole(value.detach(), shards[name], ownership)
         elif value is None:
             value = scalar  # a worker without a share of this parameter
-        found.setdefault(name, {})[moment] = value.detach().clone() if isinstance(value, Tensor) else value
+        moments.setdefault(name, {})[moment] = value.detach().clone() if isinstance(value, Tensor) else value
     groups = [group | {"params": [names[id(p)] for p in group["params"]]} for group in optimizer.param_groups]
-    return {"state": found, "param_groups": groups}
+    return {"state": moments, "param_groups": groups}
 
 
 def load_optimizer_state_dict(optimizer: Optimizer, state: Mapping[str, Any], modules: Modules) -> None:
@@ -52,11 +131,11 @@ def load_optimizer_state_dict(optimizer: Optimizer, state: Mapping[str, Any], mo
     """
     names, shards = _named(optimizer, modules)
     groups = [[names[id(p)] for p in group["params"]] for group in optimizer.param_groups]
-    given = [list(group["params"]) for group in state["param_groups"]]
-    if groups != given:
-        odd = sorted(set(sum(groups, [])) ^ set(sum(given, []))) or ["order or groups"]
+    saved = [list(group["params"]) for group in state["param_groups"]]
+    if groups != saved:
+        odd = sorted(set(sum(groups, [])) ^ set(sum(saved, []))) or ["order or groups"]
         raise ValueError(
-            f"optimizer state: expected this optimizer's {len(groups)} groups, got {len(given)} groups that differ in "
+            f"optimizer state: expected this optimizer's {len(groups)} groups, got {len(saved)} groups that differ in "
             f"{odd[0]}. Give the optimizer the same parameters in the same groups, and modules the same names."
         )
     parameters = {names[id(p)]: p for group in optimizer.param_groups for p in group["params"]}
@@ -69,7 +148,7 @@ def load_optimizer_state_dict(optimizer: Optimizer, state: Mapping[str, Any], mo
 
 
 def _part(name: str, key: str, value: Any, parameters: dict[str, Tensor], shards: dict[str, Shard]) -> Any:
-    """This worker's part of a moment; what has not the shape of the parameter is the same for all its elements."""
+    """Return this worker's part of a moment; one of another shape than the parameter is the same for all elements."""
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value.clone() if isinstance(value, Tensor) else value  # PyTorch counts steps in what it was given
     shard, shape = shards.get(name), list(parameters[name].shape)
@@ -84,7 +163,7 @@ def _part(name: str, key: str, value: Any, parameters: dict[str, Tensor], shards
 
 
 def _named(optimizer: Optimizer, modules: Modules) -> tuple[dict[int, str], dict[str, Shard]]:
-    """The names of the modules' parameters by id, and which part each is by name."""
+    """Return the names of the modules' parameters by id, and their shards by name."""
     model = modules if isinstance(modules, nn.Module) else nn.ModuleDict(modules)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     strangers = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in names]
@@ -96,17 +175,10 @@ def _named(optimizer: Optimizer, modules: Modules) -> tuple[dict[int, str], dict
     return names, shards_of(model)
 
 
-def _ownership(optimizer: Optimizer) -> Ownership | None:
-    """That of the parameters that are parts of those of several workers."""
-    parts = held()
-    found = (parts[id(p)].ownership for group in optimizer.param_groups for p in group["params"] if id(p) in parts)
-    return next(found, None)
-
-
 def _entries(
     states: dict[str, Any], parameters: dict[str, Tensor], shards: dict[str, Shard], ownership: Ownership | None
 ) -> list[tuple[str, str, Tensor | None]]:
-    """(parameter, moment, its value if that is one number) of all workers: some have no share of a readout's bias."""
+    """Return (parameter, moment, its value if scalar) of all workers: some have no share of a readout's bias."""
     own = []
     for name, moments in states.items():
         for moment, value in moments.items():
