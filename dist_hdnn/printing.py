@@ -85,7 +85,7 @@ def _text(key: str, value: Any) -> str:
             return f"{100 * value:.2f} %"
         case float():
             return f"{value:.6g}"
-        case dict() if "accuracy" in key:
+        case dict() if "_agent_" in key:
             worst = sorted(value, key=lambda name: math.inf if value[name] is None else value[name])[:WORST]
             more = f"; {len(value) - WORST} more are no worse" if len(value) > WORST else ""
             return ", ".join(f"{name} {_text(key, value[name])}" for name in worst) + more

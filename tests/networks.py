@@ -12,7 +12,7 @@ import torch
 
 import dist_hdnn
 from dist_hdnn.network.dense import DenseTwin
-from dist_hdnn.topology import BlockPattern, as_graph, minimum_neurons_per_round
+from dist_hdnn.topology import BlockPattern, as_graph
 
 GRAPHS: dict[str, Any] = {
     "one agent": nx.empty_graph(1),
@@ -114,4 +114,5 @@ def largest_difference_to_twin(net: dist_hdnn.HDNN, batch: int = 5) -> float:
 def minimum_bytes(net: dist_hdnn.HDNN, pattern: BlockPattern, batch: int, item_bytes: int = 8) -> int:
     """Return the bytes that all workers together must send in a round of this pattern; none can send fewer."""
     ownership = net.ownership
-    return minimum_neurons_per_round(pattern, ownership.partition, ownership.all_halves) * batch * item_bytes
+    _, agents = ownership.partition.crossings(pattern)
+    return int(ownership.all_halves[agents].sum()) * batch * item_bytes

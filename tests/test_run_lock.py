@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,15 +18,14 @@ from dist_hdnn.command_line import with_config_of_run
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import resume, tasks
-from dist_hdnn.run import lock
-from dist_hdnn.run.directory import is_done, prepare_run_directory
+from dist_hdnn.run.directory import finished, lock_holder, prepare_run_directory, take_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--data.samples=40", "--train.epochs=1", "--network.layers=1", "--train.batch_size=10", "--plots=false")
 SHORT = (*SMALL, "--resume=auto")
 HOLD = """
-import sys, time; from pathlib import Path; from dist_hdnn.run import lock
-held = lock.take(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)
+import sys, time; from pathlib import Path; from dist_hdnn.run.directory import take_lock
+held = take_lock(Path(sys.argv[1])); print("held", flush=True); time.sleep(600)
 """
 
 Hold = Callable[[Path], "subprocess.Popen[str]"]
@@ -62,12 +63,12 @@ def words_of(given: list[str]) -> list[str]:
 
 def test_a_killed_process_holds_nothing(tmp_path: Path, hold: Hold) -> None:
     process = hold(tmp_path)
-    assert lock.take(tmp_path) is None and str(process.pid) in lock.holder(tmp_path)
+    assert take_lock(tmp_path) is None and str(process.pid) in lock_holder(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    with lock.take(tmp_path) or pytest.fail("still held"):
-        assert lock.take(tmp_path) is None and str(os.getpid()) in lock.holder(tmp_path)
-    (lock.take(tmp_path) or pytest.fail("not given back")).close()
+    with take_lock(tmp_path) or pytest.fail("still held"):
+        assert take_lock(tmp_path) is None and str(os.getpid()) in lock_holder(tmp_path)
+    (take_lock(tmp_path) or pytest.fail("not given back")).close()
 
 
 def test_auto_takes_the_newest_run_that_no_living_process_holds(config: Config, hold: Hold) -> None:
@@ -76,7 +77,7 @@ def test_auto_takes_the_newest_run_that_no_living_process_holds(config: Config, 
     process = hold(newer)
     with pytest.warns(UserWarning, match=f"{newer.name} is left to process {process.pid} on ") as told:
         assert tasks.train(config) == older
-    assert len(told) == 1 and is_done(older) and not is_done(newer)
+    assert len(told) == 1 and finished(older) and not finished(newer)
     with pytest.warns(UserWarning, match="is left to"):
         assert tasks.train(config) not in (older, newer)
     os.kill(process.pid, signal.SIGKILL)
@@ -107,11 +108,11 @@ def test_a_run_asked_for_by_name_is_waited_for_then_refused(
 
 def test_where_a_file_system_has_no_locks_nobody_holds_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without(descriptor: int, operation: int) -> None:
-        raise OSError(lock.errno.ENOLCK, "No locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", without)
+    monkeypatch.setattr(fcntl, "flock", without)
     for _ in range(2):
-        assert lock.take(tmp_path) is not None
+        assert take_lock(tmp_path) is not None
 
 
 def test_a_run_that_fails_gives_its_lock_back(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

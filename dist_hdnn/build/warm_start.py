@@ -28,7 +28,8 @@ from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.run.directory import config_of_run, weights_of_run
 from dist_hdnn.run.files import PREPARATION, read_preparation
 from dist_hdnn.topology.ragged import IntArray
-from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_checkpoint
+from dist_hdnn.training.checkpoints.manifest import CheckpointError
+from dist_hdnn.training.checkpoints.weights_file import load_checkpoint
 from dist_hdnn.training.classifier import AgentClassifier
 
 FILE = "warm_start.json"

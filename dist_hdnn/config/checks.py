@@ -128,7 +128,7 @@ def _network(config: Config) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
     graphs, layers = 1 + len(config.more_graphs), min([network.layers, *levels])
-    if graphs > layers:
+    if graphs > max(layers, 1):
         which = "the shallowest of train.levels" if levels else "network.layers"
         yield (
             f"more_graphs: expected at most {layers - 1} beside graph, one graph for each of the {layers} layers of "

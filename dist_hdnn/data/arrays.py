@@ -1,4 +1,4 @@
-"""Data sets of arrays: cut into parts, or in parts already; prepared as the training part says.
+"""Data sets of arrays: cut into parts if they are not already, and prepared from the training part.
 
 Shapes: x (samples, features), or images (samples, height, width) or (samples, height, width, channels) where they are
 asked for by name; y (samples,) labels, or (samples, targets). Every error is one line.
@@ -42,11 +42,11 @@ Parts = dict[str, tuple[Floats, Answers]]
 
 @dataclass(frozen=True)
 class Task:
-    """The task that a data set of arrays poses, and how its arrays are used.
+    """The task that a data set of arrays poses, and the use of its arrays.
 
     source: starts messages in place of the name. classes: None counts them, and then every class needs a sample.
     images: x holds images. own: y holds targets of each agent's own, and x may hold features of each agent, (samples,
-    agents, features). blank: what is done with the readings, to be fitted to the training part.
+    agents, features). blank: the preparation, to be fitted to the training part.
     """
 
     name: str = "data"
@@ -87,7 +87,7 @@ def from_arrays(
     regression: bool = False,
     **options: Unpack[ArrayOptions],
 ) -> Dataset:
-    """A data set from arrays, tensors or data frames (pandas, polars, pyarrow) in memory, split here.
+    """Make a data set of arrays, tensors or data frames (pandas, polars, pyarrow) in memory, and split it.
 
     x: (n, features) numbers; with images (n, height, width) or (n, height, width, channels). y: (n,) labels.
     feature_names: None takes those of a data frame, else x1, x2, ... regression: y holds real targets instead, (n,)
@@ -119,7 +119,7 @@ def dataset_of(
     names: Sequence[str] | None = None,
     lines: Sequence[int] | None = None,
 ) -> Dataset:
-    """A data set from x and y, cut here, or from train_x, train_y, test_x and test_y, taken as they are.
+    """Make a data set of x and y, cut here, or of train_x, train_y, test_x and test_y as they are.
 
     Validation points are validation_x and validation_y where they are given, else those that the cut takes out of the
     training part. Without a split the columns and classes of x and y are known, but the parts raise ValueError.
@@ -173,20 +173,18 @@ def _checked(
     parts: Parts = {}
     sizes: dict[str, Image | None] = {}
     where = row_number if lines is None else lambda row: f"line {lines[int(row)]}"
-    given = [""] if "x" in arrays else [which for which in WORDS if f"{which}_x" in arrays]
-    whose = {which: task.who + (f", {WORDS[which]} part" if which else "") for which in given}
-    for which in given:
+    present = [""] if "x" in arrays else [which for which in WORDS if f"{which}_x" in arrays]
+    whose = {which: task.who + (f", {WORDS[which]} part" if which else "") for which in present}
+    for which in present:
         of_x, of_y = (f"{which}_{array}".lstrip("_") for array in "xy")
         rows, sizes[which] = pixel_rows(arrays[of_x], task.who, task.images)
         x = check_features(rows, names, whose[which], where, gaps=task.blank.fill is not None)
         parts[which] = x, check_answers(arrays[of_y], len(x), task.regression, whose[which], where, task.own)
     classes = 0 if task.regression else task.classes
     if classes is None:  # over all parts: a small test part may lack a class
-        every = np.concatenate([y for _, y in parts.values()])
-        classes = (
-            count_own_classes(every, task.blank.answering, task.who) if task.own else count_classes(every, task.who)
-        )
-    first = given[0]
+        every, own = np.concatenate([y for _, y in parts.values()]), task.own
+        classes = count_own_classes(every, task.blank.answering, task.who) if own else count_classes(every, task.who)
+    first = present[0]
     for which, (x, y) in parts.items():
         if not task.regression:
             check_range(y, classes, whose[which], where, task.own)
@@ -197,7 +195,7 @@ def _checked(
 
 
 def _prepared(parts: Parts, image: Image | None, classes: int, names: Sequence[str] | None, task: Task) -> Dataset:
-    """The data set of parts whose rows are checked: gaps filled as the training part says, windows inside each part."""
+    """Return the data set of checked parts: gaps filled from the training part, windows inside each part."""
     train_x = parts["train"][0]
     names = column_names(train_x.shape[1], names, task.who)
     columns = () if image is not None else names
@@ -265,7 +263,7 @@ def _copies(arrays: Mapping[str, Any], which: str) -> int:
 
 
 def _check_blank(task: Task) -> None:
-    """Refuse a fill that is none, and one that would carry answers or readings from one part into another."""
+    """Refuse an unknown fill, and one that would carry answers or readings from one part into another."""
     blank, split, who = task.blank, task.cut.split, task.who
     if blank.fill not in (None, *FILLS):
         raise ValueError(f"{who}: expected a fill among {', '.join(FILLS)}, got {blank.fill!r}; correct data.missing")
@@ -284,7 +282,7 @@ def _check_blank(task: Task) -> None:
 
 
 def _check_cut(cut: Cut, validates: bool, who: str) -> None:
-    """Warn of a split, and refuse a validation fraction, that parts leave without use."""
+    """Warn of an unused split of parts, and refuse a second way to make a validation part."""
     if validates and cut.validation_fraction:
         raise ValueError(
             f"{who}: expected no data.validation_fraction beside validation_x, got {cut.validation_fraction:g}; leave "

@@ -1,6 +1,6 @@
 """Arrays that become data sets, checked before anything is trained on them.
 
-Every error is one line that names the array or its file, what was expected, what was found and what to do.
+Every error is one line that names the array or its file, what was expected, what came instead and what to do.
 Shapes: x (samples, features), float32 where it came as bytes, else float64; y (samples,) int64 with 0 <= y < classes,
 or real targets (samples, targets) float64.
 """
@@ -24,7 +24,7 @@ Where = Callable[[int], str]  # what a row is called in messages
 
 
 def some(names: Sequence[str]) -> str:
-    """Names for a message, the first few of many."""
+    """Return names for a message, the first few of many."""
     return ", ".join(names[:8]) + (f", ... ({len(names)})" if len(names) > 8 else "")
 
 
@@ -127,7 +127,7 @@ def check_answers(
 
 
 def count_classes(labels: Integers, who: str) -> int:
-    """The number of classes of labels. ValueError for a gap: labels 1, 2, 3 are rarely four classes."""
+    """Return the number of classes of labels. ValueError for a gap: labels 1, 2, 3 are rarely four classes."""
     present = np.unique(labels)
     if not np.array_equal(present, np.arange(len(present))):
         raise ValueError(
@@ -177,23 +177,23 @@ def check_own(y: Answers, agents: Sequence[int | str], who: str) -> None:
         )
 
 
-def column_names(features: int, given: Sequence[str] | None, who: str) -> tuple[str, ...]:
-    """The names of the columns of x as given, else x1, x2, ..."""
-    if given is None:
+def column_names(features: int, names: Sequence[str] | None, who: str) -> tuple[str, ...]:
+    """Return the names of the columns of x, by default x1, x2, ... ValueError for too few or repeated names."""
+    if names is None:
         return tuple(f"x{i + 1}" for i in range(features))
-    if len(given) != features:
-        raise ValueError(f"{who}: expected {features} feature names, got {len(given)}; give one per column of x")
-    repeated = next((column for column in given if list(given).count(column) > 1), None)
+    if len(names) != features:
+        raise ValueError(f"{who}: expected {features} feature names, got {len(names)}; give one per column of x")
+    repeated = next((column for column in names if list(names).count(column) > 1), None)
     if repeated is not None:
         raise ValueError(f"{who}: expected columns of different names, got {repeated!r} twice; rename one of them")
-    return tuple(given)
+    return tuple(names)
 
 
 def check_index(x: Any, y: Any, who: str) -> None:
     """Refuse rows of pandas that have the same labels in another order: samples are paired by their place."""
     one: Any = getattr(x, "index", None)
     other: Any = getattr(y, "index", None)
-    if not hasattr(one, "equals") or not hasattr(other, "equals") or one.equals(other):
+    if not (hasattr(one, "equals") and hasattr(other, "equals")) or one.equals(other):
         return
     if len(one) == len(other) and set(one) == set(other):
         raise ValueError(

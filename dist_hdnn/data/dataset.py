@@ -1,4 +1,4 @@
-"""Data sets: points and answers for training, validation and test, and the scale that training points give them."""
+"""Data sets: points and answers for training, validation and test, scaled by the training points."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from dist_hdnn.data.preparation import Preparation
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification problem: points (n, features), labels (n,) int64 in 0 .. classes - 1.
+    """Points (n, features) with labels (n,) int64 in 0 .. classes - 1, or for classes 0 real targets (n, targets).
 
-    With classes 0 it is a regression: the answers are real targets (n, targets) float64.
     Where agents have targets of their own, `preparation.targets`, answers are (n, agents) classes, -1 where unknown, or
     (n, agents, targets) float64, NaN where unknown.
 
@@ -61,7 +60,7 @@ class Dataset:
 
     @property
     def normalisation(self) -> dict[str, Any]:
-        """The shift and scale that `standardised` gave the points, empty for points as they came."""
+        """The shift and scale of the points, as `standardised` sets them, or empty."""
         fitted = self.preparation
         if not fitted.mean:
             return {}
@@ -85,7 +84,7 @@ class Dataset:
 
 
 class UncutDataset(Dataset):
-    """A data set without a stated split. It has columns and classes, but its parts raise ValueError.
+    """A data set without a stated split, whose parts raise ValueError.
 
     No default suits all samples: a random cut leaks between rows that depend on each other.
     """

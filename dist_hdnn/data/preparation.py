@@ -1,7 +1,7 @@
-"""From readings to the input of a network: columns, gaps, windows, scale. Fitted on training points, kept with a run.
+"""Preparation of readings for a network: columns, gaps, windows and scale, fitted on training points.
 
-A `Preparation` is all that a trained network has to know of its data. It holds plain values, which JSON keeps to the
-last bit, so `apply` repeats for new readings what training did to the old ones.
+A `Preparation` is kept with a run. It holds plain values, which JSON keeps to the last bit, so `apply` repeats for new
+readings what training did to the old ones.
 """
 
 from __future__ import annotations
@@ -173,18 +173,18 @@ class Preparation:
         the row index, which pass through like the time.
         """
         wanted = (*self.columns, *(keep or ()))
-        known = {*wanted, *self.ignored, *self.targets, self.target}
-        passed = [name for name in held if name in {*index, *INDEX, self.time} and name not in known]
+        expected = {*wanted, *self.ignored, *self.targets, self.target}
+        passed = [name for name in held if name in {*index, *INDEX, self.time} and name not in expected]
         for name in wanted:
             if held.count(name) != 1:
-                others = {other.casefold(): other for other in held if other not in known}
+                others = {other.casefold(): other for other in held if other not in expected}
                 near = [others[word] for word in difflib.get_close_matches(name.casefold(), others, 1)]
                 remedy = f"is it {near[0]!r}?" if near else f"the columns are {some(held)}"
-                if not {*held} & known:
+                if not {*held} & expected:
                     remedy = f"the first line is {some(held)} and has to name the columns"
                 got = f"{name!r} twice" if name in held else f"no {name!r}"
                 raise ValueError(f"{who}: expected the columns {some(wanted)}, got {got}; {remedy}")
-        unknown = [name for name in held if name not in known and name not in passed]
+        unknown = [name for name in held if name not in expected and name not in passed]
         if unknown:
             remedy = "remove them"
             if keep is not None:

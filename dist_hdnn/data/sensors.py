@@ -1,4 +1,4 @@
-"""Sensors: which agent observes which input feature, and in which neuron it enters the state.
+"""Sensors: the agent and the neuron in which each input feature enters the state.
 
     lift   x (batch, features) -> y (batch, neurons)    sensor columns take their feature, others zero or a constant
 
@@ -73,26 +73,23 @@ class SensorMap:
         self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def restricted(self, agents: npt.NDArray[np.int64]) -> SensorMap:
-        """The sensors of these agents (ascending), on a state of their columns alone.
+        """Return the sensors of these agents (ascending), on a state of their columns alone.
 
         The input keeps all features. Those that other agents observe have no sensor here.
         """
         part = copy.copy(self)
-        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.widths)])
-        owner = np.searchsorted(starts, self.columns, side="right") - 1
-        mine = np.isin(owner, agents)
+        mine = np.isin([sensor.agent for sensor in self.sensors], agents)
         part.widths = self.widths[agents]
-        local = np.cumsum(part.widths) - part.widths  # first column of each of these agents
-        inside = self.columns[mine] - starts[owner[mine]]  # column inside its agent
-        part.columns = local[np.searchsorted(agents, owner[mine])] + inside
+        part.neurons = int(part.widths.sum())
+        columns = np.repeat(np.isin(np.arange(len(self.widths)), agents), self.widths)  # whether a column is here
+        part.columns = (np.cumsum(columns) - 1)[self.columns[mine]]
         part.feature_of_column = self.feature_of_column[mine]
         part.sensors = tuple(sensor for sensor, here in zip(self.sensors, mine, strict=True) if here)
-        part.neurons = int(part.widths.sum())
         part._on_device = {}
         return part
 
     def lift(self, x: Tensor, constant: Tensor | None = None) -> Tensor:
-        """The first state of the network: (batch, features) -> (batch, neurons), differentiable in x and constant.
+        """Return the first state (batch, neurons) of x (batch, features), differentiable in x and constant.
 
         The result lies in memory neuron by neuron, as the sweep reads it.
         constant: (neurons,) values of the columns without a sensor, usually InitialState(); None means zero.
@@ -109,10 +106,8 @@ class SensorMap:
                 f"{tuple(constant.shape)} on {constant.device}; give InitialState() of the same network"
             )
         if x.device not in self._on_device:
-            self._on_device[x.device] = (
-                torch.from_numpy(self.columns).to(x.device),
-                torch.from_numpy(self.feature_of_column).to(x.device),
-            )
+            places = torch.from_numpy(np.stack([self.columns, self.feature_of_column])).to(x.device)
+            self._on_device[x.device] = places[0], places[1]
         columns, features = self._on_device[x.device]
         if constant is None:
             state = x.new_zeros(self.neurons, x.shape[0])
@@ -134,7 +129,7 @@ class _Repeat(torch.autograd.Function):
 
 
 def default_sensors(features: int, widths: npt.ArrayLike) -> tuple[Sensor, ...]:
-    """One sensor per feature, spread evenly over the agents: the first into q of agent 0, the last into p of the last.
+    """Return one sensor per feature, spread evenly: the first in q of agent 0, the last in p of the last agent.
 
     With the neurons listed agent by agent (q and p in turn: q slot 0, p slot 0, q slot 1, ...) feature f of F takes
     entry f (N - 1) // (F - 1) of N. For two features these are the first and last channel, as in the two-dimensional

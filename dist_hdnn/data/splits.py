@@ -1,4 +1,4 @@
-"""The cut of samples into training, validation and test points.
+"""Splits of samples into training, validation and test points.
 
 Samples that depend on each other must not stand on both sides of a cut. So rows of a time series are cut in time, and
 windows of rows are made inside each part.
@@ -23,7 +23,7 @@ class Cut:
 
     split: "alternate" (even positions train, odd positions test; test_fraction and seed play no part); "random":
     round(samples * test_fraction) points, at least one, held out under the seed; "last": as many at the end, as for a
-    time series. None where nobody has said.
+    time series. None: not stated yet.
     validation_fraction: the share of the rest that validates, its end with "last", else random points under the seed.
     """
 
@@ -33,7 +33,7 @@ class Cut:
     validation_fraction: float = 0.0
 
     def parts(self, samples: int) -> Parts:
-        """Indices of the training, the validation and the test points, ascending and disjoint.
+        """Return the indices of the training, the validation and the test points, ascending and disjoint.
 
         ValueError for an unknown split, a fraction outside its range, and too few samples for the parts.
         """
@@ -44,15 +44,13 @@ class Cut:
             )
         if self.split == "alternate":
             rest, test = np.arange(0, samples, 2, dtype=np.int64), np.arange(1, samples, 2, dtype=np.int64)
-        elif self.split == "last":
-            rest, test = _ends(samples, self.test_fraction, "test_fraction")
         else:
-            rest, test = _drawn(samples, self.test_fraction, "test_fraction", self.seed, "held-out split")
+            rest, test = self._held_out(samples, self.test_fraction, "test_fraction", "held-out split")
         kept, chosen = self.validation(len(rest))
         return rest[kept], rest[chosen], test
 
     def validation(self, samples: int) -> tuple[Integers, Integers]:
-        """Indices of the samples that train and of those that validate, among those that are no test points."""
+        """Return the indices that train and those that validate, among the samples that are no test points."""
         fraction = self.validation_fraction
         if not isinstance(fraction, int | float) or not 0.0 <= fraction < 1.0:
             raise ValueError(
@@ -66,26 +64,19 @@ class Cut:
                 f"data.validation_fraction: expected at least 2 points to train on and to validate, got {samples}; "
                 "lower data.test_fraction, or leave data.validation_fraction out"
             )
+        return self._held_out(samples, fraction, "validation_fraction", "validation split")
+
+    def _held_out(self, samples: int, fraction: float, name: str, purpose: str) -> tuple[Integers, Integers]:
+        """Return the indices that remain and those held out: the last with "last", else random ones."""
+        if not isinstance(fraction, int | float) or not 0.0 < fraction < 1.0:
+            raise ValueError(
+                f"data {name}: expected a number above 0 and below 1, got {fraction!r}; 0.5 holds out half"
+            )
+        count = min(max(round(samples * fraction), 1), samples - 1)
         if self.split == "last":
-            return _ends(samples, fraction, "validation_fraction")
-        return _drawn(samples, fraction, "validation_fraction", self.seed, "validation split")
+            return tuple(np.split(np.arange(samples, dtype=np.int64), [samples - count]))  # type: ignore[return-value]
+        order = shuffled(samples, self.seed, purpose)
+        return np.sort(order[count:]), np.sort(order[:count])
 
 
 UNSTATED = Cut()
-
-
-def _ends(rows: int, fraction: float, name: str) -> tuple[Integers, Integers]:
-    held_out = _held_out(rows, fraction, name)
-    return np.arange(rows - held_out, dtype=np.int64), np.arange(rows - held_out, rows, dtype=np.int64)
-
-
-def _drawn(rows: int, fraction: float, name: str, seed: int, purpose: str) -> tuple[Integers, Integers]:
-    held_out = _held_out(rows, fraction, name)
-    order = shuffled(rows, seed, purpose)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
-
-
-def _held_out(rows: int, fraction: float, name: str) -> int:
-    if not isinstance(fraction, int | float) or not 0.0 < fraction < 1.0:
-        raise ValueError(f"data {name}: expected a number above 0 and below 1, got {fraction!r}; 0.5 holds out half")
-    return min(max(round(rows * fraction), 1), rows - 1)

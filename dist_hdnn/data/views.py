@@ -1,4 +1,4 @@
-"""Views: which features each agent sees when it learns its own lift, patches of an image or columns of a table.
+"""Views: the features that each agent with a learned lift sees, a patch of an image or columns of a table.
 
 Agent i sees x[:, columns[starts[i]:starts[i + 1]]]. Feature number `features`, one beyond the last, is the padding at
 the border of an image. The lift reads it as 0, the mean of standardized pixels.
@@ -40,7 +40,7 @@ class Views:
 
 
 def patches(image: Image, rows: int, columns: int) -> Views:
-    """A grid of rows x columns agents over an image: agent r * columns + c sees the patch in row r, column c.
+    """Return views of a grid of agents over an image: agent r * columns + c sees the patch in row r, column c.
 
     Sides that do not divide are padded behind the last row and column of pixels, and a warning says so.
     ValueError for more agents than pixels along a side.
@@ -69,16 +69,16 @@ def patches(image: Image, rows: int, columns: int) -> Views:
 
 
 def shape_of_grid(agents: int, image: Image) -> tuple[int, int]:
-    """Rows and columns of a grid of one patch per agent, as square as the number and the image allow."""
+    """Return rows and columns of a grid of one patch per agent, as square as the number and the image allow."""
     shapes = [(rows, agents // rows) for rows in range(1, agents + 1) if agents % rows == 0]
     fitting = [shape for shape in shapes if shape[0] <= image[0] and shape[1] <= image[1]] or shapes
     return min(fitting, key=lambda shape: (abs(shape[0] - shape[1]), shape[0]))
 
 
 def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -> Views:
-    """Views of a table in which agent owners[name] sees the column `name`.
+    """Return views of a table in which agent owners[name] sees the column `name`.
 
-    ValueError for a column that the data lack, and for one that nobody sees.
+    ValueError for a column that the data lack, and for one that no agent sees.
     """
     unknown = [name for name in owners if name not in names]
     if unknown:
@@ -98,7 +98,7 @@ def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -
 
 
 def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[str, int] | None:
-    """Column -> agent of the same name where all columns are named like agents, None where none is.
+    """Return column -> agent of the same name where all columns are named like agents, None where none is.
 
     ValueError where only some are, because the others would have to be guessed.
     """
@@ -107,16 +107,16 @@ def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[st
     if len(strangers) == len(columns):
         return None
     if strangers:
-        known = [name for name in columns if name in numbers]
+        namesakes = [name for name in columns if name in numbers]
         raise ValueError(
-            f"data.sensors: expected all columns named like agents, or none, got {some(known)} named like agents and "
-            f"{some(strangers)} not; say in data.sensors which agent sees which column, or name {strangers[0]!r} in "
-            "data.ignore"
+            f"data.sensors: expected all columns named like agents, or none, got {some(namesakes)} named like agents "
+            f"and {some(strangers)} not; say in data.sensors which agent sees which column, or name "
+            f"{strangers[0]!r} in data.ignore"
         )
     return {name: numbers[name] for name in columns}
 
 
 def even_views(features: int, agents: int) -> Views:
-    """Views of neighboring features by neighboring agents, as even as the numbers allow, empty for some agents."""
+    """Return views of neighboring features by neighboring agents, as even as possible, empty for some agents."""
     starts = np.arange(agents + 1, dtype=np.int64) * features // agents
     return Views(features, starts, np.arange(features, dtype=np.int64))

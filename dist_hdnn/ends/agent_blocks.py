@@ -1,4 +1,4 @@
-"""The neurons of each agent as one row of a block, for maps that act agent by agent."""
+"""Neurons agent by agent: one padded row per agent, for maps that act on each agent alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 
 class AgentBlocks(Indexed):
-    """(rows, neurons) -> (rows, agents, neurons of the widest agent of the network); narrower blocks end in zeros.
+    """(rows, neurons) -> (rows, agents, neurons of the widest agent of the network).
 
-    agents: the agents to show, global numbers. of_agents_only: the columns are those of these agents alone, not those
-    of all owned agents.
+    Narrower blocks end in zeros.
+    agents: global numbers. of_agents_only: the columns are those of these agents alone, not of all owned agents.
     """
 
     columns: Tensor
@@ -33,7 +33,7 @@ class AgentBlocks(Indexed):
         self.whole = bool((columns.ravel() == np.arange(columns.size)).all()) and columns.size == int(starts[-1])
 
     def forward(self, values: Tensor) -> Tensor:
-        """(rows, neurons) -> (rows, agents, widest)."""
+        """Arrange (rows, neurons) as (rows, agents, widest)."""
         if self.whole:
             return values.unflatten(1, self.columns.shape)  # type: ignore[no-any-return, no-untyped-call]
         return nn.functional.pad(values, (0, 1))[:, self.columns]

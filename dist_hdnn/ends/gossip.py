@@ -23,7 +23,7 @@ from dist_hdnn.operators.products import BlockWeights, Rows, layer_weights
 from dist_hdnn.sweep.surroundings import opaque
 from dist_hdnn.topology import neighbours
 
-KEPT = 4  # sizes of batches whose memory is kept
+KEPT = 4  # sizes of batches whose buffers are kept
 
 
 class _Memory(NamedTuple):
@@ -36,7 +36,7 @@ class _Memory(NamedTuple):
 
 
 class MetropolisAverage(Indexed):
-    """`rounds` rounds of averaging over the first graph of a network; this worker's agents, (batch, agents, values)."""
+    """Rounds of averaging over the first graph of a network, (batch, agents of this worker, values)."""
 
     weights: Tensor
     order: Tensor
@@ -54,15 +54,14 @@ class MetropolisAverage(Indexed):
         others = columns[self.operator.pattern.columns]
         degrees = ownership.graph.degrees()
         weights = np.where(rows == others, 0.0, 1.0 / (1.0 + np.maximum(degrees[rows], degrees[others])))
-        own = 1.0 - np.bincount(self.operator.pattern.block_rows, weights, len(ownership.agents))
-        weights[rows == others] = own
+        weights[rows == others] = 1.0 - np.bincount(self.operator.pattern.block_rows, weights, len(ownership.agents))
         self.register_buffer("weights", torch.from_numpy(weights)[None], persistent=False)
         self.keep_index("order", torch.argsort(self.operator.row_order))
         self._memories: dict[tuple[object, ...], _Memory] = {}
 
     @opaque
     def forward(self, values: Tensor) -> Tensor:
-        """(batch, agents, values) -> the same after all rounds."""
+        """Average (batch, agents, values) over the agents in all rounds."""
         if values.ndim != 3 or values.shape[1] != self.operator.rows:
             raise ValueError(
                 f"gossip: expected values of shape (batch, {self.operator.rows}, values), one row per agent of this "
@@ -72,7 +71,7 @@ class MetropolisAverage(Indexed):
         return averaged
 
     def average(self, values: Tensor) -> Tensor:
-        """All rounds without gradient; the operation is its own adjoint."""
+        """Average in all rounds without gradient. The operation is its own adjoint."""
         batch, agents, size = values.shape
         memory = self._memory(values, batch * size)
         memory.x.owned[:] = values.transpose(0, 1).reshape(agents, batch * size)
@@ -82,7 +81,7 @@ class MetropolisAverage(Indexed):
         return memory.x.owned.view(agents, batch, size).transpose(0, 1).contiguous()
 
     def _memory(self, like: Tensor, columns: int) -> _Memory:
-        """Memory for this number of columns, kept because channels are bound to it."""
+        """Return the buffers for this number of columns, kept because channels are bound to them."""
         key = columns, like.dtype, like.device
         memory = self._memories.pop(key, None)
         if memory is None:

@@ -1,4 +1,4 @@
-"""Channels of an image as neurons: each agent's own filters on the whole image, every pixel a sample of the network.
+"""Channels of an image as neurons: each agent's own filters on the whole image, with every pixel a sample.
 
     lift    y_i(pixel) = F_i * x (pixel) + c_i      the filters of agent i, on the image that every agent sees
     join    (samples x pixels, neurons) -> (samples, neurons x pixels): what a readout of the agents' channels reads
@@ -23,7 +23,7 @@ from dist_hdnn.topology.ragged import ragged_ranges
 
 
 class ChannelLift(nn.Module):
-    """One filter a neuron: (samples, features) -> (pixels x samples, neurons), pixel by pixel.
+    """One filter per neuron: (samples, features) -> (pixels x samples, neurons), pixel by pixel.
 
     image: its height, width and channels. kernel: side of the filters, odd; around the image lies zero.
     `filters` (owned neurons, kernel² channels) ~ N(0, 1 / columns), keyed by (seed, agent, neuron, element).
@@ -48,7 +48,7 @@ class ChannelLift(nn.Module):
         share_state(self, ownership, self.shards, seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(samples, features) -> (pixels x samples, neurons)."""
+        """Lift (samples, features) to (pixels x samples, neurons)."""
         register_holder(self, self.ownership)
         check_features(x, self.features, self.filters)
         self.ownership.note("features", x)
@@ -60,7 +60,7 @@ class ChannelLift(nn.Module):
         return torch.cat([contiguous(torch.mm(f, seen) + c[:, None]) for f, c in parts]).t()
 
     def join(self, state: Tensor) -> Tensor:
-        """(pixels x samples, neurons) -> (samples, neurons x pixels), neuron by neuron."""
+        """Arrange (pixels x samples, neurons) as (samples, neurons x pixels), neuron by neuron."""
         if state.ndim != 2 or state.shape[0] % self.pixels:
             raise ValueError(
                 f"lift: expected a state of shape ({self.pixels} pixels x samples, neurons), got {tuple(state.shape)}. "
@@ -70,12 +70,12 @@ class ChannelLift(nn.Module):
         return state.t().reshape(state.shape[1] * self.pixels, samples).t()
 
     def decaying(self) -> list[nn.Parameter]:
-        """The weights that weight decay acts on."""
+        """Return the weights that weight decay acts on."""
         return [self.filters]
 
 
 def of_pixels(ownership: Ownership, pixels: int) -> Ownership:
-    """The same agents and workers for a readout that reads every neuron at every pixel: widths times pixels."""
+    """Return the same ownership with widths times pixels, for a readout of every neuron at every pixel."""
     wide = copy.copy(ownership)
     wide.all_widths, wide.widths = pixels * ownership.all_widths, pixels * ownership.widths
     wide.all_halves, wide.halves = pixels * ownership.all_halves, pixels * ownership.halves

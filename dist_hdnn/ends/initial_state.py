@@ -1,4 +1,4 @@
-"""The learned part of y0: a constant for the neurons that no sensor feeds."""
+"""The learned part of y0, for the neurons without a sensor."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ class InitialState(Indexed):
         share_state(self, ownership, self.shards)
 
     def forward(self) -> Tensor:
-        """(neurons,): the learned values in the free columns, zeros in the sensor columns."""
+        """Return (neurons,): the learned values in the free columns, zeros in the sensor columns."""
         register_holder(self, self.ownership)
         return self.value.new_zeros(self.neurons).index_copy(0, self.free, self.value)

@@ -1,4 +1,4 @@
-"""Learned lifts: every agent turns the features that it sees into its own first state, and nobody is asked.
+"""Learned lifts: every agent maps the features that it sees to its own first state, without communication.
 
     linear    (p, q)_i = W_i x_i + c_i
     conv      filters of agent i's own on its own patch of an image in between: W_i relu(pool(F_i * x_i) + e_i) + c_i
@@ -25,7 +25,7 @@ from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 
 class Gather(Indexed):
-    """values (length, ...) -> values at the places of a table (*table's shape, ...); the place `length` holds zero."""
+    """values (length, ...) -> values at the places of a table (*its shape, ...), zero at the place `length`."""
 
     index: Tensor
 
@@ -36,7 +36,7 @@ class Gather(Indexed):
         self.keep_index("index", torch.from_numpy(table.ravel()))
 
     def forward(self, values: Tensor) -> Tensor:
-        """(length, ...) -> (*shape of the table, ...)."""
+        """Gather (length, ...) into (*shape of the table, ...)."""
         if not self.plain:
             values = torch.cat([values, values.new_zeros(1, *values.shape[1:])]) if self.padded else values
             values = values.index_select(0, self.index)
@@ -80,7 +80,7 @@ class AgentwiseLinear(Indexed):
         share_state(self, ownership, self.shards, seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(agents, most features of an agent, batch) -> (batch, neurons)."""
+        """Map (agents, most features of an agent, batch) to (batch, neurons)."""
         register_holder(self, self.ownership)
         weight, bias = self.blocks(self.weight), self.bias_blocks(self.bias)
         if self.ordered:  # one agent at a time, so that no bit depends on which agents are here
@@ -110,14 +110,13 @@ class LinearLift(nn.Module):
         self.linear = AgentwiseLinear(ownership, sizes, seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, features) -> (batch, neurons)."""
+        """Lift (batch, features) to (batch, neurons)."""
         check_features(x, self.features, self.linear.weight)
         self.ownership.note("features", x)
-        state: Tensor = self.linear(self.view(x.t().contiguous()))
-        return state
+        return self.linear(self.view(x.t().contiguous()))  # type: ignore[no-any-return]
 
     def decaying(self) -> list[nn.Parameter]:
-        """The weights that weight decay acts on."""
+        """Return the weights that weight decay acts on."""
         return [self.linear.weight]
 
 
@@ -125,8 +124,8 @@ class ConvLift(nn.Module):
     """(p, q)_i = W_i relu(pool(F_i * x_i) + e_i) + c_i: each agent's own filters on its own patch of an image.
 
     starts, columns: as for LinearLift. patch: height, width and channels of every agent's. channels: filters of every
-    agent. kernel: side of the filters, odd; around a patch lies zero. pool: side of the squares whose largest value
-    goes on; 1 for none. F_i ~ N(0, 2 / (kernel² input channels)), keyed by (seed, agent, filter, element).
+    agent. kernel: side of the filters, odd; around a patch lies zero. pool: side of the squares of which the largest
+    value continues; 1 for none. F_i ~ N(0, 2 / (kernel² input channels)), keyed by (seed, agent, filter, element).
     """
 
     def __init__(
@@ -158,28 +157,26 @@ class ConvLift(nn.Module):
         share_state(self, ownership, self.shards, seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, features) -> (batch, neurons)."""
+        """Lift (batch, features) to (batch, neurons)."""
         register_holder(self, self.ownership)
         check_features(x, self.features, self.filters)
         self.ownership.note("features", x)
         seen = self.view(x.t().contiguous()).flatten(2)
         if self.ownership.deterministic:
-            found = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
+            values = torch.stack([contiguous(torch.mm(f, part)) for f, part in zip(self.filters, seen, strict=True)])
         else:
-            found = torch.bmm(self.filters, seen)
-        found = (
-            found.view(*found.shape[:2], *self.shape[1:], x.shape[0]).amax(dim=3) + self.filter_bias[:, :, None, None]
-        )
-        state: Tensor = self.linear(found.relu().flatten(1, 2))
-        return state
+            values = torch.bmm(self.filters, seen)
+        pooled = values.view(*values.shape[:2], *self.shape[1:], x.shape[0]).amax(dim=3)
+        pooled = pooled + self.filter_bias[:, :, None, None]
+        return self.linear(pooled.relu().flatten(1, 2))  # type: ignore[no-any-return]
 
     def decaying(self) -> list[nn.Parameter]:
-        """The weights that weight decay acts on."""
+        """Return the weights that weight decay acts on."""
         return [self.filters, self.linear.weight]
 
 
 def pooled_windows(pixels: IntArray, kernel: int, pool: int, zero: int) -> IntArray:
-    """Which pixels a filter sees at every place of a patch: (agents, elements, squares, places of a square).
+    """Return the pixels under a filter at every place of a patch: (agents, elements, squares, places of a square).
 
     pixels: (agents, height, width, channels) feature numbers. Elements go channel by channel, row by row. Places are
     those of one square of the pooling together; a square that the border cuts repeats its last places, which changes no
@@ -209,9 +206,8 @@ class _Contiguous(torch.autograd.Function):
 
 
 def contiguous(x: Tensor) -> Tensor:
-    """x, with a gradient in contiguous memory."""
-    y: Tensor = _Contiguous.apply(x)  # type: ignore[no-untyped-call]
-    return y
+    """Return x, with a gradient in contiguous memory."""
+    return _Contiguous.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def check_features(x: Tensor, features: int, like: Tensor) -> None:

@@ -1,15 +1,15 @@
-"""Readouts: from the last state to class scores, or to real targets.
+"""Readouts: maps from the last state to class scores, or to real targets.
 
     sum      one linear map over all agents: a global sum of every agent's scores
     local    every agent answers from its own block; loss is the agents' mean, prediction their majority
     agents   the same, by a few designated agents
-    gossip   every agent's scores, averaged with its neighbours' over some rounds before it decides
+    gossip   every agent's scores, averaged with its neighbors' over some rounds before it decides
 
 With regression the scores are the targets themselves, the loss is the mean squared error, agents predict their mean.
 With own targets every agent of `local` or `agents` has an answer of its own, and missing ones count nowhere.
 
-All hold one weight per class and neuron, (classes, neurons), and differ in who combines what. `sum` needs one global
-sum per sweep, `gossip` neighbors, `local` and `agents` nobody.
+All hold one weight per class and neuron, (classes, neurons). `sum` needs one global sum per sweep, `gossip` messages
+between neighbors, `local` and `agents` no communication.
 Shapes: state (batch, neurons of the owned agents), columns agent by agent; labels (batch,), targets (batch, classes).
 """
 
@@ -35,10 +35,11 @@ from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 
 class SumReadout(nn.Module):
-    """scores = Σ over agents of W_i y_i, plus a bias; W ~ N(0, 1 / neurons), keyed by (seed, class, agent).
+    """scores = Σ over agents of W_i y_i, plus a bias.
 
-    The bias belongs to the worker of agent 0; elsewhere it is empty. In a deterministic network the agents' scores
-    are summed in ascending order, so that the bits do not depend on the workers.
+    W ~ N(0, 1 / neurons), keyed by (seed, class, agent). The bias belongs to the worker of agent 0; elsewhere it is
+    empty. In a deterministic network the agents' scores are summed in ascending order, so that the bits do not depend
+    on the workers.
     """
 
     own = False
@@ -56,7 +57,7 @@ class SumReadout(nn.Module):
         share_state(self, ownership, self.shards, seed)
 
     def forward(self, state: Tensor) -> Tensor:
-        """(batch, neurons) -> scores (batch, classes), the same on all workers."""
+        """Map (batch, neurons) to scores (batch, classes), the same on all workers."""
         register_holder(self, self.ownership)
         _check_state(state, self.ownership, self.weight)
         if self.ownership.deterministic:
@@ -75,7 +76,7 @@ class SumReadout(nn.Module):
         return everyone.sum(dim=1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy or squared error, (1,), the same on all workers.
+        """Return the mean cross entropy or squared error, (1,), the same on all workers.
 
         labels: classes (batch,), or targets (batch, targets). Raises ValueError for another shape or an unknown class.
         """
@@ -84,7 +85,7 @@ class SumReadout(nn.Module):
         return _losses(scores, checked_targets(labels, scores, self.regression), self.regression, "mean").reshape(1)
 
     def reported_loss(self, loss: Tensor) -> float:
-        """The loss of the whole network from what `loss` gave here."""
+        """Return the loss of the whole network, from the result of `loss` here."""
         return float(loss.detach().sum())
 
     def amount(self, labels: Tensor) -> int:
@@ -92,17 +93,17 @@ class SumReadout(nn.Module):
         return len(labels)
 
     def predict(self, scores: Tensor) -> Tensor:
-        """(batch, classes) -> class (batch,), or the targets as they are."""
+        """Return the class (batch,) of scores (batch, classes), or the targets as they are."""
         check_scores(scores, (self.classes,))
         return scores if self.regression else scores.argmax(dim=-1)
 
 
 class LocalReadout(nn.Module):
-    """scores_i = W_i y_i + bias_i for every output agent i, from its own block alone: no communication at all.
+    """scores_i = W_i y_i + bias_i for every output agent i, without communication.
 
-    W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). output_agents: who answers, global numbers; None
-    for every agent. own: each of them has targets of its own, see `targets`, in labels in the order of `output_agents`
-    as given; with shared targets all have those of the sample. Scores go agent by agent, ascending.
+    W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). output_agents: global numbers, None for every
+    agent. own: each of them has targets of its own, see `targets`, in labels in the order of `output_agents` as given;
+    with shared targets all have those of the sample. Scores go agent by agent, ascending.
     Several workers: `loss` is of this worker's agents, `predict` of all. All workers see all labels.
     """
 
@@ -137,7 +138,7 @@ class LocalReadout(nn.Module):
         share_state(self, ownership, self.shards, seed)
 
     def forward(self, state: Tensor) -> Tensor:
-        """(batch, neurons) -> scores of this worker's output agents (batch, agents, classes)."""
+        """Map (batch, neurons) to scores of this worker's output agents (batch, agents, classes)."""
         register_holder(self, self.ownership)
         _check_state(state, self.ownership, self.weight)
         scores = torch.einsum("baw,caw->bac", self.blocks(state), self.weight_blocks(self.weight))
@@ -147,7 +148,7 @@ class LocalReadout(nn.Module):
         return scores + torch.bmm(ones, self.bias.unsqueeze(1)).transpose(0, 1)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Return the share of each agent in the mean loss over agents and samples, (agents,); they sum to the loss.
+        """Return the share of each agent in the mean loss over agents and samples, (agents,), which sum to the loss.
 
         On several workers the agents are this worker's. labels: as in `SumReadout.loss`; own targets are those of all
         answering agents, (batch, agents) classes or (batch, agents, targets), and the mean is over the known ones.
@@ -188,16 +189,16 @@ class LocalReadout(nn.Module):
         return int(known(labels).sum()) if self.own else len(labels)
 
     def reported_loss(self, loss: Tensor) -> float:
-        """The loss of the whole network, summed over all agents in order; booked as metrics."""
+        """Return the loss of the whole network, summed over all agents in order. Booked as metrics."""
         everyone = torch.zeros(len(self.output_agents), dtype=torch.float64, device=loss.device)
         everyone[self.places] = loss.detach().double()
         return float(summed(everyone, self.ownership).sum())
 
     def predict(self, scores: Tensor) -> Tensor:
-        """Majority vote of the output agents, (batch,); a tie goes to the larger mean share. Booked as metrics.
+        """Return the majority vote of the output agents, (batch,), or for a regression their mean, (batch, targets).
 
-        With regression their mean, (batch, targets). With own targets every agent's own answer in the order of labels,
-        (batch, agents) or (batch, agents, targets).
+        A tie goes to the larger mean share. With own targets return every agent's own answer in the order of labels,
+        (batch, agents) or (batch, agents, targets). Booked as metrics.
         """
         check_scores(scores, (len(self.agents), self.classes))
         scores = scores.detach()
@@ -214,7 +215,7 @@ class LocalReadout(nn.Module):
 
 
 class GossipReadout(LocalReadout):
-    """Every agent averages its scores with its neighbours' for some rounds, then decides as in `local`.
+    """Local scores, averaged with the neighbors' for some rounds before each agent decides as in `local`.
 
     rounds: Metropolis averaging rounds; many of them approach the mean of a connected graph. Neighbors only.
     """
@@ -226,13 +227,12 @@ class GossipReadout(LocalReadout):
         self.average = MetropolisAverage(ownership, rounds)
 
     def forward(self, state: Tensor) -> Tensor:
-        """(batch, neurons) -> averaged scores of this worker's agents (batch, agents, classes)."""
-        averaged: Tensor = self.average(super().forward(state))
-        return averaged
+        """Map (batch, neurons) to averaged scores of this worker's agents (batch, agents, classes)."""
+        return self.average(super().forward(state))  # type: ignore[no-any-return]
 
 
 class _AllReduce(torch.autograd.Function):
-    """forward: sum over all workers. backward: the gradient as it is, for all workers compute the same loss of it."""
+    """forward: sum over all workers. backward: the gradient unchanged, because all workers compute the same loss."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, ownership: Ownership) -> Tensor:
@@ -247,22 +247,21 @@ class _AllReduce(torch.autograd.Function):
 
 @opaque
 def all_reduced(values: Tensor, ownership: Ownership) -> Tensor:
-    """The sum over all workers, differentiable; one global sum, booked as readout."""
+    """Return the sum over all workers, differentiable. One global sum, booked as readout."""
     if ownership.alone:
         return values
-    total: Tensor = _AllReduce.apply(values, ownership)  # type: ignore[no-untyped-call]
-    return total
+    return _AllReduce.apply(values, ownership)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def summed(values: Tensor, ownership: Ownership) -> Tensor:
-    """The sum over all workers of something to report; booked as metrics."""
+    """Return the sum over all workers of values to report. Booked as metrics."""
     if not ownership.alone:
         ownership.all_reduce(values, "metrics")
     return values
 
 
 def _initial(ownership: Ownership, agents: IntArray, classes: int, seed: int) -> Tensor:
-    """Standard normal weights (classes, neurons), each a function of (seed, class, agent, neuron of the agent)."""
+    """Return standard normal weights (classes, neurons), keyed by (seed, class, agent, neuron of the agent)."""
     widths = ownership.all_widths[agents]
     owners = np.repeat(agents, widths).astype(np.uint64)
     neurons = ragged_ranges(np.zeros_like(widths), widths).astype(np.uint64)
@@ -278,12 +277,12 @@ def _check_state(state: Tensor, ownership: Ownership, like: Tensor) -> None:
 
 
 def _note(ownership: Ownership, scores: Tensor, labels: Tensor) -> None:
-    if scores.requires_grad:  # others may look at a loss of their own
+    if scores.requires_grad:  # without gradients, workers may look at different losses
         ownership.note("labels", labels)
 
 
 def _losses(scores: Tensor, targets: Tensor, regression: bool, reduction: str) -> Tensor:
-    """Cross entropy, or squared error as a mean over a sample's targets, of all samples (batch,), or mean or sum."""
+    """Return cross entropy or mean squared error of the samples (batch,), or their mean or sum."""
     if regression:
         each = (scores - targets).square().mean(dim=-1)
         return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each

@@ -1,4 +1,4 @@
-"""A `Preparation` as a module: raw readings -> what the network was trained on, and scores -> real targets.
+"""A `Preparation` as a module: from raw readings to features, and from scores to real targets.
 
 It does to a batch what `Preparation` does to arrays, in the same precision, so the bits are the same.
 """
@@ -16,8 +16,8 @@ class Scaler(nn.Module):
     """Gaps filled and marked, then (x - mean) / deviation: readings (batch, readings) -> features (batch, features).
 
     A reading is a column, with windows a column at a lag, oldest first; NaN in gaps that are filled with the mean or
-    zero. Filling with the last reading needs rows that are no longer there: then readings are the features themselves,
-    filled and marked.
+    zero. Filling with the last reading needs earlier rows, so then readings are the features themselves, filled and
+    marked.
     source: (features,) the reading of each feature; mark: whether the feature says that it is missing; fill: what a gap
     becomes. names: of the readings. raw: their dtype. answers: see `Preparation.answers`.
     """
@@ -51,11 +51,9 @@ class Scaler(nn.Module):
         fills = np.repeat(preparation.fills, window) if self.fills else np.zeros(plain)
         self._keep("source", columns)
         self._keep("mark", np.arange(len(features)) >= plain)
-        self._keep("fill", fills[columns])
-        self._keep("shift", np.array(preparation.mean or [0.0]))
-        self._keep("scale", 1.0 / np.array(preparation.deviation or [1.0]))
-        for name in ("fill", "shift", "scale"):
-            setattr(self, name, self.get_buffer(name).to(self.raw))
+        self._keep("fill", fills[columns], self.raw)
+        self._keep("shift", np.array(preparation.mean or [0.0]), self.raw)
+        self._keep("scale", 1.0 / np.array(preparation.deviation or [1.0]), self.raw)
         self.targets = bool(preparation.target_mean)
         shape = (len(preparation.answering), -1) if self.targets and preparation.targets else (1, -1)
         for name, values in (
@@ -66,7 +64,7 @@ class Scaler(nn.Module):
             self._keep(name, of_agents[order] if order is not None and len(of_agents) > 1 else of_agents[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw readings (batch, readings) -> features of the network."""
+        """Map raw readings (batch, readings) to features of the network."""
         x = x.to(self.raw)
         if self.fills:
             seen = x[:, self.source]
@@ -75,13 +73,13 @@ class Scaler(nn.Module):
         return self.scaled(x)
 
     def scaled(self, x: Tensor) -> Tensor:
-        """Points (batch, features), filled and marked, -> features of the network."""
+        """Scale points (batch, features), filled and marked, to features of the network."""
         x = x.to(self.raw)
         return ((x - self.shift) * self.scale if self.scales else x).to(self.dtype)
 
     def answers(self, scores: Tensor) -> Tensor:
-        """Return scores of a regression (..., targets) in their own units, float64; those of classes as they are."""
+        """Map scores of a regression (..., targets) to their own units, float64. Return those of classes unchanged."""
         return scores.double() * self.target_deviation + self.target_mean if self.targets else scores
 
-    def _keep(self, name: str, values: np.ndarray) -> None:
-        self.register_buffer(name, torch.from_numpy(values), persistent=False)
+    def _keep(self, name: str, values: np.ndarray, dtype: torch.dtype | None = None) -> None:
+        self.register_buffer(name, torch.from_numpy(values).to(dtype), persistent=False)

@@ -1,4 +1,4 @@
-"""Scores and targets of a readout, checked before a loss would broadcast them to something else.
+"""Checks of scores and targets, before a loss broadcasts them to something else.
 
 Shared targets are of the sample: all agents that answer have the same. Own targets are of each answering agent; missing
 ones are NaN, or the class `MISSING`, and count nowhere.
@@ -25,10 +25,10 @@ def check_scores(scores: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def checked_targets(targets: Tensor, scores: Tensor, regression: bool) -> Tensor:
-    """Return targets that fit scores (batch, ..., classes), in the form that losses take.
+    """Return targets of scores (batch, ..., classes), in the form that losses take.
 
     Real targets are (batch, targets), or (batch,) where there is one; classes are integers (batch,), or shares of all
-    classes (batch, classes). Raises ValueError for others, which would be broadcast to a loss of something else.
+    classes (batch, classes). Raises ValueError for others.
     """
     batch, classes = scores.shape[0], scores.shape[-1]
     if regression and classes == 1 and targets.ndim == 1:

@@ -23,13 +23,13 @@ from dist_hdnn.run.directory import (
     difference,
     find_run,
     finished,
-    is_done,
+    lock_holder,
     prepare_run_directory,
     run_in_output,
+    take_lock,
     unfinished_runs,
 )
 from dist_hdnn.run.handshake import digest_of
-from dist_hdnn.run.lock import holder, take
 from dist_hdnn.training.checkpoints.manifest import (
     NAME,
     CheckpointError,
@@ -74,11 +74,11 @@ def begin(config: Config, identity: dict[str, Any], transport: Transport | None)
         if first:
             directory, folders, held = _held_run(config)
             lock.enter_context(held)
-            if not is_done(directory):
+            if not finished(directory):
                 forget_report(directory)
         message = _tell(transport, {"directory": str(directory), "nonce": secrets.token_hex(4)})
         directory, nonce = Path(message["directory"]), message["nonce"]
-        if is_done(directory) and config.resume is not None:
+        if finished(directory) and config.resume is not None:
             _check_finished(directory, config, identity)
             if first:
                 ended = f"resume: {directory} has ended, nothing is trained; for more epochs use --from={directory}"
@@ -128,12 +128,12 @@ def _held_run(config: Config) -> tuple[Path, list[Path], IO[str]]:
     """Return where worker 0 writes, the checkpoints that it may resume from, the best first, and its lock."""
     if config.resume == "auto" and config.output is None:
         for directory in unfinished_runs(config):
-            lock = take(directory)
+            lock = take_lock(directory)
             if lock is not None:
                 return directory, _checkpoints(directory), lock
             warnings.warn(
-                f"resume: {directory} is left to {holder(directory)}, which works on it; for another run at the same "
-                "time give --output or another --name",
+                f"resume: {directory} is left to {lock_holder(directory)}, which works on it; for another run at the "
+                "same time give --output or another --name",
                 UserWarning,
                 stacklevel=3,
             )
@@ -143,18 +143,18 @@ def _held_run(config: Config) -> tuple[Path, list[Path], IO[str]]:
 
 def _lock_of(directory: Path, seconds: float) -> IO[str]:
     """Lock a run, and wait for a holder that may be about to end. Raises ValueError."""
-    last, lock = time.monotonic() + seconds, take(directory)
+    last, lock = time.monotonic() + seconds, take_lock(directory)
     if lock is None:
-        waits = f"resume: waits up to {seconds:.0f} s for {holder(directory)}, which works on {directory}"
+        waits = f"resume: waits up to {seconds:.0f} s for {lock_holder(directory)}, which works on {directory}"
         warnings.warn(waits, UserWarning, stacklevel=4)
     while lock is None:
         if time.monotonic() > last:
             raise ValueError(
-                f"resume: expected a run that nobody works on, got {directory}, which {holder(directory)} holds; let "
-                "it end, stop it, or give another --output"
+                f"resume: expected a run that nobody works on, got {directory}, which {lock_holder(directory)} holds; "
+                "let it end, stop it, or give another --output"
             )
         time.sleep(POLL)
-        lock = take(directory)
+        lock = take_lock(directory)
     return lock
 
 
@@ -169,8 +169,8 @@ def _named_run(config: Config) -> tuple[Path, list[Path]]:
         return (prepare_run_directory(config), []) if directory is None else (directory, _checkpoints(directory))
     run, folders = _source_of(config.resume or "")
     same = config.output is None or user_path(config.output, "output").resolve() == run
-    if not folders and not (is_done(run) and same):
-        remedy = f"It has ended: start from its weights with --from={run}" if is_done(run) else "Start a new run"
+    if not folders and not (finished(run) and same):
+        remedy = f"It has ended: start from its weights with --from={run}" if finished(run) else "Start a new run"
         raise CheckpointError(f"resume: expected a run with a checkpoint, got none in {run}/checkpoints. {remedy}.")
     return (run if same else prepare_run_directory(config)), folders
 
@@ -196,7 +196,7 @@ def _source_of(resume: str) -> tuple[Path, list[Path]]:
 def warn_of_other_data(directory: Path, data: Dataset) -> None:
     """Warn when a config gives other data now than the run was trained on, where the run says."""
     there = finished(directory).get("digests", {}).get("data")
-    if not is_done(directory):
+    if not finished(directory):
         manifests = (manifest for _, manifest in candidates(directory / "checkpoints"))
         there = next((one.identity["data"] for one in manifests if isinstance(one, Manifest)), None)
     if there is not None and there != digest_of(data):

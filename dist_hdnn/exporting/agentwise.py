@@ -1,10 +1,10 @@
-"""One agent's own part of a network: its weights, its neighbors, and every round of messages that it takes part in.
+"""One agent's part of a network: its weights, its neighbors, and its rounds of messages.
 
     parts = AgentParts(net)
     parts.description(3)      plain values for JSON: who agent 3 is and what it does in every layer
     parts.tensors(3)          its rows of every matrix and bias, by name
 
-Enough for an agent to run alone, exchanging slices with its neighbours: `examples/agent_by_agent.py` does so.
+Enough for an agent to run alone, exchanging slices with its neighbors: `examples/agent_by_agent.py` does so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMAT = "dist_hdnn agent, version 1"
 
 @dataclass(frozen=True)
 class _Stored:
-    """The blocks of a matrix that have weights, seen by rows and by columns. starts: of every agent's weights."""
+    """The blocks of a matrix that have weights, by rows and by columns. starts: of every agent's weights."""
 
     rows: BlockPattern
     columns: BlockPattern
@@ -37,11 +37,11 @@ class _Stored:
     starts: IntArray
 
     def of_row(self, agent: int) -> IntArray:
-        """Column agents of an agent's row."""
+        """Return the column agents of an agent's row."""
         return self.rows.columns[self.rows.row_start[agent] : self.rows.row_start[agent + 1]]
 
     def peers(self, agent: int, exchange: str) -> tuple[list[int], list[int]]:
-        """To whom an agent sends in an exchange, and from whom it receives."""
+        """Return the agents to which an agent sends in an exchange, and those from which it receives."""
         start, stop = self.columns.row_start[agent : agent + 2]
         needed, needing = (
             [int(j) for j in ids if j != agent] for ids in (self.of_row(agent), self.columns.columns[start:stop])
@@ -63,19 +63,15 @@ class AgentParts:
         self.weights = {name: [w.detach().cpu() for w in tensors] for name, tensors in net.weights().items()}
         self.starts = offsets(self.sizes)
 
-    def check(self, agent: int) -> None:
-        """Raise ValueError unless there is such an agent."""
-        if not 0 <= agent < self.net.graph.agents:
-            raise ValueError(
-                f"export: expected agents 0 .. {self.net.graph.agents - 1}, got {agent}. Choose one of these."
-            )
-
     def description(self, agent: int) -> dict[str, Any]:
-        """Who an agent is, the layout of its tensors, and what it computes, sends and receives, for JSON."""
-        self.check(agent)
+        """Return for JSON an agent's name, the layout of its tensors, and what it computes, sends and receives."""
         net, architecture = self.net, self.net.architecture
         parts, size = len(architecture.parts), int(self.sizes[agent])
         first = parts * int(self.starts[agent])
+
+        def row(agents: IntArray) -> dict[str, list[int]]:
+            return {"column_agents": agents.tolist(), "columns": self.sizes[agents].tolist()}
+
         return {
             "format": FORMAT,
             "agent": agent,
@@ -90,26 +86,25 @@ class AgentParts:
             "parts": list(architecture.parts),
             "neurons_per_part": size,
             "state_columns": [first, first + parts * size],
-            "matrices": {name: [self._row(s, agent) for s in self._of(name)] for name in self._matrices()},
+            "matrices": {name: [row(stored.of_row(agent)) for stored in self._of(name)] for name in self._matrices()},
             "schedule": [self._schedule(stage, agent) for stage in range(len(net.graphs))],
         }
 
     def tensors(self, agent: int) -> dict[str, Tensor]:
-        """Biases (layers, neurons), and for each graph rows "Kq.0" (layers of this graph, neurons, columns).
+        """Return biases (layers, neurons), and for each graph rows "Kq.0" (layers of this graph, neurons, columns).
 
         Columns are those of the agents that `description` lists for the matrix, one after the other. Of skew matrices
         the entries above the diagonal; the interconnection has one layer where all share it.
         """
-        self.check(agent)
         own = slice(int(self.starts[agent]), int(self.starts[agent + 1]))
-        found = {name: self.weights[name][0][:, own].clone() for name in self.net.architecture.biases}
+        tensors = {name: self.weights[name][0][:, own].clone() for name in self.net.architecture.biases}
         for name in self._matrices():
             for s, (stored, values) in enumerate(zip(self._of(name), self.weights[name], strict=False)):
-                found[f"{name}.{s}"] = self._rows(stored, values, agent)
-        return found
+                tensors[f"{name}.{s}"] = self._rows(stored, values, agent)
+        return tensors
 
     def _rows(self, stored: _Stored, values: Tensor, agent: int) -> Tensor:
-        """An agent's rows of a matrix, (layers, neurons, columns)."""
+        """Return an agent's rows of a matrix, (layers, neurons, columns)."""
         size, seen = int(self.sizes[agent]), stored.of_row(agent)
         kept = np.ones((size, int(self.sizes[seen].sum())), dtype=np.bool_)
         if stored.skew:
@@ -121,7 +116,7 @@ class AgentParts:
         return rows.view(len(values), *kept.shape)
 
     def _schedule(self, stage: int, agent: int) -> list[dict[str, Any]]:
-        """The updates of a layer of this graph in order, each with its rounds, numbered through the layer from 1."""
+        """Return the updates of a layer in order, with their rounds, numbered through the layer from 1."""
         net, number, updates = self.net, 0, []
         integrator, parts = net.architecture.integrator, net.architecture.parts
         for part, coefficient in integrator.steps:
@@ -151,28 +146,23 @@ class AgentParts:
     def _round(self, number: int, matrix: str, exchange: str, stored: _Stored, agent: int) -> dict[str, Any]:
         to, sources = stored.peers(agent, exchange)
         own = int(self.sizes[agent])
-        sent, received = (
-            {j: [own if mine else int(self.sizes[j]), "batch"] for j in peers}
-            for peers, mine in ((to, exchange == "gather"), (sources, exchange != "gather"))
-        )
+        gather = exchange == "gather"  # own slices go out, others' come in; else others' go out
+        sent = {j: [own if gather else int(self.sizes[j]), "batch"] for j in to}
+        received = {j: [int(self.sizes[j]) if gather else own, "batch"] for j in sources}
         return {"round": number, "exchange": exchange, "matrix": matrix, "to": sent, "from": received}
 
-    def _row(self, stored: _Stored, agent: int) -> dict[str, list[int]]:
-        seen = stored.of_row(agent)
-        return {"column_agents": seen.tolist(), "columns": self.sizes[seen].tolist()}
-
     def _exchanges(self, force: Force) -> list[tuple[str, str]]:
-        """(matrix, exchange) of a force, in order."""
+        """Return (matrix, exchange) of a force, in order."""
         X = force.interconnection.removesuffix("ᵀ")
         own = [(force.K, exchange) for exchange in TERMS[force.kind].exchanges]
         return own + [(X, exchange) for exchange in interconnection_exchanges(force)]
 
     def _matrices(self) -> list[str]:
-        names = self.net.architecture
-        return [*names.matrices, *([names.interconnection] if names.interconnection else [])]
+        architecture = self.net.architecture
+        return [*architecture.matrices, *filter(None, [architecture.interconnection])]
 
     def _of(self, name: str) -> list[_Stored]:
-        """The stored patterns of a matrix, one per graph; the one of an interconnection that all layers share."""
+        """Return the stored patterns of a matrix, one per graph, or the one of an interconnection that layers share."""
         if name != self.net.architecture.interconnection:
             return self.stored["K"]
         return self.stored["X"][: 1 if self.net.shared_x else None]

@@ -1,6 +1,6 @@
-"""What one agent has of lift and readout, as plain values and tensors: how features enter and answers leave.
+"""One agent's lift and readout, as plain values and tensors.
 
-All give (a description for JSON, tensors by name), for a model of one process.
+All return (a description for JSON, tensors by name), for a model of one process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ Part = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 def lift_of(model: AgentClassifier, agent: int) -> Part:
-    """How an agent makes its first state of the features that it sees; a feature `null` is zero.
+    """Describe an agent's map from the features that it sees to its first state.
+
+    A feature `null` is zero.
 
     sensors: neuron neurons[k] starts at feature features[k], the others at "lift.constant".
     linear: "lift.weight" x + "lift.bias" with x the listed features.
@@ -48,7 +50,7 @@ def lift_of(model: AgentClassifier, agent: int) -> Part:
 
 
 def readings_of(lift: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler) -> Part:
-    """What an agent senses, by number and name, and how its features come from it.
+    """Describe what an agent senses, by number and name, and its map from readings to features.
 
     features[k] is (reading sources[k] - shift[k]) * scale[k], a gap filled with fill[k]; where mark[k], of 1 in a gap
     and 0 else. count: features of the whole network. lift, tensors: its own, from `lift_of`.
@@ -70,7 +72,7 @@ def readings_of(lift: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler
 
 
 def in_own_units(readout: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler, agent: int) -> dict[str, Tensor]:
-    """An agent's readout whose answers are targets in their own units; {} of classes.
+    """Return an agent's readout whose answers are targets in their own units, {} for classes.
 
     Gossip's shares sum to one, so averages keep their units; of a sum agent 0 has the mean.
     """
@@ -84,9 +86,11 @@ def in_own_units(readout: dict[str, Any], tensors: dict[str, Tensor], scaler: Sc
 
 def _linear_of(linear: AgentwiseLinear, agent: int) -> dict[str, Tensor]:
     widths = linear.all_widths
-    weights, neurons = offsets(widths * linear.all_features), offsets(widths)
-    weight = linear.weight[int(weights[agent]) : int(weights[agent + 1])].view(int(widths[agent]), -1)
-    return {"lift.weight": weight, "lift.bias": linear.bias[int(neurons[agent]) : int(neurons[agent + 1])]}
+    weight, bias = (
+        values[slice(*offsets(sizes)[agent : agent + 2])]
+        for values, sizes in ((linear.weight, widths * linear.all_features), (linear.bias, widths))
+    )
+    return {"lift.weight": weight.view(int(widths[agent]), -1), "lift.bias": bias}
 
 
 def _sensors_of(model: AgentClassifier, agent: int) -> Part:
@@ -101,10 +105,10 @@ def _sensors_of(model: AgentClassifier, agent: int) -> Part:
 
 
 def readout_of(model: AgentClassifier, agent: int) -> Part:
-    """How an agent turns its last state y into scores "readout.weight" y + "readout.bias"; {"kind": "none"} if not.
+    """Describe an agent's map from its last state y to scores "readout.weight" y + "readout.bias".
 
-    sum: the scores of all agents are to be added up. local: they are the agent's answer. gossip: so are they after
-    `rounds` rounds of averaging with the neighbors, with the weights "average" by agent.
+    sum: the scores of all agents are to be added up. local: they are the agent's answer. gossip: likewise after
+    `rounds` rounds of averaging with the neighbors, with the weights "average" by agent. none: it has no readout.
     """
     readout, widths = model.readout, model.network.ownership.all_widths
     if isinstance(readout, SumReadout):

@@ -57,19 +57,24 @@ def export(
     if len(example) < 2:
         raise ValueError(f"export: expected an example of 2 or more samples, got {len(example)}; give a larger batch")
     everyone = agents == "all" or (agents is None and net.graph.agents <= FILED_AGENTS)
-    given = range(net.graph.agents) if everyone else agents or ()
-    numbers = sorted({agent_number(net.graph, agent, "export.agents") for agent in given})
+    chosen = range(net.graph.agents) if everyone else agents or ()
+    numbers = sorted({agent_number(net.graph, agent, "export.agents") for agent in chosen})
     classifier = model.model if isinstance(model, TrainedRun) else model
     if numbers and isinstance(classifier, AgentClassifier):
-        lift_of(classifier, numbers[0])  # complains while there is no directory
+        lift_of(classifier, numbers[0])  # raises before the directory is made
     folder = user_path(directory, "export: output")
-    _check_new(folder)
-    network = plain_copy(model).cpu()
-    example = example.detach().cpu()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"export: expected a new or empty directory, got {folder}; delete it, or choose another one")
+    network, example = plain_copy(model).cpu(), example.detach().cpu()
     program = _traced(network, example)
-    part = _part_of(folder)
+    part = folder.resolve().with_name(
+        f"{folder.resolve().name}.part"
+    )  # a killed export leaves no folder that looks whole
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     torch.export.save(program, part / "network.pt2")
-    _save(classifier.state_dict(), part / "model.safetensors")
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in classifier.state_dict().items()}
+    (part / "model.safetensors").write_bytes(save(weights))
     description = _description(net, example, network(example), numbers) | dict(about or {})
     if isinstance(model, TrainedRun):
         description |= _readings(model)
@@ -81,9 +86,9 @@ def export(
 
 
 def export_agents(model: nn.Module, folder: Path, agents: Sequence[int]) -> None:
-    """The files of these agents; of a run or an `AgentClassifier` with their lift and readout. Raises ValueError.
+    """Write the files of these agents, with lift and readout for a run or an `AgentClassifier`.
 
-    Of a run an agent has the scale of what it senses, and answers in the units of the targets.
+    An agent of a run scales what it senses, and answers in the units of the targets. Raises ValueError.
     """
     parts, run = AgentParts(_network_of(model)), model if isinstance(model, TrainedRun) else None
     classifier = run.model if run else model
@@ -112,7 +117,7 @@ def export_run(run: Path, directory: Path, agents: Sequence[int | str] | str | N
 
 
 def _example(model: nn.Module, net: HDNN) -> Tensor:
-    """An input of a model that needs none to be given."""
+    """Return an input of a network or a run. Raises ValueError for other models, which need one from the user."""
     if isinstance(model, TrainedRun):
         return torch.zeros(2, len(model.features), dtype=model.scaler.raw)
     if model is not net:
@@ -121,7 +126,7 @@ def _example(model: nn.Module, net: HDNN) -> Tensor:
 
 
 def _readings(run: TrainedRun) -> dict[str, Any]:
-    """What the program of a run takes and answers, by name."""
+    """Return what the program of a run takes and answers, by name."""
     return {
         "run": str(run.directory),
         "takes": "raw readings, NaN in gaps that are filled; the program scales them",
@@ -133,10 +138,12 @@ def _readings(run: TrainedRun) -> dict[str, Any]:
 
 
 def _network_of(model: nn.Module) -> HDNN:
-    found = [part for part in model.modules() if isinstance(part, HDNN)]
-    if len(found) != 1:
-        raise ValueError(f"export: expected a module with one HDNN inside, got {len(found)} of them; export each alone")
-    return found[0]
+    networks = [part for part in model.modules() if isinstance(part, HDNN)]
+    if len(networks) != 1:
+        raise ValueError(
+            f"export: expected a module with one HDNN inside, got {len(networks)} of them; export each alone"
+        )
+    return networks[0]
 
 
 def _traced(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
@@ -144,19 +151,6 @@ def _traced(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram
         return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except ValueError as error:  # torch adds lines to a message of ours
         raise ValueError(str(error).strip().splitlines()[0]) from error
-
-
-def _check_new(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"export: expected a new or empty directory, got {folder}; delete it, or choose another one")
-
-
-def _part_of(folder: Path) -> Path:
-    """A new folder that becomes this one when all is in it, so that a killed export leaves none that looks whole."""
-    part = folder.resolve().with_name(f"{folder.resolve().name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    return part
 
 
 def _description(net: HDNN, example: Tensor, output: Tensor, agents: list[int]) -> dict[str, Any]:
@@ -181,12 +175,8 @@ def _description(net: HDNN, example: Tensor, output: Tensor, agents: list[int]) 
     }
 
 
-def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    path.write_bytes(save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}))
-
-
 def _plain(tensor: Tensor) -> NDArray[Any]:
-    """A tensor as an array; numpy knows no bfloat16, whose values float32 has, too."""
+    """Return a tensor as an array, bfloat16 as float32, because numpy lacks it."""
     tensor = tensor.detach().cpu()
     array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array

@@ -26,7 +26,7 @@ from dist_hdnn.topology.ragged import IntArray, ragged_ranges
 
 
 def plain_copy(module: nn.Module) -> nn.Module:
-    """A copy of a module, of one process, whose networks and gossip are plain. Raises ValueError on several workers."""
+    """Return a copy of a module whose networks and gossip are plain. Raises ValueError on several workers."""
     replaced: dict[int, object] = {}
     for part in module.modules():
         if isinstance(part, HDNN):
@@ -93,7 +93,7 @@ class LayerBlocks(NamedTuple):
 
 
 class PlainNetwork(nn.Module):
-    """The same network as `net`, copied when made: (batch, neurons) -> (batch, neurons). Raises ValueError.
+    """A copy of a network in plain operations, (batch, neurons) -> (batch, neurons). Raises ValueError.
 
     It has `by_agent`, `local`, `neurons`, `widths` and `owned` for modules that use them; other names of an HDNN are
     refused in one line.
@@ -125,7 +125,7 @@ class PlainNetwork(nn.Module):
                 self.matrices[f"{name}{s}"] = Blocks(row, column, values, owner, inside)
 
     def forward(self, y: Tensor) -> Tensor:
-        """y0 (batch, neurons) -> yN."""
+        """Map y0 (batch, neurons) to yN."""
         columns = [self.get_buffer(f"columns{part}") for part in range(len(self.architecture.parts))]
         slots, rows = self.get_buffer("slots"), y.t()
         zeros = y.new_zeros(self.agents * self.width, y.shape[0])
@@ -143,7 +143,7 @@ class PlainNetwork(nn.Module):
         return out.t()
 
     def by_agent(self, state: Tensor) -> dict[int, Tensor]:
-        """A state (batch, neurons) -> {agent: (batch, its neurons)}."""
+        """Split a state (batch, neurons) into {agent: (batch, its neurons)}."""
         return dict(enumerate(state.split(self.widths.tolist(), dim=1)))
 
     def __getattr__(self, name: str) -> Any:
@@ -169,15 +169,15 @@ class PlainNetwork(nn.Module):
         return {"X": X.product, "Xᵀ": X.transposed, "J": X.skew}[force.interconnection](v)
 
     def _matrix(self, name: str, layer: int) -> LayerBlocks:
-        """Return the matrix of a name that a layer uses: one for all layers where they share it."""
+        """Return the matrix of a name that a layer uses."""
         s = layer % self.stages if f"{name}{layer % self.stages}" in self.matrices else 0
-        found = self.matrices[f"{name}{s}"]
-        assert isinstance(found, Blocks)
-        return found.of(min(layer // self.stages, len(found.values) - 1))
+        matrix = self.matrices[f"{name}{s}"]  # one for all layers where they share it
+        assert isinstance(matrix, Blocks)
+        return matrix.of(min(layer // self.stages, len(matrix.values) - 1))
 
 
 class PlainAverage(nn.Module):
-    """The same rounds of gossip as a `MetropolisAverage`: (batch, agents, values) -> the same, averaged."""
+    """The rounds of gossip of a `MetropolisAverage` in plain operations, (batch, agents, values) -> averages."""
 
     def __init__(self, average: MetropolisAverage) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class PlainAverage(nn.Module):
         self.matrix = Blocks(pattern.scalar_rows(), pattern.scalar_columns(), weights, agents, np.zeros_like(agents))
 
     def forward(self, values: Tensor) -> Tensor:
-        """All rounds of averaging."""
+        """Average in all rounds."""
         batch, agents, size = values.shape
         x = values.transpose(0, 1).reshape(agents, 1, batch * size)
         matrix = self.matrix.to(x.dtype).of(0)

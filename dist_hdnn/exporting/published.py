@@ -28,14 +28,14 @@ from dist_hdnn.topology import as_graph, complete
 
 Array = NDArray[np.float64]
 
-KINDS: dict[str, tuple[str, ...]] = {
-    "MS1": ("K0", "b"),
-    "MS3": ("K1", "K2", "b1", "b2"),
-    "hamiltonian": ("K_first", "K_second", "b", "J"),
-    "H1": ("K", "b", "J"),
-    "MS2": ("K", "b"),
+KINDS: dict[str, tuple[tuple[str, str, int | None], ...]] = {
+    "MS1": (("K0", "K", None), ("b", "bp", 1), ("b", "bq", 0)),
+    "MS3": (("K1", "Kq", None), ("K2", "Kp", None), ("b2", "bq", None), ("b1", "bp", None)),
+    "hamiltonian": (("K_first", "Kq", None), ("K_second", "Kp", None), ("b", "bp", 1), ("b", "bq", 0)),
+    "H1": (("K", "K", None), ("b", "b", None)),
+    "MS2": (("K", "S", None), ("b", "b", None)),
 }
-"""The arrays of each architecture, most specific first."""
+"""(array, parameter, half of the array's columns or None for all) of each architecture, most specific first."""
 
 
 class Published(NamedTuple):
@@ -46,13 +46,12 @@ class Published(NamedTuple):
     arrays: dict[str, Array]
 
     def of_parameter(self, name: str, prefix: str = "") -> Tensor | None:
-        """The file's values of a parameter such as "Kp.0" or "bq", or with prefix "grad_" its gradient, if given."""
-        for source, target, half in _parts(self.network.architecture.name):
-            matrix = target in self.network.architecture.matrices
+        """Return the values of a parameter such as "Kp.0" or "bq", with prefix "grad_" its gradient, None if absent."""
+        for source, target, half in KINDS[self.network.architecture.name]:
             if name.partition(".")[0] != target or prefix + source not in self.arrays:
                 continue
             values = self.arrays[prefix + source]
-            if matrix:
+            if target in self.network.architecture.matrices:
                 rows, columns = self.network.scalar_positions(target, 0)
                 return torch.from_numpy(values[:, rows.numpy(), columns.numpy()])
             return torch.from_numpy(values if half is None else np.split(values, 2, axis=1)[half])
@@ -60,13 +59,15 @@ class Published(NamedTuple):
 
 
 def from_published(file: str | Path, graph: Any = None) -> Published:
-    """Read a file; graph: the agents that share its neurons in runs of equal length (None: one agent owns all).
+    """Read the network of a file.
+
+    graph: the agents that share its neurons in runs of equal length; None for one agent that owns all.
 
     Raises ValueError for a file that is no such network, arrays of the wrong shape, a number of agents that does not
     divide the neurons, or weights between agents that the graph does not link.
     """
     arrays = _read(Path(file))
-    kind = next((kind for kind, names in KINDS.items() if set(names) <= arrays.keys()), None)
+    kind = next((kind for kind in KINDS if set(_names(kind)) <= arrays.keys()), None)
     if kind is None or not {"h", "y0"} <= arrays.keys():
         raise ValueError(
             f"{file}: expected h, y0 and the weights of one of {', '.join(KINDS)}, got {', '.join(sorted(arrays))}. "
@@ -80,7 +81,7 @@ def from_published(file: str | Path, graph: Any = None) -> Published:
         raise ValueError(
             f"{file}: expected a number of agents that divides its {part} neurons, got {graph.agents}. Choose another."
         )
-    X, J = _interconnection(str(file), kind, arrays)
+    X = _interconnection(str(file), arrays["J"]) if kind == "hamiltonian" else None
     network = HDNN(
         graph,
         width=neurons // graph.agents,
@@ -88,7 +89,7 @@ def from_published(file: str | Path, graph: Any = None) -> Published:
         step=float(arrays["h"]),
         architecture=kind,
         X="identity" if X is None else "block_diagonal",
-        J="J1" if J is None else J,
+        J=arrays["J"] if kind == "H1" else "J1",
         dtype=torch.float64,
     )
     order = np.empty(neurons, dtype=np.int64)
@@ -106,46 +107,38 @@ def from_published(file: str | Path, graph: Any = None) -> Published:
     return published
 
 
-def _parts(kind: str) -> tuple[tuple[str, str, int | None], ...]:
-    """(array, parameter, half of the array's columns or None for all)."""
-    return {
-        "MS1": (("K0", "K", None), ("b", "bp", 1), ("b", "bq", 0)),
-        "MS3": (("K1", "Kq", None), ("K2", "Kp", None), ("b2", "bq", None), ("b1", "bp", None)),
-        "hamiltonian": (("K_first", "Kq", None), ("K_second", "Kp", None), ("b", "bp", 1), ("b", "bq", 0)),
-        "H1": (("K", "K", None), ("b", "b", None)),
-        "MS2": (("K", "S", None), ("b", "b", None)),
-    }[kind]
+def _names(kind: str) -> tuple[str, ...]:
+    """Return the names of the arrays of an architecture, a matrix first."""
+    return *dict.fromkeys(source for source, _, _ in KINDS[kind]), *(("J",) if kind in ("hamiltonian", "H1") else ())
 
 
 def _read(file: Path) -> dict[str, Array]:
     try:
-        with np.load(file) as found:
-            if not isinstance(found, Mapping):
+        with np.load(file) as archive:
+            if not isinstance(archive, Mapping):
                 raise ValueError("a single array")
-            return {name: np.asarray(found[name], dtype=np.float64) for name in found}
+            return {name: np.asarray(archive[name], dtype=np.float64) for name in archive}
     except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{file}: expected an .npz file of arrays, got: {reason}. Give another file.") from error
 
 
 def _check_shapes(file: str, kind: str, arrays: dict[str, Array]) -> tuple[int, int]:
-    """(layers, neurons) that all arrays agree on."""
+    """Return the (layers, neurons) that all arrays agree on, or raise ValueError."""
     neurons = arrays["y0"].shape[1] if arrays["y0"].ndim == 2 else 0
-    first = arrays[KINDS[kind][0]]
+    names = _names(kind)
+    first = arrays[names[0]]
     layers = first.shape[0] if first.ndim == 3 else 0
     if min(layers, neurons) < 1:
         raise ValueError(
-            f"{file}: expected y0 (batch, n) and {KINDS[kind][0]} (layers, ...), got {arrays['y0'].shape} and "
+            f"{file}: expected y0 (batch, n) and {names[0]} (layers, ...), got {arrays['y0'].shape} and "
             f"{first.shape}. Save whole arrays."
         )
     part = neurons if kind in ("H1", "MS2") else neurons // 2
     expected: dict[str, tuple[int, ...]] = {"h": (), "J": (neurons, neurons)}
-    for name in KINDS[kind]:
-        if name.startswith("K"):
-            expected[name] = (layers, part, part)
-        elif name.startswith("b"):
-            expected[name] = (layers, neurons if name == "b" else part)
-    for name in ("h", *KINDS[kind]):
+    expected |= {name: (layers, part, part) for name in names if name.startswith("K")}
+    expected |= {"b": (layers, neurons), "b1": (layers, part), "b2": (layers, part)}
+    for name in ("h", *names):
         if arrays[name].shape != expected[name] or (part < neurons and neurons % 2):
             raise ValueError(
                 f"{file}: expected {name} of shape {expected[name]} for {layers} layers of {neurons} neurons, got "
@@ -156,24 +149,19 @@ def _check_shapes(file: str, kind: str, arrays: dict[str, Array]) -> tuple[int, 
     return layers, neurons
 
 
-def _interconnection(file: str, kind: str, arrays: dict[str, Array]) -> tuple[Array | None, Array | None]:
-    """X of H2 (None for 1) and J of H1."""
-    if kind == "H1":
-        return None, arrays["J"]
-    if kind != "hamiltonian":
-        return None, None
-    J = arrays["J"]
+def _interconnection(file: str, J: Array) -> Array | None:
+    """Return X of the J of an H2, None where it is the identity."""
     half = len(J) // 2
     X = J[:half, half:]
     if np.any(J[:half, :half]) or np.any(J[half:, half:]) or not np.array_equal(J[half:, :half], -X.T):
         raise ValueError(f"{file}: expected J = [[0, X], [-Xᵀ, 0]], got another. Save the J of an H2 network.")
-    return (None if np.array_equal(X, np.eye(half)) else X), None
+    return None if np.array_equal(X, np.eye(half)) else X
 
 
 def _check_pattern(file: str, published: Published) -> None:
-    """No weight of the file may be lost."""
+    """Raise ValueError for a weight of the file that the network has no place for."""
     network, arrays = published.network, published.arrays
-    for source, target, _ in _parts(network.architecture.name):
+    for source, target, _ in KINDS[network.architecture.name]:
         if target in network.architecture.matrices:
             rows, columns = (index.numpy() for index in network.scalar_positions(target, 0))
             rest = arrays[source].copy()

@@ -1,12 +1,13 @@
-"""What a run would do, counted from its patterns before a weight is drawn or anything is trained.
+"""Figures of a run, counted from its patterns before a weight is drawn or anything is trained.
 
-    traffic     how far agents reach, and their rounds, messages and bytes
+    traffic     reach, rounds, messages and bytes of the agents
     sizes       trained numbers and memory
     overview    `inspect`: all of it, with warnings
 
 Everything is computed on whole arrays, because a graph may have 100 000 agents.
 """
 
-from dist_hdnn.inspection.overview import exchanged, inspect, per_prediction
+from dist_hdnn.inspection.overview import exchanged, inspect
+from dist_hdnn.inspection.traffic import per_prediction
 
 __all__ = ["exchanged", "inspect", "per_prediction"]

@@ -12,8 +12,8 @@ from dist_hdnn.build import assembly
 from dist_hdnn.build.inputs import column_agents
 from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
-from dist_hdnn.inspection.sizes import Ends, ends_of, memory, parameters, trains_interconnection
-from dist_hdnn.inspection.traffic import communication, partition, prediction, reach_of
+from dist_hdnn.inspection.sizes import ends_of, memory, parameters, trains_interconnection
+from dist_hdnn.inspection.traffic import communication, partition, per_prediction, reach_of
 from dist_hdnn.network.layout import Layout
 from dist_hdnn.operators.activations import activation
 from dist_hdnn.operators.choice import chosen_products
@@ -39,8 +39,8 @@ def inspect(config: Config) -> dict[str, Any]:
         first, *others = [_stage_summary(config, layout, stage) for stage in range(len(layout.graphs))]
         reach = reach_of(config, layout)
         del reach["links_used"]
-        network = _network(config, layout, ends)
-        sent = communication(config, layout) | prediction(config, layout, ends.outputs, ends.pixels)
+        network = _network(config, layout) | {"parameters": parameters(config, layout, ends, data.outputs)}
+        sent = communication(config, layout) | per_prediction(config, layout, data)
         result: dict[str, Any] = {"name": config.name, **first, "more_graphs": others}
         result |= {"network": network, "reach": reach, "communication": sent}
         result["memory"] = memory(config, layout, network["parameters"]["total"])
@@ -62,7 +62,7 @@ def inspect(config: Config) -> dict[str, Any]:
 
 
 def exchanged(config: Config, layout: Layout, data: Dataset) -> dict[str, Any]:
-    """Return for summary.json how densely and how far agents are coupled, and what they send for one prediction.
+    """Return density and reach of the coupling and the traffic of one prediction, for summary.json.
 
     links_used: pairs of agents that exchange, by K or X of any layer; density: their share of all pairs, 0 for
     block-diagonal, 1 for dense; the rest as in `reach_of`.
@@ -77,14 +77,8 @@ def exchanged(config: Config, layout: Layout, data: Dataset) -> dict[str, Any]:
     }
 
 
-def per_prediction(config: Config, layout: Layout, data: Dataset) -> dict[str, int]:
-    """Return what agents send for one prediction, see `prediction`."""
-    height, width, _ = assembly.image_of(config, data) if config.lift.kind == "channels" else (1, 1, 1)
-    return prediction(config, layout, data.outputs, height * width)
-
-
 def _stage_summary(config: Config, layout: Layout, stage: int) -> dict[str, Any]:
-    """Return what is shown of one of the graphs and of the patterns on it."""
+    """Return figures of one of the graphs and of the patterns on it."""
     graph, K = layout.graphs[stage], layout.K_patterns[stage]
     X = block_diagonal(graph.agents) if layout.X_patterns is None else layout.X_patterns[stage]
     degrees, sizes = graph.degrees(), graph.component_sizes()
@@ -117,16 +111,13 @@ def _pattern_summary(pattern: BlockPattern, graph: CommunicationGraph) -> dict[s
     }
 
 
-def _placement(layout: Layout, stage: int) -> str:
-    """Name the matrices that couple the agents on one of the graphs."""
-    by_k = not layout.K_patterns[stage].is_block_diagonal
-    by_x = layout.X_patterns is not None and not layout.X_patterns[stage].is_block_diagonal
-    return " and ".join(["K"] * by_k + ["X"] * by_x) or "none"
-
-
-def _network(config: Config, layout: Layout, ends: Ends) -> dict[str, Any]:
+def _network(config: Config, layout: Layout) -> dict[str, Any]:
     network, widths = config.network, layout.ownership.all_widths
-    placement = [_placement(layout, stage) for stage in range(len(layout.graphs))]
+    coupled = [
+        {which for which, patterns in layout.stored.items() if patterns and not patterns[stage].is_block_diagonal}
+        for stage in range(len(layout.graphs))
+    ]
+    placement = [" and ".join(sorted(names)) or "none" for names in coupled]
     dtype, device = getattr(torch, config.dtype), assembly.build_device(config)
     return {
         "architecture": network.architecture,
@@ -136,8 +127,7 @@ def _network(config: Config, layout: Layout, ends: Ends) -> dict[str, Any]:
         "layers": network.layers,
         "step": network.step,
         "activation": network.activation,
-        "X_trained": trains_interconnection(config, layout.architecture),
+        "X_trained": trains_interconnection(config, layout),
         "placement": placement if len(placement) > 1 else placement[0],
         "plan": chosen_products(config.plan, config.deterministic, dtype, device),
-        "parameters": parameters(config, layout, ends),
     }

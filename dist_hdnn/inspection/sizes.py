@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dist_hdnn.build import assembly
 from dist_hdnn.config import Config, LiftConfig, execution_of
 from dist_hdnn.data import Dataset, Views
-from dist_hdnn.dynamics.architectures import Architecture, architecture
+from dist_hdnn.dynamics.architectures import architecture
 from dist_hdnn.network.layout import Layout
 from dist_hdnn.sweep.execution import Kept
 from dist_hdnn.topology import CommunicationGraph
@@ -18,17 +18,15 @@ from dist_hdnn.topology import CommunicationGraph
 ITEM_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 
 
-@dataclass(frozen=True)
-class Ends:
+class Ends(NamedTuple):
     """What is before and after the network.
 
-    observers: the agents that see something, with sensors one entry per sensor. lift: its trained numbers. outputs:
-    scores of a sample. pixels: samples of the network that one image makes.
+    observers: the agents that see something, with sensors one entry per sensor. lift: its trained numbers. pixels:
+    samples of the network that one image makes.
     """
 
     observers: list[int]
     lift: int
-    outputs: int
     pixels: int = 1
 
 
@@ -36,48 +34,37 @@ def ends_of(config: Config, graph: CommunicationGraph, widths: NDArray[np.int64]
     """Return the ends of the network of a config. widths: neurons of every agent, (agents,)."""
     if config.lift.kind == "sensors":
         sensors = assembly.build_sensors(config, graph, widths, data).sensors
-        return Ends([sensor.agent for sensor in sensors], 0, data.outputs)
+        return Ends([sensor.agent for sensor in sensors], 0)
     if config.lift.kind == "channels":
         height, width, depth = assembly.image_of(config, data)
         numbers = int(widths.sum()) * (depth * config.lift.kernel**2 + 1)
-        return Ends(list(range(graph.agents)), numbers, data.outputs, height * width)
+        return Ends(list(range(graph.agents)), numbers, height * width)
     views = assembly.build_views(config, graph, data)
-    return Ends(np.flatnonzero(views.sizes).tolist(), lift_parameters(config.lift, views, widths), data.outputs)
+    return Ends(np.flatnonzero(views.sizes).tolist(), lift_parameters(config.lift, views, widths))
 
 
-def parameters(config: Config, layout: Layout, ends: Ends) -> dict[str, int]:
-    """Count the trained numbers of each part of the network and its readout."""
+def parameters(config: Config, layout: Layout, ends: Ends, outputs: int) -> dict[str, int]:
+    """Count the trained numbers of each part of the network and its readout. outputs: scores of a sample."""
     chosen, network, widths = layout.architecture, config.network, layout.ownership.all_widths
-    stages = len(layout.graphs)
+    stages = range(len(layout.graphs))
     sets = {"free": network.layers, "shared": 1}.get(str(network.time)) or int(network.time)
     count = {"K": 0, "b": sets * len(chosen.biases) * int(layout.sizes.sum()), "X": 0, "readout": 0, "initial_state": 0}
     count["lift"] = ends.lift
-    trains_x = trains_interconnection(config, chosen)
-    lengths = _lengths(layout)
-    for stage in range(stages):
-        uses = len(range(stage, network.layers, stages))
-        count["K"] += len(chosen.matrices) * (uses if network.time == "free" else sets) * lengths["K"][stage]
-        if trains_x and not network.shared_x:
-            count["X"] += uses * lengths["X"][stage]
-    if trains_x and network.shared_x:
-        count["X"] = lengths["X"][0]
-    outputs = widths
+    trained = [chosen.interconnection] if trains_interconnection(config, layout) else []
+    shards = layout.shards([f"{matrix}.{stage}" for matrix in ("K", *trained) for stage in stages])
+    for stage in stages:
+        uses = len(range(stage, network.layers, len(stages)))
+        count["K"] += len(chosen.matrices) * (uses if network.time == "free" else sets) * shards[f"K.{stage}"].length
+        for matrix in trained:
+            count["X"] += (stage == 0 if network.shared_x else uses) * shards[f"{matrix}.{stage}"].length
+    read = widths
     if config.readout.kind == "agents":
-        outputs = widths[np.unique([layout.graphs[0].index_of(agent) for agent in config.readout.agents])]
-    biases = 1 if config.readout.kind == "sum" else len(outputs)
-    count["readout"] = ends.outputs * (ends.pixels * int(outputs.sum()) + biases)
+        read = widths[np.unique([layout.graphs[0].index_of(agent) for agent in config.readout.agents])]
+    biases = 1 if config.readout.kind == "sum" else len(read)
+    count["readout"] = outputs * (ends.pixels * int(read.sum()) + biases)
     if config.initial_state == "learned":
         count["initial_state"] = int(widths.sum()) - len(ends.observers)  # neurons without a sensor
     return {**count, "total": sum(count.values())}
-
-
-def _lengths(layout: Layout) -> dict[str, list[int]]:
-    """Return the numbers in one layer's K and X, per graph."""
-    skew = {"K": layout.architecture.skew, "X": layout.architecture.interconnection == "J"}
-    return {
-        which: [layout.ownership.shard_of_pattern(pattern, layout.sizes, skew[which]).length for pattern in patterns]
-        for which, patterns in layout.stored.items()
-    }
 
 
 def lift_parameters(options: LiftConfig, views: Views, widths: NDArray[np.int64]) -> int:
@@ -91,13 +78,14 @@ def lift_parameters(options: LiftConfig, views: Views, widths: NDArray[np.int64]
     return filters + int(widths.sum()) * (pooled + 1)
 
 
-def trains_interconnection(config: Config, chosen: Architecture) -> bool:
+def trains_interconnection(config: Config, layout: Layout) -> bool:
     """Whether X or J has trained numbers."""
-    return chosen.interconnection == "X" or (chosen.interconnection == "J" and config.network.J == "trained")
+    name = layout.architecture.interconnection
+    return bool(name) and name not in layout.fixed(config.network.J == "trained")
 
 
 def memory(config: Config, layout: Layout, parameters: int) -> dict[str, int]:
-    """Estimate bytes in one process: weights with gradient and two optimizer moments, and what a sweep stores."""
+    """Estimate bytes in one process: weights with gradient and two optimizer moments, and the states of a sweep."""
     item = ITEM_BYTES[config.dtype]
     chosen = layout.architecture
     per_step = 2 + (config.network.activation != "tanh") + bool(chosen.interconnection)  # state, z, u, force
@@ -124,7 +112,7 @@ def memory(config: Config, layout: Layout, parameters: int) -> dict[str, int]:
 
 
 def kept(config: Config, graphs: int) -> Kept:
-    """Return what a training sweep of a config keeps."""
+    """Return the states that a training sweep of a config keeps."""
     network = config.network
-    found = architecture(network.architecture, network.integrator)
-    return execution_of(config).kept(found, network.layers, graphs, config.dtype)
+    chosen = architecture(network.architecture, network.integrator)
+    return execution_of(config).kept(chosen, network.layers, graphs, config.dtype)

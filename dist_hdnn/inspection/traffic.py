@@ -1,4 +1,4 @@
-"""What a run would send: reach, rounds, messages and bytes of a layer and of a step, between agents or workers.
+"""Traffic of a run: reach, rounds, messages and bytes of a layer and of a step, between agents or workers.
 
 Counts are for one agent per worker: the smallest messages and the most of them. A round (gather or scatter-add) sends
 one slice, n_j x batch numbers (n_j of one part of the state), over every directed off-diagonal entry (i, j) of a
@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dist_hdnn.build import assembly
 from dist_hdnn.config import Config
+from dist_hdnn.data import Dataset
 from dist_hdnn.dynamics.interconnection import rounds, rounds_reversed
 from dist_hdnn.inspection.sizes import ITEM_BYTES, kept
 from dist_hdnn.network.layout import Layout
@@ -22,7 +24,6 @@ from dist_hdnn.topology import (
     exchange_graph,
     from_mapping,
     make_partition,
-    reach_in_layers,
 )
 
 IntArray = NDArray[np.int64]
@@ -38,15 +39,22 @@ class Rounds(NamedTuple):
     forward: int
     reversed: int
 
+    def sent(self, sizes: IntArray) -> tuple[IntArray, IntArray]:
+        """Return, per off-diagonal entry (i, j), a number for the unordered pair and the n_j of the slice."""
+        rows, columns = self.pattern.rows(), self.pattern.columns
+        off = rows != columns
+        i, j = rows[off], columns[off]
+        return np.minimum(i, j) * self.pattern.agents + np.maximum(i, j), sizes[j]
+
 
 def rounds_of(layout: Layout, stage: int) -> list[Rounds]:
     """Return the rounds of a layer on one of the graphs, by K and by X."""
-    chosen, found = layout.architecture, list[Rounds]()
+    chosen, coupling = layout.architecture, list[Rounds]()
     for which, by in (("K", (True, False)), ("X", (False, True))):
         pattern = layout.stored[which][stage] if layout.stored[which] else None
         if pattern is not None and not pattern.is_block_diagonal:
-            found.append(Rounds(pattern, rounds(chosen, *by), rounds_reversed(chosen, *by)))
-    return found
+            coupling.append(Rounds(pattern, rounds(chosen, *by), rounds_reversed(chosen, *by)))
+    return coupling
 
 
 def reach_of(config: Config, layout: Layout) -> dict[str, Any]:
@@ -57,9 +65,9 @@ def reach_of(config: Config, layout: Layout) -> dict[str, Any]:
     stages = [rounds_of(layout, stage) for stage in range(len(layout.graphs))]
     exchange = exchange_graph(layout.graphs[0], [each.pattern for stage in stages for each in stage])
     per_layer = sum(each.forward for each in stages[0])  # a round is a hop
-    hops, diameter, exact = reach_in_layers(exchange, config.network.layers, per_layer)
+    diameter, exact = exchange.diameter()
     return {
-        "hops": hops,
+        "hops": config.network.layers * per_layer,
         "hops_per_layer": per_layer,
         "diameter": diameter,
         "diameter_exact": exact,
@@ -71,23 +79,24 @@ def reach_of(config: Config, layout: Layout) -> dict[str, Any]:
 def communication(config: Config, layout: Layout) -> dict[str, Any]:
     """Return rounds, messages and bytes of a layer (mean over all layers) and of a training step, agent to agent.
 
-    A layer's are those of its forward sweep; a step has both sweeps and what the memory mode computes once more.
+    A layer's are those of its forward sweep; a step has both sweeps and the layers that the memory mode computes again.
     """
     layers, number_bytes = config.network.layers, config.train.batch_size * ITEM_BYTES[config.dtype]
     messages, numbers = _forward(layers, layout)
-    again = _layers_again(config, len(layout.graphs))
-    by_stage, step_rounds, step_messages = [], 0, 0
+    stages = len(layout.graphs)
+    again = kept(config, stages).again(layers)
+    by_stage, step_rounds, step_messages = [0] * stages, 0, 0
     links, link_bytes, step_link_bytes = [], [], []
-    for stage, more in enumerate(again):
-        uses = layers_of_stage(layers, layout, stage)
-        by_stage.append(sum(each.forward for each in rounds_of(layout, stage)))
+    for stage in range(stages):
+        uses = _layers_of_stage(layers, layout, stage)
         for each in rounds_of(layout, stage):
-            pairs, slices = off_diagonal(each.pattern, layout.sizes)  # (entries,) each
-            in_step = (2 * uses + more) * each.forward  # both sweeps, and the layers computed again
+            pairs, slices = each.sent(layout.sizes)  # (entries,) each
+            in_step = (2 * uses + len(again[stage::stages])) * each.forward  # both sweeps, and layers computed again
             link_bytes.append(uses * each.forward * slices * number_bytes)
             step_link_bytes.append(in_step * slices * number_bytes)
             if config.network.memory == "reversible":  # the same slices in joint messages
                 in_step = uses * (each.forward + each.reversed)
+            by_stage[stage] += each.forward
             step_rounds += in_step
             step_messages += in_step * len(pairs)
             links.append(pairs)
@@ -105,17 +114,18 @@ def communication(config: Config, layout: Layout) -> dict[str, Any]:
     }
 
 
-def prediction(config: Config, layout: Layout, outputs: int, pixels: int = 1) -> dict[str, int]:
+def per_prediction(config: Config, layout: Layout, data: Dataset) -> dict[str, int]:
     """Return messages and bytes of one prediction, agent to agent: a sample's forward sweep, and gossip's rounds.
 
-    outputs: scores of a sample. pixels: samples of the network that it makes. Equal on any number of workers. The sum
-    of a `sum` readout is no message between neighbors and not counted.
+    Equal on any number of workers. The sum of a `sum` readout is no message between neighbors and not counted.
     """
     messages, numbers = _forward(config.network.layers, layout)
-    numbers *= pixels
+    if config.lift.kind == "channels":  # every pixel is a sample of the network
+        height, width, _ = assembly.image_of(config, data)
+        numbers *= height * width
     if config.readout.kind == "gossip":
         sent = 2 * config.readout.rounds * len(layout.graphs[0].links)  # both ways over each link
-        messages, numbers = messages + sent, numbers + sent * outputs
+        messages, numbers = messages + sent, numbers + sent * data.outputs
     return {"messages_per_prediction": messages, "bytes_per_prediction": numbers * ITEM_BYTES[config.dtype]}
 
 
@@ -124,30 +134,16 @@ def _forward(layers: int, layout: Layout) -> tuple[int, int]:
     messages = numbers = 0
     for stage in range(len(layout.graphs)):
         for each in rounds_of(layout, stage):
-            pairs, slices = off_diagonal(each.pattern, layout.sizes)
-            times = layers_of_stage(layers, layout, stage) * each.forward
+            pairs, slices = each.sent(layout.sizes)
+            times = _layers_of_stage(layers, layout, stage) * each.forward
             messages += times * len(pairs)
             numbers += times * int(slices.sum())
     return messages, numbers
 
 
-def layers_of_stage(layers: int, layout: Layout, stage: int) -> int:
-    """Return how many of the layers use one of the graphs."""
+def _layers_of_stage(layers: int, layout: Layout, stage: int) -> int:
+    """Count the layers that use one of the graphs."""
     return len(range(stage, layers, len(layout.graphs)))
-
-
-def off_diagonal(pattern: BlockPattern, sizes: IntArray) -> tuple[IntArray, IntArray]:
-    """Return of every off-diagonal entry (i, j): a number for the unordered pair, and the n_j of the slice."""
-    rows, columns = pattern.rows(), pattern.columns
-    off = rows != columns
-    i, j = rows[off], columns[off]
-    return np.minimum(i, j) * pattern.agents + np.maximum(i, j), sizes[j]
-
-
-def _layers_again(config: Config, stages: int) -> list[int]:
-    """Return, per graph, the layers whose updates the backward sweep computes once more."""
-    again = kept(config, stages).again(config.network.layers)
-    return [len(again[stage::stages]) for stage in range(stages)]
 
 
 def _sum_by_link(links: list[IntArray], link_bytes: list[IntArray]) -> NDArray[np.float64]:
@@ -159,7 +155,7 @@ def _sum_by_link(links: list[IntArray], link_bytes: list[IntArray]) -> NDArray[n
 
 
 def partition(config: Config, layout: Layout) -> dict[str, Any]:
-    """Return who owns what on the config's workers, and what they send in a round of each pattern."""
+    """Return the owners of the agents on the config's workers, and the traffic of a round of each pattern."""
     graph, widths = layout.graphs[0], layout.ownership.all_widths
     patterns = [each.pattern for each in rounds_of(layout, 0)] or [layout.stored["K"][0]]
     if config.partition.owners is not None:

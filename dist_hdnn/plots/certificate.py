@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter
 
+from dist_hdnn.data.checks import Floats
 from dist_hdnn.plots.figures import (
     BLUE,
     GREEN,
@@ -54,10 +55,15 @@ def plot_sensitivity(
     words = "spectral norm" if exact else "spectral norm, by probes from below"
     axes.set(xlabel="layers back from the output, j", ylabel=f"|∂y$_N$/∂y$_{{N-j}}$|  ({words})")
     axes.set_title(title, fontsize=11, color=INK)
+    _finish(axes)
+    return save(figure, path)
+
+
+def _finish(axes: Axes) -> None:
+    """Add a legend, whole numbers of layers, and grid lines."""
+    axes.legend(fontsize=9, frameon=False, loc="best")
     whole_numbers(axes.xaxis)
     quiet(axes)
-    axes.legend(fontsize=9, frameon=False, loc="best")
-    return save(figure, path)
 
 
 def plot_layers(
@@ -85,23 +91,20 @@ def plot_layers(
         first.axhline(tolerance, color=VERMILION, linewidth=1.2, linestyle="--", label=f"allowed: {tolerance:g}")
         first.set_yscale("log")
         first.set_ylim(1e-18, 10 * max(tolerance, float(np.max(residuals))))
-        first.legend(fontsize=9, frameon=False)
+        _finish(first)
         first.set(title="Symplecticity", xlabel="layer", ylabel="|M J Mᵀ - J| / |M|²")
     second.plot(layers, singular[1], color=BLUE, linewidth=1.4, label="largest")
     second.plot(layers, singular[0], "--", color=GREEN, linewidth=1.4, label="smallest")
     second.set_yscale("log")
     _plain_numbers(second)
     second.set(title="Singular values of a layer's Jacobian", xlabel="layer", ylabel="over all samples")
-    second.legend(fontsize=9, frameon=False)
+    _finish(second)
     third.plot(layers, rates, ".-", color=BLUE, linewidth=1.0, markersize=4, label="bound from the weights")
     if limit is not None:
         third.axhline(limit, color=VERMILION, linewidth=1.2, linestyle="--", label=f"limit of the scheme: {limit:.3g}")
     third.set(title="Step size: bounded for sure below the limit", xlabel="layer", ylabel="h ω (step x frequency)")
     third.set_ylim(bottom=0)
-    third.legend(fontsize=9, frameon=False)
-    for axes in (first, second, third):
-        whole_numbers(axes.xaxis)
-        quiet(axes)
+    _finish(third)
     if eigenvalues is None:
         _empty(fourth, "eigenvalues: for small networks only")
     else:
@@ -126,9 +129,7 @@ def _eigenvalues(axes: Axes, values: npt.NDArray[np.complex128]) -> None:
     quiet(axes)
 
 
-def plot_momentum(
-    hamiltonian: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], time: str | int, path: str | Path, title: str
-) -> Path:
+def plot_momentum(hamiltonian: Floats, norms: Floats, time: str | int, path: str | Path, title: str) -> Path:
     """Draw the change of p·f along the layers, and |p|, as median and range of the samples, and return the path.
 
     hamiltonian, norms: (layers + 1, samples). time: how weights depend on time. p·f is constant, up to the error of
@@ -152,14 +153,12 @@ def plot_momentum(
     return save(figure, path)
 
 
-def _draw_spread(axes: Axes, layers: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
+def _draw_spread(axes: Axes, layers: npt.NDArray[np.int64], values: Floats) -> None:
     """Draw median and range of values (layers, samples) on a logarithmic axis."""
     axes.fill_between(layers, values.min(axis=1), values.max(axis=1), color=SKY, alpha=0.5, linewidth=0)
     axes.plot(layers, np.median(values, axis=1), color=BLUE, linewidth=1.6, label="median")
     axes.set_yscale("log")
-    axes.legend(fontsize=9, frameon=False)
-    whole_numbers(axes.xaxis)
-    quiet(axes)
+    _finish(axes)
 
 
 def _plain_numbers(axes: Axes) -> None:

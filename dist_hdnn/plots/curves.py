@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
+from dist_hdnn.data.checks import Floats
 from dist_hdnn.plots.figures import BLUE, GREEN, INK, VERMILION, new_figure, quiet, save, whole_numbers
 
 History = Sequence[Mapping[str, float | int | None]]
@@ -79,7 +79,7 @@ def _loss_scale(axes: Axes, values: list[float]) -> None:
             axes.set_ylim(min(positive) / 2, max(positive) * 2)
 
 
-def plot_gradient_norms(norms: npt.NDArray[np.float64], path: str | Path) -> Path:
+def plot_gradient_norms(norms: Floats, path: str | Path) -> Path:
     """Draw the norm of every layer's weight gradient over training as colors, and return the path.
 
     norms: (epochs, layers).
@@ -98,8 +98,8 @@ def plot_gradient_norms(norms: npt.NDArray[np.float64], path: str | Path) -> Pat
         interpolation="nearest",
         extent=(0.5, epochs + 0.5, 0.5, layers + 0.5),
     )
-    bar = figure.colorbar(image, ax=axes, aspect=28)
-    bar.set_label("|∂L/∂(K, b)| of a layer, r.m.s. over the epoch's steps", fontsize=9)
+    words = "|∂L/∂(K, b)| of a layer, r.m.s. over the epoch's steps"
+    figure.colorbar(image, ax=axes, aspect=28).set_label(words, fontsize=9)
     axes.set(title="Gradient norms over training", xlabel="epoch", ylabel="layer")
     whole_numbers(axes.xaxis, axes.yaxis)
     quiet(axes, grid=False)

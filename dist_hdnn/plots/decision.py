@@ -1,7 +1,8 @@
-"""The picture of the decision regions of a classifier of points in the plane."""
+"""Picture of the decision regions of a classifier of points in the plane."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,14 +86,14 @@ def _draw_points(axes: Axes, data: Dataset, wrong: npt.NDArray[np.bool_], colors
 
 
 def _legend(data: Dataset, wrong: npt.NDArray[np.bool_], colors: Floats) -> list[Line2D]:
-    def entry(label: str, marker: str, size: float, face: object, rim: object) -> Line2D:
-        handle = Line2D([], [], linestyle="", marker=marker, markersize=size, label=label)
-        handle.set(markerfacecolor=face, markeredgecolor=rim)
-        return handle
-
     rim = INK if len(data.test_y) <= RIMS_UP_TO else "none"
-    handles = [entry(f"class {number}", "s", 8, tuple(colors[number]), "none") for number in range(data.classes)]
-    handles.append(entry(f"training point ({len(data.train_y)})", "o", 3, "#B5B5B5", "none"))
-    handles.append(entry(f"test point ({len(data.test_y)})", "o", 6, GREY, rim))
-    handles.append(entry(f"wrong test point ({int(wrong.sum())})", "x", 6, "black", "black"))
-    return handles
+    entries: list[tuple[str, str, float, Any, str]] = [
+        *((f"class {number}", "s", 8, tuple(color), "none") for number, color in enumerate(colors)),
+        (f"training point ({len(data.train_y)})", "o", 3, "#B5B5B5", "none"),
+        (f"test point ({len(data.test_y)})", "o", 6, GREY, rim),
+        (f"wrong test point ({int(wrong.sum())})", "x", 6, "black", "black"),
+    ]
+    return [
+        Line2D([], [], ls="", marker=marker, ms=size, label=label, markerfacecolor=face, markeredgecolor=edge)
+        for label, marker, size, face, edge in entries
+    ]

@@ -1,4 +1,4 @@
-"""Drawing pictures of finished work, in a style of our own, where an error costs one picture and nothing else.
+"""Drawing of pictures in a style of our own, where an error costs one picture and nothing else.
 
 matplotlib is imported late, because its import alone fails in some environments (an unknown MPLBACKEND).
 """
@@ -24,7 +24,7 @@ EASTERN = (
 
 @dataclass
 class Pictures:
-    """Draw pictures into a folder, and note which were drawn, which failed and what matplotlib remarked."""
+    """Pictures of a folder: the files drawn, the errors by name, and matplotlib's remarks."""
 
     folder: Path
     drawn: list[Path] = field(default_factory=list)
@@ -49,14 +49,14 @@ class Pictures:
             if MISSING_GLYPH.search(text):
                 self.remarks["no installed font has some characters of the names, which are drawn as boxes"] = None
             elif {"plots", "matplotlib"} & {*Path(warning.filename).with_suffix("").parts}:
-                self.remarks[text] = None  # warnings on the data and the graph were given before
+                self.remarks[text] = None  # data and graph have given their warnings before
 
 
 @contextmanager
 def pictures(folder: Path) -> Iterator[Pictures]:
     """Draw pictures into a folder with `draw` of the value, and turn every failure into one warning.
 
-    Import what draws inside the block: an error there (no matplotlib, an unknown backend) becomes a warning, too.
+    Import plotting modules inside the block, so that an error there (no matplotlib, an unknown backend) is a warning.
     """
     album = Pictures(folder)
     try:

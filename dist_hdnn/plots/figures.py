@@ -1,4 +1,4 @@
-"""What all plots share: figures without global state, a palette for every eye, axes, writing to disk.
+"""Common to all plots: figures without global state, a palette for every eye, axes, writing to disk.
 
 Figures are built on `Figure` and `FigureCanvasAgg`. pyplot, which keeps figures and a backend per process, is not used.
 """

@@ -1,5 +1,6 @@
-"""The picture of the communication graph: agents, links, sensors, accuracy per agent."""
+"""Picture of a communication graph: agents, links, sensors, accuracy per agent."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 from scipy.spatial import cKDTree
 
+from dist_hdnn.data.checks import Floats
 from dist_hdnn.data.sensors import Sensor, SensorMap
 from dist_hdnn.plots.drawing import plain
 from dist_hdnn.plots.figures import BLUE, GREY, INK, SKY, VERMILION, new_figure, save
 from dist_hdnn.plots.labels import short, write_labels
-from dist_hdnn.plots.positions import Points, drawing_positions
+from dist_hdnn.plots.positions import Integers, Points, drawing_positions
 from dist_hdnn.topology.graphs import CommunicationGraph
 
 LEAST_RANGE = 5.0  # percentage points that the colors of accuracies span
@@ -43,27 +45,23 @@ def plot_graph(
     which color and thicken the links. Agent names are written for up to 60 agents. measure: "accuracy", or "r2" when
     the accuracies are R² of a regression.
     """
-    accuracy = None if accuracy_per_agent is None else np.asarray(accuracy_per_agent, dtype=np.float64)
+    accuracy, traffic = (
+        None if values is None else np.asarray(values, dtype=np.float64) for values in (accuracy_per_agent, link_bytes)
+    )
     points = drawing_positions(graph.links, graph.agents, graph.positions)
-    traffic = None if link_bytes is None else np.asarray(link_bytes, dtype=np.float64)
     figure, axes = _canvas(points, _varies(accuracy) or _varies(traffic))
     size = _node_size(points)
-    _draw_links(figure, axes, points, graph.links, traffic)
-    shades = _draw_agents(figure, axes, points, accuracy, size, measure)
+    _draw_links(axes, points, graph.links, traffic)
+    shades = _draw_agents(axes, points, accuracy, size, measure)
     observed = _observed(sensors, feature_names)
-    _draw_sensor_rings(figure, axes, points, sorted(observed), size)
+    _draw_sensor_rings(axes, points, sorted(observed), size)
     axes.set_title(_title(graph, accuracy, traffic, measure), fontsize=11, color=INK)
     figure.draw_without_rendering()  # settles the transforms that placing labels needs
-    write_labels(figure, axes, points, graph, shades, size, observed)
+    write_labels(axes, points, graph, shades, size, observed)
     return save(figure, path)
 
 
-def _title(
-    graph: CommunicationGraph,
-    accuracy: npt.NDArray[np.float64] | None,
-    traffic: npt.NDArray[np.float64] | None,
-    measure: str,
-) -> str:
+def _title(graph: CommunicationGraph, accuracy: Floats | None, traffic: Floats | None, measure: str) -> str:
     links = len(graph.links)
     words = f"{plain(graph.name)}: {graph.agents} agent{'s' * (graph.agents != 1)}, {links} link{'s' * (links != 1)}"
     if traffic is not None and len(traffic) and not _varies(traffic):
@@ -80,13 +78,13 @@ def _title(
     return words
 
 
-def _varies(values: npt.NDArray[np.float64] | None) -> bool:
+def _varies(values: Floats | None) -> bool:
     """Whether there are different finite values, which colors can tell apart."""
     return values is not None and len(np.unique(values[np.isfinite(values)])) > 1
 
 
 def _canvas(points: Points, color_bar: bool) -> tuple[Figure, Axes]:
-    """Make a figure whose shape follows that of the drawing, within limits, with room around it for labels."""
+    """Make a figure in the shape of the drawing, within limits, with room around it for labels."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = np.maximum(high - low, max(0.25 * float((high - low).max()), 1e-9))
     ratio = float(np.clip(extent[1] / extent[0], 0.5, 1.15))
@@ -111,13 +109,7 @@ def _node_size(points: Points) -> float:
     return float(np.clip(np.pi / 4 * (72.0 * inches) ** 2, min(size, 40.0), size))
 
 
-def _draw_links(
-    figure: Figure,
-    axes: Axes,
-    points: Points,
-    links: npt.NDArray[np.int64],
-    traffic: npt.NDArray[np.float64] | None,
-) -> None:
+def _draw_links(axes: Axes, points: Points, links: Integers, traffic: Floats | None) -> None:
     """Draw links straight, or bowed around a third agent; colored by their traffic where it differs."""
     width = float(np.clip(24.0 / np.sqrt(max(len(links), 1)), 0.25, 1.4))
     opacity = float(np.clip(3000.0 / max(len(links), 1), 0.08, 1.0))
@@ -131,13 +123,13 @@ def _draw_links(
         scale, widths = Normalize(traffic.min(), traffic.max()), width * (0.6 + 1.6 * traffic / traffic.max())
         collection = LineCollection(drawn, cmap="viridis_r", norm=scale, linewidths=widths, zorder=1)
         collection.set_array(traffic)
-        bar = figure.colorbar(collection, ax=axes, shrink=0.75, aspect=28, format=EngFormatter("B"))
+        bar = axes.figure.colorbar(collection, ax=axes, shrink=0.75, aspect=28, format=EngFormatter("B"))
         bar.set_label("over the link in a training step, both directions", fontsize=9)
     collection.set_in_layout(False)  # measuring a hundred thousand links takes longer than drawing them
     axes.add_collection(collection, autolim=False)
 
 
-def _hidden(points: Points, links: npt.NDArray[np.int64]) -> list[int]:
+def _hidden(points: Points, links: Integers) -> list[int]:
     """Return the links that run over a third agent, as those around a torus do, and would hide other links."""
     if len(links) * len(points) > 1_000_000:
         return []
@@ -159,39 +151,27 @@ def _bowed(start: Points, end: Points, middle: Points) -> Points:
     return arc
 
 
-def _draw_agents(
-    figure: Figure,
-    axes: Axes,
-    points: Points,
-    accuracy: npt.NDArray[np.float64] | None,
-    size: float,
-    measure: str,
-) -> npt.NDArray[np.float64]:
+def _draw_agents(axes: Axes, points: Points, accuracy: Floats | None, size: float, measure: str) -> Floats:
     """Draw the agents and return their colors, (agents, 4)."""
+    if accuracy is None or not _varies(accuracy):
+        measured = np.ones(len(points), dtype=bool) if accuracy is None else np.isfinite(accuracy)
+        shades = np.where(measured[:, None], to_rgba(SKY), to_rgba(GREY))
+    else:
+        shares = measure == "accuracy"
+        values = np.ma.masked_invalid(100.0 * accuracy if shares else accuracy)
+        low, high = float(values.min()), float(values.max())
+        if shares:  # whole percentages, at least five apart, so that tiny differences look alike
+            high = min(100.0, max(math.ceil(high), math.floor(low) + LEAST_RANGE))
+            low = min(math.floor(low), high - LEAST_RANGE)
+        mappable = ScalarMappable(Normalize(low, high), colormaps["viridis"].with_extremes(bad=GREY))
+        shades = np.asarray(mappable.to_rgba(values), dtype=np.float64)
+        bar = axes.figure.colorbar(mappable, ax=axes, shrink=0.75, aspect=28, pad=0.02)
+        bar.set_label("accuracy of the agent (%)" if shares else "R² of the agent", fontsize=10)
+        bar.outline.set_visible(False)
     edge = 0.8 if size > 30 else 0.0
     style: dict[str, Any] = {"s": size, "edgecolors": "white", "linewidths": edge, "zorder": 2, "clip_on": False}
-    if accuracy is None or not _varies(accuracy):
-        known = np.ones(len(points), dtype=bool) if accuracy is None else np.isfinite(accuracy)
-        shades = np.where(known[:, None], to_rgba(SKY), to_rgba(GREY))
-        axes.scatter(points[:, 0], points[:, 1], c=shades, **style)
-        return shades
-    percent = 100.0 * accuracy if measure == "accuracy" else accuracy
-    viridis = colormaps["viridis"].with_extremes(bad=GREY)
-    finite = percent[np.isfinite(percent)]
-    scale = Normalize(*(_range(finite) if measure == "accuracy" else (float(finite.min()), float(finite.max()))))
-    shades = np.asarray(viridis(scale(np.ma.masked_invalid(percent))), dtype=np.float64)
     axes.scatter(points[:, 0], points[:, 1], c=shades, **style)
-    bar = figure.colorbar(ScalarMappable(scale, viridis), ax=axes, shrink=0.75, aspect=28, pad=0.02)
-    bar.set_label("accuracy of the agent (%)" if measure == "accuracy" else "R² of the agent", fontsize=10)
-    bar.outline.set_visible(False)
     return shades
-
-
-def _range(percent: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Return whole percentages around the values, at least five apart, so that tiny differences look alike."""
-    low, high = float(np.floor(percent.min())), float(np.ceil(percent.max()))
-    high = min(100.0, max(high, low + LEAST_RANGE))
-    return min(low, high - LEAST_RANGE), high
 
 
 def _observed(sensors: SensorMap | Sequence[Sensor] | None, names: Sequence[str] | None) -> dict[int, str]:
@@ -207,7 +187,7 @@ def _observed(sensors: SensorMap | Sequence[Sensor] | None, names: Sequence[str]
     }
 
 
-def _draw_sensor_rings(figure: Figure, axes: Axes, points: Points, agents: list[int], size: float) -> None:
+def _draw_sensor_rings(axes: Axes, points: Points, agents: list[int], size: float) -> None:
     """Draw a ring around each of these agents, and a legend that explains it."""
     if not agents:
         return
@@ -217,4 +197,4 @@ def _draw_sensor_rings(figure: Figure, axes: Axes, points: Points, agents: list[
     handle = Line2D([], [], linestyle="", marker="o", markersize=9, color=VERMILION, fillstyle="none")
     handle.set_markeredgewidth(1.8)
     label = "sensor: feature → half of the agent's state it enters"
-    figure.legend([handle], [label], loc="outside lower center", fontsize=9, frameon=False)
+    axes.figure.legend([handle], [label], loc="outside lower center", fontsize=9, frameon=False)

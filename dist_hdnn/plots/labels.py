@@ -1,16 +1,15 @@
-"""Names in the picture of a graph: inside the nodes where they fit, otherwise beside them."""
+"""Names of agents in the picture of a graph, inside the nodes or beside them."""
 
 import unicodedata
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from dist_hdnn.data.checks import Floats
 from dist_hdnn.plots.drawing import plain
 from dist_hdnn.plots.figures import INK, VERMILION
-from dist_hdnn.plots.positions import Points
+from dist_hdnn.plots.positions import Integers, Points
 from dist_hdnn.topology.graphs import CommunicationGraph
 
 LABELS_UP_TO = 60  # agents
@@ -34,15 +33,9 @@ def _columns(name: str) -> int:
 
 
 def write_labels(
-    figure: Figure,
-    axes: Axes,
-    points: Points,
-    graph: CommunicationGraph,
-    shades: npt.NDArray[np.float64],
-    size: float,
-    observed: dict[int, str],
+    axes: Axes, points: Points, graph: CommunicationGraph, shades: Floats, size: float, observed: dict[int, str]
 ) -> None:
-    """Write short names inside the nodes or long ones beside them, and what sensors observe in color.
+    """Write short names inside the nodes or long ones beside them, and the features of sensors in color.
 
     shades: (agents, 4) colors of the nodes. size: area of a node in points². observed: text by number of an agent.
     """
@@ -62,23 +55,18 @@ def write_labels(
             sensors = {agent: f"{names[agent]}\n{text}" for agent, text in sensors.items()}
     first = [(agent, text, VERMILION, 9.0) for agent, text in sensors.items()]
     if first or beside:
-        _write_beside(figure, axes, points, graph.links, first + beside, diameter)
+        _write_beside(axes, points, graph.links, first + beside, diameter)
 
 
 def _write_beside(
-    figure: Figure,
-    axes: Axes,
-    points: Points,
-    links: npt.NDArray[np.int64],
-    labels: list[tuple[int, str, str, float]],
-    diameter: float,
+    axes: Axes, points: Points, links: Integers, labels: list[tuple[int, str, str, float]], diameter: float
 ) -> None:
     """Write each (agent, text, color, font size) on that side of its node where it covers least, with a line to it.
 
     Ink is a cloud of points with weights: places along links, nodes, texts that are already written. diameter: of a
     node, in points. Everything else is in pixels.
     """
-    dot = figure.dpi / 72.0
+    dot = axes.figure.dpi / 72.0
     nodes = axes.transData.transform(points)
     # 100 000 places along all links are plenty
     along = np.linspace(0.0, 1.0, int(np.clip(100_000 // max(len(links), 1), 2, 25)))[:, None, None]
@@ -88,19 +76,12 @@ def _write_beside(
     discs = (nodes[:, None] + 0.5 * diameter * dot * np.concatenate([sides[:12], [[0.0, 0.0]]])).reshape(-1, 2)
     ink, weight = np.concatenate([over_links, discs]), np.repeat([1.0, NODE], [len(over_links), len(discs)])
     frame = axes.get_window_extent().padded(4 * dot)
+    style: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.1, "zorder": 6}
+    style["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+    arrow = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": diameter / 2}
     for agent, text, color, font in labels:
-        style: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.1, "zorder": 6}
-        written = axes.annotate(
-            text,
-            points[agent],
-            xytext=(0, 0),
-            textcoords="offset points",
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": diameter / 2},
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
-            fontsize=font,
-            color=color,
-            **style,
-        )
+        style |= {"textcoords": "offset points", "arrowprops": {**arrow, "color": color}}
+        written = axes.annotate(text, points[agent], xytext=(0, 0), fontsize=font, color=color, **style)
         half = np.asarray(written.get_window_extent().size) / 2 + 1.0
         gap = (0.5 * diameter * (1.35 if color == VERMILION else 1.0) + 5.0) * dot * far  # a sensor has a ring
         offsets = sides * (gap + half)  # (sides, 2): the box just clears the node

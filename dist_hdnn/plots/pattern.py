@@ -1,4 +1,4 @@
-"""The picture of a block pattern: which agent reads whose neurons."""
+"""Picture of a block pattern: the agents whose neurons each agent reads."""
 
 from pathlib import Path
 

@@ -21,16 +21,16 @@ STRESS_ROUNDS = 100
 PIVOTS = 60
 
 
-def drawing_positions(links: Integers, agents: int, known: npt.ArrayLike | None = None) -> Points:
+def drawing_positions(links: Integers, agents: int, places: npt.ArrayLike | None = None) -> Points:
     """Return the position of every agent.
 
-    links: (links, 2) agent numbers. known: (agents, 2) finite places of the graph itself, or None. Agents that share a
-    place are fanned out a little. If all share one, places count as unknown.
+    links: (links, 2) agent numbers. places: (agents, 2) finite positions of the graph itself, or None. Agents at one
+    place are fanned out a little. If all share one, places are ignored.
     """
-    if known is not None:
-        places = np.array(known, dtype=np.float64).reshape(agents, 2)
-        if agents == 1 or np.ptp(places, axis=0).max() > 0:
-            return _fanned_out(places)
+    if places is not None:
+        own = np.array(places, dtype=np.float64).reshape(agents, 2)
+        if agents == 1 or np.ptp(own, axis=0).max() > 0:
+            return _fanned_out(own)
     return _by_components(np.asarray(links, dtype=np.int64).reshape(-1, 2), agents)
 
 

@@ -1,28 +1,37 @@
-"""The run directory: made before anything is trained, so that a bad path fails at once; runs found by their names.
+"""The run directory: made before anything is trained, so that a bad path fails at once, locked, found by its name.
 
-runs/<name>/<UTC time>-s<seed>/   config.yaml  checkpoints/  plots/  logs/     and what the run adds to it
+runs/<name>/<UTC time>-s<seed>/   config.yaml  checkpoints/  plots/  logs/  lock     and what the run adds to it
+
+The main process of a run (worker 0) holds an flock on `lock` as long as it trains. The kernel drops it with the
+process, so a kill leaves nothing to clean up. The file names its holder: the process and its machine. On NFS the server
+keeps the lock: it drops that of a killed process at once, that of a lost machine when it notices (NFSv4: about 90 s). A
+file system without locks gives every process the run.
 """
 
 from __future__ import annotations
 
 import difflib
 import errno
+import fcntl
 import json
+import os
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import read_config, self_contained, to_yaml
 from dist_hdnn.config.paths import user_path
 
 FOLDERS = ("checkpoints", "plots", "logs")
+LOCK = "lock"
 
 
 def prepare_run_directory(config: Config) -> Path:
-    """Make the run directory with its folders and config.yaml; returns its absolute path.
+    """Make the run directory with its folders and config.yaml and return its absolute path.
 
     config.output must be new or empty; without it a new directory below runs/ is made, which no other run has, even one
     that starts in the same second. Raises ValueError when the directory holds files or cannot be written; OSError only
@@ -42,6 +51,34 @@ def prepare_run_directory(config: Config) -> Path:
             f"{error.strerror}; choose another --output"
         ) from error
     return directory
+
+
+def take_lock(directory: Path) -> IO[str] | None:
+    """Hold the run in this directory until the returned file is closed. Return None when another process holds it.
+
+    Raises OSError when the directory cannot be written.
+    """
+    file = (directory / LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # where there are no locks
+            file.close()
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
+
+
+def lock_holder(directory: Path) -> str:
+    """Return the process that last took the lock, as it names itself."""
+    try:
+        return (directory / LOCK).read_text(encoding="utf-8").strip() or "another process"
+    except (OSError, UnicodeDecodeError):
+        return "another process"
 
 
 def config_of_run(directory: Path, overrides: Sequence[str] = ()) -> Config:
@@ -103,31 +140,30 @@ def run_in_output(config: Config) -> Path | None:
 def unfinished_runs(config: Config) -> Iterator[Path]:
     """Yield the directories below runs/<name>/ of unfinished runs of this config, the newest first."""
     for directory in sorted((Path("runs") / config.name).glob("*/"), reverse=True):
-        if (directory / "config.yaml").is_file() and not is_done(directory) and not difference(directory, config):
+        if (directory / "config.yaml").is_file() and not finished(directory) and not difference(directory, config):
             yield directory.resolve()
 
 
 def newest_unfinished_run() -> Path | None:
     """Return the newest unfinished run below runs/, of any name and config."""
     runs = [directory for directory in Path("runs").glob("*/*/") if (directory / "config.yaml").is_file()]
-    return max((run for run in runs if not is_done(run)), key=lambda run: run.name, default=None)
+    return max((run for run in runs if not finished(run)), key=lambda run: run.name, default=None)
 
 
-def find_run(given: str) -> Path:
+def find_run(name: str) -> Path:
     """Return the directory of a run that is named by its path, by runs/<name>, or by <name> alone.
 
     A name stands for the newest finished run below it. Raises ValueError, without the command's name, for a path or a
     name without a run, with the nearest names, and for a name whose runs are all unfinished.
     """
-    places = [user_path(given, "run"), Path("runs") / given]
+    places = [user_path(name, "run"), Path("runs") / name]
     for place in places:
         if (place / "config.yaml").is_file():
             return place
     for place in places:
         if runs := [directory for directory in place.glob("*/") if (directory / "config.yaml").is_file()]:
-            finished = [run for run in runs if is_done(run)]
-            if finished:
-                return max(finished, key=_started)
+            if done := [run for run in runs if finished(run)]:
+                return max(done, key=_started)
             newest = max(runs, key=_started)
             raise ValueError(
                 f"expected a finished run in {place}, got {len(runs)} unfinished; resume the newest by dist-hdnn train "
@@ -135,23 +171,23 @@ def find_run(given: str) -> Path:
             )
     known = {file.parent.name for file in Path("runs").glob("*/config.yaml")}
     known |= {file.parents[1].name for file in Path("runs").glob("*/*/config.yaml")}
-    near = difflib.get_close_matches(Path(given).name, sorted(known), 3, 0.5)
+    near = difflib.get_close_matches(Path(name).name, sorted(known), 3, 0.5)
     place = places[0]
     what = "a directory without config.yaml" if place.is_dir() else "a file" if place.exists() else "none"
     remedy = f"did you mean {' or '.join(near)}?" if near else "see the folders below runs/"
-    raise ValueError(f"expected a run directory, got {what}: {given}; {remedy}")
+    raise ValueError(f"expected a run directory, got {what}: {name}; {remedy}")
 
 
-def weights_of_run(given: str) -> tuple[Path, Path]:
-    """Return a run's directory, and what holds its weights: the run itself, or the checkpoint or file that is given.
+def weights_of_run(name: str) -> tuple[Path, Path]:
+    """Return a run's directory, and the path of its weights: the run itself, or a checkpoint or file in it.
 
     Raises ValueError, one line, when there is no run.
     """
-    path = user_path(given, "warm_start").resolve()
+    path = user_path(name, "warm_start").resolve()
     inside = path.is_file() or path.parent.name == "checkpoints"
     if not inside:
         try:
-            run = find_run(given).resolve()
+            run = find_run(name).resolve()
         except ValueError as error:
             raise ValueError(f"warm_start: {error}") from error
         return run, run
@@ -168,13 +204,8 @@ def _started(run: Path) -> tuple[str, float]:
     return named[0] if named else datetime.fromtimestamp(config, UTC).strftime("%Y%m%dT%H%M%SZ"), config
 
 
-def is_done(directory: Path) -> bool:
-    """Whether a run is finished."""
-    return bool(finished(directory))
-
-
 def finished(directory: Path) -> dict[str, Any]:
-    """Return the summary of a finished run; empty before that."""
+    """Return the summary of a finished run, empty before that."""
     try:
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -183,7 +214,7 @@ def finished(directory: Path) -> dict[str, Any]:
 
 
 def difference(directory: Path, config: Config) -> str:
-    """Say in which option a run's config differs from this one; empty when it does not."""
+    """Name the option in which a run's config differs from this one, empty without one."""
     try:
         there = run_identity(read_config(directory / "config.yaml"))
     except ValueError as error:
@@ -193,7 +224,7 @@ def difference(directory: Path, config: Config) -> str:
 
 
 def first_difference(here: Any, there: Any, key: str) -> tuple[str, Any, Any]:
-    """Return (dotted key, value here, value there); an empty key when both are the same."""
+    """Return (dotted key, value here, value there), with an empty key when both are the same."""
     if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
         pairs = (first_difference(here[k], there[k], f"{key}.{k}" if key else str(k)) for k in here)
         return next((pair for pair in pairs if pair[0]), ("", None, None))

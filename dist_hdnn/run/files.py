@@ -19,6 +19,7 @@ from typing import Any
 from dist_hdnn import __version__
 from dist_hdnn.data import Dataset, Preparation
 from dist_hdnn.topology import CommunicationGraph
+from dist_hdnn.training.checkpoints.manifest import write_durably
 
 PREPARATION = "data.json"
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "safetensors", "scikit-learn", "matplotlib")
@@ -55,7 +56,7 @@ def write_start(
 ) -> None:
     """Write graph.json, environment.json and data.json."""
     indented = 2 if graph.agents <= INDENTED_UP_TO else None
-    _write_json(directory / "graph.json", {**graph.to_json(), "digest": graph.digest()}, indented)
+    (directory / "graph.json").write_text(_json({**graph.to_json(), "digest": graph.digest()}, indented), "utf-8")
     environment = {
         "versions": versions(),
         "machine": platform.machine(),
@@ -65,8 +66,8 @@ def write_start(
         "device": device,
         "command": sys.argv,
     }
-    _write_json(directory / "environment.json", environment)
-    _write_json(directory / PREPARATION, preparation.as_json(), None)
+    (directory / "environment.json").write_text(_json(environment), "utf-8")
+    (directory / PREPARATION).write_text(_json(preparation.as_json(), None), "utf-8")
 
 
 def read_preparation(directory: Path) -> Preparation:
@@ -75,17 +76,16 @@ def read_preparation(directory: Path) -> Preparation:
     try:
         return Preparation.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ValueError(f"{path}: expected how the run prepares its data, found nothing; train it again") from None
+        raise ValueError(f"{path}: expected how the run prepares its data, got nothing; train it again") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: expected how the run prepares its data, got a damaged file ({error})") from None
+        problem = f"got a damaged file ({error}); train it again"
+        raise ValueError(f"{path}: expected how the run prepares its data, {problem}") from None
 
 
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:
-    """Write summary.json; a reader never sees half of it."""
-    part = directory / "summary.json.part"
-    _write_json(part, summary)
-    os.replace(part, directory / "summary.json")
+    """Write summary.json. A reader never sees half of it."""
+    write_durably(directory / "summary.json", _json(summary).encode())
 
 
-def _write_json(path: Path, value: dict[str, Any], indent: int | None = 2) -> None:
-    path.write_text(json.dumps(value, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
+def _json(value: dict[str, Any], indent: int | None = 2) -> str:
+    return json.dumps(value, indent=indent, allow_nan=False) + "\n"

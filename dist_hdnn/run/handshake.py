@@ -1,4 +1,4 @@
-"""Whether all workers, and a checkpoint, mean the same run: digests of options, graphs, data, code and messages.
+"""The check that all workers, and a checkpoint, mean the same run: digests of options, graphs, data, code, messages.
 
 Workers compare fixed-size digests, never objects. An error names the worker and the key that differ; all exit with 3.
 """

@@ -1,4 +1,4 @@
-"""What a run reports while it trains: metrics, progress, and why it ended early.
+"""Reports of a run while it trains: metrics, progress, and why it ended early.
 
 metrics.jsonl, metrics.csv    one line per epoch, readable during the run
 """
@@ -11,10 +11,9 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ BAR = 24  # columns of the bar, at most
 
 
 class MetricsFiles:
-    """metrics.jsonl and metrics.csv in a run directory; every record is on disk when `write` returns.
+    """metrics.jsonl and metrics.csv in a run directory. Every record is on disk when `write` returns.
 
     measure: the name of accuracies, "accuracy" or "r2".
     """
@@ -45,17 +44,14 @@ class MetricsFiles:
         self.jsonl, self.csv = directory / "metrics.jsonl", directory / "metrics.csv"
 
     def begin(self, records: Sequence[dict[str, Any]]) -> None:
-        """Write these epochs alone: those before the checkpoint that the run resumes from."""
+        """Start the files anew with the epochs before the checkpoint that the run resumes from."""
         for path in (self.jsonl, self.csv):
             path.unlink(missing_ok=True)
         if records:
-            self._append(*records)
+            self.write(*records)
 
-    def write(self, record: Epoch) -> None:
-        """Append one epoch."""
-        self._append(asdict(record))
-
-    def _append(self, *records: dict[str, Any]) -> None:
+    def write(self, *records: dict[str, Any]) -> None:
+        """Append epochs."""
         rows = [measured(record, self.measure) for record in records]
         with self.jsonl.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -67,9 +63,10 @@ class MetricsFiles:
 
 
 class TrainingProgress:
-    """A live bar on a terminal, one plain line every few epochs elsewhere, on stderr; a context manager.
+    """A live bar on a terminal, one plain line every few epochs elsewhere, on stderr.
 
-    epochs, steps: of the whole run. measure: "accuracy", in percent, or "r2".
+    bar: its context manager, None without a terminal. epochs, steps: of the whole run. measure: "accuracy", in percent,
+    or "r2".
     """
 
     def __init__(self, name: str, epochs: int, steps: int, measure: str = "accuracy") -> None:
@@ -91,24 +88,13 @@ class TrainingProgress:
             )
             self.task = self.bar.add_task(name if console.width >= NAME_FROM else "", total=steps, figures="")
 
-    def __enter__(self) -> TrainingProgress:
-        if self.bar is not None:
-            self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def step(self, step: int, loss: float) -> None:
-        """After every gradient step."""
+    def step(self, step: int) -> None:
+        """Show a gradient step."""
         if self.bar is not None:
             self.bar.update(self.task, completed=step)
 
     def epoch(self, record: Epoch) -> None:
-        """After every epoch."""
+        """Show an epoch."""
         which, value = "train", record.train_accuracy
         if record.validation_accuracy is not None:
             which, value = "validation", record.validation_accuracy
@@ -125,7 +111,7 @@ class TrainingProgress:
 
 
 def in_words(value: float, measure: str) -> str:
-    """An accuracy in percent, or an R² with its name."""
+    """Return an accuracy in percent, or an R² with its name."""
     if math.isnan(value):
         return "R² undefined"
     return f"{100 * value:.2f} %" if measure == "accuracy" else f"R² {value:.4f}"
@@ -133,7 +119,7 @@ def in_words(value: float, measure: str) -> str:
 
 @dataclass
 class RunLog:
-    """Records every step and epoch; on workers without a run directory it only counts.
+    """Record of every step and epoch, on workers without a run directory of counts alone.
 
     first: the step whose traffic is counted. now: steps so far. traffic, over_links: of this worker in that step, empty
     and None before it.
@@ -148,17 +134,17 @@ class RunLog:
     over_links: NDArray[np.int64] | None = None
 
     def step(self, step: int, loss: float) -> None:
-        """After every gradient step."""
+        """Record a gradient step."""
         self.now = step
         if not self.traffic and step >= self.first:
             self.traffic, self.over_links = self.network.traffic(), self.network.link_traffic()
         if self.progress is not None:
-            self.progress.step(step, loss)
+            self.progress.step(step)
 
     def epoch(self, record: Epoch) -> None:
-        """After every epoch."""
+        """Record an epoch."""
         if self.metrics is not None and self.progress is not None:
-            self.metrics.write(record)
+            self.metrics.write(asdict(record))
             self.progress.epoch(record)
 
 
@@ -172,7 +158,7 @@ def logged(log: RunLog, directory: Path | None, seed: int) -> Iterator[RunLog]:
         yield log
         return
     (directory / "summary.json").unlink(missing_ok=True)  # of an earlier attempt
-    with log.progress:
+    with log.progress.bar or nullcontext():
         try:
             yield log
         except NonFiniteError as error:

@@ -33,7 +33,7 @@ def check_output(path: Path) -> None:
 
 
 def write_predictions(parts: Iterable[Columns], path: Path | None) -> int:
-    """Write tables of the same columns below each other, on stdout without a path; returns the number of rows."""
+    """Write tables of the same columns below each other, on stdout without a path, and return the number of rows."""
     if path is None:
         return _write_csv(parts, sys.stdout)
     part = path.with_name(f"{path.name}.part")
@@ -66,9 +66,7 @@ def _write_csv(parts: Iterable[Columns], file: IO[str]) -> int:
 def _write_parquet(parts: Iterable[Columns], path: Path) -> int:
     pyarrow, parquet = _pyarrow()
     tables = [pyarrow.table(dict(columns)) for columns in parts]
-    table = pyarrow.concat_tables(
-        tables, promote_options="permissive"
-    )  # a column of one part may have nothing but gaps
+    table = pyarrow.concat_tables(tables, promote_options="permissive")  # a part's column may be all gaps
     parquet.write_table(table, path)
     return int(table.num_rows)
 
@@ -86,10 +84,8 @@ def _joined(parts: list[Sequence[Any]]) -> Any:
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts)
     cells = [cell for part in parts for cell in part]
-    if all(isinstance(cell, int | float) for cell in cells):
-        return np.array(cells)
     if all(cell is None or isinstance(cell, int | float) for cell in cells):
-        return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
+        return np.array([np.nan if cell is None else cell for cell in cells])
     return np.array(["" if cell is None else str(cell) for cell in cells])
 
 

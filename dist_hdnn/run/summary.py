@@ -25,7 +25,7 @@ LISTED_LINKS = 2000  # above, summary.json gives only mean and maximum of the tr
 def figures_of_run(
     model: AgentClassifier, history: Sequence[Epoch], result: Evaluation, traffic: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return accuracies, sizes and times. Collective. traffic: of this worker in the first step; empty: unknown.
+    """Return accuracies, sizes and times. Collective. traffic: of this worker in the first step, empty if unknown.
 
     messages_per_step, bytes_per_step: slices between agents, equal on any workers. wire_...: messages between workers,
     a slice once for all agents of a worker, with the sums of readouts and metrics.
@@ -76,7 +76,7 @@ def agent_figures(model: AgentClassifier, result: Evaluation, prefix: str = "") 
 
 
 def link_figures(graph: CommunicationGraph, over_links: NDArray[np.int64] | None) -> dict[str, Any]:
-    """Return messages and bytes per step over each link, by the agents' names; of large graphs mean and maximum.
+    """Return messages and bytes per step over each link by the agents' names, of large graphs mean and maximum.
 
     over_links: (links, 2), of all workers; None: unknown.
     """

@@ -1,4 +1,4 @@
-"""`dist-hdnn study`: reads a study, runs what is left of it, writes tables, pictures and the report."""
+"""The command `dist-hdnn study`, from the plan to tables, pictures and the report."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from dist_hdnn.launching.launcher import environment_of_runs
 from dist_hdnn.launching.supervisor import cores
 from dist_hdnn.plots.drawing import pictures
 from dist_hdnn.study.inputs import prepare_folder
-from dist_hdnn.study.optuna_search import OptunaSearch
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.report import LiveTable, write_report
 from dist_hdnn.study.results import check_objectives, groups_of, rows_of, write_tables
 from dist_hdnn.study.runner import Progress, Runner
-from dist_hdnn.study.search import Search
+from dist_hdnn.study.search import OptunaSearch, Search
 from dist_hdnn.study.trials import DONE, all_results
 
 
@@ -38,19 +37,20 @@ def run_study(
     parallel = plan.parallel or max(1, cores() // (plan.base["workers"] or 1))
     checked = False
 
-    with LiveTable(plan.name, plan.objectives) as table:
+    table = LiveTable(plan.name, plan.objectives)
 
-        def on_change(progress: Progress, result: dict[str, Any] | None) -> None:
-            nonlocal checked
-            if result is not None and result["status"] == DONE and not checked:
-                check_objectives(result, plan.objectives)
-                checked = True
-            if result is not None and result in progress.last[-1:]:
-                write_tables(output, rows_of(ordered_results(plan, output), plan.axes))
-            table.changed(progress, result)
+    def on_change(progress: Progress, result: dict[str, Any] | None) -> None:
+        nonlocal checked
+        if result is not None and result["status"] == DONE and not checked:
+            check_objectives(result, plan.objectives)
+            checked = True
+        if result is not None and result in progress.last[-1:]:
+            write_tables(output, rows_of(ordered_results(plan, output), plan.axes))
+        table.changed(progress, result)
 
-        environment = environment_of_runs(cores() // parallel)
-        start = {"git_commit": git_commit()}
+    environment = environment_of_runs(cores() // parallel)
+    start = {"git_commit": git_commit()}
+    with table:
         Runner(plan, output, search, parallel, environment, start, on_change, retry_failed, most).run()
     outcome = conclude(plan, output, command)
     return outcome | {"left": max(0, search.total - outcome["trials"])}

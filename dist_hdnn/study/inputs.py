@@ -90,8 +90,9 @@ def _complete(base: dict[str, Any]) -> dict[str, Any]:
 
 
 def common(base: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a base config that its trials share on any machine, without the paths of files."""
-    return applied(run_identity(config_from(base)), dict.fromkeys((*READ, "data.folder")))
+    """Return the options of a base config that its trials share on any machine: of a path only whether it is set."""
+    options = run_identity(config_from(base))
+    return applied(options, {"data.folder": None, **{key: bool(_option(options, key)) for key in READ}})
 
 
 def contents(plan: Plan) -> dict[str, str]:
@@ -103,10 +104,14 @@ def contents(plan: Plan) -> dict[str, str]:
     settings: list[Settings] = [trial.settings for trial in plan.baselines]
     for axis in plan.axes:
         settings += axis.options.values() if isinstance(axis, Choice) else []
-    named = {key: functools.reduce(operator.getitem, key.split("."), plan.base) for key in READ}
+    named = {key: _option(plan.base, key) for key in READ}
     named |= {f"{key} {one[key]}": one[key] for one in settings for key in READ if one.get(key)}
     hashes = {name: _hash_of(user_path(str(path), name)) for name, path in named.items() if path}
     return {name: digest for name, digest in hashes.items() if digest}
+
+
+def _option(options: dict[str, Any], key: str) -> Any:
+    return functools.reduce(operator.getitem, key.split("."), options)
 
 
 def _hash_of(path: Path) -> str:

@@ -8,7 +8,7 @@
     search:          grid (default), random or optuna;   trials: N for the last two;   seed: of the search
     objectives:      result -> maximize or minimize; of the Pareto front and of Optuna (default: accuracy and bytes)
     parallel:        trials at once (default: as many as there are cores);   storage: Optuna's, sqlite:///FILE or FILE
-    colour:          axis whose options are told apart by color
+    colour:          axis that has the colors
 
 An axis is a dotted config key with a list of values or {low: ..., high: ..., log: true}, or any other name with options
 that set several keys together: {small ring: {graph.family: ring, graph.agents: 8}, ...}.

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -37,39 +36,25 @@ SHOWN = 8  # of the newest results
 REFRESH = 0.5  # seconds
 
 
-class LiveTable:
-    """Shows the progress of a study; a context manager. `changed` is the listener of a `Runner`."""
+class LiveTable(Live):
+    """Progress of a study on stderr: a table on a terminal, elsewhere a line per trial. A `Runner` calls `changed`."""
 
     def __init__(self, name: str, objectives: Iterable[str]) -> None:
-        self.name, self.started, self.drawn = name, time.monotonic(), 0.0
+        self.name, self.begun, self.drawn, self.terminal = name, time.monotonic(), 0.0, sys.stderr.isatty()
         self.shown = list(dict.fromkeys([*objectives, "parameters"]))
-        self.live: Live | None = None
-        if sys.stderr.isatty():
-            self.live = Live(console=Console(stderr=True), auto_refresh=False)
-
-    def __enter__(self) -> LiveTable:
-        if self.live is not None:
-            self.live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.live is not None:
-            self.live.stop()
+        super().__init__(console=Console(stderr=True, quiet=not self.terminal), auto_refresh=False)
 
     def changed(self, progress: Progress, result: dict[str, Any] | None) -> None:
         """Show that a trial has ended, or that time has passed (None)."""
-        if self.live is not None and (result is not None or time.monotonic() - self.drawn > REFRESH):
+        if self.terminal and (result is not None or time.monotonic() - self.drawn > REFRESH):
             self.drawn = time.monotonic()
-            self.live.update(self.table(progress), refresh=True)
-        if self.live is None and result is not None and progress.last and result is progress.last[-1]:
-            line = (
-                f"trial {progress.search.done}/{progress.search.total}  {words(result['baseline'], result['values'])}"
-            )
+            self.update(self.table(progress), refresh=True)
+        if not self.terminal and result is not None and progress.last and result is progress.last[-1]:
+            place = f"trial {progress.search.done}/{progress.search.total}"
             figures = [spoken(name, number) for name, number in self._numbers(result).items() if number is not None]
             end = [f"failed: {result['error']}"] if result["status"] == FAILED else figures
-            print("  ".join([f"{self.name}: {line}", *end]), file=sys.stderr, flush=True)
+            line = "  ".join([place, words(result["baseline"], result["values"]), *end])
+            print(f"{self.name}: {line}", file=sys.stderr, flush=True)
 
     def _numbers(self, result: dict[str, Any]) -> dict[str, Any]:
         """Return objectives and parameters of a trial that has ended."""
@@ -78,7 +63,7 @@ class LiveTable:
     def table(self, progress: Progress) -> Stack:
         """Return the view of a terminal: counts, a bar, the newest results and the trials under way."""
         done, total = progress.search.done, progress.search.total
-        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
+        minutes, seconds = divmod(int(time.monotonic() - self.begun), 60)
         counts = f"{self.name}  {done} of {total} trials, {progress.search.failed} failed  {minutes}:{seconds:02d}"
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("trial", "state", *(quantity(name).heading for name in self.shown)):

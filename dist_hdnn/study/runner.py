@@ -178,7 +178,7 @@ class Runner:
         self._finish(trial, folder, {**folder.start(), **ended, "summary": summary})
 
     def _finish(self, trial: Trial, folder: TrialFolder, ended: dict[str, Any]) -> None:
-        """Write the result of a trial whose lock is ours, and release the lock."""
+        """Write the result of a trial and release its lock."""
         result = folder.record(trial, ended)
         folder.release()
         self.progress.last.append(result)

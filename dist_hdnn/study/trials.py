@@ -41,7 +41,7 @@ class TrialFolder:
 
     @property
     def output(self) -> Path:
-        """File of what the trial printed."""
+        """File with the output of the trial."""
         return self.path / "output.txt"
 
     def result(self) -> dict[str, Any] | None:
@@ -113,7 +113,7 @@ class TrialFolder:
         return 0
 
     def last_line(self) -> str:
-        """Return the last line that the trial printed, without the name of the program."""
+        """Return the last line of the output, without the name of the program."""
         text = self.output.read_text(encoding="utf-8", errors="replace") if self.output.is_file() else ""
         return " ".join(text.strip().rpartition("\n")[2].split()).removeprefix("dist-hdnn: error: ")
 

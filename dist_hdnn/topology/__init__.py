@@ -1,6 +1,6 @@
-"""Who may talk to whom and who owns what: graphs, block patterns, partitions and halos. Pure data."""
+"""Communication graphs, block patterns, partitions and halos. Pure data."""
 
-from dist_hdnn.topology.distances import exchange_graph, information_reach, reach_in_layers, reach_warnings
+from dist_hdnn.topology.distances import exchange_graph, reach_warnings
 from dist_hdnn.topology.families import (
     FAMILIES,
     balanced_tree,
@@ -23,7 +23,6 @@ from dist_hdnn.topology.halo import (
     build_halo,
     disagreement,
     message_digests,
-    minimum_neurons_per_round,
     plan_digest,
 )
 from dist_hdnn.topology.numbering import as_graph
@@ -68,17 +67,14 @@ __all__ = [
     "grid",
     "hops",
     "hypercube",
-    "information_reach",
     "is_locally_computable",
     "make_partition",
     "message_digests",
-    "minimum_neurons_per_round",
     "neighbours",
     "non_links",
     "path",
     "plan_digest",
     "random_regular",
-    "reach_in_layers",
     "reach_warnings",
     "read_graph",
     "ring",

@@ -1,4 +1,4 @@
-"""Distances in hops: how wide a graph is, and how far information travels over it in the layers of a network."""
+"""Distances in hops: diameters, and the reach of information in the layers of a network."""
 
 from __future__ import annotations
 
@@ -88,33 +88,13 @@ def exchange_graph(graph: CommunicationGraph, patterns: Sequence[BlockPattern]) 
     return replace(graph, name=f"{kinds} on {graph.name}", links=links, notes=())
 
 
-def reach_in_layers(graph: CommunicationGraph, layers: int, hops_per_layer: int = 4) -> tuple[int, int, bool]:
-    """Return the hops that information travels at most, and `graph.diameter()` of the largest component.
-
-    graph: of `exchange_graph`, a link of which is one hop. hops_per_layer: rounds of a layer: 4
-    when K couples agents, 2 when X does, 6 when both do.
-    """
-    return layers * hops_per_layer, *graph.diameter()
-
-
-def information_reach(graph: CommunicationGraph, layers: int, hops_per_layer: int = 4) -> str | None:
-    """Return a line of warning when the graph is wider than information travels in these layers, else None."""
-    reached, diameter, exact = reach_in_layers(graph, layers, hops_per_layer)
-    if diameter <= reached:
-        return None
-    remedy = "couple agents through K or X"
-    if hops_per_layer:
-        remedy = f"use {-(-diameter // hops_per_layer)} layers or more, or a graph with shorter paths"
-    return (
-        f"{graph.name}: information travels at most {reached} hops in {layers} layers ({hops_per_layer} each) but the "
-        f"diameter is {'' if exact else 'at least '}{diameter}, so far agents cannot influence each other; {remedy}"
-    )
-
-
 def reach_warnings(
     graph: CommunicationGraph, patterns: Sequence[BlockPattern], layers: int, hops_per_layer: int = 4
 ) -> list[str]:
-    """Return a line where agents cannot influence each other: parted by the patterns, or in too few layers."""
+    """Return warnings of agents that cannot influence each other: parted by the patterns, or in too few layers.
+
+    hops_per_layer: rounds of a layer: 4 when K couples agents, 2 when X does, 6 when both do.
+    """
     exchange = exchange_graph(graph, patterns) if hops_per_layer else graph
     lines, sizes, whole = [], exchange.component_sizes(), len(graph.component_sizes())
     if len(sizes) > whole:
@@ -123,5 +103,14 @@ def reach_warnings(
             f"{exchange.name}: falls into {len(sizes)} parts, the largest of {sizes[0]} agents, where the graph has "
             f"{whole}; agents of different parts never influence each other; {remedy}"
         )
-    short = information_reach(exchange, layers, hops_per_layer)
-    return [*lines, short] if short else lines
+    diameter, exact = exchange.diameter()
+    if diameter > (reached := layers * hops_per_layer):
+        remedy = "couple agents through K or X"
+        if hops_per_layer:
+            remedy = f"use {-(-diameter // hops_per_layer)} layers or more, or a graph with shorter paths"
+        lines.append(
+            f"{exchange.name}: information travels at most {reached} hops in {layers} layers ({hops_per_layer} each) "
+            f"but the diameter is {'' if exact else 'at least '}{diameter}, so far agents cannot influence each other; "
+            f"{remedy}"
+        )
+    return lines

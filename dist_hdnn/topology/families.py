@@ -80,7 +80,7 @@ def erdos_renyi(n: int, probability: float, seed: int = 0) -> CommunicationGraph
     n = _agents("erdos_renyi", n)
     probability = _probability("erdos_renyi", probability)
     _bounded("erdos_renyi", probability * n * (n - 1) / 2)
-    graph = nx.fast_gnp_random_graph(n, probability, seed=_seed("erdos_renyi", seed))
+    graph = nx.fast_gnp_random_graph(n, probability, seed=whole_number("erdos_renyi", "seed", seed, 0))
     return from_networkx(graph, f"erdos_renyi({n}, {probability:g}, seed={seed})")
 
 
@@ -98,18 +98,18 @@ def watts_strogatz(n: int, neighbours: int, probability: float, seed: int = 0) -
         )
     probability = _probability("watts_strogatz", probability)
     _bounded("watts_strogatz", n * neighbours / 2)
-    graph = nx.watts_strogatz_graph(n, neighbours, probability, seed=_seed("watts_strogatz", seed))
+    graph = nx.watts_strogatz_graph(n, neighbours, probability, seed=whole_number("watts_strogatz", "seed", seed, 0))
     return from_networkx(
         graph, f"watts_strogatz({n}, {neighbours}, {probability:g}, seed={seed})", positions=_circle(n)
     )
 
 
 def barabasi_albert(n: int, attachments: int, seed: int = 0) -> CommunicationGraph:
-    """Agents join one by one, each with `attachments` links to well-linked ones. Source: Science 286 (1999)."""
+    """Agents that join one by one, each with `attachments` links to well-linked ones. Source: Science 286 (1999)."""
     n = _agents("barabasi_albert", n, 2)
     attachments = whole_number("barabasi_albert", "attachments", attachments, 1, n - 1)
     _bounded("barabasi_albert", n * attachments)
-    graph = nx.barabasi_albert_graph(n, attachments, seed=_seed("barabasi_albert", seed))
+    graph = nx.barabasi_albert_graph(n, attachments, seed=whole_number("barabasi_albert", "seed", seed, 0))
     return from_networkx(graph, f"barabasi_albert({n}, {attachments}, seed={seed})")
 
 
@@ -122,7 +122,7 @@ def random_regular(n: int, degree: int, seed: int = 0) -> CommunicationGraph:
             f"random_regular: expected n * degree to be even, got {n} * {degree} = {n * degree}; make one of them even"
         )
     _bounded("random_regular", n * degree / 2)
-    graph = nx.random_regular_graph(degree, n, seed=_seed("random_regular", seed))
+    graph = nx.random_regular_graph(degree, n, seed=whole_number("random_regular", "seed", seed, 0))
     return from_networkx(graph, f"random_regular({n}, {degree}, seed={seed})")
 
 
@@ -197,7 +197,3 @@ def _probability(who: str, value: float) -> float:
     if isinstance(value, int | float | np.floating) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
     raise ValueError(f"{who}: expected probability from 0 to 1, got {value!r}; change probability")
-
-
-def _seed(who: str, value: int) -> int:
-    return whole_number(who, "seed", value, 0)

@@ -1,4 +1,4 @@
-"""Communication graphs: who may talk to whom, numbered canonically.
+"""Communication graphs, numbered canonically.
 
 Agents are 0..agents-1, links are unordered pairs (i, j) with i < j. Numbers follow the sorted node names (`numbering`),
 never the order of insertion or of the lines of a file, so the same graph has the same digest wherever it comes from.
@@ -7,8 +7,6 @@ never the order of insertion or of the lines of a file, so the same graph has th
 import difflib
 import hashlib
 import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,8 +18,7 @@ from scipy.sparse import coo_array, csgraph, csr_array
 
 from dist_hdnn.topology.distances import bounded_diameter, exact_diameter
 from dist_hdnn.topology.ragged import IntArray
-
-INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+from dist_hdnn.topology.readers.content import INTEGER
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +87,7 @@ class CommunicationGraph:
                 f"{self.name}: expected an agent 0..{self.agents - 1}, got {agent}; see index_of for names"
             )
         start, stop = self._adjacency.indptr[agent : agent + 2]
-        neighbors: list[int] = self._adjacency.indices[start:stop].tolist()
-        return neighbors
+        return self._adjacency.indices[start:stop].tolist()  # type: ignore[no-any-return]
 
     def degrees(self) -> IntArray:
         """Return (agents,): the number of neighbors of every agent."""
@@ -103,8 +99,7 @@ class CommunicationGraph:
 
     def component_sizes(self) -> list[int]:
         """Return the number of agents in every connected component, largest first."""
-        sizes: list[int] = np.sort(np.bincount(self.components()))[::-1].tolist()
-        return sizes
+        return sorted(np.bincount(self.components()).tolist(), reverse=True)
 
     def diameter(self, exact_up_to: int = 2000) -> tuple[int, bool]:
         """Return (hops, exact): the longest shortest path inside the largest component.
@@ -152,7 +147,7 @@ class CommunicationGraph:
         return graph
 
     def to_json(self) -> dict[str, Any]:
-        """Return node-link data for graph.json, which `read_graph` and networkx read as well as `from_json`."""
+        """Return node-link data for graph.json, which `read_graph` and networkx read."""
         nodes: list[dict[str, Any]] = [{"id": i, "label": name} for i, name in enumerate(self.names)]
         if self.positions is not None:
             for node, (x, y) in zip(nodes, self.positions.tolist(), strict=True):
@@ -160,23 +155,6 @@ class CommunicationGraph:
         edges = [{"source": i, "target": j} for i, j in self.links.tolist()]
         head = {"name": self.name, "notes": list(self.notes)}
         return {"directed": False, "multigraph": False, "graph": head, "nodes": nodes, "edges": edges}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "CommunicationGraph":
-        """Return the graph that `to_json` wrote. Raises ValueError for other data."""
-        try:
-            nodes, head = data["nodes"], data["graph"]
-            links = np.array([(edge["source"], edge["target"]) for edge in data["edges"]], dtype=np.int64)
-            located = bool(nodes) and all("x" in node and "y" in node for node in nodes)
-            positions = np.array([(node["x"], node["y"]) for node in nodes], dtype=np.float64) if located else None
-            names = tuple(str(node["label"]) for node in nodes)
-            name, notes = str(head["name"]), tuple(map(str, head["notes"]))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(
-                f"graph.json: expected what to_json writes, got {type(error).__name__} {error}; "
-                "use read_graph for graphs from elsewhere"
-            ) from error
-        return cls(name, names, links, positions, notes)
 
 
 def whole_number(who: str, what: str, value: object, least: int, most: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Halos: the agents that one worker owns, the ghosts it needs from others, and the slices that others need from it.
+"""Halos: the owned agents of one worker, its ghosts, and the slices that other workers need from it.
 
 Row k of a block pattern needs the slice of every column i. Lists follow this direction: a receiver need not send.
 Agents have global numbers here; local numbers count the owned agents, then the ghosts.
@@ -106,15 +106,6 @@ def disagreement(tables: NDArray[np.uint64]) -> tuple[int, int] | None:
     """Return the first (sender, receiver) whose lists differ, or None. tables: (workers, workers, 2), a row each."""
     differ = np.argwhere(tables[:, :, SEND] != tables[:, :, RECEIVE].T)
     return (int(differ[0, 0]), int(differ[0, 1])) if len(differ) else None
-
-
-def minimum_neurons_per_round(pattern: BlockPattern, partition: Partition, half_widths: ArrayLike) -> int:
-    """Return the neurons on the wire in one gather or scatter-add of all workers, the least for one owner per agent.
-
-    The sum of the agent's slice, half_widths (agents,), over (agent, other worker that needs it).
-    """
-    _, agents = partition.crossings(pattern)
-    return int(agent_neurons(half_widths, partition.agents)[agents].sum())
 
 
 def _by_peer(peers: IntArray, agents: IntArray) -> PeerLists:

@@ -3,19 +3,18 @@
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, diags_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import csgraph, csr_array
 from scipy.sparse.linalg import spsolve
 
-from dist_hdnn.topology.graphs import INTEGER, CommunicationGraph
-from dist_hdnn.topology.ragged import IntArray
-from dist_hdnn.topology.readers.content import place_of
+from dist_hdnn.topology.graphs import CommunicationGraph
+from dist_hdnn.topology.readers.content import INTEGER, place_of
 
 DIGITS = re.compile(r"([0-9]{1,18})")
 ENOUGH = 0.5  # share of the agents, beyond which a file's places are those of its network
@@ -76,10 +75,10 @@ def from_networkx(
         notes.append(f"{name}: dropped {_count(loops, 'self-loop')} (an agent always hears itself)")
     if repeats := len(proper) - len(links):
         notes.append(f"{name}: merged {_count(repeats, 'repeated link')} (a pair of agents is linked once)")
-    known = [place_of(graph.nodes[node]) if positions is None else positions[node] for node in nodes]
-    places = _all_places(known, links)
+    sites = [place_of(graph.nodes[node]) if positions is None else positions[node] for node in nodes]
     names = tuple(str(node) if labels is None else labels[node] for node in nodes)
-    result = CommunicationGraph(name, names, links, places)
+    result = CommunicationGraph(name, names, links)
+    result = replace(result, positions=_all_places(sites, result))
     sizes = result.component_sizes()
     if len(sizes) > 1:
         parts = f"{len(sizes)} components of {_sizes(sizes)} agents"
@@ -104,30 +103,26 @@ def canonical_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
 
 
-def _all_places(sites: Sequence[Sequence[float] | None], links: IntArray) -> NDArray[np.float64] | None:
+def _all_places(sites: Sequence[Sequence[float] | None], graph: CommunicationGraph) -> NDArray[np.float64] | None:
     """Return (agents, 2): the sites, and for each agent without one a place near the mean of its neighbors.
 
-    Files of real networks know most of their sites, hardly ever all.
-
-    links: (links, 2). None where half of the agents or more have no place, or one has no way to any that has.
+    Files of real networks have most sites, rarely all. None where half of the agents or more have no place, or one has
+    no path to any that has.
     """
-    known = np.array([place is not None for place in sites])
-    if not known.any() or known.mean() <= ENOUGH:
+    located = np.array([place is not None for place in sites])
+    if not located.any() or located.mean() <= ENOUGH:
         return None
     places = np.array([place or (0.0, 0.0) for place in sites], dtype=np.float64)
-    if known.all():
+    if located.all():
         return places
-    agents, (i, j) = len(sites), links.T
-    ends = np.concatenate([i, j]), np.concatenate([j, i])
-    adjacency = csr_array((np.ones(2 * len(links)), ends), shape=(agents, agents))
-    component = connected_components(adjacency)[1]
-    if not np.isin(component, component[known]).all():
+    component = graph.components()
+    if not np.isin(component, component[located]).all():
         return None
-    laplacian = (diags_array(adjacency.sum(axis=1)) - adjacency).tocsr()
-    free = np.flatnonzero(~known)
-    right = -(laplacian[free][:, known] @ places[known])  # free agents lie at the mean of their neighbors
+    laplacian = csr_array(csgraph.laplacian(graph.adjacency().astype(np.float64)))
+    free = np.flatnonzero(~located)
+    right = -(laplacian[free][:, located] @ places[located])  # free agents lie at the mean of their neighbors
     places[free] = spsolve(laplacian[free][:, free].tocsc(), right).reshape(-1, 2)
-    angle, extent = TURN * np.arange(len(free)), np.ptp(places[known], axis=0).max()
+    angle, extent = TURN * np.arange(len(free)), np.ptp(places[located], axis=0).max()
     places[free] += APART * extent * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return places
 

@@ -1,4 +1,4 @@
-"""Partitions: which worker owns which agent, by a method or as the user says, and what a partition costs.
+"""Partitions of agents among workers, by a method or as the user says, and their costs.
 
 Workers are 0..workers-1 and each owns at least one agent. The methods are in `partitioners`.
 """
@@ -19,7 +19,7 @@ from dist_hdnn.topology.ragged import IntArray
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Who owns whom. owners: (agents,) int64, the worker of every agent, read-only. method: for reports.
+    """The worker of every agent. owners: (agents,) int64, read-only. method: for reports.
 
     Raises ValueError when an owner is no worker or a worker owns no agent.
     """
@@ -57,7 +57,7 @@ class Partition:
         return np.flatnonzero(self.owners == worker)
 
     def crossings(self, pattern: BlockPattern) -> tuple[IntArray, IntArray]:
-        """Return (workers, agents), both (pairs,) and sorted: each worker with each agent that it needs from another.
+        """Return (workers, agents), both (pairs,) and sorted: each worker with its ghosts.
 
         A pair is one slice on the wire in every round: to the worker in a gather, back in a scatter-add.
         """
@@ -159,7 +159,6 @@ def describe_partition(
     that an agent's state has.
     """
     halves = agent_neurons(half_widths, partition.agents)
-
     ends = partition.owners[graph.links]
     rounds = []
     for pattern in patterns:
@@ -203,7 +202,7 @@ def _block_products(pattern: BlockPattern, neurons: IntArray) -> NDArray[np.floa
 
 
 def _spread(values: NDArray[Any]) -> dict[str, float]:
-    """Return min, mean, max and imbalance over the workers; 1.0 when there is nothing to share."""
+    """Return min, mean, max and imbalance over the workers, 1.0 when there is nothing to share."""
     mean = float(values.mean())
     least, most = values.min().item(), values.max().item()
     return {"min": least, "mean": mean, "max": most, "imbalance": most / mean if mean else 1.0}

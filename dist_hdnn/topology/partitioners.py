@@ -26,7 +26,7 @@ ITERATIONS = 40
 
 
 def contiguous(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> IntArray:
-    """Runs of agents in ascending number, of even loads."""
+    """Return runs of agents in ascending number, of even loads."""
     done = np.concatenate([[0.0], np.cumsum(load)])  # load before each agent, then all of it
     targets = done[-1] * np.arange(1, workers) / workers
     after = np.clip(np.searchsorted(done, targets), 1, len(load))
@@ -38,22 +38,25 @@ def contiguous(adjacency: csr_array, load: FloatArray, workers: int, seed: int) 
 
 
 def round_robin(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> IntArray:
-    """Agent i to worker i modulo workers, whatever the loads: nearly every neighbor is a ghost, the worst case."""
+    """Give agent i to worker i modulo workers, the worst case: nearly every neighbor is a ghost."""
     return np.arange(len(load), dtype=np.int64) % workers
 
 
 def greedy(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> IntArray:
-    """Recursive halves, one of which grows breadth first from an agent at the rim. Fast at any size."""
+    """Halve recursively, each half breadth first from an agent at the rim. Fast at any size."""
     return _halved(adjacency, load, workers, _breadth_first)
 
 
 def spectral(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> IntArray:
-    """Recursive halves along the Fiedler vector. Source: Pothen, Simon, Liou, SIAM J. Matrix Anal. Appl. 11, 1990."""
+    """Halve recursively along the Fiedler vector. Source: Pothen, Simon, Liou, SIAM J. Matrix Anal. Appl. 11, 1990."""
     return _halved(adjacency, load, workers, _fiedler)
 
 
 def metis(adjacency: csr_array, load: FloatArray, workers: int, seed: int) -> IntArray:
-    """METIS k-way for the least volume. Needs pymetis. Source: Karypis and Kumar, SIAM J. Sci. Comput. 20, 1998."""
+    """Partition by METIS, k-way, for the least volume. Needs pymetis.
+
+    Source: Karypis and Kumar, SIAM J. Sci. Comput. 20, 1998.
+    """
     try:
         import pymetis
     except ImportError as error:

@@ -70,8 +70,8 @@ def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     kind = spec.get("kind")
     if not isinstance(kind, str) or kind not in _SETTINGS:
         nearest = difflib.get_close_matches(str(kind), [*_SETTINGS, "hops=2"], n=1, cutoff=0.0)[0]
-        known = ", ".join(_SETTINGS)
-        raise ValueError(f"pattern: expected kind to be one of {known}, got {kind!r}; did you mean {nearest!r}?")
+        kinds = ", ".join(_SETTINGS)
+        raise ValueError(f"pattern: expected kind to be one of {kinds}, got {kind!r}; did you mean {nearest!r}?")
     required, optional = _SETTINGS[kind]
     settings = [*required, *optional]
     everything = sorted({name for groups in _SETTINGS.values() for group in groups for name in group})

@@ -1,9 +1,9 @@
-"""Block patterns: which blocks of K (pattern R) and of X (pattern T) may be non-zero, agents x agents 0/1 in CSR.
+"""Block patterns: the blocks of K (pattern R) and of X (pattern T) that may be non-zero, agents x agents 0/1 in CSR.
 
 Entry (i, j) means that row block i of the matrix reads the slice of agent j.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -73,7 +73,7 @@ class BlockPattern:
 
     @property
     def is_block_diagonal(self) -> bool:
-        """Whether no agent needs anything from another."""
+        """True where no agent needs anything from another."""
         return bool(np.all(self.rows() == self.columns))
 
     @property
@@ -103,18 +103,18 @@ class BlockPattern:
             )
 
     def contains(self, other: "BlockPattern") -> bool:
-        """Whether every entry of `other` is an entry here (other <= self)."""
+        """Return whether every entry of `other` is an entry here (other <= self)."""
         other.check_agents(self.agents)
         return bool(self.to_scipy().multiply(other.to_scipy()).nnz == other.entries)
 
 
 def neighbours(graph: CommunicationGraph) -> BlockPattern:
-    """Adjacency plus identity: every agent reads itself and its neighbors. The paper's S, and the usual R."""
+    """Return adjacency plus identity: every agent reads itself and its neighbors. The paper's S, and the usual R."""
     return _from_sparse(_with_self(graph), "neighbours")
 
 
 def hops(graph: CommunicationGraph, k: int) -> BlockPattern:
-    """Every agent reads all agents at most k >= 0 hops away. k = 1 is `neighbours`, beyond it some have no link."""
+    """Return the pattern of all agents at most k >= 0 hops away. k = 1 is `neighbours`."""
     k = whole_number("hops", "k", k, 0)
     one = _with_self(graph)
     reached = csr_array(eye_array(graph.agents, dtype=np.bool_))
@@ -127,20 +127,20 @@ def hops(graph: CommunicationGraph, k: int) -> BlockPattern:
 
 
 def block_diagonal(agents: int) -> BlockPattern:
-    """Every agent reads itself only: no communication."""
+    """Return the pattern without communication: every agent reads itself only."""
     agents = whole_number("block_diagonal", "agents", agents, 1)
     return BlockPattern(np.arange(agents + 1), np.arange(agents), "block_diagonal")
 
 
 def dense(agents: int) -> BlockPattern:
-    """Every agent reads every agent: the centralized network."""
+    """Return the pattern of the centralized network: every agent reads every agent."""
     agents = whole_number("dense", "agents", agents, 1)
     _bearable("dense", agents**2)
     return BlockPattern(np.arange(agents + 1) * agents, np.tile(np.arange(agents), agents), "dense")
 
 
 def from_matrix(graph: CommunicationGraph, matrix: ArrayLike | csr_array, kind: str = "matrix") -> BlockPattern:
-    """A pattern from a 0/1 matrix, dense or scipy.sparse, by agent number. The diagonal may have zeros.
+    """Return the pattern of a 0/1 matrix, dense or scipy.sparse, by agent number. The diagonal may have zeros.
 
     Raises ValueError for a wrong shape, entries that are not 0 or 1, and an entry between agents that are not linked.
     """
@@ -172,7 +172,7 @@ def from_matrix(graph: CommunicationGraph, matrix: ArrayLike | csr_array, kind: 
 
 
 def thinned(graph: CommunicationGraph, keep: float, seed: int = 0, spanning_forest: bool = False) -> BlockPattern:
-    """The diagonal and round(keep * links) random links, both directions of each.
+    """Return the diagonal and round(keep * links) random links, both directions of each.
 
     Nested: for one graph and seed a smaller keep gives a subset, as links are kept from the front of one random order.
     spanning_forest: put a random spanning forest first in that order and keep it whole, so that the pattern has the
@@ -189,12 +189,9 @@ def thinned(graph: CommunicationGraph, keep: float, seed: int = 0, spanning_fore
         in_forest[_forest(graph, order)] = True
         order = np.concatenate([order[in_forest[order]], order[~in_forest[order]]])
         count = max(count, int(in_forest.sum()))
-    i, j = graph.links[order[:count]].T
-    itself = np.arange(graph.agents)
-    ends = np.concatenate([itself, i, j]), np.concatenate([itself, j, i])
-    matrix = csr_array((np.ones(len(ends[0]), np.bool_), ends), shape=(graph.agents, graph.agents))
+    fewer = replace(graph, links=graph.links[np.sort(order[:count])])
     forest = ", spanning_forest" if spanning_forest else ""
-    return _from_sparse(matrix, f"thinned(keep={keep:g}, seed={seed}{forest})")
+    return _from_sparse(_with_self(fewer), f"thinned(keep={keep:g}, seed={seed}{forest})")
 
 
 def non_links(pattern: BlockPattern, graph: CommunicationGraph) -> IntArray:
@@ -207,7 +204,7 @@ def non_links(pattern: BlockPattern, graph: CommunicationGraph) -> IntArray:
 
 
 def is_locally_computable(T: BlockPattern, R: BlockPattern, S: BlockPattern | CommunicationGraph) -> bool:
-    """The paper's test T RᵀR <= S: one exchange per half step is enough when agents may share rows of K.
+    """Return the paper's test T RᵀR <= S, for one exchange per half step when agents may share rows of K.
 
     T, R: patterns of X and K. S: who may talk to whom. A graph stands for its adjacency plus identity. This library
     needs only R <= S and T <= S, as it makes two exchanges. Source: arXiv:2105.13205, distributed H-DNNs.
@@ -240,7 +237,7 @@ def _forest(graph: CommunicationGraph, order: IntArray) -> IntArray:
 
 
 def _product(a: csr_array, b: csr_array, kind: str) -> csr_array:
-    """Return the boolean product, or refuse it before it can fill the memory."""
+    """Return the boolean product. ValueError for one that would fill the memory."""
     work = int(np.diff(b.indptr).astype(np.int64)[a.indices].sum())
     if min(work, a.shape[0] * b.shape[1]) > MOST_PRODUCTS:
         raise ValueError(f"pattern {kind}: expected a sparse result, got up to {work} blocks; use fewer hops")

@@ -26,7 +26,7 @@ Split = tuple[Tensor, Tensor]  # x (samples, features), labels (samples,)
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or a gradient that is not finite; the message names epoch, step, and the first layer or the weights."""
+    """A loss or a gradient that is not finite. The message names epoch, step, and the first layer or the weights."""
 
     exit_code = 6
 
@@ -61,7 +61,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of metrics; accuracies are shares between 0 and 1, seconds is wall time of training alone.
+    """One line of metrics. Accuracies are shares between 0 and 1, seconds is wall time of training alone.
 
     validation_accuracy: None without validation data. mean_agent_accuracy, worst_agent_accuracy: on the validation
     data, without them on the training data. best: the highest validation accuracy so far, so that these weights are

@@ -15,7 +15,7 @@ from dist_hdnn.training.classifier import AgentClassifier
 
 @dataclass
 class Best:
-    """The epoch of highest accuracy on validation data so far, with its weights; of equal epochs the first.
+    """The epoch of highest accuracy on validation data so far, with its weights. Of equal epochs the first.
 
     epoch: from 1. accuracy: R² of a regression. weights: this worker's, by name.
     """

@@ -36,7 +36,7 @@ class Level:
 
 
 def plan(levels: Sequence[int], layers: int, step: float, epochs: int) -> list[Level]:
-    """The levels of a run that ends with `layers` layers of size `step`; without levels, that network alone.
+    """Return the levels of a run that ends with `layers` layers of size `step`, by default that network alone.
 
     Raises ValueError, one line, unless every level is a multiple of the one before, the last is `layers`, and there is
     an epoch for each.
@@ -75,7 +75,7 @@ def train_levels(
     restore: Callable[[TrainingState], None] | None = None,
     **callbacks: Any,
 ) -> list[Epoch]:
-    """Train level by level, `finest` at last and in place; the records of all epochs. callbacks: of `loop.train`.
+    """Train level by level, `finest` last and in place, and return all records. callbacks: of `loop.train`.
 
     build: the untrained model of a level before the last. resumed: layers of the level to resume, whose state
     `restore` puts back. Several workers: collective, each with its part of a model.
@@ -96,7 +96,7 @@ def train_levels(
 
 @torch.no_grad()
 def prolong(coarse: AgentClassifier, fine: AgentClassifier) -> None:
-    """Overwrite `fine` by `coarse`: weights prolonged in time; what no layer owns (readout, shared X, knots) copied.
+    """Overwrite `fine` by `coarse`: weights prolonged in time, others (readout, shared X, knots) copied.
 
     Both: the same but for layers and step. Raises ValueError where they differ in more.
     """
@@ -121,7 +121,7 @@ def prolong(coarse: AgentClassifier, fine: AgentClassifier) -> None:
 
 
 def interpolated(values: Tensor, times: Tensor, at: Tensor) -> Tensor:
-    """Piecewise linear in time, constant beyond the ends: values (times, ...) -> (at, ...); `times` ascending."""
+    """Interpolate linearly in time, constant beyond the ends: values (times, ...) -> (at, ...). `times` ascend."""
     upper = torch.searchsorted(times, at).clamp(1, max(len(times) - 1, 1))
     if len(times) == 1:
         return values.expand(len(at), *values.shape[1:])
@@ -131,5 +131,5 @@ def interpolated(values: Tensor, times: Tensor, at: Tensor) -> Tensor:
 
 
 def _middles(first: int, stride: int, rows: int, layers: int) -> Tensor:
-    """Middle of the layers first, first + stride, ... as shares of the network's time, (rows,) float64."""
+    """Return the middles of the layers first, first + stride, ... as shares of the network's time, (rows,) float64."""
     return (first + stride * torch.arange(rows, dtype=torch.float64) + 0.5) / layers

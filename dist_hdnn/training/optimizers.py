@@ -16,7 +16,7 @@ WRAPPED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 
 
 def _unwrapped(kind: type[Optimizer]) -> type[Optimizer]:
-    """The optimizer with the methods that its wrappers lead to; its step keeps no graph, as wrapped."""
+    """Return the optimizer class with its methods unwrapped. Its step keeps no graph, as wrapped."""
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in WRAPPED}
     return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(inspect.unwrap(kind.step))})
 

@@ -37,7 +37,7 @@ def clip_grad_norm_(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """Scale gradients so that the norm of all of them together is at most max_norm; return the norm before.
+    """Scale gradients so that the norm of all of them together is at most max_norm, and return the norm before.
 
     Replaces torch.nn.utils.clip_grad_norm_: the norm is that of all workers' gradients, a scalar that is the same
     everywhere. Collective: one global sum, booked as `optimizer`; in a deterministic network every gradient is
@@ -68,7 +68,7 @@ def clip_grad_norm_(
 
 
 def _norm_in_order(clipped: Sequence[Tensor], ownership: Ownership, norm_type: float) -> Tensor:
-    """Return the norm of whole gradients, as one process computes it; a worker without a share gives an empty part."""
+    """Return the norm of whole gradients, as one process computes it. A worker without a share gives an empty part."""
     parts = held()
     present = torch.tensor([float(p.grad is not None) for p in clipped], dtype=torch.float64)
     ownership.all_reduce(present, "optimizer", "max")
@@ -100,7 +100,7 @@ class GradScaler(torch.amp.GradScaler):
 
 
 def optimizer_state_dict(optimizer: Optimizer, modules: Modules) -> dict[str, Any]:
-    """Return the optimizer's state for `load_optimizer_state_dict`, the same on any number of workers; collective.
+    """Return the optimizer's state for `load_optimizer_state_dict`, the same on any number of workers. Collective.
 
     modules: what holds the parameters, one module or names of several: {"net": net, "readout": readout}. On several
     workers all of them call this, after the modules have run; one of them saves what it returns.
@@ -148,7 +148,7 @@ def load_optimizer_state_dict(optimizer: Optimizer, state: Mapping[str, Any], mo
 
 
 def _part(name: str, key: str, value: Any, parameters: dict[str, Tensor], shards: dict[str, Shard]) -> Any:
-    """Return this worker's part of a moment; one of another shape than the parameter is the same for all elements."""
+    """Return this worker's part of a moment. One of another shape than the parameter is the same for all elements."""
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value.clone() if isinstance(value, Tensor) else value  # PyTorch counts steps in what it was given
     shard, shape = shards.get(name), list(parameters[name].shape)

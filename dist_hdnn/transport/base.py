@@ -1,4 +1,4 @@
-"""The promise of a transport: fixed exchanges between workers, a few collectives, and errors that name the worker.
+"""The protocol of a transport: fixed exchanges between workers, a few collectives, and errors that name the worker.
 
 A worker is a process or a thread, numbered from 0 by its rank. Two workers that exchange make their channels in the
 same order.
@@ -20,6 +20,7 @@ from torch import Tensor
 from dist_hdnn.topology.ragged import IntArray
 from dist_hdnn.transport import collectives
 from dist_hdnn.transport.channel import Channel, Staging, Wire, needs_staging
+from dist_hdnn.transport.errors import PeerLostError, TransportTimeoutError, naming
 from dist_hdnn.transport.messages import Buffers, Message, bytes_of, check_buffers
 from dist_hdnn.transport.traffic import Record
 
@@ -137,6 +138,22 @@ class Transport:
 
     def __deepcopy__(self, memo: dict[int, object]) -> Transport:
         return self  # a copied network has the same workers
+
+    def _timed_out(self, peers: Sequence[int], label: str, seconds: float) -> TransportTimeoutError:
+        """Return the error of a worker that has waited for `seconds`."""
+        who = naming(peers)
+        text = f"worker {self.rank} waited {seconds:.1f} s for {who} in {label}{self._where()}; "
+        return TransportTimeoutError(f"{text}check the log of {who}, or raise `timeout`", self.rank, peers[0], label)
+
+    def _lost(self, peers: Sequence[int], label: str, reason: str) -> PeerLostError:
+        """Return the error of a worker whose peers are gone."""
+        who = naming(peers)
+        text = f"worker {self.rank} lost {who} in {label}{self._where()}: {reason}; check the log of {who}"
+        return PeerLostError(text, self.rank, peers[0], label)
+
+    def _where(self) -> str:
+        text = "" if self.context is None else str(self.context)
+        return f" ({text})" if text else ""
 
     def _close_retired(self) -> None:
         """Close the channels that finalizers have left here, except one whose exchange was cut short."""

@@ -31,7 +31,7 @@ class Wire(Protocol):
 
 
 def needs_staging(sends: Buffers, receives: Buffers) -> bool:
-    """Whether a buffer is in the memory of a GPU, which most transports do not move."""
+    """Return whether a buffer is in the memory of a GPU, which most transports do not move."""
     return any(tensor.is_cuda for _, tensor in (*sends, *receives))
 
 

@@ -90,10 +90,10 @@ class Star:
         def combine(rows: list[Bytes]) -> Bytes:
             if not shape.numel():
                 return NOTHING
-            return _memory(_reduce([torch.from_numpy(row).view(dtype) for row in rows], op))
+            return _bytes(_reduce([torch.from_numpy(row).view(dtype) for row in rows], op))
 
         kind = str(dtype).removeprefix("torch.")
-        result = self._round(f"all_reduce {op}", kind, host.numel(), _memory(host), host.nbytes, combine)
+        result = self._round(f"all_reduce {op}", kind, host.numel(), _bytes(host), host.nbytes, combine)
         if shape.numel():
             tensor.copy_(torch.from_numpy(result).view(dtype).view(shape))
 
@@ -203,16 +203,12 @@ def _compare(header: bytes, rows: Bytes) -> bytes:
     return VERDICT.pack(1, 0)
 
 
-def _memory(tensor: Tensor) -> Bytes:
-    memory: Bytes = bytes_of(tensor).numpy()
-    return memory
+def _bytes(tensor: Tensor) -> Bytes:
+    return bytes_of(tensor).numpy()  # type: ignore[no-any-return]
 
 
 def _describe(header: bytes) -> str:
-    call, kind, elements, number = CALL.unpack(header)
-    values = f" of {elements} {_text(kind)}" if elements else ""
-    return f"{_text(call)}{values} (collective {number})"
-
-
-def _text(field: bytes) -> str:
-    return field.rstrip(b"\0").decode()
+    *names, elements, number = CALL.unpack(header)
+    call, kind = (name.rstrip(b"\0").decode() for name in names)
+    values = f" of {elements} {kind}" if elements else ""
+    return f"{call}{values} (collective {number})"

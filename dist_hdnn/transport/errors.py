@@ -47,27 +47,3 @@ def naming(peers: Sequence[int]) -> str:
     if len(peers) == 1:
         return f"worker {peers[0]}"
     return f"workers {', '.join(map(str, peers[:-1]))} and {peers[-1]}"
-
-
-def timed_out(
-    rank: int, peers: Sequence[int], label: str, seconds: float, context: object = None
-) -> TransportTimeoutError:
-    """Return the error of a worker that has waited for `seconds`."""
-    who = naming(peers)
-    text = (
-        f"worker {rank} waited {seconds:.1f} s for {who} in {label}{_where(context)}; "
-        f"check the log of {who}, or raise `timeout`"
-    )
-    return TransportTimeoutError(text, rank, peers[0], label)
-
-
-def lost(rank: int, peers: Sequence[int], label: str, reason: str, context: object = None) -> PeerLostError:
-    """Return the error of a worker whose peer is gone."""
-    who = naming(peers)
-    text = f"worker {rank} lost {who} in {label}{_where(context)}: {reason}; check the log of {who}"
-    return PeerLostError(text, rank, peers[0], label)
-
-
-def _where(context: object) -> str:
-    text = "" if context is None else str(context)
-    return f" ({text})" if text else ""

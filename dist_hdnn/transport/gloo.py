@@ -14,7 +14,7 @@ import torch.distributed as distributed
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 
 from dist_hdnn.transport.base import Transport
-from dist_hdnn.transport.errors import PeerLostError, TransportError, lost, timed_out
+from dist_hdnn.transport.errors import PeerLostError, TransportError
 from dist_hdnn.transport.messages import Message
 from dist_hdnn.transport.rendezvous import environment_store, first_line, is_local, open_store
 
@@ -111,7 +111,6 @@ class GlooWire:
         self._calls.clear()
 
     def _failed(self, peer: int, error: RuntimeError, timeout: float) -> TransportError:
-        transport = self._transport
         if "Timed out waiting" in str(error):
-            return timed_out(transport.rank, [peer], self.label, timeout, transport.context)
-        return lost(transport.rank, [peer], self.label, first_line(error), transport.context)
+            return self._transport._timed_out([peer], self.label, timeout)
+        return self._transport._lost([peer], self.label, first_line(error))

@@ -22,7 +22,6 @@ except ImportError as error:
     ) from error
 
 from dist_hdnn.transport.base import Transport
-from dist_hdnn.transport.errors import lost, timed_out
 from dist_hdnn.transport.messages import Message
 from dist_hdnn.transport.rendezvous import LAST_WORDS, launched, shared_memory
 
@@ -62,8 +61,7 @@ class MpiTransport(Transport):
 
     def _uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         self._excepthook(kind, error, trace)
-        code = getattr(error, "exit_code", 1)
-        self.abort(code, f"{kind.__name__} that nobody caught, so all workers end")
+        self.abort(getattr(error, "exit_code", 1), f"{kind.__name__} that nobody caught, so all workers end")
 
     def _left_early(self) -> None:
         if not MPI.Is_finalized():
@@ -86,12 +84,7 @@ class MpiWire:
     """Persistent requests on byte views that are exported once."""
 
     def __init__(
-        self,
-        transport: Transport,
-        communicator: MPI.Comm,
-        sends: list[Message],
-        receives: list[Message],
-        label: str,
+        self, transport: Transport, communicator: MPI.Comm, sends: list[Message], receives: list[Message], label: str
     ) -> None:
         self.label = label
         self._transport = transport
@@ -134,8 +127,7 @@ class MpiWire:
             if waited < self._spin:
                 os.sched_yield()
             elif waited > timeout:
-                peers = sorted({peer for peer, _ in open_})
-                raise timed_out(self._transport.rank, peers, self.label, timeout, self._transport.context)
+                raise self._transport._timed_out(sorted({peer for peer, _ in open_}), self.label, timeout)
             else:
                 time.sleep(sleep)
                 sleep = min(2 * sleep, LONGEST_SLEEP)
@@ -150,8 +142,7 @@ class MpiWire:
         self._tests.clear()
 
     def _failed(self, error: Exception) -> Exception:
-        peers = sorted(set(self._peers))
-        return lost(self._transport.rank, peers, self.label, str(error), self._transport.context)
+        return self._transport._lost(sorted(set(self._peers)), self.label, str(error))
 
 
 def _unlink_shared_memory(library: str) -> None:

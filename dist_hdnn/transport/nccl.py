@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
 
 from dist_hdnn.transport.base import Transport
-from dist_hdnn.transport.errors import lost
 from dist_hdnn.transport.messages import Message
 from dist_hdnn.transport.rendezvous import first_line
 
@@ -116,5 +115,4 @@ class NcclWire:
 
     def _failed(self, error: RuntimeError) -> Exception:
         peers = sorted({operation.peer for operations in self.rounds for operation in operations})
-        reason = first_line(error)
-        return lost(self._transport.rank, peers, self.label, reason, self._transport.context)
+        return self._transport._lost(peers, self.label, first_line(error))

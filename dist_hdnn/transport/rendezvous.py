@@ -1,4 +1,4 @@
-"""How the processes of a job find each other: who started them, and the small key-value store where they meet.
+"""The meeting of the processes of a job: their launcher, and the small key-value store where they meet.
 
 A launcher is torchrun, the mpiexec of Open MPI or of MPICH and its kin, srun, or whoever sets RANK and WORLD_SIZE. A
 store is a server in one process (tcp://host:port), a file that all can reach (file:///path), or torchrun's own.
@@ -83,7 +83,7 @@ def _launches(environ: Mapping[str, str]) -> Iterator[Launch]:
 
 
 def _is_shell(launch: Launch, environ: Mapping[str, str]) -> bool:
-    """Whether a single task is a shell or a script rather than a job of one worker."""
+    """Tell whether a single task is a shell or a script rather than a job of one worker."""
     by_slurm = launch.launcher.startswith("mpiexec of MPICH") and (
         "SLURM_JOB_ID" in environ or "SLURM_PROCID" in environ
     )
@@ -192,7 +192,7 @@ def _serve(host: str, port: int, timeout: float) -> tuple[Store, int]:
 
 
 def is_local(address: str | None = None) -> bool:
-    """Whether all workers are on this machine, as a store's address or else the launcher says.
+    """Return whether all workers are on this machine, by a store's address or else by the launcher.
 
     A file may be shared by the nodes of a launcher.
     """

@@ -15,7 +15,7 @@ import numpy as np
 
 from dist_hdnn.transport.base import Transport
 from dist_hdnn.transport.channel import Wire
-from dist_hdnn.transport.errors import AbortError, PeerLostError, TransportTimeoutError, lost, naming, timed_out
+from dist_hdnn.transport.errors import AbortError, PeerLostError, TransportTimeoutError, naming
 from dist_hdnn.transport.messages import Message
 
 Result = TypeVar("Result")
@@ -37,11 +37,11 @@ def run_threads(workers: int, function: Callable[[ThreadTransport], Result], tim
         try:
             results[transport.rank] = function(transport)
         except SystemExit as error:
-            group.end(transport.rank, _left(transport.rank, error))
+            group.note(transport.rank, _left(transport.rank, error), ended=True)
         except BaseException as error:
-            group.end(transport.rank, error)
+            group.note(transport.rank, error, ended=True)
         else:
-            group.end(transport.rank)
+            group.note(transport.rank, ended=True)
 
     threads = [
         threading.Thread(target=work, args=(transport,), name=f"worker {transport.rank}", daemon=True)
@@ -52,7 +52,7 @@ def run_threads(workers: int, function: Callable[[ThreadTransport], Result], tim
     try:
         group.wait_for_all(timeout)
     except BaseException as error:  # the caller was interrupted
-        group.fail(None, error)
+        group.note(None, error)
         raise
     for rank, thread in enumerate(threads):  # a daemon that still unwinds when Python ends would abort the process
         if rank not in group.running:
@@ -100,31 +100,18 @@ class Group:
             link.wires += 1
             return link
 
-    def end(self, rank: int, error: BaseException | None = None) -> None:
-        """Note that a worker has returned, or has failed."""
+    def note(self, rank: int | None, error: BaseException | None = None, ended: bool = False) -> None:
+        """Note that a worker has ended or failed, None for the caller. The first failure is raised in the end."""
         with self.lock:
-            self.running.discard(rank)
-            if error is not None:
-                self._keep(rank, error)
-            self._tell_all()
-
-    def fail(self, rank: int | None, error: BaseException) -> None:
-        """Note another failure, and the worker to blame if there is one."""
-        with self.lock:
-            self._keep(rank, error)
-            self._tell_all()
-
-    def _keep(self, rank: int | None, error: BaseException) -> None:
-        """Keep the first failure, which is raised in the end."""
-        if self.failure is None:
-            self.failure, self.culprit = error, rank
-            if rank is not None:
-                error.add_note(f"worker {rank} of {self.workers} failed first")
-                error.worker = rank  # type: ignore[attr-defined]
-
-    def _tell_all(self) -> None:
-        for condition in self.news:
-            condition.notify_all()
+            if ended and rank is not None:
+                self.running.discard(rank)
+            if error is not None and self.failure is None:
+                self.failure, self.culprit = error, rank
+                if rank is not None:
+                    error.add_note(f"worker {rank} of {self.workers} failed first")
+                    error.worker = rank  # type: ignore[attr-defined]
+            for condition in self.news:
+                condition.notify_all()
 
     def wait_for_all(self, timeout: float) -> None:
         """Return when all have ended, or soon after a failure."""
@@ -147,15 +134,16 @@ class Group:
                     self.failure.add_note(f"{naming(late)} had not ended {min(GRACE, timeout):.0f} s later")
                     return
             text = f"{naming(late)} had not ended {timeout:.1f} s after the first worker returned"
-            self.fail(late[0], TransportTimeoutError(text, late[0], late[0]))
+            self.note(late[0], TransportTimeoutError(text, late[0], late[0]))
 
-    def raise_failure(self, rank: int, label: str, context: object) -> None:
+    def raise_failure(self, transport: ThreadTransport, label: str) -> None:
         if self.failure is None:
             return
         reason = f"{type(self.failure).__name__}: {self.failure}"
         if self.culprit is None:
-            raise PeerLostError(f"worker {rank} was stopped in {label}: {reason}", rank, None, label)
-        raise lost(rank, [self.culprit], label, reason, context)
+            stopped = f"worker {transport.rank} was stopped in {label}: {reason}"
+            raise PeerLostError(stopped, transport.rank, None, label)
+        raise transport._lost([self.culprit], label, reason)
 
 
 class ThreadWire:
@@ -173,7 +161,7 @@ class ThreadWire:
 
     def post(self) -> None:
         with self.group.lock:
-            self.group.raise_failure(self.transport.rank, self.label, self.transport.context)
+            self.group.raise_failure(self.transport, self.label)
             for peer, link, data in self.receives:
                 self.open.add((peer, True))
                 link.receiver, link.incoming = self, data
@@ -207,23 +195,23 @@ class ThreadWire:
             self.group.news[other.transport.rank].notify_all()
 
     def complete(self, timeout: float) -> None:
-        group, rank, context = self.group, self.transport.rank, self.transport.context
+        group, transport = self.group, self.transport
         began = time.monotonic()
         deadline = began + timeout
         with group.lock:
             if not self.open:
                 return
             while self.open:
-                group.raise_failure(rank, self.label, context)
+                group.raise_failure(transport, self.label)
                 peers = sorted({peer for peer, _ in self.open})
                 gone = [peer for peer in peers if peer not in group.running]
                 if gone:
-                    raise lost(rank, gone, self.label, "it returned before this exchange", context)
+                    raise transport._lost(gone, self.label, "it returned before this exchange")
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise timed_out(rank, peers, self.label, timeout, context)
-                group.news[rank].wait(left)
-        self.transport.record.waited[self.last] += time.monotonic() - began
+                    raise transport._timed_out(peers, self.label, timeout)
+                group.news[transport.rank].wait(left)
+        transport.record.waited[self.last] += time.monotonic() - began
 
     def free(self) -> None:
         with self.group.lock:

@@ -1,4 +1,4 @@
-"""Two books of messages: the ledger counts them all by phase, from, to and bytes, the record keeps the last exchanges.
+"""Books of messages: a ledger of all, by phase, sender, receiver and bytes, and a record of the last exchanges.
 
 An exchange registers the messages of its round once. Booking a round is then one addition, whatever the number of
 messages, and the counts are multiplied out when somebody asks. One ledger holds the sends of one worker, or of all.
@@ -11,13 +11,16 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
 from dist_hdnn.topology.ragged import IntArray
+
+if TYPE_CHECKING:
+    from dist_hdnn.transport.channel import Channel
 
 Rounds = dict[tuple[int, str, int], int]
 """(registered exchange, phase, bytes per neuron) -> rounds."""
@@ -27,7 +30,7 @@ PHASES = ("forward", "backward", "readout", "metrics", "setup", "optimizer", "ch
 
 @dataclass(frozen=True, eq=False)
 class Traffic:
-    """Messages and bytes per directed link, sorted by (sender, receiver): five arrays of one length, all int64."""
+    """Messages and bytes per directed link, sorted by (sender, receiver): four arrays of one length, all int64."""
 
     sender: IntArray
     receiver: IntArray
@@ -74,15 +77,13 @@ class Ledger:
         self._plans.append(_Plan(_messages("workers", from_worker, to_worker, neurons), by_agent, False))
         return len(self._plans) - 1
 
-    def register_collective(self, worker: int, workers: int, values: int, reply: int | None = None) -> int:
+    def register_collective(self, worker: int, workers: int, values: int) -> int:
         """Register what this worker sends in an all-reduce of `values` numbers, without headers, as `register` does.
 
-        reply: numbers in worker 0's answer, by default as many. Collectives are no part of
-        `non_neighbour_messages`; `totals` lists them apart.
+        Collectives are no part of `non_neighbour_messages`; `totals` lists them apart.
         """
         to = np.arange(1, workers, dtype=np.int64) if worker == 0 else np.zeros(1, np.int64)
-        each = (values if reply is None else reply) if worker == 0 else values
-        self._plans.append(_Plan(_Messages(np.full_like(to, worker), to, np.full_like(to, each)), None, True))
+        self._plans.append(_Plan(_Messages(np.full_like(to, worker), to, np.full_like(to, values)), None, True))
         return len(self._plans) - 1
 
     def book(self, plan: int, phase: str, row_bytes: int, rounds: int = 1) -> None:
@@ -168,9 +169,8 @@ class Ledger:
         for (number, _, _), rounds in self._rounds.items():
             plan = self._plans[number]
             if not plan.collective:
-                known = plan.between_agents is not None
-                messages, links = (plan.between_agents, linked) if known else (plan.between_workers, worker_linked)
-                assert messages is not None
+                agents = plan.between_agents
+                messages, links = (plan.between_workers, worker_linked) if agents is None else (agents, linked)
                 count += rounds * _beyond(messages, links)
         return count
 
@@ -187,14 +187,13 @@ def _messages(what: str, sender: ArrayLike, receiver: ArrayLike, neurons: ArrayL
 
 def _summed(entries: IntArray) -> Traffic:
     """Add up the entries of each link. entries: (4, n) of sender, receiver, messages, bytes."""
-    sender, receiver, messages, amount = entries
-    order = np.lexsort((receiver, sender))  # by sender, then receiver
-    entries = entries[:, order]
-    new = np.ones(len(order), bool)  # where another link begins
-    new[1:] = np.any(np.diff(entries[:2]) != 0, axis=0)
-    starts = np.flatnonzero(new)
-    added = np.add.reduceat(entries[2:], starts, axis=1) if len(starts) else entries[2:]
-    return Traffic(entries[0, starts], entries[1, starts], added[0], added[1])
+    sender, receiver, *counts = entries
+    stride = int(receiver.max(initial=0)) + 1
+    links, place = np.unique(sender * stride + receiver, return_inverse=True)  # by sender, then receiver
+    added = np.zeros((2, len(links)), np.int64)
+    for total, count in zip(added, counts, strict=True):
+        np.add.at(total, place, count)
+    return Traffic(*np.divmod(links, stride), *added)
 
 
 def _beyond(messages: _Messages, linked: csr_array) -> int:
@@ -208,21 +207,13 @@ def _beyond(messages: _Messages, linked: csr_array) -> int:
 
 @dataclass(slots=True)
 class Round:
-    """One exchange from its start on. where: the sweep's place. started: Unix time. waiting: monotonic time."""
+    """One exchange since its start. where: the sweep's place. started: Unix time. waiting: monotonic time."""
 
-    exchange: Exchange
+    exchange: Channel
     where: object
     started: float
     waiting: float | None = None  # since when this worker waits for it to end
     ended: bool = False
-
-
-class Exchange(Protocol):
-    """The messages of a channel. sent_bytes, received_bytes: (peer, bytes) of each."""
-
-    label: str
-    sent_bytes: list[tuple[int, int]]
-    received_bytes: list[tuple[int, int]]
 
 
 class Record:
@@ -235,7 +226,7 @@ class Record:
         self.rounds: deque[Round] = deque(maxlen=LAST)
         self.waited = [0.0] * size
 
-    def start(self, exchange: Exchange, context: object) -> Round:
+    def start(self, exchange: Channel, context: object) -> Round:
         """Add an exchange that starts now. context: of the transport, must not change later."""
         entry = Round(exchange, context, time.time())
         self.rounds.append(entry)

@@ -172,7 +172,7 @@ def test_a_class_that_training_never_sees_is_named(read) -> None:
 
 def test_an_array_that_nobody_looks_at_is_refused(tmp_path) -> None:
     np.savez(tmp_path / "t.npz", x=np.eye(4), y=[0, 1, 0, 1], mask=np.ones(4))
-    with pytest.raises(ValueError, match="expected x, y alone, got 'mask' too, which nobody would look at; remove"):
+    with pytest.raises(ValueError, match="expected x, y alone, got 'mask' too, which is not used; remove"):
         read_dataset(tmp_path / "t.npz", split="last")
 
 

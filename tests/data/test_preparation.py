@@ -150,5 +150,5 @@ def test_a_run_keeps_its_preparation(tmp_path) -> None:
         with pytest.raises(ValueError, match=message):
             read_preparation(run)
     (run / "data.json").unlink()
-    with pytest.raises(ValueError, match="data.json: expected how the run prepares its data, found nothing"):
+    with pytest.raises(ValueError, match="data.json: expected how the run prepares its data, got nothing"):
         read_preparation(run)

@@ -152,4 +152,4 @@ def test_parts_that_do_not_fit_are_a_one_line_error(fault):
 
 def test_inspect_counts_validation_points(capsys):
     assert main(["inspect", "--data.samples=100", "--data.validation_fraction=0.2"]) == 0
-    assert "40 training, 10 validation and 50 test points" in " ".join(capsys.readouterr().out.split())
+    assert "train 40 test 50 validation 10" in " ".join(capsys.readouterr().out.split())

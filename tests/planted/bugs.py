@@ -82,8 +82,8 @@ BUGS = (
     Bug(
         "thinned links one way only",
         "topology/patterns.py",
-        "np.concatenate([itself, i, j]), np.concatenate([itself, j, i])",
-        "np.concatenate([itself, i]), np.concatenate([itself, j])",
+        "_from_sparse(_with_self(fewer), ",
+        "_from_sparse(csr_array(np.triu(_with_self(fewer).toarray())), ",
         PATTERNS,
     ),
     Bug(
@@ -473,7 +473,7 @@ BUGS = (
     ),
     Bug(
         "tensor file not synced",
-        "training/checkpoints/tensor_file.py",
+        "training/checkpoints/weights_file.py",
         "os.fsync(",
         "(lambda number: None)(",
         SAVES,
@@ -501,7 +501,7 @@ BUGS = (
     Bug(
         "hashes not compared",
         "training/checkpoints/manifest.py",
-        'if found != manifest.files[name]["sha256"]:',
+        'if digest != manifest.files[name]["sha256"]:',
         "if False:",
         SAVES,
     ),

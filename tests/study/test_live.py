@@ -62,7 +62,8 @@ def test_the_table_shows_what_ended_what_runs_and_what_others_run(tmp_path: Path
 
 def test_without_a_terminal_every_new_result_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = progress(tmp_path)
-    with LiveTable("tiny", AIMS) as table:
+    table = LiveTable("tiny", AIMS)
+    with table:
         table.changed(found, None)
         table.changed(found, found.last[0])  # of an earlier session
         table.changed(found, found.last[1])

@@ -10,10 +10,10 @@ import yaml
 from study.test_runner import TRIAL, noted, table
 
 from dist_hdnn.cli import main
-from dist_hdnn.study import optuna_search, plots, runner
+from dist_hdnn.study import plots, runner
 from dist_hdnn.study.inputs import contents
-from dist_hdnn.study.optuna_search import OptunaSearch
 from dist_hdnn.study.plan import Plan, read_plan
+from dist_hdnn.study.search import OptunaSearch
 
 optuna = pytest.importorskip("optuna")
 SPACE: dict[str, Any] = {
@@ -103,12 +103,12 @@ def test_an_unusable_storage_and_a_missing_optuna_are_one_line(
     assert main(["study", path, f"--output={tmp_path / 'out'}"]) == 2
     warned, error = capsys.readouterr().err.splitlines()
     assert "takes 20% of the training points" in warned and "storage: cannot use nosuchdatabase://here" in error
-    monkeypatch.setattr(optuna_search, "optuna", None)
+    monkeypatch.setattr("dist_hdnn.study.search.optuna", None)
     assert main(["study", path, f"--output={tmp_path / 'out'}"]) == 2
     assert "pip install optuna" in capsys.readouterr().err
 
 
-def test_a_study_whose_journal_was_cut_by_a_crash_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_whose_journal_was_cut_by_a_crash_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["study", write(tmp_path), f"--output={tmp_path / 'out'}", "--trials"]
     assert main([*words, "2"]) == 0
     journal = tmp_path / "out" / "optuna.journal"
@@ -224,3 +224,18 @@ def test_a_storage_is_of_one_content_of_a_file_wherever_that_lies(tmp_path: Path
                 search_of(plan, tmp_path / "out")
         else:
             search_of(plan, tmp_path / "out")
+    with pytest.raises(ValueError, match="holds study tiny with graph.file = True, but now it is False"):
+        search_of(read_plan(write(tmp_path, trials=2, storage=storage)), tmp_path / "out")
+
+
+def test_a_storage_notes_the_files_of_baselines_that_are_added_later(tmp_path: Path) -> None:
+    storage, graph = str(tmp_path / "shared.journal"), tmp_path / "ring.edges"
+    graph.write_text("0 1\n1 2\n2 0\n")
+    search_of(read_plan(write(tmp_path, trials=2, storage=storage)), tmp_path / "out")
+    path = write(tmp_path, trials=2, storage=storage, baselines={"ring": {"graph.file": str(graph)}})
+    search_of(read_plan(path), tmp_path / "out")
+    graph.write_text("0 1\n1 2\n")
+    with pytest.raises(
+        ValueError, match="holds study tiny with another graph.file .*ring.edges: that file has changed"
+    ):
+        search_of(read_plan(path), tmp_path / "out")

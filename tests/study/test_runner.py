@@ -87,7 +87,7 @@ def test_a_study_runs_every_trial_once_and_again_none(tmp_path: Path, capsys: py
     assert again.out == first.out and again.err == ""
 
 
-def test_max_trials_runs_so_many_and_the_same_command_goes_on(
+def test_max_trials_runs_this_many_and_the_same_command_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert study(tmp_path, GRID, "--max-trials=2") == 0
@@ -99,7 +99,7 @@ def test_max_trials_runs_so_many_and_the_same_command_goes_on(
     assert "left" not in capsys.readouterr().out.splitlines()[-4]
 
 
-def test_a_longer_axis_adds_trials_to_a_study_and_the_count_goes_on(
+def test_a_longer_axis_adds_trials_to_a_study_and_the_count_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert study(tmp_path, GRID) == 0
@@ -184,7 +184,7 @@ def test_trials_know_nothing_of_a_launcher_around_the_study(tmp_path: Path, monk
 @pytest.mark.processes
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_study_ends_its_trials_and_goes_on_where_it_stopped(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stopped_study_ends_its_trials_and_resumes_where_it_stopped(tmp_path: Path, number: signal.Signals) -> None:
     document = {"axes": {"name": ["fine", "waits"], "seed": [0, 1]}}
     process = start(tmp_path, document, "--parallel=2")
     until(lambda: len(noted(tmp_path)) == 4 and sum(noted(tmp_path, "ended").values()) == 2)

@@ -1,4 +1,4 @@
-"""Optuna's storage: a journal that a crash cut goes on, and no message shows a password."""
+"""Optuna's storage: a journal that a crash cut is mended, and no message shows a password."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dist_hdnn.study.optuna_search import masked, mend_journal
+from dist_hdnn.study.search import masked, mend_journal
 
 pytest.importorskip("optuna")
 LINES = [json.dumps({"op_code": n, "worker_id": "w"}).encode() + b"\n" for n in range(3)]

@@ -52,7 +52,7 @@ def test_a_study_of_real_runs_has_a_complete_table(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 @pytest.mark.timeout(300)
-def test_a_trial_that_was_killed_with_its_study_goes_on_from_its_checkpoint(
+def test_a_trial_that_was_killed_with_its_study_resumes_from_its_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = {"graph.agents": 4, "network.layers": 2, "data.samples": 400, "train.epochs": 100, "train.batch_size": 20}

@@ -4,6 +4,7 @@ import json
 import random
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -23,10 +24,11 @@ from dist_hdnn.topology import (
     exponential_ring,
     grid,
     hypercube,
-    information_reach,
+    neighbours,
     path,
     random_regular,
-    reach_in_layers,
+    reach_warnings,
+    read_graph,
     ring,
     star,
     torus,
@@ -207,7 +209,6 @@ def test_families_table_calls_every_family_by_its_name() -> None:
         (lambda: ring(4).neighbours(4), r"ring\(4\): expected an agent 0..3, got 4"),
         (lambda: CommunicationGraph("g", ("a", "b"), np.array([[1, 0]])), "g: expected sorted links"),
         (lambda: CommunicationGraph("g", ("a", "a"), np.empty((0, 2), np.int64)), "got 'a' twice"),
-        (lambda: CommunicationGraph.from_json({"nodes": []}), "graph.json: expected what to_json writes"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(make: Callable[[], object], message: str) -> None:
@@ -275,8 +276,9 @@ def test_index_of_takes_numbers_and_names_and_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("graph", [ring(1), ring(8), grid(2, 5), hypercube(3)], ids=lambda graph: graph.name)
-def test_json_round_trip_keeps_everything(graph: CommunicationGraph) -> None:
-    back = CommunicationGraph.from_json(json.loads(json.dumps(graph.to_json())))
+def test_json_round_trip_keeps_everything(graph: CommunicationGraph, tmp_path: Path) -> None:
+    (tmp_path / "graph.json").write_text(json.dumps(graph.to_json()), encoding="utf-8")
+    back = read_graph(tmp_path / "graph.json")
     assert (back.name, back.names, back.notes, back.digest()) == (graph.name, graph.names, graph.notes, graph.digest())
     assert back.to_json() == graph.to_json()
     assert as_graph(graph.to_networkx()).links.tolist() == graph.links.tolist()
@@ -297,12 +299,12 @@ def test_exact_diameter_agrees_with_networkx(graph: CommunicationGraph) -> None:
 
 
 def test_information_reach_warns_in_one_line_when_the_graph_is_wider_than_the_network_is_deep() -> None:
-    assert reach_in_layers(ring(8), 16) == (64, 4, True)
-    assert information_reach(ring(8), 1) is None
-    text = information_reach(ring(100), 3, hops_per_layer=4)
-    assert text is not None and "\n" not in text
+    assert ring(8).diameter() == (4, True)
+    assert reach_warnings(ring(8), [neighbours(ring(8))], 1) == []
+    (text,) = reach_warnings(ring(100), [neighbours(ring(100))], 3, hops_per_layer=4)
+    assert "\n" not in text
     assert "at most 12 hops in 3 layers (4 each) but the diameter is 50" in text and "use 13 layers or more" in text
-    assert "couple agents" in (information_reach(path(3), 5, hops_per_layer=0) or "")
+    assert "couple agents" in reach_warnings(path(3), [], 5, hops_per_layer=0)[0]
 
 
 def test_a_torus_of_100_000_agents_is_made_and_measured_in_seconds() -> None:

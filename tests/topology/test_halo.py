@@ -23,7 +23,6 @@ from dist_hdnn.topology import (
     hops,
     make_partition,
     message_digests,
-    minimum_neurons_per_round,
     neighbours,
     path,
     plan_digest,
@@ -113,7 +112,7 @@ def test_neurons_received_are_the_analytical_minimum(name: str) -> None:
         owner = partition.owners.tolist()
         needed = {(i, owner[k]) for k, i in zip(pattern.rows().tolist(), pattern.columns.tolist(), strict=True)}
         minimum = sum(int(halves[agent]) for agent, worker in needed if owner[agent] != worker)
-        assert minimum_neurons_per_round(pattern, partition, halves) == minimum
+        assert halves[partition.crossings(pattern)[1]].sum() == minimum
         assert sum(halves[agents].sum() for halo in halos for _, agents in halo.send) == minimum
         assert sum(halves[agents].sum() for halo in halos for _, agents in halo.receive) == minimum
 
@@ -221,7 +220,7 @@ def test_a_hundred_thousand_agents_take_seconds() -> None:
     plan_digest([pattern], partition, halves)
     assert time.perf_counter() - start < 5
     assert disagreement(tables) is None
-    assert sum(len(halo.ghosts) for halo in halos) == minimum_neurons_per_round(pattern, partition, halves)
+    assert sum(len(halo.ghosts) for halo in halos) == len(partition.crossings(pattern)[1])
 
 
 def test_what_does_not_fit_is_said_in_one_line() -> None:
@@ -233,6 +232,6 @@ def test_what_does_not_fit_is_said_in_one_line() -> None:
     with pytest.raises(ValueError, match="worker to be a whole number from 0 to 1, got 2"):
         build_halo(neighbours(path(3)), partition, 2)
     with pytest.raises(ValueError, match=r"expected 3 whole numbers of at least 1, got int64 of shape \(2,\)"):
-        minimum_neurons_per_round(neighbours(path(3)), partition, [1, 1])
+        plan_digest([neighbours(path(3))], partition, [1, 1])
     with pytest.raises(ValueError, match="expected 3 whole numbers of at least 1, got int64 .*least 0"):
         plan_digest([neighbours(path(3))], partition, [1, 0, 1])

@@ -28,7 +28,6 @@ from dist_hdnn.topology import (
     grid,
     hops,
     make_partition,
-    minimum_neurons_per_round,
     neighbours,
     path,
     ring,
@@ -133,7 +132,7 @@ def test_components_are_kept_whole_where_loads_allow_it(method: str, sizes: tupl
         graph = as_graph(nx.relabel_nodes(cliques, dict(enumerate(mixed))))
     partition = make_partition(graph, 2, method)
     if len(set(sizes)) == 1 or method == "metis":
-        assert minimum_neurons_per_round(neighbours(graph), partition, np.ones(graph.agents)) == 0
+        assert len(partition.crossings(neighbours(graph))[1]) == 0
     cut = [c for c in range(len(sizes)) if len(set(partition.owners[graph.components() == c])) > 1]
     assert len(cut) <= 1
 
@@ -141,8 +140,8 @@ def test_components_are_kept_whole_where_loads_allow_it(method: str, sizes: tupl
 @pytest.mark.parametrize("method", ["greedy", "spectral", pytest.param("metis", marks=needs_metis)])
 def test_a_long_grid_is_cut_across_whatever_the_numbering(method: str) -> None:
     graph = grid(5, 80)  # numbered along the long side, so that contiguous runs are long and thin
-    least = minimum_neurons_per_round(neighbours(graph), make_partition(graph, 4, method), np.ones(graph.agents))
-    plain = minimum_neurons_per_round(neighbours(graph), make_partition(graph, 4), np.ones(graph.agents))
+    least = len(make_partition(graph, 4, method).crossings(neighbours(graph))[1])
+    plain = len(make_partition(graph, 4).crossings(neighbours(graph))[1])
     assert least <= 45 and plain >= 160  # three cuts of 5 agents on either side are 30
 
 

@@ -149,7 +149,9 @@ def test_a_worker_that_hangs_is_named_with_the_label_and_the_time() -> None:
     finally:
         release.set()
     assert time.monotonic() - began < 5
-    assert raised.match(r"worker [02] waited 0\.5 s for worker 1 in layer exchange K gather \(layer 2, forward\); look")
+    assert raised.match(
+        r"worker [02] waited 0\.5 s for worker 1 in layer exchange K gather \(layer 2, forward\); check"
+    )
     assert (raised.value.peer, raised.value.label, raised.value.exit_code) == (1, "layer exchange K gather", 5)
     assert "worker 1 had not ended 0 s later" in raised.value.__notes__[1]
 
@@ -177,7 +179,7 @@ def test_a_wait_may_have_its_own_timeout() -> None:
         else:
             time.sleep(0.5)
 
-    with pytest.raises(TransportTimeoutError, match=r"worker 1 waited 0\.1 s for worker 0 in a slow gather; look"):
+    with pytest.raises(TransportTimeoutError, match=r"worker 1 waited 0\.1 s for worker 0 in a slow gather; check"):
         run_threads(2, work, timeout=30)
 
 

@@ -14,7 +14,7 @@ from dist_hdnn.data.splits import UNSTATED, Cut
 
 
 def digits(cut: Cut = UNSTATED) -> Dataset:
-    """The 1797 images of 8 x 8 pixels (0 to 16) and 10 classes, split at random by default."""
+    """Return the 1797 images of 8 x 8 pixels (0 to 16) and 10 classes, split at random by default."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -22,7 +22,7 @@ def digits(cut: Cut = UNSTATED) -> Dataset:
 
 
 def shipped_table(name: str, cut: Cut = UNSTATED) -> Dataset:
-    """A table, "wine", "breast_cancer" or "diabetes", measured on real samples, split at random by default.
+    """Return a table, "wine", "breast_cancer" or "diabetes", of real samples, split at random by default.
 
     wine: 13 chemical measures of 178 wines, 3 growers. breast_cancer: 30 measures of the cell nuclei of 569 samples, 2
     classes. diabetes: 10 measures of 442 patients, real target (the progression of the disease a year later).
@@ -39,5 +39,5 @@ def shipped_table(name: str, cut: Cut = UNSTATED) -> Dataset:
 
 
 def _at_random(cut: Cut) -> Cut:
-    """A cut, a random one where none is stated, for samples that are known not to depend on each other."""
+    """Return a cut, a random one where none is stated, for samples that do not depend on each other."""
     return cut if cut.split is not None else replace(cut, split="random")

@@ -1,7 +1,7 @@
-"""The meaning of a column's cells: numbers, gaps, answers, and moments in order of time.
+"""The cells of a column as numbers, gaps, answers, and times in order.
 
-Numbers are read as people write them: `2021_05` and `1,234` are none, `true` and `false` are 1 and 0. Every error is
-one line that names the row and the column. `where` returns the name of a row for messages.
+`2021_05` and `1,234` are no numbers, `true` and `false` are 1 and 0. Every error is one line that names the row and the
+column. `where` returns the name of a row for messages.
 """
 
 from __future__ import annotations

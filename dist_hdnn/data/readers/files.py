@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import difflib
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,34 +19,21 @@ import numpy.typing as npt
 from dist_hdnn.data.arrays import Task, dataset_of
 from dist_hdnn.data.checks import check_options, some
 from dist_hdnn.data.dataset import Dataset
-from dist_hdnn.data.preparation import Preparation
+from dist_hdnn.data.preparation import INDEX, Preparation
 from dist_hdnn.data.readers.answers import of_long_table, own_answers
 from dist_hdnn.data.readers.cells import check_order, labels
-from dist_hdnn.data.readers.tables import SUFFIXES, suffix_of, table_blocks
+from dist_hdnn.data.readers.tables import SUFFIXES, Block, suffix_of, table_blocks
 from dist_hdnn.data.splits import Cut
 
 SETS = (("x", "y"), ("train_x", "train_y", "test_x", "test_y"))
 VALIDATION = ("validation_x", "validation_y")
-# what numpy.load raises on damaged, encrypted, pickled or foreign archives
-UNREADABLE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    AttributeError,
-    TypeError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-UNNAMED = ("", "Unnamed: 0")  # what pandas calls its row index in a .csv
 COUNTED = 10  # rows from which a column that counts them looks like an index
 CHUNK = 4096  # rows that are text at a time
 NO_NUMBER = ", remove that line, or name the column in data.ignore (in data.time if rows are in its order)"
 
 
 class TableOptions(TypedDict, total=False):
-    """How `read_dataset` uses the columns of a table."""
+    """Options of `read_dataset` for the columns of a table."""
 
     ignore: Sequence[str]
     time: str | None
@@ -74,7 +59,7 @@ def read_dataset(
     images: bool = False,
     **table: Unpack[TableOptions],
 ) -> Dataset:
-    """The data set in a .csv, .tsv, .parquet or .npz file, or in a folder of .npy files.
+    """Read the data set in a .csv, .tsv, .parquet or .npz file, or in a folder of .npy files.
 
     .csv, .tsv (also .csv.gz, .tsv.gz): UTF-8, separated by commas or tabs, a header line naming the feature columns and
     the column `target`. .parquet: the same columns; needs pyarrow; a row index that pandas wrote is no feature.
@@ -147,8 +132,8 @@ def check_file(path: Path, who: str, suffixes: Sequence[str], remedy: str, folde
         raise ValueError(f"{who}: expected a path, got {error.strerror}; {remedy}") from None
     if not there:
         near = sorted(entry.name for entry in path.parent.glob("*") if suffix_of(entry) in suffixes)[:5]
-        found = f"the folder holds {', '.join(near)}" if near else "the folder holds no such file"
-        raise ValueError(f"{who}: expected a file ({kinds}), found nothing; {found}; {remedy}")
+        beside = f"the folder holds {', '.join(near)}" if near else "the folder holds no such file"
+        raise ValueError(f"{who}: expected a file ({kinds}), found nothing; {beside}; {remedy}")
     known = suffix_of(path) in suffixes
     if path.is_dir() and folders and not known:
         return
@@ -181,10 +166,7 @@ def _of_table(path: Path, task: Task) -> Dataset:
         lines += [] if block.lines is None else block.lines
     if not features:
         raise ValueError(f"{who}: expected samples below the header, got none; add one line per sample")
-
-    def where(row: int) -> str:
-        return f"line {lines[row]}" if lines else f"row {row}"
-
+    where = Block(who, {}, lines=lines or None).where
     x = np.concatenate(features)
     read = [
         labels(np.concatenate(column), name, who, where, gaps=task.own)
@@ -207,7 +189,7 @@ def _of_table(path: Path, task: Task) -> Dataset:
 
 
 def _feature_columns(held: Sequence[str], index: Sequence[str], blank: Preparation, who: str) -> tuple[str, ...]:
-    """The columns that are features: all but the answers, the time, ignored ones, and the row index of a .parquet."""
+    """Return the features: all columns but the answers, the time, ignored ones, and the row index of a .parquet."""
     time, ignored = blank.time, blank.ignored
     targets = tuple(blank.targets) or (blank.target or "",)
     absent = next((name for name in targets if name not in held), None)
@@ -238,7 +220,7 @@ def _feature_columns(held: Sequence[str], index: Sequence[str], blank: Preparati
         )
     answers = () if blank.targets and blank.ahead else targets  # what an agent will see, it has seen before
     names = tuple(name for name in held if name not in {*answers, time, *ignored, *index})
-    unnamed = next((name for name in names if name in UNNAMED), None)
+    unnamed = next((name for name in names if name in INDEX[:2]), None)
     if unnamed is not None:
         raise ValueError(
             f"{who}: got a column without a name ({unnamed!r}), as pandas writes its row index; write the file with "
@@ -250,7 +232,7 @@ def _feature_columns(held: Sequence[str], index: Sequence[str], blank: Preparati
 
 
 def _arrays_of(path: Path, who: str) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of one of SETS. ValueError when none is whole, and for other arrays beside it."""
+    """Return the arrays of one of SETS. ValueError when none is whole, and for other arrays beside it."""
     held, arrays = load_arrays(path, who, _wanted)
     if not arrays:
         expected = "a folder with x.npy, y.npy or train_x.npy, train_y.npy, test_x.npy, test_y.npy"
@@ -263,14 +245,13 @@ def _arrays_of(path: Path, who: str) -> dict[str, npt.NDArray[Any]]:
     more = sorted(set(held) - set(arrays))
     if more:
         raise ValueError(
-            f"{who}: expected {', '.join(arrays)} alone, got {more[0]!r} too, which nobody would look at; remove or "
-            "rename it"
+            f"{who}: expected {', '.join(arrays)} alone, got {more[0]!r} too, which is not used; remove or rename it"
         )
     return arrays
 
 
 def _wanted(held: Collection[str]) -> tuple[str, ...]:
-    """Return the arrays to use of those that are there, none where none of SETS is whole."""
+    """Return the arrays to use, none where none of SETS is complete."""
     wanted = next((names for names in SETS if set(names) <= set(held)), ())
     return wanted + VALIDATION if len(wanted) == 4 and set(VALIDATION) <= set(held) else wanted
 
@@ -291,7 +272,7 @@ def load_arrays(
             return ["x"], {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
         with np.load(path, allow_pickle=False) as archive:
             return list(archive.files), {name: archive[name] for name in wanted(archive.files)}
-    except UNREADABLE as error:
+    except Exception as error:  # numpy.load raises nearly anything on damaged or foreign archives
         kind = ".npy files" if folder else f"an {suffix} {'file' if suffix == '.npy' else 'archive'}"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "numpy.savez" if suffix == ".npz" else "numpy.save"

@@ -68,24 +68,22 @@ def published(name: str, folder: Path | None = None, download: bool = False, cut
     folders = usual if folder is None else (folder,)
     arrays = {}
     for part in PARTS:
-        path = _find(part, (*folders, cache) if download else folders)
-        if path is None and download:
-            path = _downloaded(SOURCES[name] + f"{PARTS[part]}.gz", cache / f"{PARTS[part]}.gz", SHA256[name][part])
-        if path is None:
+        digest = SHA256[name][part]
+        if not download:
             remedy = f"set data.folder to their folder, or data.download=true to fetch all four into {cache}"
-            raise _missing(f"data.name={name}", part, folders, remedy)
-        arrays[part] = _verified(path, name, part)
+            path = _path_of(f"data.name={name}", part, folders, remedy)
+        else:
+            path = _find(part, (*folders, cache)) or _downloaded(
+                SOURCES[name] + f"{PARTS[part]}.gz", cache / f"{PARTS[part]}.gz", digest
+            )
+        arrays[part] = read_idx(path, name, digest)
     return dataset_of(arrays, Task(name, classes=10, images=True, cut=cut))
 
 
 def idx_folder(folder: Path, classes: int | None = None, cut: Cut = UNSTATED) -> Dataset:
-    """The data set in a folder of four IDX files named as those of MNIST, plain or gzipped."""
-    arrays = {}
-    for part in PARTS:
-        path = _find(part, (folder,))
-        if path is None:
-            raise _missing("data.folder", part, (folder,), "correct data.folder")
-        arrays[part] = read_idx(path)
+    """Read the data set in a folder of four IDX files named as those of MNIST, plain or gzipped."""
+    paths = {part: _path_of("data.folder", part, (folder,), "correct data.folder") for part in PARTS}
+    arrays = {part: read_idx(path) for part, path in paths.items()}
     return dataset_of(arrays, Task(folder.name, f"data.folder {folder}", classes, images=True, cut=cut))
 
 
@@ -95,15 +93,28 @@ def _find(part: str, folders: Sequence[Path]) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _missing(who: str, part: str, folders: Sequence[Path], remedy: str) -> ValueError:
+def _path_of(who: str, part: str, folders: Sequence[Path], remedy: str) -> Path:
+    """Return the file of one of PARTS. ValueError where no folder has it."""
+    if (path := _find(part, folders)) is not None:
+        return path
     name, places = PARTS[part], " or ".join(map(str, dict.fromkeys(folders)))
     got = "a folder without it" if any(folder.is_dir() for folder in folders) else "no such folder"
-    return ValueError(f"{who}: expected {name} or {name}.gz in {places}, got {got}; {remedy}")
+    raise ValueError(f"{who}: expected {name} or {name}.gz in {places}, got {got}; {remedy}")
 
 
-def read_idx(path: Path) -> npt.NDArray[np.generic]:
-    """Read the array in an IDX file, plain or gzipped. ValueError, one line that names the file."""
-    return _parsed(_content(path), path)
+def read_idx(path: Path, name: str = "", digest: str = "") -> npt.NDArray[np.generic]:
+    """Read the array in an IDX file, plain or gzipped. ValueError, one line that names the file.
+
+    name, digest: of a published data set, whose file has this SHA-256.
+    """
+    content = _content(path)
+    array = _parsed(content, path)
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(
+            f"IDX file {path}: expected the published content of {name}, got another sha256; copy it again, or set "
+            "data.name=idx for images of your own"
+        )
+    return array
 
 
 def _content(path: Path) -> bytes:
@@ -168,14 +179,3 @@ def _downloaded(address: str, path: Path, digest: str) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
-
-
-def _verified(path: Path, name: str, part: str) -> npt.NDArray[np.generic]:
-    content = _content(path)
-    array = _parsed(content, path)
-    if hashlib.sha256(content).hexdigest() != SHA256[name][part]:
-        raise ValueError(
-            f"IDX file {path}: expected the published content of {name}, got another sha256; copy it again, or set "
-            "data.name=idx for images of your own"
-        )
-    return array

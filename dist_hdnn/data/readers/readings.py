@@ -60,7 +60,7 @@ def points(source: Any, preparation: Preparation, keep: Sequence[str], batch: in
 
 
 def _last(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return the last reading of every column, (1, columns); NaN where there is none."""
+    """Return the last reading of every column, (1, columns), or NaN."""
     last = np.where(np.isnan(rows), -1, np.arange(len(rows))[:, None]).max(axis=0)  # row of it, -1 for none
     return np.where(last < 0, np.nan, rows[last, np.arange(rows.shape[1])])[None]
 

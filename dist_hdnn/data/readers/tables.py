@@ -33,8 +33,8 @@ SUFFIXES = (*TEXT, ".parquet")
 class Block:
     """Consecutive rows of a table by column.
 
-    who: starts every message. columns: what holds the cells of each, text or whatever its library has. first: number
-    of the first row. lines: file line of each row; None where rows count from 0. index: columns that pandas wrote as
+    who: starts every message. columns: the cells of each, text or a column of its library. first: number of the first
+    row. lines: file line of each row; None where rows count from 0. index: columns that pandas wrote as
     the row index.
     """
 
@@ -49,16 +49,16 @@ class Block:
         return f"row {self.first + row}" if self.lines is None else f"line {self.lines[row]}"
 
     def array(self, name: str) -> Column:
-        """The cells of a column: numbers with NaN in gaps, times, or objects."""
+        """Return the cells of a column: numbers with NaN in gaps, times, or objects."""
         return plain(self.columns[name])
 
     def numbers(self, name: str, remedy: str = "") -> Floats:
-        """A column as float64, NaN in gaps. ValueError for anything else."""
+        """Return a column as float64, NaN in gaps. ValueError for anything else."""
         return numbers(self.array(name), name, self.who, self.where, remedy)
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix of a data file, with that below .gz."""
+    """Return the suffix of a data file, with the one before .gz."""
     parts = [part.lower() for part in path.suffixes]
     return "".join(parts[-2:]) if parts[-1:] == [".gz"] else "".join(parts[-1:])
 
@@ -69,7 +69,7 @@ def table_blocks(path: Path, who: str, rows: int) -> Iterator[Block]:
 
 
 def frame_block(frame: Any, who: str) -> Block:
-    """All rows of a data frame, which has `columns` and gives one by its name, as pandas, polars and pyarrow do."""
+    """Return all rows of a data frame of pandas, polars or pyarrow."""
     names = frame_columns(frame)
     _check_names([str(name) for name in names], who)
     return Block(who, {str(name): frame[name] for name in names})

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dist_hdnn.topology.readers.compact import read_graph6, read_sparse6
 from dist_hdnn.topology.readers.content import Content, Damaged, Directed
 from dist_hdnn.topology.readers.dot import read_dot
 from dist_hdnn.topology.readers.gml import read_gml
@@ -27,7 +26,7 @@ from dist_hdnn.topology.readers.sections import (
     read_repetita,
     read_sndlib_native,
 )
-from dist_hdnn.topology.readers.tables import looks_like_matrix, read_csv, read_matrix, read_mtx
+from dist_hdnn.topology.readers.tables import looks_like_matrix, read_compact, read_csv, read_matrix, read_mtx
 
 __all__ = ["FORMATS", "SHARED", "Damaged", "Directed", "Format", "Content", "looks_like"]
 
@@ -54,8 +53,8 @@ FORMATS = {
     "pajek": Format((".net", ".paj"), read_pajek),
     "metis": Format((".graph", ".metis"), read_metis),
     "repetita": Format((), read_repetita),
-    "graph6": Format((".g6", ".graph6"), read_graph6, True),
-    "sparse6": Format((".s6", ".sparse6"), read_sparse6, True),
+    "graph6": Format((".g6", ".graph6"), read_compact, True),
+    "sparse6": Format((".s6", ".sparse6"), read_compact, True),
     "xgmml": Format((".xgmml",), read_xgmml, True),
     "sif": Format((".sif",), read_sif),
     "sndlib": Format((".xml",), read_sndlib, True),

@@ -1,4 +1,4 @@
-"""The agents and links that a graph file lists, and the words in which a reader reports a damaged file.
+"""The agents and links of a graph file, and the errors of readers.
 
 A reader raises Damaged where it can say what was expected, Directed for a link with a direction, and ValueError with
 the place of anything else. `read_graph` adds the file.
@@ -106,14 +106,14 @@ def distinct(*candidates: Sequence[str | None]) -> list[str] | None:
 
 def check_names(names: Iterable[str]) -> None:
     """Refuse what pandas or Python write for a gap or for a number, where names of agents are expected."""
-    known = set(names)
-    gap = next(iter(sorted(known & GAPS)), None)
+    distinct_names = set(names)
+    gap = min(distinct_names & GAPS, default=None)
     if gap is not None:
         remedy = "remove these links, leave the target of an isolated agent empty, or rename the agent"
         raise Damaged("names of agents", f"{gap!r}, which is written for a gap", remedy)
-    for name in sorted(filter(FLOAT.fullmatch, known)):
+    for name in sorted(filter(FLOAT.fullmatch, distinct_names)):
         integer = name.partition(".")[0]
-        if integer in known:
+        if integer in distinct_names:
             remedy = "write both as whole numbers (pandas makes floats of a column with gaps)"
             raise Damaged("one spelling of an agent", f"{integer!r} and {name!r}", remedy)
 

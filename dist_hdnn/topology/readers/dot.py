@@ -50,7 +50,7 @@ class _Parser:
         self.attributes: dict[str, dict[str, str]] = {}
 
     def next_is(self, *texts: str) -> bool:
-        """Whether the next token is a keyword or mark of these."""
+        """Return whether the next token is a keyword or mark of these."""
         return bool(self.tokens) and self.tokens[-1][0] in ("mark", "word") and self.tokens[-1][1].lower() in texts
 
     def take(self) -> Token:

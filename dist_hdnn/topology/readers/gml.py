@@ -1,4 +1,4 @@
-"""GML: keys and values in nested lists. Attributes that nobody needs may hold anything."""
+"""GML: keys and values in nested lists. Unused attributes may hold anything."""
 
 import html
 import re

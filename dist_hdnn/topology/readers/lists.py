@@ -109,7 +109,7 @@ def _without_heading(rows: Rows, content: Content) -> Rows:
 
 
 def _numbered(names: set[str], count: int) -> bool:
-    """Whether the names are 0 ... count-1 or 1 ... count."""
+    """Return whether the names are 0 ... count-1 or 1 ... count."""
     numbers = sorted(map(int, names))
     return len(numbers) == count and numbers in (list(range(count)), list(range(1, count + 1)))
 

@@ -1,6 +1,6 @@
 """XML: GraphML, GEXF, XGMML, SNDlib and CORE. A DOCTYPE or an entity is refused before anything is expanded.
 
-"{*}node" is an element of this name in any namespace, which writers spell differently.
+"{*}node" is an element of this name in any namespace.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def read_graphml(data: bytes) -> Content:
     keys = {(key.get("for", "all"), key.get("id")): key for key in root.findall("{*}key")}
 
     def attributes(element: Element, kind: str) -> dict[str, str]:
-        """Attribute name -> text: the defaults of the keys of this kind, then the data of the element."""
+        """Return attribute name -> text: the defaults of the keys of this kind, then the data of the element."""
         scoped = {key_id: key for (target, key_id), key in keys.items() if target in (kind, "all")}
         texts = {str(key.get("attr.name")): key.findtext("{*}default") for key in scoped.values()}
         for data_ in element.findall("{*}data"):
@@ -42,7 +42,7 @@ def read_graphml(data: bytes) -> Content:
     by_default = graph.get("edgedefault") == "directed"
     if by_default and not (edges and all(edge.get("directed") == "false" for edge in edges)):
         raise Directed("a directed graph")
-    _link(content, edges, "source", "target", lambda edge: edge.get("directed") == "true")
+    _link(content, edges, is_directed=lambda edge: edge.get("directed") == "true")
     return content
 
 
@@ -50,16 +50,14 @@ def read_gexf(data: bytes) -> Content:
     """Read GEXF of any version: ids, labels and positions of nodes."""
     graph = _only_graph(_root(data, "gexf"))
     content = Content()
-    for node in graph.findall("{*}nodes//{*}node"):
-        place = node.find("{*}position")
-        content.agent(_id(node), node.get("label"), {} if place is None else {axis: place.get(axis) for axis in "xy"})
+    _declare(content, graph.findall("{*}nodes//{*}node"), "label", "position")
     edges = graph.findall("{*}edges/{*}edge")
     kind = graph.get("defaultedgetype", "undirected")
     if graph.get("mode") == "dynamic":
         content.notes.append("a dynamic graph; links of all times are taken")
     if kind == "directed" and not edges:
         raise Directed("a directed graph")
-    _link(content, edges, "source", "target", lambda edge: edge.get("type", kind) == "directed")
+    _link(content, edges, is_directed=lambda edge: edge.get("type", kind) == "directed")
     return content
 
 
@@ -69,12 +67,10 @@ def read_xgmml(data: bytes) -> Content:
     if root.find(".//{*}graph") is not None:
         raise Damaged("one graph", "a graph inside the graph", "export it without groups")
     content = Content(root.get("label", ""))
-    for node in root.findall("{*}node"):
-        graphics = node.find("{*}graphics")
-        content.agent(_id(node), node.get("label"), {} if graphics is None else dict(graphics.attrib))
+    _declare(content, root.findall("{*}node"), "label", "graphics")
     if root.get("directed") == "1":
         raise Directed("a directed graph")
-    _link(content, root.findall("{*}edge"), "source", "target", lambda edge: edge.get("directed") == "1")
+    _link(content, root.findall("{*}edge"), is_directed=lambda edge: edge.get("directed") == "1")
     return content
 
 
@@ -95,12 +91,10 @@ def read_core(data: bytes) -> Content:
     """Read a scenario of the CORE emulator: devices and networks (switches, hubs, wireless) are agents."""
     root = _root(data, "scenario")
     content = Content(root.get("name", ""))
-    for node in root.findall("{*}devices/{*}device") + root.findall("{*}networks/{*}network"):
-        place = node.find("{*}position")
-        content.agent(_id(node), node.get("name"), dict((node if place is None else place).attrib))
+    _declare(content, root.findall("{*}devices/{*}device") + root.findall("{*}networks/{*}network"), "name", "position")
     links = root.findall("{*}links/{*}link")
     ends = ("node1", "node2") if all(link.get("node1") for link in links) else ("node_one", "node_two")
-    _link(content, links, *ends, lambda link: False)
+    _link(content, links, *ends)
     return content
 
 
@@ -133,7 +127,20 @@ def _only_graph(root: Element) -> Element:
     return graphs[0]
 
 
-def _link(content: Content, edges: list[Element], one: str, other: str, is_directed: Callable[[Element], bool]) -> None:
+def _declare(content: Content, nodes: list[Element], name: str, place: str) -> None:
+    """Declare agents named by an attribute, whose position is in a child `place`, or else in the node itself."""
+    for node in nodes:
+        site = node.find("{*}" + place)
+        content.agent(_id(node), node.get(name), dict((node if site is None else site).attrib))
+
+
+def _link(
+    content: Content,
+    edges: list[Element],
+    one: str = "source",
+    other: str = "target",
+    is_directed: Callable[[Element], bool] = lambda edge: False,
+) -> None:
     for edge in edges:
         if is_directed(edge):
             raise Directed(f"a directed link from {edge.get(one)!r} to {edge.get(other)!r}")

@@ -1,9 +1,10 @@
-"""Tables: a link per row (.csv, .tsv), and adjacency matrices as text, NumPy or sparse arrays and Matrix Market."""
+"""Tables: a link per row (.csv, .tsv), and adjacency matrices as text, arrays, Matrix Market, graph6 and sparse6."""
 
 import csv
 import io
 from typing import Any
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -76,7 +77,7 @@ def read_matrix(data: bytes) -> Content:
 
 
 def looks_like_matrix(text: str, as_links: bool) -> bool:
-    """Whether text is a square of numbers, with names or not, and no list. as_links: nor links with weights."""
+    """Return whether a text is a square of numbers, with names or not. as_links: it may be links with weights."""
     first, lines = text.lstrip().partition("\n")[0], text.count("\n")
     if not (lines - 3 <= max(map(first.count, ",;\t|")) <= lines + 1 or lines - 3 <= len(first.split()) <= lines + 2):
         return False  # not nearly as many cells as rows
@@ -98,6 +99,18 @@ def read_mtx(data: bytes) -> Content:
 
     matrix = mmread(io.BytesIO(data + b"\n"))  # scipy 1.17 reads past the end of a last line "3 2#" without its newline
     return _of_array(matrix, [str(i + 1) for i in range(matrix.shape[0])])
+
+
+def read_compact(data: bytes) -> Content:
+    """Read graph6 or sparse6: a graph in one line of printable characters, agents numbered from 0."""
+    lines = data.strip().removeprefix(b">>graph6<<").removeprefix(b">>sparse6<<").split()
+    if len(lines) != 1:
+        raise Damaged("one graph", f"{len(lines)} lines, a graph each", "keep the line of one graph")
+    graph = (nx.from_sparse6_bytes if lines[0].startswith(b":") else nx.from_graph6_bytes)(lines[0])
+    content = Content()
+    content.graph.add_nodes_from(map(str, graph))
+    content.graph.add_edges_from((str(one), str(other)) for one, other in graph.edges())
+    return content
 
 
 def _of_array(array: Any, names: list[str] | None = None) -> Content:

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: manifest.json, the hashes of its files, and which of several is the newest.
+"""The manifest of a checkpoint: manifest.json, the hashes of its files, and which of several is the newest.
 
     checkpoints/step_00001200/   worker_0.safetensors  worker_1.safetensors ...  manifest.json
     checkpoints/latest           the name of the newest one, for people and scripts; reading goes by the manifests
@@ -58,24 +58,24 @@ class Manifest:
 
     @property
     def accuracy(self) -> float:
-        """Validation accuracy of the last epoch that has ended; -inf before that and without validation data."""
+        """Validation accuracy of the last epoch that has ended, -inf before that and without validation data."""
         return score(self.history[-1]["validation_accuracy"]) if self.history else -math.inf
 
 
 def score(accuracy: float | None) -> float:
-    """Return an accuracy as a number to compare; one that is undefined is the lowest."""
+    """Return an accuracy as a number to compare. One that is undefined is the lowest."""
     return -math.inf if accuracy is None or math.isnan(accuracy) else accuracy
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """manifest.json in a folder, on the disk when this returns."""
+    """Write manifest.json in a folder. It is on the disk when this returns."""
     entries = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in vars(manifest).items())  # a line each
     rest = ",\n".join(entries).encode() + b"\n}\n"
     write_durably(folder / NAME, _first_line(rest) + rest)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a checkpoint, itself checked; `verify` checks the files. Raises CheckpointError."""
+    """Return the checked manifest of a checkpoint. `verify` checks the files. Raises CheckpointError."""
     try:
         text = (folder / NAME).read_bytes()
     except FileNotFoundError:
@@ -119,12 +119,12 @@ def verify(folder: Path, manifest: Manifest, part: int = 0, parts: int = 1) -> N
         raise _unusable(folder, f"{odd} is {'missing' if odd in manifest.files else 'not one of its files'}")
     for name in sorted(manifest.files)[part::parts]:
         try:
-            size, found = (folder / name).stat().st_size, hash_of(folder / name)
+            size, digest = (folder / name).stat().st_size, hash_of(folder / name)
         except OSError as error:
             raise _unusable(folder, f"{name} cannot be read: {error.strerror}") from error
         if size != manifest.files[name]["bytes"]:
             raise _unusable(folder, f"{name} has {size} bytes, but was written with {manifest.files[name]['bytes']}")
-        if found != manifest.files[name]["sha256"]:
+        if digest != manifest.files[name]["sha256"]:
             raise _unusable(folder, f"{name} is damaged: it is not what its sha256 says")
 
 
@@ -150,24 +150,24 @@ def check_identity(
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the last step first, without what is being written or was left by killed workers."""
-    found = sorted(folder.glob("step_*"), reverse=True) if folder.is_dir() else []
-    return [path for path in found if path.name.removeprefix("step_").isdigit()]
+    """Return the checkpoints in a folder, the last step first, without unfinished ones."""
+    paths = sorted(folder.glob("step_*"), reverse=True) if folder.is_dir() else []
+    return [path for path in paths if path.name.removeprefix("step_").isdigit()]
 
 
 def candidates(parent: Path) -> list[tuple[Path, Manifest | CheckpointError]]:
-    """Every checkpoint of a run, the newest first, with its manifest or what is wrong with that; files not checked."""
-    found: list[tuple[Path, Manifest | CheckpointError]] = []
+    """Return every checkpoint of a run, the newest first, with its manifest or its error. Does not check files."""
+    pairs: list[tuple[Path, Manifest | CheckpointError]] = []
     for folder in checkpoints(parent):
         try:
-            found.append((folder, read_manifest(folder)))
+            pairs.append((folder, read_manifest(folder)))
         except CheckpointError as error:
-            found.append((folder, error))
-    return sorted(found, key=lambda pair: -pair[1].saved if isinstance(pair[1], Manifest) else float("-inf"))
+            pairs.append((folder, error))
+    return sorted(pairs, key=lambda pair: -pair[1].saved if isinstance(pair[1], Manifest) else float("-inf"))
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """A small file, whole or not at all, on the disk when this returns; so is its name."""
+    """Write a small file, whole or not at all. It and its name are on the disk when this returns."""
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(data)
@@ -178,7 +178,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder reach the disk."""
+    """Flush the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -198,10 +198,10 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _unusable(folder: Path, reason: str) -> CheckpointError:
-    return CheckpointError(f"checkpoint {folder}: {reason}. Go on from another one, as --resume=auto does.")
+    return CheckpointError(f"checkpoint {folder}: {reason}. Resume from another one, as --resume=auto does.")
 
 
 def hash_of(path: Path) -> str:
-    """The sha256 of a file. Raises OSError."""
+    """Return the sha256 of a file. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Write checkpoints while training continues: every worker its own file, worker 0 what makes them one checkpoint.
+"""Write checkpoints while training continues: every worker its own file, worker 0 the manifest of all.
 
     all workers   copy the state (the only pause), write and sync worker_k.safetensors in a thread, then worker_k.json
     worker 0      waits for all worker_k.json, writes manifest.json, renames the folder, then replaces `latest`
@@ -34,8 +34,8 @@ from dist_hdnn.training.checkpoints.manifest import (
     write_durably,
     write_manifest,
 )
-from dist_hdnn.training.checkpoints.snapshot import copied, described, owners_digest, records
-from dist_hdnn.training.checkpoints.tensor_file import write_tensors
+from dist_hdnn.training.checkpoints.snapshot import copied, described, owners_digest
+from dist_hdnn.training.checkpoints.weights_file import write_tensors
 from dist_hdnn.training.loop import NonFiniteError, TrainingState
 
 PART = ".part-"  # in the name of a folder that is no checkpoint yet
@@ -44,7 +44,7 @@ MARGIN = 1 << 20  # bytes of the disk that stay free
 
 
 class DiskError(OSError):
-    """A checkpoint that cannot be written; those before it are as they were."""
+    """A checkpoint that cannot be written. Those before it are intact."""
 
     exit_code = 7
 
@@ -65,7 +65,7 @@ class Saver:
 
     folder: checkpoints/ of the run directory, which all workers see. nonce: of this start, the same on all workers.
     identity, versions: for the manifest. keep: how many to keep, besides the best. timeout: seconds that worker 0 waits
-    for the other workers' files. pauses: seconds that each save has held up training.
+    for the other workers' files.
     """
 
     folder: Path
@@ -76,7 +76,6 @@ class Saver:
     versions: Mapping[str, str]
     keep: int = 3
     timeout: float = 120.0
-    pauses: list[float] = field(default_factory=list)
     saved: int = -1
     """step of the last save"""
     _known: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -85,22 +84,26 @@ class Saver:
     _failure: Exception | None = None
 
     def save(self, state: TrainingState) -> None:
-        """Begin to save. Raises what the save before has met, and DiskError before anything is written."""
-        started = time.perf_counter()
+        """Begin to save. Raises the error of the save before, and DiskError before anything is written."""
         if state.step == self.saved:
             return
         self.finish()
         tensors = copied(state)
-        self._check_space(sum(tensor.nbytes for tensor in tensors.values()) * self.workers)
+        needed, free = (
+            sum(tensor.nbytes for tensor in tensors.values()) * self.workers,
+            shutil.disk_usage(self.folder).free,
+        )
+        if free < needed + MARGIN:
+            reason = f"no space left ({needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free)"
+            raise DiskError(self.folder, reason, errno.ENOSPC)
         manifest = self._manifest(state) if self.rank == 0 else None
         arguments = (FOLDER.format(state.step), tensors, manifest)
         self._thread = threading.Thread(target=self._work, args=arguments, name="save a checkpoint", daemon=True)
         self._thread.start()
         self.saved = state.step
-        self.pauses.append(time.perf_counter() - started)
 
     def check(self) -> None:
-        """Raise what a save has met: OSError, CheckpointError, NonFiniteError."""
+        """Raise the error of the save under way: OSError, CheckpointError, NonFiniteError."""
         if self._failure is not None:
             raise self._failure
 
@@ -112,18 +115,12 @@ class Saver:
         self.check()
 
     def clean(self) -> None:
-        """Remove what killed workers have left of a checkpoint; by worker 0, before anybody saves."""
+        """Remove unfinished checkpoints of killed workers. Worker 0 calls it before anybody saves."""
         for left in self.folder.glob(f"*{PART}*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    def _check_space(self, needed: int) -> None:
-        free = shutil.disk_usage(self.folder).free
-        if free < needed + MARGIN:
-            reason = f"no space left ({needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free)"
-            raise DiskError(self.folder, reason, errno.ENOSPC)
-
     def _manifest(self, state: TrainingState) -> Manifest:
-        history = records(state)
+        history = [vars(record) for record in state.history]  # not copies: records never change and grow in number
         return Manifest(
             step=state.step,
             epoch=history[-1]["epoch"] + (state.step > history[-1]["step"]) if history else 1,
@@ -140,7 +137,7 @@ class Saver:
         )
 
     def _work(self, name: str, tensors: dict[str, Tensor], manifest: Manifest | None) -> None:
-        """The thread: this worker's file; at worker 0 then the checkpoint."""
+        """Write this worker's file, on worker 0 then the checkpoint. Runs in a thread."""
         part = self.folder / f"{name}{PART}{self.nonce}"
         try:
             try:
@@ -185,11 +182,11 @@ class Saver:
             shutil.rmtree(old, ignore_errors=True)
 
     def _retired(self, folder: Path) -> Path:
-        """Under another name, so that half of a removed checkpoint is never taken for one."""
+        """Rename a checkpoint, so that half of a removed one is never taken for a whole."""
         return folder.rename(folder.with_name(f"{folder.name}{PART}{self.nonce}-old"))
 
     def _result(self, part: Path, worker: int) -> dict[str, Any]:
-        """What a worker has written, once it has."""
+        """Wait for the bytes and the hash of another worker's file."""
         note, deadline = part / f"worker_{worker}.json", time.monotonic() + self.timeout
         while not note.exists():
             if time.monotonic() > deadline:
@@ -198,26 +195,22 @@ class Saver:
                     "and that all workers see the same run directory"
                 )
             time.sleep(LOOK)
-        found: dict[str, Any] = json.loads(note.read_text())
-        if "error" in found:
-            raise NonFiniteError(found["error"]) if found["code"] == 6 else OSError(errno.EIO, found["error"])
-        return found
+        result: dict[str, Any] = json.loads(note.read_text())
+        if "error" in result:
+            raise NonFiniteError(result["error"]) if result["code"] == 6 else OSError(errno.EIO, result["error"])
+        return result
 
     def _superfluous(self, newest: Path) -> list[Path]:
-        """All but the newest few and the one with the best validation accuracy, where there is one."""
-        good = sorted(self._usable(), key=lambda name: self._known[name], reverse=True)
-        best = max(good, key=lambda name: self._known[name][1], default=newest.name)
-        return [self.folder / name for name in good[max(self.keep, 1) :] if name not in (best, newest.name)]
-
-    def _usable(self) -> list[str]:
-        """The names of the checkpoints that are there."""
+        """Return all but the newest few and the one with the best validation accuracy, where there is one."""
         names = [folder.name for folder in checkpoints(self.folder)]
         for name in names:
             if name not in self._known:
                 with contextlib.suppress(CheckpointError):
                     manifest = read_manifest(self.folder / name)
                     self._known[name] = manifest.saved, manifest.accuracy
-        return [name for name in names if name in self._known]
+        good = sorted((name for name in names if name in self._known), key=self._known.__getitem__, reverse=True)
+        best = max(good, key=lambda name: self._known[name][1], default=newest.name)
+        return [self.folder / name for name in good[max(self.keep, 1) :] if name not in (best, newest.name)]
 
 
 def _file(worker: int) -> str:

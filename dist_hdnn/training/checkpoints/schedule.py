@@ -1,7 +1,7 @@
-"""When to save and when to stop: asked after every step, decided by all workers for the same step.
+"""The schedule of saves and stops: asked after every step, decided by all workers for the same step.
 
 Workers that only talk to their neighbors do not know of a signal that one of them got, nor of each other's clocks. So
-about once a second, at a step that all know, they add up their wishes: one all-reduce of three numbers, booked as
+about once a second, at a step that all know, they add up their requests: one all-reduce of three numbers, booked as
 metrics. The number of steps to the next one follows from the mean time of a step, which is in that sum, too.
 """
 
@@ -21,7 +21,7 @@ PERIOD = 1.0  # seconds between the questions
 
 
 class Stopped(Exception):
-    """Training has stopped because somebody asked, with a checkpoint of this step (exit code 75) or without (130).
+    """Training stopped on request, with a checkpoint of this step (exit code 75) or without (130).
 
     command: the command that resumes the run, for its last line.
     """
@@ -34,22 +34,22 @@ class Stopped(Exception):
 
 
 class Agreement:
-    """Whether any worker has a wish, answered alike on all workers at steps that all know."""
+    """Requests of any worker, answered alike on all workers at steps that all know."""
 
     def __init__(self, ownership: Ownership, period: float = PERIOD) -> None:
         self.ownership, self.period = ownership, period
         self.last = self.next = 0
         self.asked = time.monotonic()
 
-    def ask(self, step: int, wishes: Sequence[bool]) -> list[bool]:
-        """The wishes of all workers; between two questions nobody has any. Collective; step goes up."""
+    def ask(self, step: int, requests: Sequence[bool]) -> list[bool]:
+        """Return which requests any worker has, none between two questions. Collective, with ascending steps."""
         if self.ownership.alone:
-            return list(wishes)
+            return list(requests)
         if step < self.next:
-            return [False] * len(wishes)
+            return [False] * len(requests)
         now, before = time.monotonic(), step - self.last
         pace = (now - self.asked) / max(before, 1)
-        sums = torch.tensor([*map(float, wishes), pace], dtype=torch.float64)
+        sums = torch.tensor([*map(float, requests), pace], dtype=torch.float64)
         self.ownership.all_reduce(sums, "metrics")
         steps = int(self.period * self.ownership.workers / max(float(sums[-1]), 1e-9))
         self.next = step + max(1, min(steps, 2 * before))  # at most doubled, for a step may become slower
@@ -59,7 +59,7 @@ class Agreement:
 
 @dataclass
 class Keeper:
-    """Saves every so often, and stops training with a checkpoint when somebody asks.
+    """Callback that saves at intervals, and stops training with a checkpoint on request.
 
     every, unit: "steps" and "epochs" since the start of the run, "seconds" on the clock of worker 0, or "never".
     batches: steps of an epoch. stop: the name of what asks this worker to stop, None so far. saver: None where nothing
@@ -79,7 +79,7 @@ class Keeper:
         self.saved_at = time.monotonic()
 
     def __call__(self, state: TrainingState) -> None:
-        """After every step. Raises Stopped on all workers together, and what a save has met."""
+        """Save or stop if it is time. Raises Stopped on all workers together, and the error of a save."""
         if self.saver is not None:
             self.saver.check()
         reason = self.stop()

@@ -1,9 +1,9 @@
-"""The state of a training as named parts of global tensors, so that any number of workers can take it up.
+"""The state of a training as named parts of global tensors, which any number of workers can resume.
 
     weights/Kp.0                (layers, entries of the pattern)       as in `state_dict`
     optimizer/Kp.0/exp_avg      likewise, for each of the optimizer's moments
     best/Kp.0                   the weights of the best epoch so far, where there are validation data
-    epoch/loss                  the loss summed over the running epoch, one entry a term
+    epoch/loss                  the loss summed over the running epoch, one entry per term
     NAME@places                 (runs, 2) first and length: where the runs of this file's part of NAME lie
     partial/gradients           what this worker has added to the gradient log in the running epoch
 
@@ -37,7 +37,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Piece(NamedTuple):
-    """This worker's part of a global tensor; shard: where it lies there, None where every worker has the whole."""
+    """This worker's part of a global tensor. shard: where it lies there, None where every worker has the whole."""
 
     tensor: Tensor
     shard: Shard | None
@@ -52,42 +52,42 @@ class Piece(NamedTuple):
 
 
 def pieces(state: TrainingState) -> dict[str, Piece]:
-    """What a checkpoint holds: the tensors themselves, in the same order on all workers."""
-    model, found = state.model, dict[str, Piece]()
+    """Return the tensors of a checkpoint by name, not copied, in the same order on all workers."""
+    model, parts = state.model, dict[str, Piece]()
     shards = shards_of(model)
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
-        found[WEIGHTS + name] = Piece(parameter.detach(), shards.get(name))
+        parts[WEIGHTS + name] = Piece(parameter.detach(), shards.get(name))
     for name, parameter in parameters.items():
         for moment in MOMENTS:
             values = state.optimizer.state.get(parameter, {}).get(moment)
-            found[f"optimizer/{name}/{moment}"] = Piece(
+            parts[f"optimizer/{name}/{moment}"] = Piece(
                 torch.zeros_like(parameter.detach()) if values is None else values, shards.get(name)
             )
     if state.best is not None:
-        found |= {BEST + name: Piece(values, shards.get(name)) for name, values in state.best.weights.items()}
+        parts |= {BEST + name: Piece(values, shards.get(name)) for name, values in state.best.weights.items()}
     readout = model.readout
     terms = readout.shards["bias"] if isinstance(readout, LocalReadout) else None
     loss = state.loss if state.loss.ndim else state.loss.expand(1 if terms is None else len(terms.index))
-    found["epoch/loss"] = Piece(loss, terms)
-    return found
+    parts["epoch/loss"] = Piece(loss, terms)
+    return parts
 
 
 def copied(state: TrainingState) -> dict[str, Tensor]:
     """Copy what this worker's file holds, so that training may continue."""
-    first, found = state.model.network.ownership.rank == 0, dict[str, Tensor]()
+    first, copies = state.model.network.ownership.rank == 0, dict[str, Tensor]()
     for name, (tensor, shard) in pieces(state).items():
         if shard is not None or first:
-            found[name] = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
+            copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
         if shard is not None:
-            found[name + PLACES] = torch.from_numpy(runs(shard.index))
+            copies[name + PLACES] = torch.from_numpy(runs(shard.index))
     if state.gradients is not None:
-        found[PARTIAL] = state.gradients.squares.cpu().clone()
-    return found
+        copies[PARTIAL] = state.gradients.squares.cpu().clone()
+    return copies
 
 
 def described(state: TrainingState) -> dict[str, dict[str, Any]]:
-    """`Manifest.tensors` of a state."""
+    """Return `Manifest.tensors` of a state."""
     return {
         name: {"shape": piece.shape, "dimension": None if piece.shard is None else piece.shard.dimension}
         for name, piece in pieces(state).items()
@@ -102,11 +102,11 @@ def restore(state: TrainingState, folder: Path, manifest: Manifest) -> None:
     """
     state.step, state.seconds = manifest.step, manifest.seconds
     state.history[:] = [Epoch(**record) for record in manifest.history]
-    taken = state.step - state.first
+    steps = float(state.step - state.first)
     for group in state.optimizer.param_groups:
         for parameter in group["params"]:
             memory = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
-            state.optimizer.state[parameter] = {"step": torch.tensor(float(taken)), **memory}
+            state.optimizer.state[parameter] = {"step": torch.tensor(steps), **memory}
     if manifest.best is not None:
         state.best = snapshot(state.model, **manifest.best)
     wanted = pieces(state)
@@ -129,7 +129,7 @@ def restore(state: TrainingState, folder: Path, manifest: Manifest) -> None:
 
 
 def _restore_gradients(state: TrainingState, files: Sequence[Any], manifest: Manifest) -> None:
-    """Give the same owners what each had added; else worker 0 continues with the sum, which rounds otherwise."""
+    """Give the same owners their sums back. With other owners worker 0 gets the total, which rounds otherwise."""
     assert state.gradients is not None, "the run logs gradients"
     ownership = state.model.network.ownership
     parts = [file.get_tensor(PARTIAL) for file in files if PARTIAL in file.keys()]
@@ -160,7 +160,7 @@ def fill(target: Tensor, shard: Shard | None, name: str, files: Sequence[Any]) -
         if shard is None:
             target.copy_(data)
             return
-        there = expanded(file.get_tensor(name + PLACES).numpy())
+        there = ragged_ranges(*file.get_tensor(name + PLACES).numpy().T)
         if not len(there) or not len(shard.index):
             continue
         if np.array_equal(there, shard.index):
@@ -176,8 +176,8 @@ def fill(target: Tensor, shard: Shard | None, name: str, files: Sequence[Any]) -
 
 
 def whole_weights(folder: Path, manifest: Manifest, kind: str = WEIGHTS) -> dict[str, Tensor]:
-    """The `state_dict` of the network in a verified checkpoint, in one process; kind: which names, less that prefix."""
-    found: dict[str, Tensor] = {}
+    """Return the `state_dict` of a verified checkpoint, in one process. kind: prefix of the names, which is dropped."""
+    weights: dict[str, Tensor] = {}
     with opened(folder, manifest.files) as files:
         for name, entry in manifest.tensors.items():
             if not name.startswith(kind):
@@ -186,34 +186,24 @@ def whole_weights(folder: Path, manifest: Manifest, kind: str = WEIGHTS) -> dict
             target, split = torch.empty(entry["shape"], dtype=dtype), entry["dimension"]
             length = 0 if split is None else entry["shape"][split]
             fill(target, None if split is None else Shard(split, length, np.arange(length)), name, files)
-            found[name.removeprefix(kind)] = target
-    return found
+            weights[name.removeprefix(kind)] = target
+    return weights
 
 
 @contextmanager
 def opened(folder: Path, names: Iterable[str]) -> Iterator[list[Any]]:
-    """The safetensors files of a checkpoint, in the order of the workers that wrote them."""
+    """Open the safetensors files of a checkpoint, in the order of the workers that wrote them."""
     with ExitStack() as stack:
         try:
             ordered = sorted(names, key=lambda name: (len(name), name))
             yield [stack.enter_context(safe_open(folder / name, "pt")) for name in ordered]
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"checkpoint {folder}: {error}. Go on from another one.") from error
+            raise CheckpointError(f"checkpoint {folder}: {error}. Resume from another one.") from error
 
 
 def runs(index: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Ascending numbers as runs of neighbours: (runs, 2) first and length."""
+    """Return ascending numbers as runs of consecutive ones: (runs, 2) first and length, see `ragged_ranges`."""
     if not len(index):
         return np.zeros((0, 2), dtype=np.int64)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(index) != 1) + 1])
     return np.stack([index[starts], np.diff([*starts, len(index)])], axis=1).astype(np.int64)
-
-
-def expanded(places: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The numbers of `runs`."""
-    return ragged_ranges(places[:, 0], places[:, 1])
-
-
-def records(state: TrainingState) -> list[dict[str, Any]]:
-    """`Manifest.history` of a state."""
-    return [vars(record) for record in state.history]  # not copies: a record never changes, and there are ever more
