@@ -127,7 +127,7 @@ def dataset_of(
     """
     whole = "x" in arrays
     uncut = whole and task.cut.split is None
-    if uncut:  # under any split, so that what is wrong with the samples is said now
+    if uncut:  # under any split, so that faults of the samples raise now
         task = replace(task, cut=replace(task.cut, split="last"))
     _check_blank(task)
     if task.own:

@@ -82,10 +82,9 @@ def communication(config: Config, layout: Layout) -> dict[str, Any]:
     A layer's are those of its forward sweep; a step has both sweeps and the layers that the memory mode computes again.
     """
     layers, number_bytes = config.network.layers, config.train.batch_size * ITEM_BYTES[config.dtype]
-    messages, numbers = _forward(layers, layout)
     stages = len(layout.graphs)
     again = kept(config, stages).again(layers)
-    by_stage, step_rounds, step_messages = [0] * stages, 0, 0
+    by_stage, messages, step_rounds, step_messages = [0] * stages, 0, 0, 0
     links, link_bytes, step_link_bytes = [], [], []
     for stage in range(stages):
         uses = _layers_of_stage(layers, layout, stage)
@@ -97,6 +96,7 @@ def communication(config: Config, layout: Layout) -> dict[str, Any]:
             if config.network.memory == "reversible":  # the same slices in joint messages
                 in_step = uses * (each.forward + each.reversed)
             by_stage[stage] += each.forward
+            messages += uses * each.forward * len(pairs)
             step_rounds += in_step
             step_messages += in_step * len(pairs)
             links.append(pairs)
@@ -105,7 +105,7 @@ def communication(config: Config, layout: Layout) -> dict[str, Any]:
         "state_bytes": int(layout.ownership.all_widths.sum()) * number_bytes,
         "rounds_per_layer": by_stage[0] if len(set(by_stage)) == 1 else by_stage,
         "messages_per_layer": messages / layers,
-        "bytes_per_layer": numbers * number_bytes / layers,
+        "bytes_per_layer": sum(int(each.sum()) for each in link_bytes) / layers,
         "bytes_per_link_and_layer": {"mean": float(per_link.mean()) / layers, "max": float(per_link.max()) / layers},
         "rounds_per_step": step_rounds,
         "messages_per_step": step_messages,
@@ -119,7 +119,12 @@ def per_prediction(config: Config, layout: Layout, data: Dataset) -> dict[str, i
 
     Equal on any number of workers. The sum of a `sum` readout is no message between neighbors and not counted.
     """
-    messages, numbers = _forward(config.network.layers, layout)
+    messages = numbers = 0
+    for stage in range(len(layout.graphs)):
+        for each in rounds_of(layout, stage):
+            pairs, slices = each.sent(layout.sizes)
+            times = _layers_of_stage(config.network.layers, layout, stage) * each.forward
+            messages, numbers = messages + times * len(pairs), numbers + times * int(slices.sum())
     if config.lift.kind == "channels":  # every pixel is a sample of the network
         height, width, _ = assembly.image_of(config, data)
         numbers *= height * width
@@ -127,18 +132,6 @@ def per_prediction(config: Config, layout: Layout, data: Dataset) -> dict[str, i
         sent = 2 * config.readout.rounds * len(layout.graphs[0].links)  # both ways over each link
         messages, numbers = messages + sent, numbers + sent * data.outputs
     return {"messages_per_prediction": messages, "bytes_per_prediction": numbers * ITEM_BYTES[config.dtype]}
-
-
-def _forward(layers: int, layout: Layout) -> tuple[int, int]:
-    """Count the messages between agents of a forward sweep, and the numbers in them for one sample."""
-    messages = numbers = 0
-    for stage in range(len(layout.graphs)):
-        for each in rounds_of(layout, stage):
-            pairs, slices = each.sent(layout.sizes)
-            times = _layers_of_stage(layers, layout, stage) * each.forward
-            messages += times * len(pairs)
-            numbers += times * int(slices.sum())
-    return messages, numbers
 
 
 def _layers_of_stage(layers: int, layout: Layout, stage: int) -> int:

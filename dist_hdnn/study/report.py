@@ -30,7 +30,7 @@ from dist_hdnn.study.results import (
     words,
 )
 from dist_hdnn.study.runner import Progress
-from dist_hdnn.study.trials import DONE, FAILED
+from dist_hdnn.study.trials import DONE, FAILED, replacing
 
 SHOWN = 8  # of the newest results
 REFRESH = 0.5  # seconds
@@ -102,9 +102,8 @@ def write_report(
         lines += ["## Failed trials", ""]
         lines += [f"- {words(each['baseline'], each['values'])}: {each['error']}" for each in failed] + [""]
     lines += ["All trials, one row each, are in `results.csv`; each trial's config and run are below `trials/`."]
-    part = path.with_name(f"{path.name}.part")
-    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -112,11 +111,8 @@ def _origin(plan: Plan, results: Sequence[Mapping[str, Any]], command: str) -> l
     """Write the command, the counts, axes and baselines, the time and the versions."""
     done = [result for result in results if result["status"] == DONE]
     seconds = sum(result.get("wall_seconds") or result["summary"].get("seconds", 0) for result in done)
-    lines = [
-        f"    {command}",
-        "",
-        f"{len(done)} trials ended well, {len(results) - len(done)} failed; search {plan.search}.",
-    ]
+    counts = f"{len(done)} trials ended well, {len(results) - len(done)} failed; search {plan.search}."
+    lines = [f"    {command}", "", counts]
     for axis in plan.axes:
         options = ", ".join(axis.options) if isinstance(axis, Choice) else f"{axis.low} to {axis.high}"
         lines.append(f"- {axis.name}: {options}")

@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import json
 import math
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.study.axes import SEED, Axis, check_known, label_of
-from dist_hdnn.study.trials import DONE
+from dist_hdnn.study.trials import DONE, replacing
 
 
 @dataclass(frozen=True)
@@ -180,12 +179,10 @@ def write_tables(folder: Path, rows: Sequence[Row]) -> None:
     """Write results.csv, and results.parquet where pyarrow is installed, each whole or not at all."""
     if not rows:
         return
-    part = folder / f"results.{os.getpid()}.part"
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with replacing(folder / "results.csv") as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(part, folder / "results.csv")
     if importlib.util.find_spec("pyarrow") is not None:
         import pyarrow
         import pyarrow.parquet
@@ -195,8 +192,8 @@ def write_tables(folder: Path, rows: Sequence[Row]) -> None:
             kinds = {type(value) for value in values if value is not None}
             if len(kinds) > 1 and not kinds <= {int, float}:  # a column has one type
                 columns[key] = [None if value is None else str(value) for value in values]
-        pyarrow.parquet.write_table(pyarrow.table(columns), part)
-        os.replace(part, folder / "results.parquet")
+        with replacing(folder / "results.parquet") as part:
+            pyarrow.parquet.write_table(pyarrow.table(columns), part)
 
 
 def groups_of(results: Iterable[Mapping[str, Any]]) -> list[Group]:

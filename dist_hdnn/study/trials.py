@@ -13,7 +13,8 @@ import fcntl
 import json
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,9 +126,16 @@ def all_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file whole or not at all."""
+    """Write a JSON file whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a file beside `path` to write, which replaces it at the end: a reader never sees half of it."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+    yield part
     os.replace(part, path)
 
 

@@ -79,10 +79,10 @@ def make_partition(
 ) -> Partition:
     """Share the agents out by one of METHODS, with even loads and few ghosts.
 
-    widths: (agents,) neurons of every agent, default 1 each; only their ratios matter. pattern: who needs whom, default
-    `neighbours`. seed: for metis. An agent's load is its share of all neurons plus its share of all block products;
-    `round_robin` ignores it. Every worker may compute the partition for itself: only `spectral` (rounding) and `metis`
-    could differ between machines with different libraries, which `plan_digest` reveals.
+    widths: (agents,) neurons of every agent, default 1 each; only their ratios matter. pattern: the slices that agents
+    read, default `neighbours`. seed: for metis. An agent's load is its share of all neurons plus its share of all block
+    products; `round_robin` ignores it. Every worker may compute the partition for itself: only `spectral` (rounding)
+    and `metis` could differ between machines with different libraries, which `plan_digest` reveals.
     Raises ValueError for more workers than agents, an unknown method, widths that do not fit, metis without pymetis.
     """
     workers = whole_number("make_partition", "workers", workers, 1)

@@ -206,7 +206,7 @@ def non_links(pattern: BlockPattern, graph: CommunicationGraph) -> IntArray:
 def is_locally_computable(T: BlockPattern, R: BlockPattern, S: BlockPattern | CommunicationGraph) -> bool:
     """Return the paper's test T RᵀR <= S, for one exchange per half step when agents may share rows of K.
 
-    T, R: patterns of X and K. S: who may talk to whom. A graph stands for its adjacency plus identity. This library
+    T, R: patterns of X and K. S: the pairs that may talk. A graph stands for its adjacency plus identity. This library
     needs only R <= S and T <= S, as it makes two exchanges. Source: arXiv:2105.13205, distributed H-DNNs.
     """
     allowed = neighbours(S) if isinstance(S, CommunicationGraph) else S

@@ -109,13 +109,17 @@ def _number(
     return value
 
 
-def serve_store(timeout: float = 120.0) -> tuple[Store, str]:
-    """Return a store in this process, reachable from this machine only, and its address tcp://127.0.0.1:port.
+def serve_store(host: str = "127.0.0.1", port: int = 0, timeout: float = 120.0) -> tuple[Store, str]:
+    """Return a store in this process and its address tcp://host:port. It lasts as long as the returned object.
 
-    For a launcher: the port is a free one, and the store lasts as long as the returned object.
+    It listens at this address only, PyTorch alone at all of them. port: 0 for a free one.
     """
-    store, port = _serve("127.0.0.1", 0, timeout)
-    return store, f"tcp://127.0.0.1:{port}"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
+    port, limit = listener.getsockname()[1], timedelta(seconds=timeout)
+    descriptor = listener.detach()
+    store = TCPStore(host, port, is_master=True, wait_for_workers=False, timeout=limit, master_listen_fd=descriptor)
+    return store, f"tcp://{host}:{port}"
 
 
 def open_store(address: str, size: int, timeout: float = 120.0) -> Store:
@@ -159,7 +163,9 @@ def environment_store(timeout: float) -> tuple[Store, int, int]:
         else:  # no other machine has to reach it
             address, rank, size = "127.0.0.1" if host == "localhost" else host.strip("[]"), launch.rank, launch.size
             store = (
-                TCPStore(address, port, is_master=False, timeout=limit) if rank else _serve(address, port, timeout)[0]
+                TCPStore(address, port, is_master=False, timeout=limit)
+                if rank
+                else serve_store(address, port, timeout)[0]
             )
     except OSError as error:
         raise ValueError(
@@ -179,16 +185,6 @@ def _port(text: str) -> int:
             "number (Kubernetes sets this name for a service called master)"
         )
     return int(text)
-
-
-def _serve(host: str, port: int, timeout: float) -> tuple[Store, int]:
-    """Return a store in this process and its port. It listens at this address only, PyTorch alone at all of them."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family)
-    port, limit = listener.getsockname()[1], timedelta(seconds=timeout)
-    descriptor = listener.detach()
-    store = TCPStore(host, port, is_master=True, wait_for_workers=False, timeout=limit, master_listen_fd=descriptor)
-    return store, port
 
 
 def is_local(address: str | None = None) -> bool:

@@ -61,17 +61,15 @@ def read_dataset(
 ) -> Dataset:
     """Read the data set in a .csv, .tsv, .parquet or .npz file, or in a folder of .npy files.
 
-    .csv, .tsv (also .csv.gz, .tsv.gz): UTF-8, separated by commas or tabs, a header line naming the feature columns and
-    the column `target`. .parquet: the same columns; needs pyarrow; a row index that pandas wrote is no feature.
-    .npz: arrays x (n, features) and y (n,), split here; or train_x, train_y, test_x, test_y, taken as they are, with
-    validation_x and validation_y if wanted. images: x holds images, (n, height, width) or (n, height, width, channels).
-    A folder holds the same arrays as x.npy and so on.
-    Labels are integers 0 .. classes - 1; without `classes` they are counted and must leave no gap. Labels of a table
-    may be names instead: the classes are the names in alphabetical order.
-    regression: the target is a real number, or in arrays several, (n, targets).
-    split: "random" for samples that do not depend on each other, "last" for rows in order of time, "alternate". No
-    default suits all samples, so without one the columns and classes are known, but the parts raise ValueError; with
-    `time` it is "last". test_fraction, seed, validation_fraction: see `dist_hdnn.data.Cut`.
+    .csv, .tsv (also .csv.gz, .tsv.gz): UTF-8, with a header line that names the feature columns and the column
+    `target`. .parquet: the same columns; needs pyarrow; a row index that pandas wrote is no feature.
+    .npz, or a folder of .npy files: arrays x (n, features) and y (n,), split here; or train_x, train_y, test_x, test_y
+    as they are, with validation_x and validation_y if wanted.
+    images: x holds images, (n, height, width) or (n, height, width, channels).
+    Labels are integers 0 .. classes - 1, counted without `classes`, and then without a gap. In a table they may be
+    names, the classes in alphabetical order. regression: real targets, in arrays (n,) or (n, targets).
+    split, test_fraction, seed, validation_fraction: see `dist_hdnn.data.Cut`. With `time` the split is "last". Without
+    a split the columns and classes are known, but the parts raise ValueError.
     table: how the columns of a table are used:
 
         ignore      columns that are no features

@@ -45,7 +45,7 @@ UNDIRECTED = {kind: BY_NETWORKX.format(f"read_{kind}") for kind in ("graphml", "
 def read_graph(path: str | os.PathLike[str], format: str | None = None) -> CommunicationGraph:
     """Read a communication graph, by its suffix and content or by `format`, one of `FORMATS`. Unpack .gz.
 
-    docs/graphs.md has the formats and what is used of each. Agents are numbered by sorted node identity, never by file
+    docs/graphs.md lists the formats and their used fields. Agents are numbered by sorted node identity, never by file
     order: ids; the labels of GML when every node has one and all differ. A `label`, else a `name`, of every node names
     the agents when all differ. Positions (Longitude and Latitude, lon and lat, x and y, pos) place them in pictures.
     Weights and other attributes are not used. Repeated links and self-loops are merged and dropped with a warning.

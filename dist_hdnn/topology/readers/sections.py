@@ -28,12 +28,11 @@ def read_pajek(text: str) -> Content:
             place = dict(zip("xy", row[2:4], strict=False))
             whole(row[0], "the number of a vertex", where)
             content.agent(row[0], row[1] if len(row) > 1 else None, place)
-        elif section in ("edges", "arcs"):
-            pair = row[0], row[1] if len(row) > 1 else ""
-            arcs += [pair, pair[::-1]] if section == "edges" and pair[0] != pair[1] else [pair]
-        elif section in ("edgeslist", "arcslist"):
-            pairs = [(row[0], other) for other in row[1:]]
-            arcs += pairs + ([pair[::-1] for pair in pairs if pair[0] != pair[1]] if section == "edgeslist" else [])
+        elif section in ("edges", "arcs", "edgeslist", "arcslist"):
+            for other in row[1:] if section.endswith("list") else [row[1] if len(row) > 1 else ""]:
+                arcs.append((row[0], other))
+                if section.startswith("edges") and other != row[0]:
+                    arcs.append((other, row[0]))
         elif section == "matrix":
             matrix_row += 1
             arcs += [(str(matrix_row), str(j)) for j, cell in enumerate(row, start=1) if float(cell)]
