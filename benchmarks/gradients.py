@@ -28,7 +28,7 @@ from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment.tasks import split_tensors, train_model
 from dist_hdnn.plots.figures import BLUE, GREEN, INK, ORANGE, VERMILION, new_figure, quiet, save, whole_numbers
 from dist_hdnn.run.files import versions
-from dist_hdnn.training.metrics import evaluate
+from dist_hdnn.training.evaluation import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "gradients.png"

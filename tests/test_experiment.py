@@ -20,7 +20,7 @@ from dist_hdnn.build import assembly
 from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import pictures, tasks
-from dist_hdnn.training.metrics import evaluate
+from dist_hdnn.training.evaluation import evaluate
 from dist_hdnn.transport import run_threads
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

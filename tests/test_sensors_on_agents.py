@@ -15,7 +15,7 @@ from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import tasks
 from dist_hdnn.inspection import inspect
-from dist_hdnn.training.metrics import evaluate
+from dist_hdnn.training.evaluation import evaluate
 from dist_hdnn.transport import run_threads
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

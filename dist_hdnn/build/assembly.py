@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import torch
 
@@ -210,11 +211,16 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
     )
 
 
-def build_readout(config: Config, ownership: Ownership, outputs: int, regression: bool) -> Readout:
-    """Build the readout of a config. outputs: scores of a sample."""
-    options = config.readout
-    agents = [agent_number(ownership.graph, agent, "readout.agents") for agent in options.agents]
-    return make_readout(options.kind, ownership, outputs, config.seed, options.rounds, agents, regression)
+def build_readout(
+    config: Config, ownership: Ownership, outputs: int, regression: bool, answering: Sequence[int | str] = ()
+) -> Readout:
+    """Build the readout of a config. outputs: scores of a sample. answering: agents with targets of their own."""
+    options, own = config.readout, bool(answering)
+    key = "data.targets" if own else "readout.agents"
+    agents = [agent_number(ownership.graph, agent, key) for agent in answering or options.agents]
+    if own and len(set(agents)) < len(agents):
+        raise ValueError(f"{key}: expected every agent under one name, got a number and a name of one; use its name")
+    return make_readout(options.kind, ownership, outputs, config.seed, options.rounds, agents, regression, own)
 
 
 def build_classifier(config: Config, data: Dataset, transport: Transport | None = None) -> AgentClassifier:
@@ -224,7 +230,8 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
     ownership = network.ownership
     lift = build_lift(config, ownership, data).to(dtype) if config.lift.kind != "sensors" else None
     scored = of_pixels(ownership, lift.pixels) if isinstance(lift, ChannelLift) else ownership
-    readout = build_readout(config, scored, data.outputs, data.regression).to(dtype)
+    answering = data.preparation.answering
+    readout = build_readout(config, scored, data.outputs, data.regression, answering).to(dtype)
     if lift is not None:
         return AgentClassifier(None, network, readout, learned_lift=lift).to(device)
     sensors = build_sensors(config, network.graph, ownership.all_widths, data)

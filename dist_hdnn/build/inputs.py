@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_hdnn.config import Config, DataConfig, seed_of
-from dist_hdnn.config.data import PUBLISHED, TABLES
+from dist_hdnn.config.data import AGENT_TASKS, PUBLISHED, TABLES
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import (
     TOYS,
@@ -21,6 +21,7 @@ from dist_hdnn.data import (
     Sensor,
     SensorMap,
     Views,
+    barbell,
     column_views,
     columns_named_like,
     default_sensors,
@@ -30,6 +31,7 @@ from dist_hdnn.data import (
     patches,
     published,
     read_dataset,
+    ring_transfer,
     shape_of_grid,
     shipped_table,
     standardised,
@@ -49,11 +51,49 @@ def build_dataset(config: Config) -> Dataset:
     if options.name in TOYS:
         cut = options.split or "alternate", options.test_fraction, seed, options.validation_fraction
         return TOYS[options.name](options.samples, options.noise, *cut)
-    data = _read_data(options, Cut(options.split, options.test_fraction, seed, options.validation_fraction))
+    if options.name in AGENT_TASKS:
+        data = _agent_task(config, seed)
+    else:
+        stated = Cut(options.split, options.test_fraction, seed, options.validation_fraction)
+        data = _read_data(options, stated, config.readout.targets == "own")
+    _check_targets(config, data)
     return standardised(data) if options.standardise else data
 
 
-def _read_data(options: DataConfig, cut: Cut) -> Dataset:
+def _agent_task(config: Config, seed: int) -> Dataset:
+    """Make a generated task for the agents of a graph that has their number in `graph.agents`."""
+    options, graph = config.data, config.graph
+    if graph.file is not None or graph.rows or graph.columns or graph.height or graph.dimension:
+        raise ValueError(
+            f"data.name={options.name}: expected a graph by graph.family and graph.agents, got another; leave its "
+            "other sizes out"
+        )
+    cut = Cut(options.split or "random", options.test_fraction, seed, options.validation_fraction)
+    if options.name == "barbell":
+        return barbell(graph.agents, options.samples, cut)
+    return ring_transfer(graph.agents, options.samples, cut, options.distance, options.payload)
+
+
+def _check_targets(config: Config, data: Dataset) -> None:
+    """Refuse a readout of shared targets for data with targets of each agent's own, and the reverse."""
+    kind, asked = config.readout.kind, config.readout.targets
+    if data.own and asked == "shared":
+        raise ValueError(
+            f"readout.targets: expected own for the data set {data.name}, in which agents have targets of their own, "
+            "got shared; leave it out"
+        )
+    if data.own and kind != "local":
+        raise ValueError(
+            f"readout.kind: expected local for targets of each agent's own, got {kind}; set readout.kind=local"
+        )
+    if asked == "own" and not data.own:
+        raise ValueError(
+            f"readout.targets: expected shared for the data set {data.name}, whose samples have one target, got own; "
+            "give data.targets, data.agent or arrays y of (samples, agents)"
+        )
+
+
+def _read_data(options: DataConfig, cut: Cut, own: bool) -> Dataset:
     folder = None if options.folder is None else user_path(options.folder, "data.folder")
     if options.name in PUBLISHED:
         return published(options.name, folder, options.download, cut)
@@ -81,6 +121,9 @@ def _read_data(options: DataConfig, cut: Cut) -> Dataset:
         time=options.time,
         missing=options.missing.fill,
         indicator=options.missing.indicator,
+        targets=options.targets,
+        agent=options.agent,
+        own=own,
     )
 
 
@@ -119,12 +162,18 @@ def _column_sensors(owners: dict[str, int], graph: CommunicationGraph, data: Dat
 def feature_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset) -> dict[str, int] | None:
     """Feature of a table -> number of the agent that sees it, or None where the default places decide.
 
-    A column goes to the agent that data.sensors names, else to the agent of its own name. All features of a column (the
-    rows of its window, the mark of its gaps) go to the same agent.
+    A column goes to the agent that data.features names, else to the one that the data name, else to the agent of its
+    own name. All features of a column (the rows of its window, the mark of its gaps) go to the same agent.
     """
-    columns, sources = data.preparation.columns, data.preparation.sources
-    if options.sensors is not None:
-        owners = {name: agent_number(graph, agent, f"data.sensors.{name}") for name, agent in options.sensors.items()}
+    columns, sources, fitted = data.preparation.columns, data.preparation.sources, data.preparation
+    seen = {name: agent for name, agent in {**fitted.targets, **fitted.observers}.items() if name in columns}
+    owners = {name: agent_number(graph, agent, f"data, column {name}") for name, agent in seen.items()}
+    if options.observers is not None:
+        owners |= {
+            name: agent_number(graph, agent, f"data.features.{name}") for name, agent in options.observers.items()
+        }
+    elif owners:
+        owners |= columns_named_like([name for name in columns if name not in owners], graph.names) or {}
     elif options.name not in (*TABLES, "file") or not columns:
         return None
     else:

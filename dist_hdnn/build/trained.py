@@ -21,25 +21,28 @@ from torch import Tensor, nn
 from dist_hdnn.build import assembly
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.config.checks import validate
+from dist_hdnn.config.data import AGENT_TASKS
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import TOYS, Dataset
 from dist_hdnn.data.readers.readings import Rows, points
-from dist_hdnn.ends.readout import SumReadout
+from dist_hdnn.ends.readout import LocalReadout, SumReadout
 from dist_hdnn.ends.scaler import Scaler
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.run.directory import config_of_run, find_run
 from dist_hdnn.run.files import PREPARATION, read_preparation
 from dist_hdnn.training.checkpoints.weights_file import load_weights
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.metrics import evaluation_batch
+from dist_hdnn.training.evaluation import evaluation_batch
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """Answers for consecutive rows. rows: (n,) their numbers from 0. kept: columns that are passed through.
 
-    prediction: (n,) names or numbers of classes, or real targets (n, targets) in their own units.
-    probabilities: (n, classes), the mean over the agents where these answer; None for real targets.
+    prediction: (n,) names or numbers of classes, or real targets (n, targets) in their own units; (n, agents) or (n,
+    agents, targets) where agents have targets of their own.
+    probabilities: (n, classes), the mean over the agents where these answer; (n, agents, classes) of own targets; None
+    for real targets.
     by_agent: (n, agents), or (n, agents, targets), the answer of each agent; None with a `sum` readout.
     """
 
@@ -56,13 +59,15 @@ class TrainedRun(nn.Module):
     features: names of the readings that forward takes, of a time series column by column, the oldest first; NaN in gaps
     where the run fills them (with its last reading: filled and marked). columns: names of the columns of a file.
     classes: names of the classes, or their numbers; () of a regression, whose targets are named by `targets`.
-    agents: names of the agents that answer; () with a `sum` readout. net: the HDNN.
+    agents: names of the agents that answer; () with a `sum` readout. own: names of the targets of each of them, where
+    agents have targets of their own. net: the HDNN.
     """
 
     def __init__(self, directory: Path, config: Config, data: Dataset, model: AgentClassifier) -> None:
         super().__init__()
         self.directory, self.config, self.model, fitted = directory, config, model, data.preparation
-        self.scaler = Scaler(fitted, data.feature_names, getattr(torch, config.dtype))
+        order = model.readout.columns if isinstance(model.readout, LocalReadout) else None
+        self.scaler = Scaler(fitted, data.feature_names, getattr(torch, config.dtype), order)
         self.preparation, self.regression = fitted, data.regression
         self.features, self.columns = self.scaler.names, fitted.columns or data.feature_names
         self.classes: tuple[Any, ...] = () if data.regression else data.class_names or tuple(range(data.classes))
@@ -72,6 +77,8 @@ class TrainedRun(nn.Module):
         readout, names = model.readout, model.network.graph.names
         answering = () if isinstance(readout, SumReadout) else readout.output_agents
         self.agents: tuple[str, ...] = tuple(names[agent] for agent in answering)
+        of_agent = [tuple(name for name, agent in fitted.targets.items() if agent == each) for each in fitted.answering]
+        self.own = tuple(of_agent[i] for i in order.tolist()) if fitted.targets and order is not None else ()
         self.eval().requires_grad_(False)
 
     @property
@@ -90,9 +97,12 @@ class TrainedRun(nn.Module):
         source: a path of .csv, .parquet, .npz or .npy; a frame, whose columns are found by name; or (n, columns).
         keep: columns of a table that are no readings; any other is refused.
         Classes are answered by name where they have names. Of a time series the first rows, before a window is full,
-        have no answer. Raises ValueError, one line.
+        have no answer. Where agents have targets of their own: (n, agents), of several targets (n, agents, targets).
+        Raises ValueError, one line.
         """
         predictions: NDArray[Any] = np.concatenate([part.prediction for part in self.answers(source, keep)])
+        if self.own:
+            return predictions[..., 0] if self.regression and len(self.own[0]) == 1 else predictions
         return predictions.reshape(-1) if len(self.targets) == 1 else predictions
 
     def answers(self, source: Any, keep: Sequence[str] = ()) -> Iterator[Answers]:
@@ -110,15 +120,17 @@ class TrainedRun(nn.Module):
         Raises ValueError for answers of agents that have none, probabilities of targets, and names that clash.
         """
         columns: list[tuple[str, Any]] = [("row", part.rows), *part.kept.items()]
-        if self.regression:
+        if self.own:
+            each = part.prediction.reshape(len(part.prediction), len(self.own), -1)
+            columns += [(name, each[:, i, k]) for i, names in enumerate(self.own) for k, name in enumerate(names)]
+        elif self.regression:
             columns += [(name, part.prediction[:, i]) for i, name in enumerate(self.targets)]
         else:
             columns.append(("prediction", part.prediction))
         if probabilities:
             if part.probabilities is None:
                 raise ValueError("predict: expected classes for --probabilities, got a regression; leave it out")
-            shares = part.probabilities.T
-            columns += [(f"probability_{name}", share) for name, share in zip(self.classes, shares, strict=True)]
+            columns += self._shares(part.probabilities)
         if agents:
             columns += self._of_agents(part.by_agent)
         names = [name for name, _ in columns]
@@ -126,7 +138,21 @@ class TrainedRun(nn.Module):
             raise ValueError(f"predict: expected columns of different names, got {repeated[0]!r} twice; rename yours")
         return dict(columns)
 
+    def _shares(self, probabilities: NDArray[Any]) -> list[tuple[str, Any]]:
+        """Return the probabilities (n, classes), or of each agent's own target (n, agents, classes), as columns."""
+        if not self.own:
+            return [(f"probability_{name}", share) for name, share in zip(self.classes, probabilities.T, strict=True)]
+        return [
+            (f"probability_{target}_{name}", probabilities[:, i, k])
+            for i, (target,) in enumerate(self.own)
+            for k, name in enumerate(self.classes)
+        ]
+
     def _of_agents(self, by_agent: NDArray[Any] | None) -> list[tuple[str, Any]]:
+        if self.own:
+            raise ValueError(
+                "predict: expected one answer of all agents for --agents, got each agent's own; leave it out"
+            )
         if by_agent is None:
             kind = self.config.readout.kind
             raise ValueError(
@@ -145,6 +171,8 @@ class TrainedRun(nn.Module):
         readout, device = self.model.readout, self.scaler.shift.device
         x = torch.from_numpy(part.x.astype(self.preparation.dtype))
         scores = self.model(self.scaler.scaled(x.to(device)))
+        if self.own:
+            return self._own(part, scores)
         prediction, rows = self._named(readout.predict(scores)), part.first + np.arange(len(part.x))
         if self.regression:
             return Answers(rows, part.kept, prediction, None, self._named(scores) if self.agents else None)
@@ -152,6 +180,14 @@ class TrainedRun(nn.Module):
         if self.agents:
             shares, by_agent = shares.mean(dim=1), self._named(scores.argmax(dim=-1))
         return Answers(rows, part.kept, prediction, shares.cpu().numpy(), by_agent)
+
+    def _own(self, part: Rows, scores: Tensor) -> Answers:
+        """Return the answers of every agent to its own question, agents as in `agents`."""
+        rows = part.first + np.arange(len(part.x))
+        if self.regression:
+            return Answers(rows, part.kept, self._named(scores), None, None)
+        shares = scores.double().softmax(dim=-1).cpu().numpy()
+        return Answers(rows, part.kept, self._named(scores.argmax(dim=-1)), shares, None)
 
     def _named(self, answers: Tensor) -> NDArray[Any]:
         """Return classes by name, targets in their own units."""
@@ -182,15 +218,19 @@ def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = 
 
 def data_shell(directory: Path, config: Config) -> Dataset:
     """Return the data set of a run without its samples, which may be gone; generated points and old runs keep them."""
-    if config.data.name in TOYS or not (directory / PREPARATION).is_file():
+    if config.data.name in (*TOYS, *AGENT_TASKS) or not (directory / PREPARATION).is_file():
         return assembly.build_dataset(config)
     fitted = read_preparation(directory)
-    targets = len(fitted.target_mean) or (1 if fitted.target else 0)
+    targets = len(fitted.target_mean) or (1 if fitted.target else 0) or len(fitted.targets)
     if not fitted.classes and not targets:
         return assembly.build_dataset(config)
     names = tuple(f"x{i + 1}" for i in range(math.prod(fitted.image))) if fitted.image else fitted.features
-    x = np.zeros((0, len(names)), dtype=fitted.dtype)
-    y = np.zeros(0, dtype=np.int64) if fitted.classes else np.zeros((0, targets))
+    x, agents = np.zeros((0, len(names)), dtype=fitted.dtype), len(fitted.answering)
+    y: NDArray[Any]
+    if fitted.targets:
+        y = np.zeros((0, agents), np.int64) if fitted.classes else np.zeros((0, agents, len(fitted.targets) // agents))
+    else:
+        y = np.zeros(0, dtype=np.int64) if fitted.classes else np.zeros((0, targets))
     arrays: dict[str, Any] = {"train_x": x, "train_y": y, "test_x": x, "test_y": y}
     return Dataset(
         config.data.name,

@@ -26,7 +26,7 @@ from dist_hdnn.data import TOYS, Dataset
 from dist_hdnn.ends.readout import Readout, SumReadout
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.run.directory import config_of_run, weights_of_run
-from dist_hdnn.run.files import PREPARATION
+from dist_hdnn.run.files import PREPARATION, read_preparation
 from dist_hdnn.topology.ragged import IntArray
 from dist_hdnn.training.checkpoints.manifest import CheckpointError
 from dist_hdnn.training.checkpoints.weights_file import load_checkpoint
@@ -50,7 +50,7 @@ def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[st
     tensors = load_checkpoint(weights)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise CheckpointError(f"{weights}: expected finite weights, got NaN or infinity. Start from an earlier one.")
-    old, new = _source(there, config, tensors), _parts(model)
+    old, new = _source(run, there, config, tensors), _parts(model)
     before = old["network"]
     assert isinstance(before, HDNN), "the first part is the network"
     _check_kind(run, there, config, before, model.network)
@@ -95,7 +95,7 @@ def written(directory: Path) -> dict[str, Any]:
     return {"warm_start": json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
 
 
-def _source(there: Config, config: Config, tensors: dict[str, Tensor]) -> dict[str, nn.Module]:
+def _source(run: Path, there: Config, config: Config, tensors: dict[str, Tensor]) -> dict[str, nn.Module]:
     """Build the parts of the other run's model in one process, and read its data only if lift or initial state need it.
 
     Their weights do not matter, only where each lies.
@@ -107,7 +107,12 @@ def _source(there: Config, config: Config, tensors: dict[str, Tensor]) -> dict[s
         if learned or lifted:
             return _parts(assembly.build_classifier(there, assembly.build_dataset(there)))
         network, regression = assembly.build_network(there), there.data.task == "regression"
-        readout = assembly.build_readout(there, network.ownership, len(tensors["readout.weight"]), regression)
+        outputs, fitted = (
+            len(tensors["readout.weight"]),
+            read_preparation(run) if (run / PREPARATION).is_file() else None,
+        )
+        answering = fitted.answering if fitted else ()
+        readout = assembly.build_readout(there, network.ownership, outputs, regression, answering)
     return {"network": network, "readout": readout}
 
 
@@ -194,7 +199,8 @@ def _alike(here: nn.Module, there: nn.Module) -> bool:
     """Tell whether two parts are of one kind, so that an agent's weights mean the same in both."""
     if isinstance(here, Readout) and isinstance(there, Readout):
         sums = isinstance(here, SumReadout) == isinstance(there, SumReadout)
-        return sums and (here.classes, here.regression) == (there.classes, there.regression)
+        kinds = [(readout.classes, readout.regression, readout.own) for readout in (here, there)]
+        return sums and kinds[0] == kinds[1]
     other = dict(there.named_parameters())
     return type(here) is type(there) and all(
         values.ndim == 1 or values.shape[1:] == other[name].shape[1:] or isinstance(here, HDNN)

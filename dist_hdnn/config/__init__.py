@@ -9,6 +9,7 @@ The text under each field is what `dist-hdnn train --help` shows. Nothing here i
 answers at once.
 """
 
+from dist_hdnn.config.data import AGENT_TASKS as AGENT_TASKS
 from dist_hdnn.config.data import PUBLISHED as PUBLISHED
 from dist_hdnn.config.data import TABLES as TABLES
 from dist_hdnn.config.data import DataConfig as DataConfig

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
-from dist_hdnn.config import PUBLISHED, TABLES, Config, DataConfig, execution_of, interval
+from dist_hdnn.config import AGENT_TASKS, PUBLISHED, TABLES, Config, DataConfig, execution_of, interval
 from dist_hdnn.dynamics.architectures import architecture, check_options
 
 Bounds = Mapping[int, str]
@@ -33,8 +33,9 @@ PATTERN: Bounds = {0: "hops seed"}
 SENSOR: Bounds = {0: "feature slot agent"}
 POSITIVE = ("network.step", "timeout", "train.learning_rate")
 ONLY_OF = {
-    **dict.fromkeys(("file", "ignore", "time", "missing.fill", "images", "ahead"), ("file",)),
-    "sensors": ("file", *TABLES),
+    **dict.fromkeys(("file", "ignore", "time", "missing.fill", "images", "ahead", "targets", "agent"), ("file",)),
+    **dict.fromkeys(("features", "sensors"), ("file", *TABLES)),
+    "distance": ("ring_transfer",),
     "folder": ("idx", *PUBLISHED),
     "download": PUBLISHED,
 }
@@ -179,7 +180,7 @@ def _data(data: DataConfig) -> Iterator[str]:
             yield f"data.{key}: expected none, because data.name={data.name} does not use it; {remedy}"
     if data.window > 1 and data.name != "file":
         yield f"data.window: expected 1, because data.name={data.name} is no time series; leave it out"
-    task = "regression" if data.name == "diabetes" else "classification"
+    task = "regression" if data.name in ("diabetes", *AGENT_TASKS) else "classification"
     if data.name != "file" and data.task != task:
         yield f"data.task: expected {task} with data.name={data.name}, got {data.task}; correct it"
     ordered = "data.time" if data.time else "data.window" if data.window > 1 else "data.ahead" if data.ahead else None
@@ -188,14 +189,27 @@ def _data(data: DataConfig) -> Iterator[str]:
             f"data.split: expected last with {ordered}, got {data.split}, which puts neighbors in time into training "
             "and test; set data.split=last"
         )
+    if data.targets is not None and data.agent is not None:
+        yield "data.targets: expected none beside data.agent, whose rows name their agents, got both; drop one of them"
+    if data.targets is not None and not data.targets:
+        yield "data.targets: expected columns with their agents, got none; add one, or leave it out"
+    twice = sorted(set(data.targets or ()) & set(data.observers or ()))
+    if twice and not data.ahead:
+        yield (
+            f"data.targets: expected one use of the column {twice[0]!r}, got a feature and a target; drop one of them, "
+            "or set data.ahead to predict it"
+        )
+    if data.features is not None and data.sensors is not None:
+        yield "data.sensors: expected none beside data.features, which means the same, got both; drop one of them"
 
 
 def _sensors_and_lift(config: Config) -> Iterator[str]:
     lift, sensors = config.lift, config.sensors
     for i, sensor in enumerate(sensors):
         yield from _below(sensor, SENSOR, f"sensors[{i}].")
-    if config.data.sensors is not None and sensors:
-        yield "sensors: expected none beside data.sensors, which places every column, got both; drop one of them"
+    if config.data.observers is not None and sensors:
+        key = "data.sensors" if config.data.features is None else "data.features"
+        yield f"sensors: expected none beside {key}, which places every column, got both; drop one of them"
     if lift.kernel % 2 == 0:
         yield f"lift.kernel: expected an odd number, got {lift.kernel}; use {lift.kernel + 1}"
     if (lift.rows is None) != (lift.columns is None):

@@ -7,6 +7,8 @@ from typing import Literal
 
 TABLES = ("wine", "breast_cancer", "diabetes")
 """Tables that ship with scikit-learn."""
+AGENT_TASKS = ("barbell", "ring_transfer")
+"""Generated data in which every agent has features and targets of its own."""
 PUBLISHED = ("mnist", "fashion_mnist")
 """Data sets that can be downloaded."""
 
@@ -42,6 +44,8 @@ class DataConfig:
         "swiss_roll",
         "double_circles",
         "double_moons",
+        "barbell",
+        "ring_transfer",
         "digits",
         "wine",
         "breast_cancer",
@@ -51,7 +55,8 @@ class DataConfig:
         "idx",
         "file",
     ] = "swiss_roll"
-    """data set; digits, wine, breast_cancer, diabetes ship with scikit-learn; idx: IDX files of your own in folder"""
+    """data set; of barbell and ring_transfer every agent has features and targets of its own; digits, wine,
+    breast_cancer, diabetes ship with scikit-learn; idx: IDX files of your own in folder"""
     samples: int = 8000
     """points of a generated data set, training and test together"""
     noise: float = 0.0
@@ -71,6 +76,12 @@ class DataConfig:
     """number of classes in file or idx (default: highest label + 1)"""
     target: str = "label"
     """column of a table that holds the labels or the real targets"""
+    targets: dict[str, int | str] | None = None
+    """column of a table -> number or name of the agent that answers it: targets of each agent's own, gaps are unknown;
+    with ahead these columns are features of that agent too"""
+    agent: str | None = None
+    """column that names the agent of a row, of a table with a row per time and agent; its other columns are features of
+    that agent, target its own target"""
     ignore: list[str] = field(default_factory=list)
     """columns of a table that are no features"""
     time: str | None = None
@@ -84,8 +95,14 @@ class DataConfig:
     """rows of a time series that a sample sees, up to its own"""
     ahead: int = 0
     """rows of a time series from a sample to its target"""
-    sensors: dict[str, int | str] | None = None
+    features: dict[str, int | str] | None = None
     """column of a table -> number or name of the agent that sees it (default: spread evenly)"""
+    sensors: dict[str, int | str] | None = None
+    """the same as features"""
+    distance: int | None = None
+    """hops from sender to receiver of ring_transfer (default: half the ring)"""
+    payload: int = 1
+    """numbers that ring_transfer sends"""
     folder: str | None = None
     """folder of the four IDX files of mnist, fashion_mnist or idx, plain or gzipped (default: data/NAME, the cache)"""
     download: bool = False
@@ -93,6 +110,11 @@ class DataConfig:
     standardise: bool = True
     """shift and scale features of images and files to mean 0 and deviation 1 over the training points"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    @property
+    def observers(self) -> dict[str, int | str] | None:
+        """Column -> agent that sees it, under either name of the option."""
+        return self.features if self.features is not None else self.sensors
 
 
 @dataclass
@@ -139,3 +161,6 @@ class ReadoutConfig:
     """rounds of averaging of kind=gossip"""
     agents: list[int | str] = field(default_factory=list)
     """numbers or names of the agents of kind=agents"""
+    targets: Literal["shared", "own"] | None = None
+    """own: every agent that answers has targets of its own, with kind=local, in arrays y of (samples, agents) or
+    (samples, agents, targets); shared: all answer the same (default: own where the data have them)"""

@@ -24,6 +24,7 @@ Family = Literal[
     "grid",
     "torus",
     "complete",
+    "barbell",
     "balanced_tree",
     "erdos_renyi",
     "watts_strogatz",

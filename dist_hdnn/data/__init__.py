@@ -1,5 +1,6 @@
 """Data sets, which agent observes which feature, and the order of the batches."""
 
+from dist_hdnn.data.agent_tasks import barbell, ring_transfer
 from dist_hdnn.data.arrays import Task, dataset_of, from_arrays
 from dist_hdnn.data.augmentation import Augmentation
 from dist_hdnn.data.batches import batch_order
@@ -30,6 +31,7 @@ __all__ = [
     "SensorMap",
     "Task",
     "Views",
+    "barbell",
     "batch_order",
     "column_views",
     "columns_named_like",
@@ -44,6 +46,7 @@ __all__ = [
     "patches",
     "published",
     "read_dataset",
+    "ring_transfer",
     "shape_of_grid",
     "shipped_table",
     "standardised",

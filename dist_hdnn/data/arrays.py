@@ -22,15 +22,17 @@ from dist_hdnn.data.checks import (
     check_features,
     check_index,
     check_options,
+    check_own,
     check_range,
     column_names,
     count_classes,
+    count_own_classes,
     pixel_rows,
     row_number,
 )
 from dist_hdnn.data.dataset import Dataset, UncutDataset
 from dist_hdnn.data.preparation import FILLS, Preparation, fitted_to_gaps
-from dist_hdnn.data.readers.frames import collected, frame_columns, is_frame
+from dist_hdnn.data.readers.frames import collected, frame_columns, is_frame, plain
 from dist_hdnn.data.splits import Cut
 
 WORDS = {"train": "training", "test": "test", "validation": "validation"}
@@ -43,7 +45,8 @@ class Task:
     """The task that a data set of arrays poses, and the use of its arrays.
 
     source: starts messages in place of the name. classes: None counts them, and then every class needs a sample.
-    images: x holds images. blank: the preparation, to be fitted to the training part.
+    images: x holds images. own: y holds targets of each agent's own, and x may hold features of each agent, (samples,
+    agents, features). blank: the preparation, to be fitted to the training part.
     """
 
     name: str = "data"
@@ -53,6 +56,7 @@ class Task:
     images: bool = False
     cut: Cut = Cut()
     blank: Preparation = Preparation()
+    own: bool = False
 
     @property
     def who(self) -> str:
@@ -68,6 +72,7 @@ class ArrayOptions(TypedDict, total=False):
     missing: str | None
     indicator: bool
     lines: Sequence[int] | None
+    own: bool
 
 
 def from_arrays(
@@ -88,7 +93,9 @@ def from_arrays(
     feature_names: None takes those of a data frame, else x1, x2, ... regression: y holds real targets instead, (n,)
     or (n, targets).
     classes, split, test_fraction, seed: as for `read_dataset`. options, as there: validation_fraction, images, missing,
-    indicator; and lines, the file line of each sample, for messages.
+    indicator; lines, the file line of each sample, for messages; and own: every agent has targets of its own, y is
+    (n, agents) classes (-1: unknown) or, of a regression, (n, agents) or (n, agents, targets) (NaN: unknown), a masked
+    array or a frame with the agents' names; x may be (n, agents, features).
     ValueError for whatever does not fit.
     """
     check_options(options, ArrayOptions.__annotations__, "from_arrays")
@@ -99,7 +106,10 @@ def from_arrays(
         column_names(len(feature_names), feature_names, name)
     cut = Cut(split, test_fraction, seed, options.get("validation_fraction", 0.0))
     blank = Preparation(fill=options.get("missing"), indicator=options.get("indicator", True))
-    task = Task(name, "", classes, regression, options.get("images", False), cut, blank)
+    own = options.get("own", False)
+    if own and is_frame(y):
+        blank = replace(blank, targets={str(agent): str(agent) for agent in frame_columns(y)})
+    task = Task(name, "", classes, regression, options.get("images", False), cut, blank, own)
     return dataset_of({"x": x, "y": y}, task, feature_names, options.get("lines"))
 
 
@@ -120,6 +130,8 @@ def dataset_of(
     if uncut:  # under any split, so that faults of the samples raise now
         task = replace(task, cut=replace(task.cut, split="last"))
     _check_blank(task)
+    if task.own:
+        arrays, task, names = _of_agents(arrays, task, names)
     parts, image, classes = _checked(arrays, task, names, lines)
     cut = task.cut
     if whole:
@@ -136,6 +148,24 @@ def dataset_of(
     return UncutDataset(**vars(data)) if uncut else data
 
 
+def _of_agents(
+    arrays: Mapping[str, npt.ArrayLike], task: Task, names: Sequence[str] | None
+) -> tuple[dict[str, npt.ArrayLike], Task, Sequence[str] | None]:
+    """Return x (samples, agents, features) as columns with their agents, and the agents of the columns of y."""
+    arrays, blank = dict(arrays), task.blank
+    first = plain(arrays.get("x", arrays.get("train_x")))
+    if first.ndim == 3 and not task.images:
+        agents, features = first.shape[1:]
+        columns = [f"{agent}.{k}" if features > 1 else str(agent) for agent in range(agents) for k in range(features)]
+        observers = {name: number // features for number, name in enumerate(columns)}
+        blank, names = replace(blank, observers=observers), columns
+        arrays |= {key: plain(x).reshape(len(plain(x)), -1) for key, x in arrays.items() if key.endswith("x")}
+    y = plain(arrays.get("y", arrays.get("train_y")))
+    if not blank.targets and y.ndim > 1:
+        blank = replace(blank, targets={str(agent): agent for agent in range(y.shape[1])})
+    return arrays, replace(task, blank=blank), names
+
+
 def _checked(
     arrays: Mapping[str, npt.ArrayLike], task: Task, names: Sequence[str] | None, lines: Sequence[int] | None
 ) -> tuple[Parts, Image | None, int]:
@@ -149,14 +179,15 @@ def _checked(
         of_x, of_y = (f"{which}_{array}".lstrip("_") for array in "xy")
         rows, sizes[which] = pixel_rows(arrays[of_x], task.who, task.images)
         x = check_features(rows, names, whose[which], where, gaps=task.blank.fill is not None)
-        parts[which] = x, check_answers(arrays[of_y], len(x), task.regression, whose[which], where)
+        parts[which] = x, check_answers(arrays[of_y], len(x), task.regression, whose[which], where, task.own)
     classes = 0 if task.regression else task.classes
     if classes is None:  # over all parts: a small test part may lack a class
-        classes = count_classes(np.concatenate([y for _, y in parts.values()]), task.who)
+        every, own = np.concatenate([y for _, y in parts.values()]), task.own
+        classes = count_own_classes(every, task.blank.answering, task.who) if own else count_classes(every, task.who)
     first = present[0]
     for which, (x, y) in parts.items():
         if not task.regression:
-            check_range(y, classes, whose[which], where)
+            check_range(y, classes, whose[which], where, task.own)
         _check_alike(which, y.shape[1:], parts[first][1].shape[1:], "y", "targets", task.who)
         same = sizes[which] == sizes[first]
         _check_alike(which, x.shape[1:], parts[first][0].shape[1:] if same else (), "x", "features", task.who)
@@ -180,7 +211,10 @@ def _prepared(parts: Parts, image: Image | None, classes: int, names: Sequence[s
                 "data.ahead, or change data.test_fraction or data.validation_fraction"
             )
         arrays |= {f"{which}_x": fitted.points(x)[: len(x) - first], f"{which}_y": y[first:]}
-    _warn_of_degenerate_parts(arrays, fitted, task.who)
+    if task.own:
+        check_own(arrays["train_y"], fitted.answering, task.who)
+    else:
+        _warn_of_degenerate_parts(arrays, fitted, task.who)
     return Dataset(
         task.name,
         classes=classes,

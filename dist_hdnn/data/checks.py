@@ -79,12 +79,24 @@ def check_finite(
         )
 
 
-def check_answers(y: npt.ArrayLike, rows: int, regression: bool, who: str, where: Where = row_number) -> Answers:
-    """Return labels (n,) int64, or of a regression real targets (n, targets). ValueError for the first fault."""
+MISSING = -1  # the class of an agent's own target that is not known
+
+
+def check_answers(
+    y: npt.ArrayLike, rows: int, regression: bool, who: str, where: Where = row_number, own: bool = False
+) -> Answers:
+    """Return labels (n,) int64, or of a regression real targets (n, targets). ValueError for the first fault.
+
+    own: labels (n, agents), `MISSING` where -1 or NaN, or real targets (n, agents, targets), NaN where missing.
+    """
     values = plain(y)
-    if values.ndim not in ((1, 2) if regression else (1,)):
+    shapes = ("(samples, agents)", (2, 3) if regression else (2,)) if own else ("(samples,)", (1, 2)[: 1 + regression])
+    if values.ndim not in shapes[1]:
+        more = " of an agent" if own else ""
+        remedy = "; with readout.targets=own for one of every agent" if values.ndim == 2 and not own else ""
         raise ValueError(
-            f"{who}: expected y of shape (samples,), got shape {values.shape}; give one label per row of x"
+            f"{who}: expected y of shape {shapes[0]}, got shape {values.shape}; give one label{more} per row of x"
+            + remedy
         )
     if len(values) != rows:
         raise ValueError(
@@ -92,22 +104,24 @@ def check_answers(y: npt.ArrayLike, rows: int, regression: bool, who: str, where
             "or add what is missing"
         )
     if regression:
-        targets = _numbers(values, who, "the targets", "convert it to float64").astype(np.float64).reshape(rows, -1)
-        faults = np.argwhere(~np.isfinite(targets))
+        targets = _numbers(values, who, "the targets", "convert it to float64").astype(np.float64)
+        targets = targets.reshape(*values.shape[:2], -1) if own else targets.reshape(rows, -1)
+        faults = np.argwhere(np.isinf(targets) if own else ~np.isfinite(targets))
         if len(faults):
-            row, column = faults[0]
             raise ValueError(
-                f"{who}: expected finite targets, got {targets[row, column]} at {where(row)}; remove or fill in these "
-                "samples"
+                f"{who}: expected finite targets, got {targets[tuple(faults[0])]} at {where(faults[0][0])}; remove or "
+                "fill in these samples"
             )
         return targets
     labels = _numbers(values, who, "the labels", "number the classes 0, 1, 2, ...")
+    if own:
+        labels = np.where(np.isnan(labels), MISSING, labels)
     # 2**53: above it float64 skips integers, so a label and its neighbor would be equal
-    broken = np.flatnonzero(~(np.isfinite(labels) & (np.trunc(labels) == labels) & (np.abs(labels) < 2**53)))
+    broken = np.argwhere(~(np.isfinite(labels) & (np.trunc(labels) == labels) & (np.abs(labels) < 2**53)))
     if len(broken):
         raise ValueError(
-            f"{who}: expected integer labels, got {labels[broken[0]]} at {where(broken[0])}; number the classes 0, 1, "
-            "2, ..."
+            f"{who}: expected integer labels, got {labels[tuple(broken[0])]} at {where(broken[0][0])}; number the "
+            "classes 0, 1, 2, ..."
         )
     return labels.astype(np.int64)
 
@@ -125,14 +139,41 @@ def count_classes(labels: Integers, who: str) -> int:
     return len(present)
 
 
-def check_range(labels: Integers, classes: int, who: str, where: Where = row_number) -> None:
-    """Refuse labels outside 0 .. classes - 1."""
+def check_range(labels: Integers, classes: int, who: str, where: Where = row_number, own: bool = False) -> None:
+    """Refuse labels outside 0 .. classes - 1. own: labels (n, agents), some of them `MISSING`."""
     checked_integer(classes, f"{who}: number of classes", 2, "correct data.classes")
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    outside = np.argwhere((labels < (MISSING if own else 0)) | (labels >= classes))
     if len(outside):
         raise ValueError(
-            f"{who}: expected labels 0 .. {classes - 1}, got {labels[outside[0]]} at {where(outside[0])}; renumber "
-            "the labels from 0 or correct data.classes"
+            f"{who}: expected labels 0 .. {classes - 1}, got {labels[tuple(outside[0])]} at {where(outside[0][0])}; "
+            "renumber the labels from 0 or correct data.classes"
+        )
+
+
+def count_own_classes(labels: Integers, agents: Sequence[int | str], who: str) -> int:
+    """Count the classes of labels (n, agents). ValueError where those of two agents differ, or leave a gap."""
+    seen = [np.unique(column[column != MISSING]) for column in labels.T]
+    first = next((i for i, classes in enumerate(seen) if len(classes)), 0)
+    for agent, classes in zip(agents, seen, strict=True):
+        if len(classes) and not np.array_equal(classes, seen[first]):
+            one, other = (some([str(label) for label in each]) for each in (seen[first], classes))
+            raise ValueError(
+                f"{who}: expected the same classes of every agent, got {one} of agent {agents[first]} and {other} of "
+                f"agent {agent}; set data.classes to their number if all agents share them"
+            )
+    return count_classes(labels[labels != MISSING], who)
+
+
+def check_own(y: Answers, agents: Sequence[int | str], who: str) -> None:
+    """Refuse training targets (n, agents[, targets]) that are missing in all samples for one of the agents."""
+    there = y != MISSING if y.ndim == 2 else ~np.isnan(y)
+    if y.shape[1] != len(agents):
+        raise ValueError(f"{who}: expected targets of {len(agents)} agents, got {y.shape[1]}; give one column for each")
+    empty = np.argwhere(~there.any(axis=0))
+    if len(empty):
+        raise ValueError(
+            f"{who}: expected a target of agent {agents[empty[0][0]]} among the training samples, got gaps alone; "
+            "leave its targets out"
         )
 
 

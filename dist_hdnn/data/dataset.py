@@ -15,6 +15,9 @@ from dist_hdnn.data.preparation import Preparation
 class Dataset:
     """Points (n, features) with labels (n,) int64 in 0 .. classes - 1, or for classes 0 real targets (n, targets).
 
+    Where agents have targets of their own, `preparation.targets`, answers are (n, agents) classes, -1 where unknown, or
+    (n, agents, targets) float64, NaN where unknown.
+
     validation_x, validation_y: points that choose between epochs, recipes and trials; None where there are none. Test
     points choose nothing.
     image: height, width and channels where the features are pixels, row by row, the channels of a pixel together.
@@ -47,8 +50,13 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """Scores per sample: one per class, or one per target."""
-        return self.train_y.shape[1] if self.regression else self.classes
+        """Scores per sample, or per agent with targets of its own: one per class, or one per target."""
+        return self.train_y.shape[-1] if self.regression else self.classes
+
+    @property
+    def own(self) -> bool:
+        """Whether agents have targets of their own."""
+        return bool(self.preparation.targets)
 
     @property
     def normalisation(self) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def standardised(data: Dataset) -> Dataset:
     deviation[deviation < 1e-12 * (1 + np.abs(mean).max())] = 1.0
     fitted = replace(data.preparation, mean=tuple(np.atleast_1d(mean).tolist()), deviation=tuple(deviation.tolist()))
     if data.regression:
-        center, spread = data.train_y.mean(axis=0), data.train_y.std(axis=0)
+        center, spread = (np.ravel(of(data.train_y, axis=0)) for of in (np.nanmean, np.nanstd))
         spread[spread < 1e-12 * (1 + np.abs(center).max())] = 1.0
         fitted = replace(fitted, target_mean=tuple(center.tolist()), target_deviation=tuple(spread.tolist()))
     arrays: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,9 @@ class Preparation:
     target, target_mean, target_deviation: column of the answers, and the scale of real ones, of each target.
     classes, class_names: number of classes, 0 for a regression; their names where they have some.
     ignored, time: columns of the file that are no features. Readings may have them or not.
+    observers: the agent that sees a column, by column, where the data say so.
+    targets: the agent that answers, by target, where agents have targets of their own; several of an agent stand
+    together, and every agent has as many. agent: column of a table with a row per agent and time, see `long`.
     """
 
     columns: tuple[str, ...] = ()
@@ -58,6 +61,14 @@ class Preparation:
     class_names: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
     time: str | None = None
+    observers: Mapping[str, int | str] = field(default_factory=dict)
+    targets: Mapping[str, int | str] = field(default_factory=dict)
+    agent: str | None = None
+
+    @property
+    def answering(self) -> tuple[int | str, ...]:
+        """The agents that have targets of their own, in the order of these."""
+        return tuple(dict.fromkeys(self.targets.values()))
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -119,12 +130,23 @@ class Preparation:
 
     def scaled_targets(self, y: Floats) -> Floats:
         """Return real targets (samples, targets) in the units that a network is trained in."""
-        return np.asarray((y - np.array(self.target_mean)) / np.array(self.target_deviation)) if self.target_mean else y
+        if not self.target_mean:
+            return y
+        mean, deviation = self._of_targets(y)
+        return np.asarray((y - mean) / deviation)
 
     def answers(self, predictions: npt.ArrayLike) -> Floats:
         """Return real predictions (..., targets) in the units of the file, the inverse of `scaled_targets`."""
         y = np.asarray(predictions, dtype=np.float64)
-        return y * np.array(self.target_deviation) + np.array(self.target_mean) if self.target_mean else y
+        if not self.target_mean:
+            return y
+        mean, deviation = self._of_targets(y)
+        return y * deviation + mean
+
+    def _of_targets(self, y: Floats) -> tuple[Floats, Floats]:
+        """Return mean and deviation of the targets in the shape of targets (..., targets) or (..., agents, targets)."""
+        shape = y.shape[-2:] if self.targets else y.shape[-1:]
+        return np.reshape(self.target_mean, shape), np.reshape(self.target_deviation, shape)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for `json.dumps`."""
@@ -151,7 +173,7 @@ class Preparation:
         the row index, which pass through like the time.
         """
         wanted = (*self.columns, *(keep or ()))
-        expected = {*wanted, *self.ignored, self.target}
+        expected = {*wanted, *self.ignored, *self.targets, self.target}
         passed = [name for name in held if name in {*index, *INDEX, self.time} and name not in expected]
         for name in wanted:
             if held.count(name) != 1:

@@ -1,11 +1,12 @@
 """Readouts: maps from the last state to class scores, or to real targets.
 
     sum      one linear map over all agents: a global sum of every agent's scores
-    local    every agent classifies from its own block; loss is the agents' mean, prediction their majority
+    local    every agent answers from its own block; loss is the agents' mean, prediction their majority
     agents   the same, by a few designated agents
     gossip   every agent's scores, averaged with its neighbors' over some rounds before it decides
 
 With regression the scores are the targets themselves, the loss is the mean squared error, agents predict their mean.
+With own targets every agent of `local` or `agents` has an answer of its own, and missing ones count nowhere.
 
 All hold one weight per class and neuron, (classes, neurons). `sum` needs one global sum per sweep, `gossip` messages
 between neighbors, `local` and `agents` no communication.
@@ -25,7 +26,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from dist_hdnn.ends.agent_blocks import AgentBlocks
 from dist_hdnn.ends.gossip import MetropolisAverage
-from dist_hdnn.ends.targets import check_scores, checked_targets
+from dist_hdnn.ends.targets import MISSING, check_scores, checked_own, checked_targets, known
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.sharing import register_holder, share_state
@@ -40,6 +41,8 @@ class SumReadout(nn.Module):
     empty. In a deterministic network the agents' scores are summed in ascending order, so that the bits do not depend
     on the workers.
     """
+
+    own = False
 
     def __init__(self, ownership: Ownership, classes: int, seed: int = 0, regression: bool = False) -> None:
         super().__init__()
@@ -85,6 +88,10 @@ class SumReadout(nn.Module):
         """Return the loss of the whole network, from the result of `loss` here."""
         return float(loss.detach().sum())
 
+    def amount(self, labels: Tensor) -> int:
+        """Count the answers over which `loss` is the mean: the samples."""
+        return len(labels)
+
     def predict(self, scores: Tensor) -> Tensor:
         """Return the class (batch,) of scores (batch, classes), or the targets as they are."""
         check_scores(scores, (self.classes,))
@@ -94,8 +101,10 @@ class SumReadout(nn.Module):
 class LocalReadout(nn.Module):
     """scores_i = W_i y_i + bias_i for every output agent i, without communication.
 
-    W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). output_agents: global numbers, None for
-    every agent. Several workers: `loss` is of this worker's agents, `predict` a global count of votes.
+    W_i ~ N(0, 1 / neurons of agent i), keyed by (seed, class, agent). output_agents: global numbers, None for every
+    agent. own: each of them has targets of its own, see `targets`, in labels in the order of `output_agents` as given;
+    with shared targets all have those of the sample. Scores go agent by agent, ascending.
+    Several workers: `loss` is of this worker's agents, `predict` of all. All workers see all labels.
     """
 
     def __init__(
@@ -105,11 +114,13 @@ class LocalReadout(nn.Module):
         seed: int = 0,
         output_agents: Sequence[int] | None = None,
         regression: bool = False,
+        own: bool = False,
     ) -> None:
         super().__init__()
-        self.ownership, self.classes, self.regression = ownership, classes, regression
+        self.ownership, self.classes, self.regression, self.own = ownership, classes, regression, own
         everyone = np.arange(ownership.graph.agents)
-        self.output_agents = everyone if output_agents is None else np.unique(np.asarray(output_agents, np.int64))
+        given = everyone if output_agents is None else np.asarray(output_agents, np.int64)
+        self.output_agents, self.columns = np.unique(given, return_index=True)  # columns: of the labels of each
         self.agents = np.intersect1d(ownership.agents, self.output_agents)
         widths = ownership.all_widths[self.agents]
         scale = torch.from_numpy(np.repeat(widths, widths) ** -0.5).to(torch.get_default_dtype())
@@ -139,10 +150,13 @@ class LocalReadout(nn.Module):
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Return the share of each agent in the mean loss over agents and samples, (agents,), which sum to the loss.
 
-        On several workers the agents are this worker's. labels: as in `SumReadout.loss`.
+        On several workers the agents are this worker's. labels: as in `SumReadout.loss`; own targets are those of all
+        answering agents, (batch, agents) classes or (batch, agents, targets), and the mean is over the known ones.
         """
         check_scores(scores, (len(self.agents), self.classes))
         _note(self.ownership, scores, labels)
+        if self.own:
+            return self._own_loss(scores, labels)
         labels = checked_targets(labels, scores, self.regression)
         share = 1.0 / max(len(labels) * len(self.output_agents), 1)
         if self.ownership.deterministic:  # one agent at a time, so that no bit depends on which agents are here
@@ -153,6 +167,27 @@ class LocalReadout(nn.Module):
         each_sample = _losses(scores.flatten(0, 1), target, self.regression, "none")
         return share * each_sample.view(scores.shape[:2]).sum(dim=0)
 
+    def _own_loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Return each agent's sum of losses of its own known targets, divided by the number of known ones of all."""
+        labels = checked_own(labels, scores, len(self.output_agents), self.regression)
+        share, mine = 1.0 / max(self.amount(labels), 1), labels[:, self.columns[self.places]]
+
+        def sums(scores: Tensor, mine: Tensor) -> Tensor:
+            if self.regression:
+                return torch.where(known(mine), scores - mine.nan_to_num(), 0.0).square().sum(dim=(0, 2))
+            each = _cross_entropy(scores.flatten(0, 1), mine.flatten(), "none", MISSING)
+            return each.view(mine.shape).sum(dim=0)
+
+        if self.ownership.deterministic:  # one agent at a time, so that no bit depends on which agents are here
+            parts = [slice(i, i + 1) for i in range(len(self.agents))]
+            each = [sums(scores[:, i].contiguous(), mine[:, i].contiguous()) for i in parts]
+            return share * torch.cat(each) if each else scores.sum().reshape(1)[:0]
+        return share * sums(scores, mine)
+
+    def amount(self, labels: Tensor) -> int:
+        """Count the answers over which `loss` is the mean: the samples, or the known ones of own targets."""
+        return int(known(labels).sum()) if self.own else len(labels)
+
     def reported_loss(self, loss: Tensor) -> float:
         """Return the loss of the whole network, summed over all agents in order. Booked as metrics."""
         everyone = torch.zeros(len(self.output_agents), dtype=torch.float64, device=loss.device)
@@ -162,9 +197,16 @@ class LocalReadout(nn.Module):
     def predict(self, scores: Tensor) -> Tensor:
         """Return the majority vote of the output agents, (batch,), or for a regression their mean, (batch, targets).
 
-        A tie goes to the larger mean share. Booked as metrics.
+        A tie goes to the larger mean share. With own targets return every agent's own answer in the order of labels,
+        (batch, agents) or (batch, agents, targets). Booked as metrics.
         """
         check_scores(scores, (len(self.agents), self.classes))
+        scores = scores.detach()
+        if self.own:
+            answers = scores.double() if self.regression else scores.argmax(dim=-1)
+            everyone = answers.new_zeros(len(answers), len(self.output_agents), *answers.shape[2:])
+            everyone[:, self.columns[self.places]] = answers
+            return summed(everyone, self.ownership)
         if self.regression:
             return summed(scores.double().sum(dim=1) / len(self.output_agents), self.ownership)
         votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
@@ -244,8 +286,13 @@ def _losses(scores: Tensor, targets: Tensor, regression: bool, reduction: str) -
     if regression:
         each = (scores - targets).square().mean(dim=-1)
         return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each
+    return _cross_entropy(scores, targets, reduction)
+
+
+def _cross_entropy(scores: Tensor, targets: Tensor, reduction: str, missing: int = -100) -> Tensor:
+    """Return the cross entropy of classes, 0 for a missing one. Raises ValueError for a class that does not exist."""
     try:
-        return cross_entropy(scores, targets, reduction=reduction)
+        return cross_entropy(scores, targets, reduction=reduction, ignore_index=missing)
     except IndexError as error:
         raise ValueError(
             f"readout: expected classes from 0 to {scores.shape[-1] - 1}, got another: {error} Number them from 0."
@@ -264,19 +311,26 @@ def make_readout(
     rounds: int = 4,
     output_agents: Sequence[int] | None = None,
     regression: bool = False,
+    own: bool = False,
 ) -> Readout:
-    """Make the readout of a kind for this worker's part of a network. Raises ValueError for an unknown kind.
+    """Make the readout of a kind for this worker's part of a network.
 
-    classes: with regression the number of targets.
+    classes: with regression the number of targets. own: agents have targets of their own, with local and agents.
+    Raises ValueError for an unknown kind, and for own targets of one that has no answer of each agent.
     """
+    if own and kind not in ("local", "agents"):
+        raise ValueError(
+            f"readout.kind: expected local or agents for targets of each agent's own, got {kind}, which makes one "
+            "answer of all. Choose local."
+        )
     if kind == "sum":
         return SumReadout(ownership, classes, seed, regression)
     if kind == "local":
-        return LocalReadout(ownership, classes, seed, regression=regression)
+        return LocalReadout(ownership, classes, seed, output_agents or None, regression, own)
     if kind == "gossip":
         return GossipReadout(ownership, classes, seed, rounds, regression)
     if kind == "agents" and output_agents:
-        return LocalReadout(ownership, classes, seed, output_agents, regression)
+        return LocalReadout(ownership, classes, seed, output_agents, regression, own)
     raise ValueError(
         f"readout.kind: expected one of {', '.join(KINDS)} (the last with a list of agents), got {kind!r}. "
         "Choose one of these."

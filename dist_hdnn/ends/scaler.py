@@ -30,7 +30,14 @@ class Scaler(nn.Module):
     target_mean: Tensor
     target_deviation: Tensor
 
-    def __init__(self, preparation: Preparation, features: tuple[str, ...], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        preparation: Preparation,
+        features: tuple[str, ...],
+        dtype: torch.dtype,
+        order: np.ndarray | None = None,
+    ) -> None:
+        """order: of the agents' own targets, see `LocalReadout.columns`."""
         super().__init__()
         self.raw, self.dtype = getattr(torch, preparation.dtype), dtype
         self.fills, self.scales = preparation.fill in ("mean", "zero"), bool(preparation.mean)
@@ -48,8 +55,13 @@ class Scaler(nn.Module):
         self._keep("shift", np.array(preparation.mean or [0.0]), self.raw)
         self._keep("scale", 1.0 / np.array(preparation.deviation or [1.0]), self.raw)
         self.targets = bool(preparation.target_mean)
-        self._keep("target_mean", np.array(preparation.target_mean or [0.0]))
-        self._keep("target_deviation", np.array(preparation.target_deviation or [1.0]))
+        shape = (len(preparation.answering), -1) if self.targets and preparation.targets else (1, -1)
+        for name, values in (
+            ("target_mean", preparation.target_mean),
+            ("target_deviation", preparation.target_deviation),
+        ):
+            of_agents = np.reshape(values, shape) if self.targets else np.full((1, 1), float(name != "target_mean"))
+            self._keep(name, of_agents[order] if order is not None and len(of_agents) > 1 else of_agents[0])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map raw readings (batch, readings) to features of the network."""

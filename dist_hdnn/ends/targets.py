@@ -1,11 +1,18 @@
 """Checks of scores and targets, before a loss broadcasts them to something else.
 
-Shapes: scores (batch, ..., classes); targets (batch, classes), or (batch,) of integer classes.
+Shared targets are of the sample: all agents that answer have the same. Own targets are of each answering agent; missing
+ones are NaN, or the class `MISSING`, and count nowhere.
+Shapes: scores (batch, ..., classes); shared targets (batch, classes), or (batch,) of integer classes; own targets
+(batch, agents, targets), or (batch, agents) of integer classes.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+MISSING = -1
+"""The class of a target that is not known."""
 
 
 def check_scores(scores: Tensor, shape: tuple[int, ...]) -> None:
@@ -41,3 +48,30 @@ def checked_targets(targets: Tensor, scores: Tensor, regression: bool) -> Tensor
             f"readout: expected targets on {scores.device}, got {targets.device}. Move them with .to({scores.device})."
         )
     return targets if shares else targets.long()
+
+
+def checked_own(targets: Tensor, scores: Tensor, agents: int, regression: bool) -> Tensor:
+    """Return own targets of all answering agents, (batch, agents, targets) or (batch, agents) of integer classes.
+
+    scores: of some of these agents, (batch, ., classes). Raises ValueError for targets of another shape or device.
+    """
+    batch, classes = len(scores), scores.shape[-1]
+    if regression and classes == 1 and targets.ndim == 2:
+        targets = targets[..., None]
+    shape = (batch, agents, classes) if regression else (batch, agents)
+    if tuple(targets.shape) != shape or targets.is_complex() or (targets.is_floating_point() and not regression):
+        kind = "real targets" if regression else "integer classes"
+        raise ValueError(
+            f"readout: expected {kind} of shape {shape}, one for each agent that answers, got {targets.dtype} of shape "
+            f"{tuple(targets.shape)}. Give missing ones as {'NaN' if regression else f'class {MISSING}'}."
+        )
+    if targets.device != scores.device:
+        raise ValueError(
+            f"readout: expected targets on {scores.device}, got {targets.device}. Move them with .to({scores.device})."
+        )
+    return targets if regression else targets.long()
+
+
+def known(targets: Tensor) -> Tensor:
+    """Tell which own targets are known, (batch, agents[, targets])."""
+    return ~torch.isnan(targets) if targets.is_floating_point() else targets != MISSING

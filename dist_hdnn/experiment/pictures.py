@@ -20,14 +20,15 @@ from dist_hdnn.data import Dataset
 from dist_hdnn.ends.readout import LocalReadout
 from dist_hdnn.plots.curves import plot_curves, plot_gradient_norms
 from dist_hdnn.plots.decision import plot_decision
-from dist_hdnn.plots.drawing import Pictures
+from dist_hdnn.plots.drawing import Pictures, plain
 from dist_hdnn.plots.graph import plot_graph
 from dist_hdnn.plots.pattern import plot_pattern
+from dist_hdnn.plots.targets import plot_targets
 from dist_hdnn.run.files import measure_of
 from dist_hdnn.training.checkpoints.weights_file import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.evaluation import Evaluation, evaluation_batch
 from dist_hdnn.training.loop import Epoch
-from dist_hdnn.training.metrics import Evaluation, evaluation_batch
 
 GRID, COARSEST = 240, 40  # points along each axis of the decision regions, and at least
 PLOT_WORK = 2_000_000_000  # neurons x layers x points, beyond which decision regions have fewer points
@@ -51,7 +52,7 @@ def plot_run(
     graph, per_agent, sensors = network.graph, None, None
     if model.sensors is not None:
         sensors = assembly.build_sensors(config, graph, network.ownership.all_widths, data)
-    if isinstance(model.readout, LocalReadout) and result.per_agent is not None and not data.regression:
+    if isinstance(model.readout, LocalReadout) and result.per_agent is not None and (data.own or not data.regression):
         per_agent = np.full(graph.agents, np.nan)
         per_agent[model.readout.output_agents] = result.per_agent
 
@@ -63,7 +64,7 @@ def plot_run(
         return everything
 
     album.draw("curves.png", plot_curves, [asdict(record) for record in history], measure=measure_of(data))
-    album.draw("graph.png", plot_graph, graph, sensors, per_agent, feature_names=names)
+    album.draw("graph.png", plot_graph, graph, sensors, per_agent, feature_names=names, measure=measure_of(data))
     if over_links is not None:
         traffic = {"feature_names": names, "link_bytes": over_links[:, 1]}
         album.draw("traffic.png", plot_graph, graph, sensors, None, **traffic)
@@ -72,8 +73,28 @@ def plot_run(
     gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # levels before had fewer layers
     if gradients:
         album.draw("gradients.png", plot_gradient_norms, np.array(gradients))
-    if data.features == 2 and not data.regression:
+    if data.regression:
+        album.draw("targets.png", _draw_targets, data, model, whole, result)
+    if data.features == 2 and not data.own and not data.regression:
         album.draw("decision.png", _draw_decision, data, model, whole, result.accuracy)
+
+
+@torch.no_grad()
+def _draw_targets(
+    data: Dataset, model: AgentClassifier, whole: Callable[[], AgentClassifier], result: Evaluation, path: Path
+) -> None:
+    """Draw predicted over true targets of the test points. Print a line instead if it would take minutes."""
+    if int(model.network.ownership.all_widths.sum()) * model.network.layers * len(data.test_x) > PLOT_WORK:
+        print(f"{path.name} is left out: its points would take minutes", file=sys.stderr)
+        return
+    trained = whole()
+    parameter = next(trained.network.parameters())
+    points = torch.from_numpy(data.test_x).to(parameter.device, parameter.dtype)
+    parts = [trained.readout.predict(trained(part)) for part in points.split(evaluation_batch(trained))]
+    predicted = data.preparation.answers(torch.cat(parts).cpu().numpy())
+    true = data.preparation.answers(data.test_y)
+    words = f"{plain(data.name)}: test points, R² {result.accuracy:.4f}"
+    plot_targets(true.ravel(), predicted.reshape(true.shape).ravel(), path, title=words)
 
 
 def _draw_decision(

@@ -36,9 +36,9 @@ from dist_hdnn.training.checkpoints.schedule import Keeper, Stopped
 from dist_hdnn.training.checkpoints.snapshot import restore
 from dist_hdnn.training.checkpoints.weights_file import FINAL, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.evaluation import Evaluation
+from dist_hdnn.training.evaluation import evaluate as evaluate_classifier
 from dist_hdnn.training.loop import Epoch, Recipe, Split, TrainingState
-from dist_hdnn.training.metrics import Evaluation
-from dist_hdnn.training.metrics import evaluate as evaluate_classifier
 from dist_hdnn.training.multilevel import Level, plan, train_levels
 from dist_hdnn.transport import Transport
 
@@ -138,7 +138,8 @@ def _train(job: Job, start: Start, stop: Callable[[], str | None]) -> Path | Non
         figures["resumed_after_step"] = start.checkpoint[1].step
     if transport is not None:
         figures |= waiting_figures(transport, waited, figures["seconds"])
-    result = evaluate_classifier(model, *split_tensors(config, data, "test"))  # the test data are read here alone
+    test = split_tensors(config, data, "test")  # the test data are read here alone
+    result = evaluate_classifier(model, *test, units_of(data))
     _finish(job, log, history, result, figures, directory)
     if transport is not None:
         with patient(transport):  # worker 0 writes and draws
@@ -271,6 +272,15 @@ def useful_threads(model: AgentClassifier, batch_size: int) -> int:
     return 1 if multiplications < THREAD_WORK else torch.get_num_threads()
 
 
+def units_of(data: Dataset) -> float | torch.Tensor:
+    """Return the deviation of the targets, (targets,) or (agents, targets), in which errors are told; 1 if unscaled."""
+    deviation = data.preparation.target_deviation
+    if not deviation:
+        return 1.0
+    units = torch.tensor(deviation, dtype=torch.float64)
+    return units.view(-1, data.outputs) if data.own else units
+
+
 def split_tensors(config: Config, data: Dataset, which: str) -> Split:
     """Return points and labels of a part of the data ("train", "validation", "test"), in the run's dtype and device."""
     points, labels = data.parts[which]
@@ -292,7 +302,8 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
     load_weights(model, run_directory)
     result: dict[str, Any] = {}
     for which in ("test", "train", *(["validation"] if "validation" in data.parts else [])):
-        evaluation = evaluate_classifier(model, *split_tensors(config, data, which))
+        evaluation = evaluate_classifier(model, *split_tensors(config, data, which), units_of(data))
         result |= {f"{which}_accuracy": evaluation.accuracy, f"{which}_loss": evaluation.loss}
+        result |= {} if evaluation.mse is None else {f"{which}_mse": evaluation.mse}
         result |= agent_figures(model, evaluation, f"{which}_")
     return measured(result, measure_of(data)) | per_prediction(config, model.network.layout, data)

@@ -1,5 +1,6 @@
 """Picture of a communication graph: agents, links, sensors, accuracy per agent."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,14 @@ def plot_graph(
     path: str | Path,
     feature_names: Sequence[str] | None = None,
     link_bytes: npt.ArrayLike | None = None,
+    measure: str = "accuracy",
 ) -> Path:
     """Draw the agents and their links, with a ring around sensor agents, and return the path.
 
     accuracy_per_agent: (agents,) fractions in [0, 1] for the colors (NaN is left gray), or None for one color.
     feature_names: by feature number, by default "feature 0" and so on. link_bytes: (links,) bytes per training step,
-    which color and thicken the links. Agent names are written for up to 60 agents.
+    which color and thicken the links. Agent names are written for up to 60 agents. measure: "accuracy", or "r2" when
+    the accuracies are R² of a regression.
     """
     accuracy, traffic = (
         None if values is None else np.asarray(values, dtype=np.float64) for values in (accuracy_per_agent, link_bytes)
@@ -49,26 +52,29 @@ def plot_graph(
     figure, axes = _canvas(points, _varies(accuracy) or _varies(traffic))
     size = _node_size(points)
     _draw_links(axes, points, graph.links, traffic)
-    shades = _draw_agents(axes, points, accuracy, size)
+    shades = _draw_agents(axes, points, accuracy, size, measure)
     observed = _observed(sensors, feature_names)
     _draw_sensor_rings(axes, points, sorted(observed), size)
-    axes.set_title(_title(graph, accuracy, traffic), fontsize=11, color=INK)
+    axes.set_title(_title(graph, accuracy, traffic, measure), fontsize=11, color=INK)
     figure.draw_without_rendering()  # settles the transforms that placing labels needs
     write_labels(axes, points, graph, shades, size, observed)
     return save(figure, path)
 
 
-def _title(graph: CommunicationGraph, accuracy: Floats | None, traffic: Floats | None) -> str:
+def _title(graph: CommunicationGraph, accuracy: Floats | None, traffic: Floats | None, measure: str) -> str:
     links = len(graph.links)
     words = f"{plain(graph.name)}: {graph.agents} agent{'s' * (graph.agents != 1)}, {links} link{'s' * (links != 1)}"
     if traffic is not None and len(traffic) and not _varies(traffic):
         words += f"\n{EngFormatter('B')(traffic[0])} over every link in a training step, both directions"
     if accuracy is not None and np.isfinite(accuracy).any():
-        worst, mean = int(np.nanargmin(accuracy)), f"{100 * np.nanmean(accuracy):.1f} %"
+        name, factor, digits = ("accuracy", 100, ".1f") if measure == "accuracy" else ("R²", 1, ".4f")
+        unit = " %" if measure == "accuracy" else ""
+        worst, mean = int(np.nanargmin(accuracy)), f"{factor * np.nanmean(accuracy):{digits}}{unit}"
         if not _varies(accuracy):
-            words += f"\naccuracy: {mean}" + (" of every agent" if np.isfinite(accuracy).sum() > 1 else "")
+            words += f"\n{name}: {mean}" + (" of every agent" if np.isfinite(accuracy).sum() > 1 else "")
         else:
-            words += f"\naccuracy: mean {mean}, worst {100 * accuracy[worst]:.1f} % (agent {short(graph.names[worst])})"
+            lowest = f"{factor * accuracy[worst]:{digits}}{unit}"
+            words += f"\n{name}: mean {mean}, worst {lowest} (agent {short(graph.names[worst])})"
     return words
 
 
@@ -145,21 +151,22 @@ def _bowed(start: Points, end: Points, middle: Points) -> Points:
     return arc
 
 
-def _draw_agents(axes: Axes, points: Points, accuracy: Floats | None, size: float) -> Floats:
+def _draw_agents(axes: Axes, points: Points, accuracy: Floats | None, size: float, measure: str) -> Floats:
     """Draw the agents and return their colors, (agents, 4)."""
     if accuracy is None or not _varies(accuracy):
         measured = np.ones(len(points), dtype=bool) if accuracy is None else np.isfinite(accuracy)
         shades = np.where(measured[:, None], to_rgba(SKY), to_rgba(GREY))
-    else:  # whole percentages, at least five apart, so that tiny differences look alike
-        percent = np.ma.masked_invalid(100.0 * accuracy)
-        low, high = float(np.floor(percent.min())), float(np.ceil(percent.max()))
-        high = min(100.0, max(high, low + LEAST_RANGE))
-        mappable = ScalarMappable(
-            Normalize(min(low, high - LEAST_RANGE), high), colormaps["viridis"].with_extremes(bad=GREY)
-        )
-        shades = np.asarray(mappable.to_rgba(percent), dtype=np.float64)
+    else:
+        shares = measure == "accuracy"
+        values = np.ma.masked_invalid(100.0 * accuracy if shares else accuracy)
+        low, high = float(values.min()), float(values.max())
+        if shares:  # whole percentages, at least five apart, so that tiny differences look alike
+            high = min(100.0, max(math.ceil(high), math.floor(low) + LEAST_RANGE))
+            low = min(math.floor(low), high - LEAST_RANGE)
+        mappable = ScalarMappable(Normalize(low, high), colormaps["viridis"].with_extremes(bad=GREY))
+        shades = np.asarray(mappable.to_rgba(values), dtype=np.float64)
         bar = axes.figure.colorbar(mappable, ax=axes, shrink=0.75, aspect=28, pad=0.02)
-        bar.set_label("accuracy of the agent (%)", fontsize=10)
+        bar.set_label("accuracy of the agent (%)" if shares else "R² of the agent", fontsize=10)
         bar.outline.set_visible(False)
     edge = 0.8 if size > 30 else 0.0
     style: dict[str, Any] = {"s": size, "edgecolors": "white", "linewidths": edge, "zorder": 2, "clip_on": False}

@@ -16,8 +16,8 @@ from dist_hdnn.ends.readout import SumReadout, summed
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.evaluation import Evaluation
 from dist_hdnn.training.loop import Epoch
-from dist_hdnn.training.metrics import Evaluation
 
 LISTED_LINKS = 2000  # above, summary.json gives only mean and maximum of the traffic
 
@@ -42,6 +42,7 @@ def figures_of_run(
         "train_accuracy": kept.train_accuracy,
         **({} if kept.best is None else {"validation_accuracy": kept.validation_accuracy, "best_epoch": kept.epoch}),
         "loss": kept.loss,
+        **({} if result.mse is None else {"test_mse": result.mse}),
         **agent_figures(model, result),
         "agents": network.graph.agents,
         "links": len(network.graph.links),
@@ -93,6 +94,7 @@ def inputs_of(data: Dataset) -> dict[str, Any]:
     """Return what a user of the trained network must know of the data: scale and names."""
     return {
         "task": "regression" if data.regression else "classification",
+        **({"targets": "own"} if data.own else {}),
         "normalisation": data.normalisation,
         **({"class_names": data.class_names} if data.class_names is not None else {}),
     }

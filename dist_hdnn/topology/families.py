@@ -52,6 +52,20 @@ def complete(n: int) -> CommunicationGraph:
     return from_networkx(nx.complete_graph(n), f"complete({n})", positions=_circle(n))
 
 
+def barbell(n: int) -> CommunicationGraph:
+    """Two complete graphs of n / 2 agents, and one link between their first agents, 0 and n / 2."""
+    n = _agents("barbell", n, 2)
+    if n % 2:
+        raise ValueError(f"barbell: expected an even number of agents, got {n}; use {n - 1} or {n + 1}")
+    half = n // 2
+    _bounded("barbell", half * (half - 1) + 1)
+    graph = nx.disjoint_union(nx.complete_graph(half), nx.complete_graph(half))
+    graph.add_edge(0, half)
+    left, right = _circle(half), _circle(half)  # turned so that the two first agents face each other
+    places = {i: (x, y) for i, (x, y) in left.items()} | {half + i: (3.0 - x, y) for i, (x, y) in right.items()}
+    return from_networkx(graph, f"barbell({n})", positions=places)
+
+
 def balanced_tree(branching: int, height: int) -> CommunicationGraph:
     """A rooted tree of `height` levels below the root, with `branching` children per inner agent."""
     branching = whole_number("balanced_tree", "branching", branching, 1)
@@ -142,6 +156,7 @@ FAMILIES: dict[str, Callable[..., CommunicationGraph]] = {
         grid,
         torus,
         complete,
+        barbell,
         balanced_tree,
         erdos_renyi,
         watts_strogatz,

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from dist_hdnn.data.batches import batch_order
 from dist_hdnn.training.classifier import AgentClassifier
-from dist_hdnn.training.metrics import Best, GradientLog, better, evaluate, snapshot
+from dist_hdnn.training.evaluation import evaluate
+from dist_hdnn.training.metrics import Best, GradientLog, better, snapshot
 from dist_hdnn.training.optimizers import OPTIMIZERS
 
 BETAS = (0.9, 0.95)  # squares averaged over ~20 steps; over 1000 one large early gradient stalls weights
@@ -85,7 +86,7 @@ class Epoch:
 class TrainingState:
     """Position of a training: with the model's weights, all that the next step depends on.
 
-    step: gradient steps of the run so far; first: those before this optimizer's first. loss: sum over the samples of
+    step: gradient steps of the run so far; first: those before this optimizer's first. loss: sum over the answers of
     the running epoch, one entry per term of `readout.loss`. seconds: of training in that epoch. history: of the run.
     best: the best epoch on validation data so far; None without them, and before the first epoch has ended.
     """
@@ -179,7 +180,7 @@ def _step(
     if x.device.type == "cpu":  # elsewhere that would wait for the device, and the next loss tells of it
         _check_gradients(state, epoch)
     adam.step()
-    state.loss = state.loss + loss.detach().double() * len(index)
+    state.loss = state.loss + loss.detach().double() * model.readout.amount(target)
     state.seconds += time.perf_counter() - started
     return value
 
@@ -196,7 +197,7 @@ def _record(
     return Epoch(
         epoch=epoch,
         step=state.step,
-        loss=model.readout.reported_loss(state.loss / len(training[0])),
+        loss=model.readout.reported_loss(state.loss / max(model.readout.amount(training[1]), 1)),
         train_accuracy=trained.accuracy,
         validation_accuracy=None if validation is None else unseen.accuracy,
         mean_agent_accuracy=unseen.mean_agent,

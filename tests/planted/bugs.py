@@ -438,14 +438,14 @@ BUGS = (
     Bug(
         "loss of an epoch forgets the samples",
         "training/loop.py",
-        "loss.detach().double() * len(index)",
+        "loss.detach().double() * model.readout.amount(target)",
         "loss.detach().double()",
         RECIPE,
     ),
     Bug(
         "the last batch of an evaluation weighs as a whole one",
-        "training/metrics.py",
-        "readout.loss(scores, target).double() * len(part)",
+        "training/evaluation.py",
+        "readout.loss(scores, target).double() * readout.amount(target)",
         "readout.loss(scores, target).double() * batch",
         ("training/test_recipe.py", "training/test_loop.py"),
     ),

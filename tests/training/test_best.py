@@ -18,8 +18,8 @@ from dist_hdnn.experiment import tasks
 from dist_hdnn.training import loop
 from dist_hdnn.training.checkpoints.manifest import read_manifest
 from dist_hdnn.training.checkpoints.weights_file import load_checkpoint
+from dist_hdnn.training.evaluation import Evaluation
 from dist_hdnn.training.loop import TrainingState
-from dist_hdnn.training.metrics import Evaluation
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "swiss_roll_ring8.yaml"
 SHORT = ["--data.samples=200", "--network.layers=1", "--train.batch_size=40", "--plots=false", "--dtype=float64"]

@@ -12,7 +12,7 @@ from dist_hdnn.cli import main
 from dist_hdnn.config.files import read_config
 from dist_hdnn.data import from_arrays
 from dist_hdnn.experiment import tasks
-from dist_hdnn.training.metrics import evaluate
+from dist_hdnn.training.evaluation import evaluate
 
 SMALL = ["--train.epochs=1", "--network.layers=2", "--graph.agents=4", "--plots=false"]
 

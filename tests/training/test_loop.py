@@ -12,8 +12,8 @@ from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.training.checkpoints.weights_file import CheckpointError, load_weights, save_weights
 from dist_hdnn.training.classifier import AgentClassifier
+from dist_hdnn.training.evaluation import evaluate
 from dist_hdnn.training.loop import Epoch, NonFiniteError, Recipe, train
-from dist_hdnn.training.metrics import evaluate
 
 
 def classifier(

@@ -19,7 +19,7 @@ from dist_hdnn.ends.initial_state import InitialState
 from dist_hdnn.ends.lift import LinearLift
 from dist_hdnn.ends.readout import make_readout
 from dist_hdnn.experiment import tasks
-from dist_hdnn.training import loop, metrics
+from dist_hdnn.training import evaluation, loop
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.loop import Recipe, TrainingState, train
 
@@ -108,12 +108,12 @@ def test_an_evaluation_weighs_its_last_smaller_batch_by_its_size(
 ) -> None:
     model, (x, labels) = classifier(readout, regression), samples(7)
     target = torch.stack([x[:, 0], x[:, 1] ** 2], dim=1) if regression else labels
-    whole = metrics.evaluate(model, x, target)
+    whole = evaluation.evaluate(model, x, target)
     wanted = model.readout.reported_loss(model.readout.loss(model(x), target).double())
     assert whole.loss == pytest.approx(wanted, rel=1e-12)
-    monkeypatch.setattr(metrics, "EVALUATION_BATCH", 3)  # 3, 3 and 1
-    assert metrics.evaluation_batch(model) == 3
-    parts = metrics.evaluate(model, x, target)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 3)  # 3, 3 and 1
+    assert evaluation.evaluation_batch(model) == 3
+    parts = evaluation.evaluate(model, x, target)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
     assert parts.accuracy == pytest.approx(whole.accuracy, rel=1e-12)
     assert (parts.per_agent is None) == (readout == "sum")

@@ -10,7 +10,7 @@ from dist_hdnn.build import assembly
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import tasks
-from dist_hdnn.training.metrics import evaluate
+from dist_hdnn.training.evaluation import evaluate
 from dist_hdnn.transport import Transport, run_threads
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "swiss_roll_ring8.yaml"

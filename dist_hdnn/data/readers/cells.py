@@ -69,10 +69,13 @@ def numbers(column: Column, name: str, who: str, where: Where, remedy: str) -> n
     return np.array(values, dtype=np.float64)
 
 
-def labels(column: Column, name: str, who: str, where: Where) -> Column:
-    """Return a column of answers: float64, or text where no cell is a number. ValueError for gaps and for a mixture."""
+def labels(column: Column, name: str, who: str, where: Where, gaps: bool = False) -> Column:
+    """Return a column of answers: float64, or text where no cell is a number. ValueError for gaps and for a mixture.
+
+    gaps: they may be there, and become NaN, or empty text.
+    """
     gap = first_gap(column)
-    if gap is not None:
+    if gap is not None and not gaps:
         raise ValueError(
             f"{who}: expected an answer, got the gap '{column[gap] or ''}' in {where(gap)}, column {name!r}; write a "
             "number or a name there, or remove that line"
@@ -80,15 +83,16 @@ def labels(column: Column, name: str, who: str, where: Where) -> Column:
     if column.dtype.kind in "biuf":
         return column.astype(np.float64)
     cells = [cell.strip() for cell in texts(column)]
-    numeric = [number(cell) is not None and cell.lower() not in WORDS for cell in cells]
+    cells = ["" if cell.lower() in GAPS else cell for cell in cells] if gaps else cells
+    numeric = [number(cell) is not None and cell.lower() not in WORDS for cell in cells if cell or not gaps]
     if any(numeric) and not all(numeric):
         few = sum(numeric) * 2 <= len(numeric)  # blame what is rarer
-        row = numeric.index(few)
+        row = [row for row, cell in enumerate(cells) if cell or not gaps][numeric.index(few)]
         raise ValueError(
             f"{who}: expected {'a name' if few else 'a number'}, got {cells[row]!r} in {where(row)}, column {name!r}; "
             "write numbers there, or names alone"
         )
-    return np.array([float(cell) for cell in cells]) if all(numeric) else np.array(cells)
+    return np.array([float(cell or "nan") for cell in cells]) if all(numeric) else np.array(cells)
 
 
 def check_order(column: Column, time: str, who: str, where: Where, series: bool = False) -> None:
@@ -97,14 +101,14 @@ def check_order(column: Column, time: str, who: str, where: Where, series: bool 
     series: also refuse a time of several rows. Dates without a zone are compared as they stand, whatever the zone of
     the machine, which may skip an hour that they have.
     """
-    moments = _moments(column, time, who, where)
-    twice = np.flatnonzero(moments[1:] == moments[:-1])
+    when = moments(column, time, who, where)
+    twice = np.flatnonzero(when[1:] == when[:-1])
     if series and len(twice):
         raise ValueError(
             f"{who}: expected one row for each time for data.window and data.ahead, got {column[twice[0]]} again in "
             f"{where(int(twice[0]) + 1)}; give every station columns"
         )
-    late = np.flatnonzero(moments[1:] < moments[:-1])
+    late = np.flatnonzero(when[1:] < when[:-1])
     if len(late):
         row = int(late[0]) + 1
         raise ValueError(
@@ -113,7 +117,7 @@ def check_order(column: Column, time: str, who: str, where: Where, series: bool 
         )
 
 
-def _moments(column: Column, time: str, who: str, where: Where) -> Column:
+def moments(column: Column, time: str, who: str, where: Where) -> Column:
     """Return times as they are, as numbers, or as seconds since 1970."""
     gap = first_gap(column)
     if gap is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -20,6 +20,7 @@ from dist_hdnn.data.arrays import Task, dataset_of
 from dist_hdnn.data.checks import check_options, some
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.preparation import INDEX, Preparation
+from dist_hdnn.data.readers.answers import of_long_table, own_answers
 from dist_hdnn.data.readers.cells import check_order, labels
 from dist_hdnn.data.readers.tables import SUFFIXES, Block, suffix_of, table_blocks
 from dist_hdnn.data.splits import Cut
@@ -40,6 +41,9 @@ class TableOptions(TypedDict, total=False):
     ahead: int
     missing: str | None
     indicator: bool
+    targets: Mapping[str, int | str] | None
+    agent: str | None
+    own: bool
 
 
 def read_dataset(
@@ -75,6 +79,11 @@ def read_dataset(
         missing     what a gap among the features becomes: "mean" or "zero" of the training rows' column, "last" (the
                     reading before it); None refuses gaps
         indicator   give each column with gaps in the training rows a feature that marks them (True)
+        targets     column -> agent that answers it: targets of each agent's own, in place of `target`, gaps unknown.
+                    With `ahead` these columns are features as well, seen by the same agent
+        agent       the column that names the agent of a row, in a table with a row per `time` and agent. Its other
+                    columns are features of that agent, `target` its own target
+        own         arrays hold targets of each agent's own: y (n, agents) or (n, agents, targets), see `from_arrays`
 
     ValueError for whatever is missing, unreadable or not a number.
     """
@@ -84,12 +93,14 @@ def read_dataset(
     if blank.time is not None and split is None:
         split = "last"
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    task = Task(name, who, classes, regression, images, Cut(split, test_fraction, seed, validation_fraction), blank)
+    cut, own = Cut(split, test_fraction, seed, validation_fraction), table.get("own", False)
+    task = Task(name, who, classes, regression, images, cut, blank, own or bool(blank.targets or blank.agent))
     if suffix_of(path) in SUFFIXES:
         if images:
             raise ValueError(f"{who}: expected arrays for data.images, got a table; leave data.images out")
         return _of_table(path, task)
     uses = {"windows of rows": blank.window > 1 or blank.ahead, "data.ignore": blank.ignored, "data.time": blank.time}
+    uses |= {"data.targets": blank.targets, "data.agent": blank.agent}
     for option in (option for option, used in uses.items() if used):
         raise ValueError(f"{who}: expected a table for {option}, got arrays; cut them beforehand")
     return dataset_of(_arrays_of(path, who), replace(task, blank=replace(blank, target=None)))
@@ -105,6 +116,8 @@ def _blank(target: str, table: TableOptions) -> Preparation:
         target=target,
         ignored=tuple(table.get("ignore", ())),
         time=table.get("time"),
+        targets=dict(table.get("targets") or {}),
+        agent=table.get("agent"),
     )
 
 
@@ -133,39 +146,59 @@ def check_file(path: Path, who: str, suffixes: Sequence[str], remedy: str, folde
 
 
 def _of_table(path: Path, task: Task) -> Dataset:
-    """Read feature columns x, with NaN in gaps, and one column of answers."""
+    """Read feature columns x, with NaN in gaps, and one column of answers, or one for every agent's own."""
     who, blank = task.who, task.blank
-    assert blank.target is not None, "tables have a target column"
     names: tuple[str, ...] = ()
     features, answers, times = [], [], []
     lines: list[int] = []
-    for block in table_blocks(path, who, CHUNK):
+    blocks = table_blocks(path, who, CHUNK)
+    if blank.agent is not None:
+        block, blank = of_long_table(blocks, blank, who)
+        blocks = iter([block])
+    asked = tuple(blank.targets) or (blank.target or "",)
+    for block in blocks:
         names = names or _feature_columns(tuple(block.columns), block.index, blank, who)
         features.append(np.stack([block.numbers(name, NO_NUMBER) for name in names], axis=1))
-        answers.append(block.array(blank.target))
+        answers.append([block.array(name) for name in asked])
         times += [] if blank.time is None else [block.array(blank.time)]
         lines += [] if block.lines is None else block.lines
     if not features:
         raise ValueError(f"{who}: expected samples below the header, got none; add one line per sample")
     where = Block(who, {}, lines=lines or None).where
-    x, y = np.concatenate(features), labels(np.concatenate(answers), blank.target, who, where)
+    x = np.concatenate(features)
+    read = [
+        labels(np.concatenate(column), name, who, where, gaps=task.own)
+        for name, column in zip(asked, zip(*answers, strict=True), strict=True)
+    ]
     if blank.time is not None:
         check_order(np.concatenate(times), blank.time, who, where, series=blank.window > 1 or blank.ahead > 0)
     for name, column in zip(names, x.T, strict=True):
         if len(column) >= COUNTED and column[0] in (0, 1) and np.all(np.diff(column) == 1):
             message = f"{who}: the column {name!r} counts the rows; if it is no reading, name it in data.ignore"
             warnings.warn(message, UserWarning, stacklevel=3)
-    if not task.regression and y.dtype.kind == "U":
-        classes, y = np.unique(y, return_inverse=True)
-        task = replace(task, blank=replace(blank, class_names=tuple(classes.tolist())))
-    return dataset_of({"x": x, "y": y}, task, names, lines or None)
+    if not task.own:
+        y = read[0]
+        if not task.regression and y.dtype.kind == "U":
+            classes, y = np.unique(y, return_inverse=True)
+            blank = replace(blank, class_names=tuple(classes.tolist()))
+        return dataset_of({"x": x, "y": y}, replace(task, blank=blank), names, lines or None)
+    y, blank = own_answers(read, blank, task.regression, who)
+    return dataset_of({"x": x, "y": y}, replace(task, blank=blank), names, lines or None)
 
 
 def _feature_columns(held: Sequence[str], index: Sequence[str], blank: Preparation, who: str) -> tuple[str, ...]:
     """Return the features: all columns but the answers, the time, ignored ones, and the row index of a .parquet."""
-    target, time, ignored = blank.target, blank.time, blank.ignored
-    assert target is not None, "tables have a target column"
-    if target not in held:
+    time, ignored = blank.time, blank.ignored
+    targets = tuple(blank.targets) or (blank.target or "",)
+    absent = next((name for name in targets if name not in held), None)
+    if absent is not None and blank.targets:
+        near = difflib.get_close_matches(absent, held, 1)
+        raise ValueError(
+            f"{who}: expected columns of the file in data.targets, got {absent!r}; "
+            + (f"did you mean {near[0]!r}?" if near else f"the columns are {some(held)}")
+        )
+    target = targets[0]
+    if absent is not None:
         near = difflib.get_close_matches(target, held, 1)
         raise ValueError(
             f"{who}: expected a header line of feature columns and one column {target!r}, got {some(held)!r}; name the "
@@ -178,12 +211,13 @@ def _feature_columns(held: Sequence[str], index: Sequence[str], blank: Preparati
                 f"{who}: expected a column of the file for {key}, got {name!r}; "
                 + (f"did you mean {near[0]!r}?" if near else "correct its name")
             )
-    twice = [name for name in (target, time) if name in ignored] or ([target] if target == time else [])
+    twice = [name for name in (*targets, time) if name in ignored] or [name for name in targets if name == time]
     if twice:
         raise ValueError(
             f"{who}: expected one use of the column {twice[0]!r}, got two of data.target, data.time and data.ignore"
         )
-    names = tuple(name for name in held if name not in {target, time, *ignored, *index})
+    answers = () if blank.targets and blank.ahead else targets  # what an agent will see, it has seen before
+    names = tuple(name for name in held if name not in {*answers, time, *ignored, *index})
     unnamed = next((name for name in names if name in INDEX[:2]), None)
     if unnamed is not None:
         raise ValueError(

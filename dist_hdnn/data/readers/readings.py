@@ -21,6 +21,7 @@ from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.data.readers.cells import check_order
 from dist_hdnn.data.readers.files import check_file, load_arrays
 from dist_hdnn.data.readers.frames import collected, column_cells, is_frame, plain
+from dist_hdnn.data.readers.long import wide
 from dist_hdnn.data.readers.tables import SUFFIXES, Block, frame_block, suffix_of, table_blocks
 
 
@@ -84,6 +85,12 @@ def readings(source: Any, preparation: Preparation, keep: Sequence[str], batch: 
 
 def _of_table(blocks: Iterator[Block], preparation: Preparation, keep: Sequence[str], batch: int) -> Iterator[Rows]:
     columns, series = preparation.columns, preparation.window > 1
+    if preparation.agent is not None and preparation.time is not None:
+        first = list(blocks)
+        who = first[0].who if first else "predict"
+        kept_out = [*preparation.ignored, *keep]
+        block, _ = wide(first, preparation.agent, preparation.time, kept_out, who, series)
+        blocks = iter([block])
     time = preparation.time if series or preparation.fill == "last" else None
     before: NDArray[Any] | None = None  # the time of the last row
     for block in blocks:

@@ -1,0 +1,107 @@
+"""Training with targets of each agent's own: any number of workers, resuming, figures, export, predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dist_hdnn
+from dist_hdnn.build import assembly
+from dist_hdnn.cli import main
+from dist_hdnn.config import Config
+from dist_hdnn.config.files import read_config
+from dist_hdnn.experiment import tasks
+from dist_hdnn.training.evaluation import evaluate
+from dist_hdnn.transport import Transport, run_threads
+
+CONFIG = """
+name: own
+graph: {family: barbell, agents: 8}
+data: {name: barbell, task: regression, samples: 300, validation_fraction: 0.2, test_fraction: 0.25}
+network: {width: 4, layers: 3}
+readout: {kind: local}
+train: {epochs: 2, batch_size: 40, learning_rate: 0.01}
+plots: false
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    file = tmp_path / "own.yaml"
+    file.write_text(CONFIG, encoding="utf-8")
+    return file
+
+
+def outcome(config: Config, transport: Transport | None = None) -> dict[str, torch.Tensor]:
+    torch.set_num_threads(1)
+    data = assembly.build_dataset(config)
+    model = assembly.build_classifier(config, data, transport)
+    parts = [tasks.split_tensors(config, data, which) for which in ("train", "validation", "test")]
+    history = tasks.train_model(config, model, data, *parts[:2], transport)
+    result = evaluate(model, *parts[2], tasks.units_of(data))
+    assert result.per_agent is not None
+    losses = [[record.loss, record.validation_accuracy, record.worst_agent_accuracy] for record in history]
+    figures = [result.loss, result.accuracy, result.mse, *result.per_agent]
+    as_tensors = {"losses": losses, "figures": figures}
+    return {k: torch.tensor(v, dtype=torch.float64) for k, v in as_tensors.items()} | model.state_dict()
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("task", ["barbell", "ring_transfer"])
+def test_training_gives_the_numbers_of_one_process(config_file: Path, task: str, deterministic: bool) -> None:
+    more = [] if task == "barbell" else ["--data.name=ring_transfer", "--graph.family=ring", "--data.payload=2"]
+    options = ["--dtype=float64", f"--deterministic={str(deterministic).lower()}", *more]
+    config = read_config(config_file, options)
+    alone = outcome(config)
+    for workers, method in ((1, "contiguous"), (2, "round_robin"), (3, "contiguous"), (4, "greedy"), (8, "contiguous")):
+        config.partition.method = method
+        for result in run_threads(workers, lambda transport: outcome(config, transport), timeout=100):
+            for name, value in alone.items():
+                if deterministic:
+                    assert torch.equal(result[name], value), (workers, name)
+                else:
+                    torch.testing.assert_close(result[name], value, rtol=0, atol=1e-11, equal_nan=True)
+
+
+def test_a_run_from_training_to_prediction(config_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(config_file), f"--output={run}", "--plots=true"]) == 0
+    assert {path.name for path in (run / "plots").iterdir()} >= {"targets.png", "graph.png", "curves.png"}
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["targets"] == "own"
+    assert set(summary["agent_r2"]) == {str(agent) for agent in range(8)}
+    loaded = dist_hdnn.load_run(run)
+    data = assembly.build_dataset(loaded.config)
+    x, y = (data.preparation.answers(part) if part.ndim == 3 else part for part in (data.test_x, data.test_y))
+    raw = x * np.array(data.preparation.deviation) + np.array(data.preparation.mean)
+    predicted = loaded.predict(raw)
+    assert predicted.shape == (len(x), 8)
+    errors = (predicted - y[..., 0]) ** 2
+    assert errors.mean() == pytest.approx(summary["test_mse"], rel=1e-4)
+    spread = (y[..., 0] - y[..., 0].mean(axis=0)) ** 2
+    worst = min(1 - errors.sum(axis=0) / spread.sum(axis=0))
+    assert worst == pytest.approx(summary["worst_agent_r2"], rel=1e-4)
+    assert main(["evaluate", str(run)]) == 0
+    assert main(["certify", str(run), "--samples=4"]) == 0
+    assert main(["export", str(run)]) == 0
+
+
+def test_a_run_resumes_to_the_same_bits(config_file: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = ["--train.epochs=4", "--checkpoint.every=3 steps", "--checkpoint.keep=9"]
+    assert main(["train", str(config_file), f"--output={whole}", *options]) == 0
+    middle = sorted((whole / "checkpoints").iterdir())[2]
+    assert main(["train", str(config_file), f"--output={parts}", *options, f"--resume={middle}"]) == 0
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (whole, parts)]
+    assert summaries[0]["test_mse"] == summaries[1]["test_mse"]
+
+
+def test_the_receiver_of_a_ring_hears_the_payload(config_file: Path) -> None:
+    options = ["--data.name=ring_transfer", "--graph.family=ring", "--graph.agents=16", "--data.samples=1200"]
+    config = read_config(config_file, [*options, "--network.layers=4", "--train.epochs=15"])
+    torch.set_num_threads(1)
+    assert float(outcome(config)["figures"][2]) < 0.01  # of a variance of 1, over 8 hops
