@@ -28,7 +28,7 @@ class TrainConfig:
     learning_rate: float = 0.02
     """first learning rate"""
     network_rate: float | None = None
-    """first learning rate of the network's own weights, where their size differs from those of lift and readout, as with
+    """first learning rate of the network's own weights, where their size differs from that of lift and readout, as with
     network.initial=wave and a large network.step (default: learning_rate)"""
     schedule: Literal["cosine", "constant"] = "cosine"
     """course of the learning rate over the run"""
