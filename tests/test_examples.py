@@ -56,3 +56,14 @@ def test_the_exported_network_runs_agent_by_agent_without_torch(tmp_path: Path) 
     (answer,) = run((*PYTHON, str(EXAMPLES / "export.py")), tmp_path)
     assert float(answer.split()[-1]) < 1e-12
     assert len(run((*PYTHON, "-c", ALONE, str(EXAMPLES / "agent_by_agent.py")), tmp_path)) == 8
+
+
+def test_a_power_grid_names_its_open_line(tmp_path: Path) -> None:
+    pytest.importorskip("pypower", reason="needs the extra grid")
+    folder = EXAMPLES / "power_grid"
+    (made,) = run((*PYTHON, str(folder / "make_data.py"), "--samples=160"), tmp_path)
+    assert made.startswith("160 samples")
+    train = (*PYTHON, "-m", "dist_hdnn", "train", str(folder / "power_grid.yaml"), "--train.epochs=2")
+    run((*train, "--data.file=data/power_grid/sparse.npz", "--output=one", "--plots=false"), tmp_path)
+    (named,) = run((*PYTHON, str(folder / "name_line.py"), "one"), tmp_path)
+    assert named.startswith("one: right line ")
