@@ -32,11 +32,11 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 SHALLOW = ["--train.learning_rate=0.005"]  # large cliques: 0.01 fails on one seed of five
 BARBELLS = {10: [], 20: [], 50: SHALLOW}  # agents of a clique
 NETWORKS = {"neighbors": [], "no links": ["--network.K.kind=block_diagonal"], "MLP on all inputs": None}
+FEW = ["--data.samples=3000", "--train.epochs=9"]  # 500 steps
 RINGS: dict[int, list[str]] = {  # hops; layers of about 0.6 hops and a few more, as a wave travels two hops per layer
-    16: ["--network.layers=12"],
+    16: ["--network.layers=12", "--train.network_rate=0.00003"],
     64: ["--network.layers=40"],
-    256: ["--network.layers=154", "--network.memory=reversible", "--data.samples=3000"],
-    1000: ["--network.layers=600", "--network.memory=reversible", "--data.samples=1200"],
+    256: ["--network.layers=155", "--network.memory=reversible", "--train.network_rate=0.000004", *FEW],
 }
 SEEDS = {"barbell": 5, "ring_transfer": 3}
 HIDDEN = 64  # neurons of each of the two hidden layers of the MLP

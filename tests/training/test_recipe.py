@@ -140,7 +140,7 @@ def test_smoothness_adds_half_the_step_times_the_weight_of_the_differences_betwe
 def test_a_config_s_recipe_reaches_the_loop_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every option of the recipe but those of levels and threads, each as it was given."""
     given = {"epochs": 3, "batch_size": 7, "optimizer": "adam", "learning_rate": 0.3, "schedule": "constant"}
-    given |= {"weight_decay": 0.5, "smoothness": 0.7, "log_gradients": True, "patience": 4}
+    given |= {"weight_decay": 0.5, "smoothness": 0.7, "log_gradients": True, "patience": 4, "network_rate": 0.1}
     config = read_config(CONFIG, ["--data.samples=40", *(f"--train.{key}={value}" for key, value in given.items())])
     data = assembly.build_dataset(config)
     seen: dict[str, Any] = {}
