@@ -56,3 +56,25 @@ def test_the_exported_network_runs_agent_by_agent_without_torch(tmp_path: Path) 
     (answer,) = run((*PYTHON, str(EXAMPLES / "export.py")), tmp_path)
     assert float(answer.split()[-1]) < 1e-12
     assert len(run((*PYTHON, "-c", ALONE, str(EXAMPLES / "agent_by_agent.py")), tmp_path)) == 8
+
+
+def test_a_power_grid_names_its_open_line(tmp_path: Path) -> None:
+    pytest.importorskip("pypower", reason="needs the extra grid")
+    folder = EXAMPLES / "power_grid"
+    (made,) = run((*PYTHON, str(folder / "make_data.py"), "--samples=160"), tmp_path)
+    assert made.startswith("160 samples")
+    train = (*PYTHON, "-m", "dist_hdnn", "train", str(folder / "power_grid.yaml"), "--train.epochs=2")
+    run((*train, "--data.file=data/power_grid/sparse.npz", "--output=one", "--plots=false"), tmp_path)
+    (named,) = run((*PYTHON, str(folder / "name_line.py"), "one"), tmp_path)
+    assert named.startswith("one: right line ")
+
+
+def test_the_leaks_of_a_water_network_are_simulated_trained_on_and_named(tmp_path: Path) -> None:
+    pytest.importorskip("wntr", reason="needs the extra water")
+    folder = EXAMPLES / "water"
+    printed = run((*PYTHON, str(folder / "generate.py"), "--days=50"), tmp_path)
+    assert printed[0] == "97 agents, 119 links, diameter 30"
+    options = ("--network.layers=2", "--train.epochs=1", "--plots=false", "--output=net3")
+    run((*PYTHON, "-m", "dist_hdnn", "train", str(folder / "net3.yaml"), *options), tmp_path)
+    (line,) = run((*PYTHON, str(folder / "evaluate.py"), "net3"), tmp_path)
+    assert 0 <= float(line.split()[3]) <= 30

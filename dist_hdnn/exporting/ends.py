@@ -74,13 +74,17 @@ def readings_of(lift: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler
 def in_own_units(readout: dict[str, Any], tensors: dict[str, Tensor], scaler: Scaler, agent: int) -> dict[str, Tensor]:
     """Return an agent's readout whose answers are targets in their own units, {} for classes.
 
-    Gossip's shares sum to one, so averages keep their units; of a sum agent 0 has the mean.
+    Gossip's shares sum to one, so averages keep their units; of a sum agent 0 has the mean. Of agents with own targets
+    each has a scale of its own, at the readout's "place".
     """
     if not scaler.targets or readout["kind"] == "none":
         return {}
     weight, bias = tensors["readout.weight"].double(), tensors["readout.bias"].double()
-    mean = scaler.target_mean if readout["kind"] != "sum" or agent == 0 else torch.zeros_like(scaler.target_mean)
-    deviation = scaler.target_deviation
+    mean, deviation = scaler.target_mean, scaler.target_deviation
+    if mean.ndim == 2:  # (agents, targets)
+        mean, deviation = mean[readout["place"]], deviation[readout["place"]]
+    elif readout["kind"] == "sum" and agent:
+        mean = torch.zeros_like(mean)
     return {"readout.weight": deviation[:, None] * weight, "readout.bias": deviation * bias + mean}
 
 
@@ -107,8 +111,9 @@ def _sensors_of(model: AgentClassifier, agent: int) -> Part:
 def readout_of(model: AgentClassifier, agent: int) -> Part:
     """Describe an agent's map from its last state y to scores "readout.weight" y + "readout.bias".
 
-    sum: the scores of all agents are to be added up. local: they are the agent's answer. gossip: likewise after
-    `rounds` rounds of averaging with the neighbors, with the weights "average" by agent. none: it has no readout.
+    sum: the scores of all agents are to be added up. local: they are the agent's answer, "place" its number among those
+    that answer. gossip: likewise after `rounds` rounds of averaging with the neighbors, with the weights "average" by
+    agent. none: it has no readout.
     """
     readout, widths = model.readout, model.network.ownership.all_widths
     if isinstance(readout, SumReadout):
@@ -121,7 +126,7 @@ def readout_of(model: AgentClassifier, agent: int) -> Part:
     first, last = offsets(widths[readout.output_agents])[place : place + 2]
     tensors = {"readout.weight": readout.weight[:, first:last], "readout.bias": readout.bias[place]}
     if not isinstance(readout, GossipReadout):
-        return {"kind": "local"}, tensors
+        return {"kind": "local", "place": place}, tensors
     pattern = readout.average.operator.pattern
     own = slice(int(pattern.row_start[agent]), int(pattern.row_start[agent + 1]))
     shares = readout.average.get_buffer("weights")[0, own].tolist()

@@ -103,6 +103,9 @@ def export_agents(model: nn.Module, folder: Path, agents: Sequence[int]) -> None
             about["readings"], more = readings_of(about["lift"], tensors, run.scaler)
             tensors |= more | in_own_units(about["readout"], tensors, run.scaler, agent)
             about |= {"classes": list(run.classes), "targets": list(run.targets)}
+            if run.own and about["readout"]["kind"] == "local":
+                own = list(run.own[about["readout"]["place"]])
+                about |= {"answers": own} | ({"targets": own} if run.regression else {})
         _write(folder / f"{agent}.json", about)
         arrays: dict[str, Any] = {name: _plain(tensor) for name, tensor in tensors.items()}
         np.savez(folder / f"{agent}.npz", **arrays)
@@ -134,6 +137,7 @@ def _readings(run: TrainedRun) -> dict[str, Any]:
         "task": "regression" if run.regression else "classification",
         **({"targets": list(run.targets)} if run.regression else {"classes": list(run.classes)}),
         "answering_agents": list(run.agents),
+        **({"own_targets": dict(zip(run.agents, map(list, run.own), strict=True))} if run.own else {}),
     }
 
 

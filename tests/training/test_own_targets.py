@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,16 @@ network: {width: 4, layers: 3}
 readout: {kind: local}
 train: {epochs: 2, batch_size: 40, learning_rate: 0.01}
 plots: false
+"""
+
+AGENTS = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from agent_by_agent import load_agents, run_together
+agents, readings = load_agents(Path(sys.argv[1])), np.array(json.load(sys.stdin))
+answers = run_together({i: agent.answer(readings) for i, agent in agents.items()})
+print(json.dumps(np.concatenate(list(answers.values()), axis=1).tolist()))
 """
 
 
@@ -87,7 +99,16 @@ def test_a_run_from_training_to_prediction(config_file: Path, tmp_path: Path) ->
     assert worst == pytest.approx(summary["worst_agent_r2"], rel=1e-4)
     assert main(["evaluate", str(run)]) == 0
     assert main(["certify", str(run), "--samples=4"]) == 0
-    assert main(["export", str(run)]) == 0
+    assert main(["export", str(run), f"--output={tmp_path / 'exported'}"]) == 0
+    alone = subprocess.run(
+        [sys.executable, "-c", AGENTS, str(tmp_path / "exported" / "agents")],
+        input=json.dumps(raw[:5].tolist()),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2] / "examples",
+    )
+    np.testing.assert_allclose(json.loads(alone.stdout), predicted[:5], rtol=1e-4)
 
 
 def test_a_run_resumes_to_the_same_bits(config_file: Path, tmp_path: Path) -> None:
