@@ -20,7 +20,7 @@ from dist_hdnn.data.arrays import Task, dataset_of
 from dist_hdnn.data.checks import check_options, some
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.preparation import INDEX, Preparation
-from dist_hdnn.data.readers.answers import of_long_table, own_answers
+from dist_hdnn.data.readers.answers import check_names, of_long_table, own_answers
 from dist_hdnn.data.readers.cells import check_order, labels, moments
 from dist_hdnn.data.readers.long import check_steps
 from dist_hdnn.data.readers.tables import SUFFIXES, Block, suffix_of, table_blocks
@@ -191,9 +191,11 @@ def _of_table(path: Path, task: Task) -> Dataset:
         y = read[0]
         if not task.regression and y.dtype.kind == "U":
             classes, y = np.unique(y, return_inverse=True)
+            check_names(classes.tolist(), task.classes, who)
             blank = replace(blank, class_names=tuple(classes.tolist()))
         return dataset_of({"x": x, "y": y}, replace(task, blank=blank), names, lines or None)
     y, blank = own_answers(read, blank, task.regression, who)
+    check_names(blank.class_names, task.classes, who)
     return dataset_of({"x": x, "y": y}, replace(task, blank=blank), names, lines or None)
 
 
