@@ -43,7 +43,7 @@ DATA = {
 ENDS = {
     "axis": "unknown key network.layerz; did you mean network.layers?",
     "no trials": "trials: expected an integer >= 1, got 0",
-    "no values": "got an empty list, so there are zero trials",
+    "no values": "got none, so there are zero trials",
     "no axes": "expected at least one axis, got none, so there are zero trials",
 }
 

@@ -67,3 +67,14 @@ def test_a_power_grid_names_its_open_line(tmp_path: Path) -> None:
     run((*train, "--data.file=data/power_grid/sparse.npz", "--output=one", "--plots=false"), tmp_path)
     (named,) = run((*PYTHON, str(folder / "name_line.py"), "one"), tmp_path)
     assert named.startswith("one: right line ")
+
+
+def test_the_leaks_of_a_water_network_are_simulated_trained_on_and_named(tmp_path: Path) -> None:
+    pytest.importorskip("wntr", reason="needs the extra water")
+    folder = EXAMPLES / "water"
+    printed = run((*PYTHON, str(folder / "generate.py"), "--days=50"), tmp_path)
+    assert printed[0] == "97 agents, 119 links, diameter 30"
+    options = ("--network.layers=2", "--train.epochs=1", "--plots=false", "--output=net3")
+    run((*PYTHON, "-m", "dist_hdnn", "train", str(folder / "net3.yaml"), *options), tmp_path)
+    (line,) = run((*PYTHON, str(folder / "evaluate.py"), "net3"), tmp_path)
+    assert 0 <= float(line.split()[3]) <= 30

@@ -203,6 +203,7 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
         J=options.J,
         time=options.time,
         seed=config.seed,
+        initial=options.initial,
         initial_scale=options.initial_scale,
         dtype=getattr(torch, config.dtype),
         workers=transport,

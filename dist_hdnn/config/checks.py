@@ -31,7 +31,7 @@ LEAST: Bounds = {
 GRAPH: Bounds = {0: "height dimension neighbours degree seed", 1: "agents rows columns branching attachments"}
 PATTERN: Bounds = {0: "hops seed"}
 SENSOR: Bounds = {0: "feature slot agent"}
-POSITIVE = ("network.step", "timeout", "train.learning_rate")
+POSITIVE = ("network.step", "timeout", "train.learning_rate", "train.network_rate")
 ONLY_OF = {
     **dict.fromkeys(("file", "ignore", "time", "missing.fill", "images", "ahead", "targets", "agent"), ("file",)),
     **dict.fromkeys(("features", "sensors"), ("file", *TABLES)),
@@ -72,7 +72,7 @@ def _numbers(config: Config) -> Iterator[str]:
     yield from _below(config, LEAST)
     for key in POSITIVE:
         value = attrgetter(key)(config)
-        if not (math.isfinite(value) and value > 0):
+        if value is not None and not (math.isfinite(value) and value > 0):
             yield f"{key}: expected a number > 0, got {value:g}; make it positive"
     data = config.data
     if not 0 < data.test_fraction < 1:

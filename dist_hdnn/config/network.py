@@ -133,6 +133,9 @@ class NetworkConfig:
     """block pattern T of the interconnection X; identity: fixed"""
     shared_x: bool = True
     """one X for all layers; false: one per layer, which gives up that the network as a whole is symplectic"""
+    initial: Literal["random", "wave"] = "random"
+    """first values of K: random; wave: those of a wave equation on the graph, for signals that cross many hops, with
+    the architectures hamiltonian (without X), MS3 and leapfrog"""
     initial_scale: float = 1.2
     """standard deviation of K x at the start, for x of unit variance"""
     memory: Literal["store", "recompute", "reversible"] = "store"

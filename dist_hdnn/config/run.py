@@ -27,6 +27,9 @@ class TrainConfig:
     """optimizer of network and readout"""
     learning_rate: float = 0.02
     """first learning rate"""
+    network_rate: float | None = None
+    """first learning rate of the network's own weights, where their size differs from that of lift and readout, as with
+    network.initial=wave and a large network.step (default: learning_rate)"""
     schedule: Literal["cosine", "constant"] = "cosine"
     """course of the learning rate over the run"""
     weight_decay: float = 0.03

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dist_hdnn.dynamics.architectures import Architecture
 from dist_hdnn.sweep.execution import DEFAULT, Execution
 from dist_hdnn.topology import BlockPattern, CommunicationGraph, as_graph
 from dist_hdnn.topology.ragged import IntArray, offsets
 
+WAVE_SHARE = 0.97  # c, the share of the stability limit that a wave starts with
 OTHER = (
-    "graph width layers step activation K X shared_x seed initial_scale dtype device workers partition architecture "
-    "integrator gamma J time execution"
+    "graph width layers step activation K X shared_x seed initial initial_scale dtype device workers partition "
+    "architecture integrator gamma J time execution"
 ).split()
 """Arguments of HDNN, for the nearest name of a misspelled one."""
 
@@ -62,6 +64,31 @@ def check_depth(layers: int, step: float) -> None:
         raise ValueError(f"network.layers: expected at least 1, got {layers}. Set a positive number of layers.")
     if not (math.isfinite(step) and step > 0):
         raise ValueError(f"network.step: expected a positive number, got {step}. Set a step such as 0.5.")
+
+
+def wave_factor(architecture: Architecture, step: float, initial: str, initial_scale: float, usual: float) -> float:
+    """Return the factor of K with the initial values "wave"; 0 with "random".
+
+    Two matrices: q⁺ - 2 q + q⁻ = -4 c Â⁴ q, up to four hops per layer; leapfrog: -4 c Â² q, up to two. Both are stable
+    for c < 1 on every graph, because |Â|₂ = 1. Raises ValueError for another architecture or a scale beside it.
+    """
+    if initial not in ("random", "wave"):
+        raise ValueError(f"network.initial: expected random or wave, got '{initial}'. Choose one of these.")
+    if initial == "random":
+        return 0.0
+    if architecture.name not in ("hamiltonian", "MS3", "leapfrog") or architecture.interconnection:
+        raise ValueError(
+            "network.initial: expected the architecture hamiltonian without X, MS3 or leapfrog for wave, got "
+            f"{architecture.name}{' with X' if architecture.interconnection else ''}. Choose random."
+        )
+    if initial_scale != usual:
+        raise ValueError(
+            f"network.initial_scale: expected nothing with initial=wave, whose scale is the limit of stability, got "
+            f"{initial_scale}. Leave it out."
+        )
+    if len(architecture.matrices) == 2:
+        return math.sqrt(2.0 / step) * float(WAVE_SHARE**0.25)
+    return math.sqrt(WAVE_SHARE) * 2.0 / step
 
 
 def with_renamed(execution: Execution | None, renamed: Mapping[str, Any]) -> Execution:

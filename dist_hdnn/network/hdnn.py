@@ -24,6 +24,7 @@ from dist_hdnn.network.arguments import (
     check_depth,
     list_of_graphs,
     pattern_name,
+    wave_factor,
     with_renamed,
 )
 from dist_hdnn.network.layout import Layout
@@ -66,8 +67,9 @@ class HDNN(Indexed):
         a mapping or a Partition. The state then has the columns of the owned agents only (`owned`), forward and
         backward are collective, and so are `state_dict` and `load_state_dict`, which speak of the whole network.
     execution: products, order of sums and memory of a training sweep; see `Execution`.
-    seed, initial_scale: K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a tenth of such noise. The
-        seed also draws a thinned pattern whose mapping gives none.
+    seed, initial, initial_scale: "random" draws K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a
+        tenth of such noise. "wave" starts as a wave equation on the graph, for signals that cross many hops, see
+        `Matrix.wave`. The seed also draws a thinned pattern whose mapping gives none.
 
     Source: arXiv:2105.13205. Raises ValueError for sizes, widths, patterns or options that do not fit.
     """
@@ -94,6 +96,7 @@ class HDNN(Indexed):
         gamma: float = 0.0,
         J: Any = "J1",
         time: str | int = "free",
+        initial: str = "random",
         execution: Execution | None = None,
         **renamed: Any,
     ) -> None:
@@ -113,7 +116,8 @@ class HDNN(Indexed):
         self.neurons = int(self.widths.sum())
         self._course = TimeCourse(time, layers, len(self.graphs))
         sigma = named_activation(activation, in_blocks=execution.deterministic)
-        options = (layers, step, shared_x, sigma.name, gamma, J if isinstance(J, str) else "", time)
+        wave = wave_factor(self.architecture, self.step, initial, initial_scale, INITIAL_SCALE)
+        options = (layers, step, shared_x, sigma.name, gamma, J if isinstance(J, str) else "", time, initial)
         self.layout.guard(execution, *options)
         dtype = dtype or torch.get_default_dtype()
         spec = LayerSpec(self.architecture, self.layout.operators, sigma, layers, self.step, gamma)
@@ -123,7 +127,7 @@ class HDNN(Indexed):
         fixed = self.layout.fixed(trains_j=isinstance(J, str) and J == "trained")
         captures = self.ownership.ledger if execution.cuda_graphs and self.ownership.alone else None
         self.sweep = Sweep(spec, columns, shared_x, fixed, self.ownership.where, kept, captures)
-        self._make_parameters(initial_scale, J, dtype)
+        self._make_parameters(wave or initial_scale, J, dtype, wave=bool(wave))
         for s, places in enumerate(self.layout.unions() if len(self.graphs) > 1 else ()):
             self.keep_index(f"union{s}", places)
         if device is not None:
@@ -332,16 +336,16 @@ class HDNN(Indexed):
         size = f"{self.graph.agents} agents, {self.neurons} neurons, step={self.step}"
         return f"{self.architecture.name}, {self.graph.name}, {size}"
 
-    def _make_parameters(self, scale: float, J: Any, dtype: torch.dtype) -> None:
+    def _make_parameters(self, scale: float, J: Any, dtype: torch.dtype, wave: bool) -> None:
         """Draw every weight from its key, in the order of `state_dict`."""
         layout, course, seed, name = self.layout, self._course, self.seed, self.architecture.interconnection
-        for matrix, drawn in layout.draw_matrices(course, seed, scale, dtype):
+        for matrix, drawn in layout.draw_matrices(course, seed, scale, dtype, wave):
             setattr(self, matrix, drawn)
         if name in self.sweep.fixed:
             self.register_buffer("skew", layout.fixed_skew(J, dtype), persistent=False)
         elif name:
             setattr(self, name, layout.draw_interconnection(self.layers, self.shared_x, seed, scale, dtype))
-        for bias, values in layout.draw_biases(course, seed, dtype):
+        for bias, values in layout.draw_biases(course, seed, dtype, wave):
             setattr(self, bias, values)
         self.shards = layout.shards([name for name, _ in self.named_parameters()])
         share_state(self, self.ownership, self.shards, seed)

@@ -38,6 +38,7 @@ class Purpose(IntEnum):
     FILTER = 21
     K = 7
     BIAS = 8
+    WAVE = 9
     PROBE = 100  # random vectors of the analysis
 
 

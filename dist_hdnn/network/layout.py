@@ -138,19 +138,20 @@ class Layout:
     # -- first values, each entry from a key of its own, so whoever owns it draws the same -----------------------------
 
     def draw_matrices(
-        self, course: TimeCourse, seed: int, scale: float, dtype: torch.dtype
+        self, course: TimeCourse, seed: int, scale: float, dtype: torch.dtype, wave: bool = False
     ) -> Iterator[tuple[str, nn.ParameterList]]:
-        """Draw the matrices K by name: for each graph (sets of its layers, entries)."""
+        """Draw the matrices K by name: for each graph (sets of its layers, entries). wave: scale is that of a wave."""
         for name in self.architecture.matrices:
-            stages = enumerate(self.matrices["K"])
-            drawn = (matrix.draw(seed, name, course.sets(s), scale, dtype) for s, matrix in stages)
-            yield name, nn.ParameterList(drawn)
+            draws = [matrix.wave if wave else matrix.draw for matrix in self.matrices["K"]]
+            yield name, nn.ParameterList(draw(seed, name, course.sets(s), scale, dtype) for s, draw in enumerate(draws))
 
-    def draw_biases(self, course: TimeCourse, seed: int, dtype: torch.dtype) -> Iterator[tuple[str, nn.Parameter]]:
-        """Draw the biases by name, (sets of all layers, neurons) each."""
+    def draw_biases(
+        self, course: TimeCourse, seed: int, dtype: torch.dtype, wave: bool = False
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Draw the biases by name, (sets of all layers, neurons) each; zero for a wave."""
         for name in self.architecture.biases:
-            sizes = self.sizes[self.agents]
-            yield name, nn.Parameter(draw_bias(seed, name, course.sets(), self.agents, sizes, dtype))
+            drawn = draw_bias(seed, name, course.sets(), self.agents, self.sizes[self.agents], dtype)
+            yield name, nn.Parameter(torch.zeros_like(drawn) if wave else drawn)
 
     def draw_interconnection(
         self, layers: int, shared: bool, seed: int, scale: float, dtype: torch.dtype

@@ -3,6 +3,8 @@
 K     N(0, scale² / row length), so that K x starts with variance scale² for x of unit variance
 b     N(0, 0.1²)
 X     1 plus a tenth of such noise as K; a trained J, J1 plus a tenth of it
+
+Initial values "wave" carry signals along the graph instead, see `Matrix.wave`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 FloatArray = NDArray[np.float64]
 
 INITIAL_BIAS = 0.1  # standard deviation of b
+WAVE_SELF = 0.25  # w, the weight of an agent's own block: above 0, or an even ring never carries odd distances
 START_NOISE = 0.1  # noise around a given start, as a share of that of K
 PURPOSES = {
     "Kp": Purpose.K_P,
@@ -84,6 +87,36 @@ class Matrix(NamedTuple):
                 values *= START_NOISE
                 values += start
             weight.copy_(torch.from_numpy(values))
+        return weights
+
+    def wave(self, seed: int, name: str, sets: Sequence[int], factor: float, dtype: torch.dtype) -> Tensor:
+        """Return weights factor · Â ⊗ Q, (sets, entries): all agents alike, so that signals travel as waves.
+
+        Â = (D + w)^(-1/2) (A + w) (D + w)^(-1/2) of the links A of the pattern and their degrees D, so that |Â|₂ = 1 on
+        every graph; Q is a random orthogonal matrix of each set. Raises ValueError for agents of different widths, and
+        for a pattern that is not symmetric.
+        """
+        pattern, size = self.pattern, int(self.sizes[0])
+        rows, columns = pattern.rows(), pattern.columns
+        if (self.sizes != size).any():
+            raise ValueError("network.initial: expected agents of one width for wave, got several; choose random")
+        if not np.array_equal(np.sort(rows * pattern.agents + columns), np.sort(columns * pattern.agents + rows)):
+            raise ValueError(
+                f"network.initial: expected a symmetric pattern of K for wave, got {pattern.kind}; choose random"
+            )
+        degree = np.bincount(rows[rows != columns], minlength=pattern.agents) + WAVE_SELF
+        keys = block_keys(self.operator.pattern, self.agents.astype(np.uint64), self.columns.astype(np.uint64))
+        row, column, element = (key.astype(np.int64) for key in keys)
+        links = factor * np.where(row == column, WAVE_SELF, 1.0) / np.sqrt(degree[row] * degree[column])
+        places = np.arange(size * size, dtype=np.uint64)
+        weights = torch.empty(len(sets), len(links), dtype=dtype)
+        for weight, j in zip(weights, sets, strict=True):
+            purpose = np.full_like(places, PURPOSES[name])
+            orthogonal, upper = np.linalg.qr(
+                normal(seed, Purpose.WAVE, j, purpose, purpose, places).reshape(size, size)
+            )
+            orthogonal *= np.where(np.diag(upper) < 0, -1.0, 1.0)  # uniform over all orthogonal matrices
+            weight.copy_(torch.from_numpy(links * orthogonal.ravel()[element]))
         return weights
 
     def identity(self) -> FloatArray:

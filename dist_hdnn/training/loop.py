@@ -37,7 +37,8 @@ class Recipe:
 
     smoothness: weight of (h/2) Σ |K_{j+1} - K_j|² + |b_{j+1} - b_j|². weight_decay: of K, X and the weights of readout
     and lift, not of biases and the initial state. patience: stop after this many epochs of the last level without a
-    better one. augment(features, step) changes the training features of a step.
+    better one. network_rate: first learning rate of the network's weights, where it is another. augment(features, step)
+    changes the training features of a step.
     """
 
     epochs: int
@@ -49,6 +50,7 @@ class Recipe:
     smoothness: float = 0.0
     log_gradients: bool = False
     patience: int | None = None
+    network_rate: float | None = None
     seed: int = 0
     augment: Callable[[Tensor, int], Tensor] | None = None
 
@@ -127,7 +129,7 @@ def train(
     epochs, batches = recipe.epochs, math.ceil(len(x) / recipe.batch_size)
     part = range(epochs) if part is None else part
     fused = not model.network.ownership.deterministic  # one pass, 1/9 of the time; its bits depend on the workers
-    groups = _groups(model, recipe.weight_decay)
+    groups = _groups(model, recipe)
     adam = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.learning_rate, betas=BETAS, fused=fused)
     gradients = GradientLog(model.network) if recipe.log_gradients else None
     first, nothing = part.start * batches, torch.zeros((), dtype=torch.float64, device=x.device)
@@ -164,7 +166,7 @@ def _step(
     if recipe.augment is not None:
         features = recipe.augment(features, state.step)
     for group in adam.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["share"]
     adam.zero_grad(set_to_none=True)
     loss = model.readout.loss(model(features), target)
     objective = loss.sum()
@@ -209,14 +211,26 @@ def _record(
     )
 
 
-def _groups(model: AgentClassifier, weight_decay: float) -> list[dict[str, object]]:
-    """Return the parameters that decay (K, X, weights of readout and lift) and those that do not."""
+def _groups(model: AgentClassifier, recipe: Recipe) -> list[dict[str, object]]:
+    """Return the parameters that decay (K, X, weights of readout and lift) and those that do not.
+
+    share: of the learning rate. The network's are groups of their own if they have a rate of their own.
+    """
     network, readout = model.network, model.readout
     decaying = [*network.matrices(), readout.weight]
     decaying += model.learned_lift.decaying() if model.learned_lift is not None else []
     kept = {id(parameter) for parameter in decaying}
     others = [parameter for parameter in model.parameters() if id(parameter) not in kept]
-    return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, object]] = []
+    for parameters, decay in ((decaying, recipe.weight_decay), (others, 0.0)):
+        parts = {1.0: parameters}
+        if recipe.network_rate not in (None, recipe.learning_rate):
+            own = {id(parameter) for parameter in network.parameters()}
+            mine = [parameter for parameter in parameters if id(parameter) in own]
+            share = (recipe.network_rate or 0.0) / recipe.learning_rate
+            parts = {share: mine, 1.0: [parameter for parameter in parameters if id(parameter) not in own]}
+        groups += [{"params": part, "weight_decay": decay, "share": share} for share, part in parts.items() if part]
+    return groups
 
 
 def _check_gradients(state: TrainingState, epoch: int) -> None:

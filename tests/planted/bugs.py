@@ -424,8 +424,8 @@ BUGS = (
     Bug(
         "biases decay",
         "training/loop.py",
-        '{"params": others, "weight_decay": 0.0}',
-        '{"params": others, "weight_decay": weight_decay}',
+        "(others, 0.0)",
+        "(others, recipe.weight_decay)",
         RECIPE,
     ),
     Bug(

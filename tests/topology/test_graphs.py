@@ -177,7 +177,17 @@ def test_random_families_depend_on_the_seed_and_on_nothing_else() -> None:
 def test_families_table_calls_every_family_by_its_name() -> None:
     assert FAMILIES["ring"](5).name == "ring(5)"
     assert FAMILIES["grid"](rows=2, columns=3).name == "grid(2, 3)"
-    assert len(FAMILIES) == 13
+    assert len(FAMILIES) == 14
+
+
+def test_a_barbell_is_two_cliques_and_a_bridge() -> None:
+    graph = FAMILIES["barbell"](8)
+    links = {tuple(link) for link in graph.links.tolist()}
+    assert len(links) == 2 * 6 + 1
+    assert (0, 4) in links
+    assert not any(i < 4 <= j for i, j in links - {(0, 4)})
+    with pytest.raises(ValueError, match="barbell: expected an even number of agents, got 7; use 6 or 8"):
+        FAMILIES["barbell"](7)
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,12 @@ def test_a_level_has_the_rates_of_its_part_of_the_run() -> None:
     assert rates == pytest.approx([0.5 * (1 + math.cos(math.pi / 4)), 0.5])
 
 
+@pytest.mark.parametrize("network_rate", [None, 0.1, 0.02])
 @pytest.mark.parametrize("lifted", [False, True])
 @pytest.mark.parametrize("readout", ["sum", "local"])
-def test_one_step_of_adamw_decays_weights_by_rate_times_decay_and_no_bias(readout: str, lifted: bool) -> None:
+def test_one_step_of_adamw_decays_weights_by_rate_times_decay_and_no_bias(
+    readout: str, lifted: bool, network_rate: float | None
+) -> None:
     """The first step of Adam moves every number by rate * g / (|g| + ε), whatever its memory."""
     model, rate, decay = classifier(readout), 0.1, 0.25
     if lifted:
@@ -78,14 +81,15 @@ def test_one_step_of_adamw_decays_weights_by_rate_times_decay_and_no_bias(readou
     x, labels = samples(4)
     model.readout.loss(model(x), labels).sum().backward()
     before = {name: (value.detach().clone(), value.grad.clone()) for name, value in model.named_parameters()}
-    train(model, (x, labels), None, Recipe(1, 4, rate, weight_decay=decay))
+    train(model, (x, labels), None, Recipe(1, 4, rate, weight_decay=decay, network_rate=network_rate))
     decaying = {name for name in before if name.startswith("network.") and not name.startswith("network.b")}
     decaying |= {"readout.weight"} | ({"learned_lift.linear.weight"} if lifted else set())
     assert decaying < before.keys() and any("bias" in name or "initial" in name for name in before.keys() - decaying)
     for name, parameter in model.named_parameters():
         value, gradient = before[name]
-        factor = 1 - rate * decay if name in decaying else 1.0
-        wanted = value * factor - rate * gradient / (gradient.abs() + EPSILON)
+        own = (network_rate or rate) if name.startswith("network.") else rate
+        factor = 1 - own * decay if name in decaying else 1.0
+        wanted = value * factor - own * gradient / (gradient.abs() + EPSILON)
         assert torch.allclose(parameter, wanted, rtol=1e-9, atol=1e-9), name
 
 
@@ -136,7 +140,7 @@ def test_smoothness_adds_half_the_step_times_the_weight_of_the_differences_betwe
 def test_a_config_s_recipe_reaches_the_loop_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every option of the recipe but those of levels and threads, each as it was given."""
     given = {"epochs": 3, "batch_size": 7, "optimizer": "adam", "learning_rate": 0.3, "schedule": "constant"}
-    given |= {"weight_decay": 0.5, "smoothness": 0.7, "log_gradients": True, "patience": 4}
+    given |= {"weight_decay": 0.5, "smoothness": 0.7, "log_gradients": True, "patience": 4, "network_rate": 0.1}
     config = read_config(CONFIG, ["--data.samples=40", *(f"--train.{key}={value}" for key, value in given.items())])
     data = assembly.build_dataset(config)
     seen: dict[str, Any] = {}
