@@ -5,13 +5,13 @@
 Needs pypower (`pip install -e ".[grid]"`). Writes into data/power_grid:
 
     grid.graphml   118 buses, 179 links; parallel lines are one link
-    full.npz       every bus measures
-    sparse.npz     35 buses measure, 30 %: at least one end or neighbor of every bus; the others see zeros
-
+    full.npz       every bus measures, exactly
+    noisy.npz      every bus measures, with normal errors of 0.001 p.u., 0.05 degrees, 0.01 p.u. of power
+    sparse.npz     35 buses measure, exactly: every bus, or a neighbor of it, is among them; the others see zeros
     lines.npz      which link is open
 
-Arrays of full and sparse, with train, validation or test for PART: PART_x (samples, 118, 4), the own changes of a bus
-against the base case: voltage magnitude in p.u., angle in degrees, active and reactive injection in p.u.; PART_y
+Arrays of full, noisy and sparse, with train, validation or test for PART: PART_x (samples, 118, 4), the own changes of
+a bus against the base case: voltage magnitude in p.u., angle in degrees, active and reactive injection in p.u.; PART_y
 (samples, 118), 1 where a line of the bus is open, else 0. Arrays of lines: links (179, 2), the buses at both ends,
 numbered from 0; train, validation, test (samples,), the row of the open link in links, -1 for none; measuring (35,),
 the buses that measure in sparse.npz.
