@@ -87,7 +87,9 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
 def perceptron(config: Config) -> dict[str, Any]:
     """Train a multilayer perceptron of scikit-learn that sees all inputs and answers for all agents."""
     data = build_dataset(config)
-    model = MLPRegressor((HIDDEN, HIDDEN), early_stopping=True, max_iter=100, random_state=config.seed)
+    model = MLPRegressor(
+        hidden_layer_sizes=(HIDDEN, HIDDEN), early_stopping=True, max_iter=100, random_state=config.seed
+    )
     model.fit(data.train_x, data.train_y[..., 0])
     errors = (model.predict(data.test_x) - data.test_y[..., 0]) * np.array(data.preparation.target_deviation)
     parameters = sum(weights.size for weights in [*model.coefs_, *model.intercepts_])

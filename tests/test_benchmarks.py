@@ -68,3 +68,33 @@ def test_a_training_step_is_timed_by_parts_of_which_products_are_one(imports: Ca
     training_step = imports("training_step")
     timed = training_step.measured("swiss_roll_ring8", steps=20)["part_seconds"]
     assert timed[training_step.PRODUCTS] > 0 and "sweep: loop over layers" in timed
+
+
+def test_a_cell_of_the_papers_tables_is_trained_once_even_after_a_line_that_a_kill_has_cut(
+    imports: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    published = imports("published")
+    results, short = tmp_path / "results.jsonl", '{"epochs": 1, "least_epochs": 1, "restarts": 2}'
+    results.write_text('{"table": "double_moons", "netw')
+    options = ["--tables", "double_moons", "--cells", "MS1-1", "H2-1", "--recipe", short, "--results", str(results)]
+
+    def output(*more: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["benchmarks/published.py", *options, *more])
+        published.main()
+        return capsys.readouterr().out
+
+    assert "MS1  1 layers" in output("--seeds", "1")
+    once = results.read_text()
+    assert len(once.splitlines()) == 3 and "1 layers: paper" not in output("--seeds", "1")
+    assert "of 15 cells reach" in output("--seeds", "2") and "not trained: 13" in output("--seeds", "2")
+    assert results.read_text().startswith(once) and len(results.read_text().splitlines()) == 5
+
+
+def test_the_tables_hold_every_cell_that_the_paper_prints(imports: Callable[[str], ModuleType]) -> None:
+    published = imports("published")
+    assert [len(published.paper_cells(name)) for name in published.PAPER] == [25, 15, 10]
+    cell = published.Cell(8, "MS1", "swiss_roll", "91.5")
+    assert published.reached(cell, {0: {"accuracy": 91.45}}) and not published.reached(cell, {0: {"accuracy": 91.4}})

@@ -217,7 +217,13 @@ def build_readout(
 ) -> Readout:
     """Build the readout of a config. outputs: scores of a sample. answering: agents with targets of their own."""
     options, own = config.readout, bool(answering)
-    key = "data.targets" if own else "readout.agents"
+    key, everyone = "data.targets" if own else "readout.agents", ownership.graph.agents
+    arrays = config.data.name == "file" and config.data.targets is None and config.data.agent is None
+    if own and arrays and len(answering) != everyone:
+        raise ValueError(
+            f"readout.targets: expected y of (samples, {everyone}), a column for every agent of the graph, got "
+            f"{len(answering)}; give gaps for agents that do not answer"
+        )
     agents = [agent_number(ownership.graph, agent, key) for agent in answering or options.agents]
     if own and len(set(agents)) < len(agents):
         raise ValueError(f"{key}: expected every agent under one name, got a number and a name of one; use its name")

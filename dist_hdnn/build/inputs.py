@@ -50,14 +50,14 @@ def build_dataset(config: Config) -> Dataset:
         warnings.warn(f"data.classes is not used by the data set {options.name}", UserWarning, stacklevel=2)
     if options.name in TOYS:
         cut = options.split or "alternate", options.test_fraction, seed, options.validation_fraction
-        return TOYS[options.name](options.samples, options.noise, *cut)
-    if options.name in AGENT_TASKS:
+        data = TOYS[options.name](options.samples, options.noise, *cut)
+    elif options.name in AGENT_TASKS:
         data = _agent_task(config, seed)
     else:
         stated = Cut(options.split, options.test_fraction, seed, options.validation_fraction)
         data = _read_data(options, stated, config.readout.targets == "own")
     _check_targets(config, data)
-    return standardised(data) if options.standardise else data
+    return standardised(data) if options.standardise and options.name not in TOYS else data
 
 
 def _agent_task(config: Config, seed: int) -> Dataset:

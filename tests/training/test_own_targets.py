@@ -126,3 +126,41 @@ def test_the_receiver_of_a_ring_hears_the_payload(config_file: Path) -> None:
     config = read_config(config_file, [*options, "--network.layers=4", "--train.epochs=15"])
     torch.set_num_threads(1)
     assert float(outcome(config)["figures"][2]) < 0.01  # of a variance of 1, over 8 hops
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--readout.kind=sum"], "readout.kind: expected local for targets of each agent's own, got sum"),
+        (["--readout.targets=shared"], "readout.targets: expected own for the data set barbell"),
+        (["--graph.agents=9", "--graph.family=ring"], "data.name=barbell: expected an even number of agents"),
+        (["--graph.family=grid", "--graph.rows=2"], "expected a graph by graph.family and graph.agents"),
+        (
+            ["--data.name=ring_transfer", "--data.distance=5"],
+            "data.distance: expected 1 to 4 hops on a ring",
+        ),
+        (["--data.name=ring_transfer", "--data.payload=0"], "data.payload: expected at least 1 number, got 0"),
+        (["--data.task=classification"], "data.task: expected regression with data.name=barbell"),
+        (
+            ["--data.name=swiss_roll", "--data.task=classification", "--readout.targets=own"],
+            "expected shared for",
+        ),
+        (["--network.initial=wave", "--network.architecture=MS1"], "network.initial: expected the architecture hamil"),
+        (["--train.network_rate=0"], "train.network_rate: expected a number > 0, got 0"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    config_file: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(config_file), *options]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dist-hdnn: error")]
+    assert message in line
+
+
+def test_arrays_of_another_number_of_agents_are_refused(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).random((40, 6, 2)), y=np.zeros((40, 6)))
+    options = ["--data.name=file", f"--data.file={tmp_path / 'a.npz'}", "--data.split=last", "--readout.targets=own"]
+    assert main(["train", str(config_file), *options, "--lift.kind=linear"]) == 2
+    assert "expected y of (samples, 8), a column for every agent of the graph, got 6" in capsys.readouterr().err
