@@ -106,7 +106,7 @@ def test_every_integrator_is_in_the_table_with_its_order() -> None:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a folder that looks like the repository, with a run in it."""
     folder = tmp_path_factory.mktemp("documents")
-    for name in ("configs", "benchmarks", "launch", "docs", "docker"):
+    for name in ("configs", "benchmarks", "launch", "docs", "docker", "examples"):
         (folder / name).symlink_to(ROOT / name)
     config = ROOT / "configs" / "swiss_roll_ring8.yaml"
     assert cli.main(["train", str(config), *SHORT, f"--output={folder / A_RUN}"]) == 0

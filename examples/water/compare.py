@@ -181,7 +181,7 @@ def draw_answers(run: Path, arrays: Arrays, hops: np.ndarray, file: Path) -> Non
     both[0].scatter(*places[leaks[shown]], s=170, marker="o", facecolors="none", edgecolors="r", lw=2, label="leak")
     named = int(answers[shown, :JUNCTIONS].argmax())
     both[0].scatter(*places[named], s=120, marker="x", color="r", lw=2, zorder=4, label="leak named")
-    both[0].legend(loc="lower right", fontsize="small")
+    both[0].legend(loc="lower left", fontsize="small")
     figure.savefig(file, dpi=110)
 
 

@@ -5,8 +5,8 @@
 
 Net3 ships with EPANET and WNTR: 92 junctions, 3 tanks and 2 reservoirs are the agents; pipes and pumps are the links.
 Every day one junction leaks from hour 0 on: an emitter of 30 to 60 gpm per square root of psi, 15 to 30 L/s at 60 psi,
-2 to 5 % of the inflow. Demands follow a season of one year; each junction's departs from it by a drift (5 %, memory of
-30 days) and by a deviation of the day (5 %). Sensors read every hour, with a standard error of 0.02 m.
+2 to 4 % of the mean demand. Demands follow a season of one year; each junction's departs from it by a drift (5 %,
+memory of 30 days) and by a deviation of the day (5 %). Sensors read every hour, with a standard error of 0.02 m.
 A sensor's readings are residuals: the pressure minus that of a simulation of the same day with seasonal demands and
 without leak. Ten junctions measure: a k-center of the graph, farthest first.
 
