@@ -5,13 +5,13 @@
 Needs pypower (`pip install -e ".[grid]"`). Writes into data/power_grid:
 
     grid.graphml   118 buses, 179 links; parallel lines are one link
-    full.npz       every bus measures
-    sparse.npz     35 buses measure, 30 %: at least one end or neighbor of every bus; the others see zeros
-
+    full.npz       every bus measures, exactly
+    noisy.npz      every bus measures, with normal errors of 0.001 p.u., 0.05 degrees, 0.01 p.u. of power
+    sparse.npz     35 buses measure, exactly: every bus, or a neighbor of it, is among them; the others see zeros
     lines.npz      which link is open
 
-Arrays of full and sparse, with train, validation or test for PART: PART_x (samples, 118, 4), the own changes of a bus
-against the base case: voltage magnitude in p.u., angle in degrees, active and reactive injection in p.u.; PART_y
+Arrays of full, noisy and sparse, with train, validation or test for PART: PART_x (samples, 118, 4), the own changes of
+a bus against the base case: voltage magnitude in p.u., angle in degrees, active and reactive injection in p.u.; PART_y
 (samples, 118), 1 where a line of the bus is open, else 0. Arrays of lines: links (179, 2), the buses at both ends,
 numbered from 0; train, validation, test (samples,), the row of the open link in links, -1 for none; measuring (35,),
 the buses that measure in sparse.npz.
@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
-from pypower.api import case118, ext2int, makeYbus, newtonpf, ppoption, runpf
+from pypower.api import case118, ext2int, fdpf, makeB, makeYbus, ppoption, runpf
 from pypower.idx_brch import BR_STATUS, F_BUS, T_BUS
 from pypower.idx_bus import BUS_TYPE, PD, QD
 from pypower.idx_gen import GEN_BUS, PG
@@ -34,6 +35,7 @@ NOTHING_OUT = 0.1  # share of the samples without an open line
 NOISE = 0.1  # standard deviation of each load's own factor
 VALLEY = 0.3  # by how much the load of all buses falls from the peak of a day to its valley
 MEASURING = 35  # buses of sparse.npz
+ERRORS = (0.001, 0.05, 0.01, 0.01)  # standard deviations in noisy.npz: p.u., degrees, p.u., p.u.
 OPTIONS = ppoption(VERBOSE=0, OUT_ALL=0)
 
 
@@ -57,24 +59,22 @@ class Grid:
         self.links = [tuple(sorted(link)) for link in self.graph.edges]
         number = {link: k for k, link in enumerate(self.links)}
         self.link_of_branch = np.array([number[tuple(sorted(ends))] for ends in self.branches.tolist()])
-        self.admittance = {opened: self._admittance(opened) for opened in (-1, *self.openable())}
-        self.before = self.readings(self.base, self.admittance[-1])
+        bridges = {tuple(sorted(ends)) for ends in nx.bridges(nx.MultiGraph(self.branches.tolist()))}
+        self.openable = [k for k, ends in enumerate(self.branches.tolist()) if tuple(sorted(ends)) not in bridges]
+        self.matrices = {opened: self._matrices(opened) for opened in (-1, *self.openable)}
+        self.before = self.readings(self.base, -1)
 
-    def openable(self) -> list[int]:
-        """Return the branches whose opening leaves the grid in one piece."""
-        lines = nx.MultiGraph(self.branches.tolist())
-        bridges = {tuple(sorted(ends)) for ends in nx.bridges(lines)}
-        return [k for k, ends in enumerate(self.branches.tolist()) if tuple(sorted(ends)) not in bridges]
-
-    def _admittance(self, opened: int):
+    def _matrices(self, opened: int) -> tuple[Any, ...]:
+        """Return the admittances (118, 118) with a branch open, and the two matrices of the fast decoupled method."""
         branch = self.case["branch"].copy()
         if opened >= 0:
             branch[opened, BR_STATUS] = 0
-        return makeYbus(self.case["baseMVA"], self.case["bus"], branch)[0]
+        grid = self.case["baseMVA"], self.case["bus"], branch
+        return makeYbus(*grid)[0], *makeB(*grid, alg=2)
 
-    def readings(self, voltage: np.ndarray, admittance) -> np.ndarray:
+    def readings(self, voltage: np.ndarray, opened: int) -> np.ndarray:
         """Return (118, 4): voltage magnitude, angle in degrees, active and reactive injection of every bus."""
-        injected = voltage * np.conj(admittance @ voltage)
+        injected = voltage * np.conj(self.matrices[opened][0] @ voltage)
         return np.stack([np.abs(voltage), np.rad2deg(np.angle(voltage)), injected.real, injected.imag], axis=1)
 
     def sample(self, opened: int, random: np.random.Generator) -> np.ndarray | None:
@@ -83,11 +83,10 @@ class Grid:
         common = 1 - VALLEY * (1 + np.cos(2 * np.pi * (hour - 4) / 24)) / 2  # valley at 4, peak at 16 o'clock
         load = self.load * common * (1 + NOISE * random.standard_normal(len(self.load)))
         power = self.power * load.real.sum() / self.load.real.sum()  # generators share the change of the load
-        admittance = self.admittance[opened]
-        voltage, converged, _ = newtonpf(
-            admittance, power - load, self.base, self.reference, self.regulated, self.free, OPTIONS
-        )
-        return self.readings(voltage, admittance) - self.before if converged else None
+        admittance, *decoupled = self.matrices[opened]
+        buses = self.reference, self.regulated, self.free
+        voltage, converged, _ = fdpf(admittance, power - load, self.base, *decoupled, *buses, OPTIONS)
+        return self.readings(voltage, opened) - self.before if converged else None
 
 
 def measuring_buses(graph: nx.Graph, count: int) -> np.ndarray:
@@ -110,7 +109,7 @@ def draw(grid: Grid, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray, n
     random = np.random.default_rng(seed)
     x, line = [], []
     while len(x) < samples:
-        opened = -1 if random.random() < NOTHING_OUT else int(random.choice(grid.openable()))
+        opened = -1 if random.random() < NOTHING_OUT else int(random.choice(grid.openable))
         if (changes := grid.sample(opened, random)) is not None:
             x.append(changes)
             line.append(grid.link_of_branch[opened] if opened >= 0 else -1)
@@ -138,6 +137,9 @@ def main() -> None:
     rows = dict(zip(PARTS, np.split(np.arange(len(x)), ends), strict=True))
     answers = {f"{part}_y": y[index] for part, index in rows.items()}
     np.savez_compressed(options.output / "full.npz", **answers, **{f"{part}_x": x[rows[part]] for part in PARTS})
+    errors = np.random.default_rng(options.seed + 1).standard_normal(x.shape) * ERRORS
+    noisy = (x + errors).astype(x.dtype)
+    np.savez_compressed(options.output / "noisy.npz", **answers, **{f"{part}_x": noisy[rows[part]] for part in PARTS})
     x[:, unseen] = 0
     np.savez_compressed(options.output / "sparse.npz", **answers, **{f"{part}_x": x[rows[part]] for part in PARTS})
     open_links = {part: line[index] for part, index in rows.items()}
