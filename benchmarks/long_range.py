@@ -78,8 +78,8 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
         directory = train(config)
         assert directory is not None, "one process writes"
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-    bridge = [traffic[3] for traffic in summary.get("link_traffic", []) if traffic[:2] == ["0", str(cell["size"])]]
-    per_sample = bridge[0] / config.train.batch_size / 2 if bridge and cell["task"] == "barbell" else None
+    of_a_link = summary["bytes_per_prediction"] / summary["links"]  # both directions; every link carries the same
+    per_sample = of_a_link if cell["task"] == "barbell" else None
     figures = {key: summary[key] for key in ("test_mse", "parameters", "layers", "seconds", "bytes_per_prediction")}
     return cell | figures | {"bridge_bytes_per_sample": per_sample}
 

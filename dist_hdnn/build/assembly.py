@@ -217,13 +217,7 @@ def build_readout(
 ) -> Readout:
     """Build the readout of a config. outputs: scores of a sample. answering: agents with targets of their own."""
     options, own = config.readout, bool(answering)
-    key, everyone = "data.targets" if own else "readout.agents", ownership.graph.agents
-    arrays = config.data.name == "file" and config.data.targets is None and config.data.agent is None
-    if own and arrays and len(answering) != everyone:
-        raise ValueError(
-            f"readout.targets: expected y of (samples, {everyone}), a column for every agent of the graph, got "
-            f"{len(answering)}; give gaps for agents that do not answer"
-        )
+    key = "data.targets" if own else "readout.agents"
     agents = [agent_number(ownership.graph, agent, key) for agent in answering or options.agents]
     if own and len(set(agents)) < len(agents):
         raise ValueError(f"{key}: expected every agent under one name, got a number and a name of one; use its name")
@@ -237,7 +231,12 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
     ownership = network.ownership
     lift = build_lift(config, ownership, data).to(dtype) if config.lift.kind != "sensors" else None
     scored = of_pixels(ownership, lift.pixels) if isinstance(lift, ChannelLift) else ownership
-    answering = data.preparation.answering
+    answering, agents, everyone = data.preparation.answering, data.preparation.agents, network.graph.agents
+    if agents not in (0, everyone):
+        raise ValueError(
+            f"readout.targets: expected y of (samples, {everyone}), a column for every agent of the graph, got "
+            f"{agents}; give gaps for agents that do not answer"
+        )
     readout = build_readout(config, scored, data.outputs, data.regression, answering).to(dtype)
     if lift is not None:
         return AgentClassifier(None, network, readout, learned_lift=lift).to(device)

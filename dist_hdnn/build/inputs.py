@@ -68,6 +68,9 @@ def _agent_task(config: Config, seed: int) -> Dataset:
             f"data.name={options.name}: expected a graph by graph.family and graph.agents, got another; leave its "
             "other sizes out"
         )
+    family = "barbell" if options.name == "barbell" else "ring"
+    if graph.family != family:
+        raise ValueError(f"data.name={options.name}: expected graph.family={family}, got {graph.family}; set it so")
     cut = Cut(options.split or "random", options.test_fraction, seed, options.validation_fraction)
     if options.name == "barbell":
         return barbell(graph.agents, options.samples, cut)

@@ -152,8 +152,10 @@ def _data_of(run: Path, there: Config) -> Dataset | None:
 
 
 def _renamed(prefix: str, here: Dataset, there: Dataset | None) -> bool:
-    """Tell whether a readout has classes of other names, whose weights mean nothing to these."""
-    return prefix == "readout" and there is not None and here.class_names != there.class_names
+    """Tell whether a readout has classes or own targets of other names, whose weights mean nothing to these."""
+    if prefix != "readout" or there is None:
+        return False
+    return here.class_names != there.class_names or dict(here.preparation.targets) != dict(there.preparation.targets)
 
 
 def _entries(config: Config, network: HDNN, data: Dataset | None) -> Entries:

@@ -189,6 +189,12 @@ def _data(data: DataConfig) -> Iterator[str]:
             f"data.split: expected last with {ordered}, got {data.split}, which puts neighbors in time into training "
             "and test; set data.split=last"
         )
+    if data.targets is not None and data.target != DataConfig.target:
+        yield f"data.target: expected none beside data.targets, got {data.target}; leave one of them out"
+    if data.payload != 1 and data.name != "ring_transfer":
+        yield f"data.payload: expected none, because data.name={data.name} does not use it; leave it out"
+    if data.noise and data.name in AGENT_TASKS:
+        yield f"data.noise: expected none, because data.name={data.name} does not use it; leave it out"
     if data.targets is not None and data.agent is not None:
         yield "data.targets: expected none beside data.agent, whose rows name their agents, got both; drop one of them"
     if data.targets is not None and not data.targets:

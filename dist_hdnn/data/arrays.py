@@ -6,6 +6,7 @@ asked for by name; y (samples,) labels, or (samples, targets). Every error is on
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dist_hdnn.data.checks import (
+    MISSING,
     Answers,
     Floats,
     Image,
@@ -29,6 +31,7 @@ from dist_hdnn.data.checks import (
     count_own_classes,
     pixel_rows,
     row_number,
+    some,
 )
 from dist_hdnn.data.dataset import Dataset, UncutDataset
 from dist_hdnn.data.preparation import FILLS, Preparation, fitted_to_gaps
@@ -161,9 +164,41 @@ def _of_agents(
         blank, names = replace(blank, observers=observers), columns
         arrays |= {key: plain(x).reshape(len(plain(x)), -1) for key, x in arrays.items() if key.endswith("x")}
     y = plain(arrays.get("y", arrays.get("train_y")))
+    if 0 in y.shape or (y.ndim > 1 and first.ndim == 3 and first.shape[1] != y.shape[1]):
+        raise ValueError(
+            f"{task.who}: expected x of (samples, agents, features) and y of (samples, agents) or (samples, agents, "
+            f"targets) with equal agents, got shapes {first.shape} and {y.shape}; give a column for every agent"
+        )
     if not blank.targets and y.ndim > 1:
-        blank = replace(blank, targets={str(agent): agent for agent in range(y.shape[1])})
+        agents, several = y.shape[1], math.prod(y.shape[2:])
+        pairs = [
+            (agent, f"{agent}.{k}" if several > 1 else str(agent)) for agent in range(agents) for k in range(several)
+        ]
+        blank = replace(blank, targets={name: agent for agent, name in pairs}, agents=agents)
+    if blank.agents or blank.agent is not None:
+        arrays, blank = _without_silent(arrays, blank, task)
     return arrays, replace(task, blank=blank), names
+
+
+def _without_silent(
+    arrays: dict[str, npt.ArrayLike], blank: Preparation, task: Task
+) -> tuple[dict[str, npt.ArrayLike], Preparation]:
+    """Leave out agents without a known target in any sample, with a notice: they do not answer."""
+    held = {key: np.asarray(plain(y), dtype=np.float64) for key, y in arrays.items() if key.endswith("y")}
+    if any(y.ndim < 2 or y.shape[1] != len(blank.answering) for y in held.values()):
+        return arrays, blank  # refused where shapes are checked
+    gaps = [np.isnan(y) if task.regression else np.isnan(y) | (y == MISSING) for y in held.values()]
+    silent = np.all([np.moveaxis(gap, 1, 0).reshape(gap.shape[1], -1).all(axis=1) for gap in gaps], axis=0)
+    if not silent.any() or silent.all():
+        return arrays, blank
+    quiet = {agent for agent, is_silent in zip(blank.answering, silent, strict=True) if is_silent}
+    warnings.warn(
+        f"{task.who}: {some([str(agent) for agent in quiet])} have no known target, so they do not answer",
+        UserWarning,
+        stacklevel=5,
+    )
+    targets = {name: agent for name, agent in blank.targets.items() if agent not in quiet}
+    return arrays | {key: plain(arrays[key])[:, ~silent] for key in held}, replace(blank, targets=targets)
 
 
 def _checked(
@@ -212,7 +247,7 @@ def _prepared(parts: Parts, image: Image | None, classes: int, names: Sequence[s
             )
         arrays |= {f"{which}_x": fitted.points(x)[: len(x) - first], f"{which}_y": y[first:]}
     if task.own:
-        check_own(arrays["train_y"], fitted.answering, task.who)
+        check_own({which: arrays[f"{which}_y"] for which in parts}, fitted.answering, task.who)
     else:
         _warn_of_degenerate_parts(arrays, fitted, task.who)
     return Dataset(

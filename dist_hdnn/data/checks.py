@@ -7,6 +7,7 @@ or real targets (samples, targets) float64.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -90,7 +91,11 @@ def check_answers(
     own: labels (n, agents), `MISSING` where -1 or NaN, or real targets (n, agents, targets), NaN where missing.
     """
     values = plain(y)
-    shapes = ("(samples, agents)", (2, 3) if regression else (2,)) if own else ("(samples,)", (1, 2)[: 1 + regression])
+    shapes = ("(samples,)", (1, 2)[: 1 + regression])
+    if own:
+        shapes = (
+            ("(samples, agents) or (samples, agents, targets)", (2, 3)) if regression else ("(samples, agents)", (2,))
+        )
     if values.ndim not in shapes[1]:
         more = " of an agent" if own else ""
         remedy = "; with readout.targets=own for one of every agent" if values.ndim == 2 and not own else ""
@@ -164,17 +169,31 @@ def count_own_classes(labels: Integers, agents: Sequence[int | str], who: str) -
     return count_classes(labels[labels != MISSING], who)
 
 
-def check_own(y: Answers, agents: Sequence[int | str], who: str) -> None:
-    """Refuse training targets (n, agents[, targets]) that are missing in all samples for one of the agents."""
-    there = y != MISSING if y.ndim == 2 else ~np.isnan(y)
-    if y.shape[1] != len(agents):
-        raise ValueError(f"{who}: expected targets of {len(agents)} agents, got {y.shape[1]}; give one column for each")
-    empty = np.argwhere(~there.any(axis=0))
-    if len(empty):
-        raise ValueError(
-            f"{who}: expected a target of agent {agents[empty[0][0]]} among the training samples, got gaps alone; "
-            "leave its targets out"
-        )
+def check_own(parts: Mapping[str, Answers], agents: Sequence[int | str], who: str) -> None:
+    """Refuse parts whose targets (n, agents[, targets]) are all missing, or those of an agent in training.
+
+    Warn of agents without a known target in another part, of which nothing can be told there.
+    """
+    for which, y in parts.items():
+        there = y != MISSING if y.ndim == 2 else ~np.isnan(y)
+        if y.shape[1] != len(agents):
+            raise ValueError(
+                f"{who}: expected targets of {len(agents)} agents, got {y.shape[1]}; give one column for each"
+            )
+        empty = sorted({int(place[0]) for place in np.argwhere(~there.any(axis=0))})
+        if which == "train" and empty:
+            raise ValueError(
+                f"{who}: expected a target of agent {agents[empty[0]]} among the training samples, got gaps alone; "
+                "leave its targets out"
+            )
+        if len(empty) == len(agents):
+            raise ValueError(
+                f"{who}: expected known targets among the {which} samples, got gaps alone; change data.test_fraction "
+                "or data.validation_fraction"
+            )
+        if empty:
+            quiet = some([str(agents[place]) for place in empty])
+            warnings.warn(f"{who}: no target of {quiet} is known in the {which} part", UserWarning, stacklevel=5)
 
 
 def column_names(features: int, names: Sequence[str] | None, who: str) -> tuple[str, ...]:
@@ -210,7 +229,8 @@ def pixel_rows(x: npt.ArrayLike, who: str, images: bool) -> tuple[npt.ArrayLike,
         if len(shape) > 2:
             raise ValueError(
                 f"{who}: expected x of shape (samples, features), got shape {shape}; for images, (samples, height, "
-                "width) or (samples, height, width, channels), set images=true (data.images=true); for series and all "
+                "width) or (samples, height, width, channels), set images=true (data.images=true); for "
+                "(samples, agents, features), own=true (readout.targets=own); for series and all "
                 "else reshape each sample to one row of features"
             )
         return x, None

@@ -41,6 +41,7 @@ class Preparation:
     observers: the agent that sees a column, by column, where the data say so.
     targets: the agent that answers, by target, where agents have targets of their own; several of an agent stand
     together, and every agent has as many. agent: column of a table with a row per agent and time, see `long`.
+    agents: of arrays with a column for every agent of the graph, their number; 0 for other data.
     """
 
     columns: tuple[str, ...] = ()
@@ -64,6 +65,7 @@ class Preparation:
     observers: Mapping[str, int | str] = field(default_factory=dict)
     targets: Mapping[str, int | str] = field(default_factory=dict)
     agent: str | None = None
+    agents: int = 0
 
     @property
     def answering(self) -> tuple[int | str, ...]:

@@ -88,8 +88,8 @@ def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -
     missing = [name for name in names if name not in owners]
     if missing:
         raise ValueError(
-            f"data.sensors: expected an agent for every column, got none for {some(missing)}; add "
-            f"{missing[0]}: <agent>, or drop the column from the file"
+            f"data.features: expected an agent for every column, got none for {some(missing)}; add "
+            f"{missing[0]}: <agent>, or name the column in data.ignore"
         )
     agent = np.array([owners[name] for name in names], dtype=np.int64)
     order = np.argsort(agent, kind="stable")

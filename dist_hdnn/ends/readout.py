@@ -120,6 +120,11 @@ class LocalReadout(nn.Module):
         self.ownership, self.classes, self.regression, self.own = ownership, classes, regression, own
         everyone = np.arange(ownership.graph.agents)
         given = everyone if output_agents is None else np.asarray(output_agents, np.int64)
+        if len(np.unique(given)) < len(given) or not np.isin(given, everyone).all():
+            raise ValueError(
+                f"readout: expected different output agents from 0 to {len(everyone) - 1}, got {given.tolist()}. "
+                "Correct output_agents."
+            )
         self.output_agents, self.columns = np.unique(given, return_index=True)  # columns: of the labels of each
         self.agents = np.intersect1d(ownership.agents, self.output_agents)
         widths = ownership.all_widths[self.agents]

@@ -88,6 +88,18 @@ def test_rows_out_of_order_are_sorted_with_a_notice(tmp_path: Path) -> None:
     assert data.train_y.tolist() == [[0, 1], [0, -1], [1, 0], [-1, 1]]
 
 
+def test_a_wide_table_out_of_order_is_sorted_with_a_notice_too(tmp_path: Path) -> None:
+    rows = [f"{i},{i},{-i}\n" for i in range(12)]
+    options: dict[str, Any] = {"time": "t", "window": 2, "ahead": 1, "targets": {"a": "a", "b": "b"}}
+    data = read_dataset(written(tmp_path, "t,a,b\n" + "".join(rows)), regression=True, **options)
+    with pytest.warns(UserWarning, match="rows are sorted by 't'"):
+        again = read_dataset(written(tmp_path, "t,a,b\n" + "".join(rows[::-1])), regression=True, **options)
+    np.testing.assert_array_equal(again.train_x, data.train_x)
+    np.testing.assert_array_equal(again.test_y, data.test_y)
+    with pytest.raises(ValueError, match="got steps of 1 and 2; resample all agents"):
+        read_dataset(written(tmp_path, "t,a,b\n" + "".join(rows[:5] + rows[6:])), regression=True, **options)
+
+
 def test_arrays_frames_and_masks() -> None:
     x = np.random.default_rng(0).random((10, 3, 2))
     y = np.ma.masked_less(x[:, :, 0] + x[:, ::-1, 1], 0.5)

@@ -30,6 +30,7 @@ train: {epochs: 2, batch_size: 40, learning_rate: 0.01}
 plots: false
 """
 
+RING = ["--data.name=ring_transfer", "--graph.family=ring"]
 AGENTS = """
 import json, sys
 from pathlib import Path
@@ -133,13 +134,15 @@ def test_the_receiver_of_a_ring_hears_the_payload(config_file: Path) -> None:
     [
         (["--readout.kind=sum"], "readout.kind: expected local for targets of each agent's own, got sum"),
         (["--readout.targets=shared"], "readout.targets: expected own for the data set barbell"),
-        (["--graph.agents=9", "--graph.family=ring"], "data.name=barbell: expected an even number of agents"),
+        (["--graph.family=ring"], "data.name=barbell: expected graph.family=barbell, got ring; set it so"),
         (["--graph.family=grid", "--graph.rows=2"], "expected a graph by graph.family and graph.agents"),
         (
-            ["--data.name=ring_transfer", "--data.distance=5"],
+            [*RING, "--data.distance=5"],
             "data.distance: expected 1 to 4 hops on a ring",
         ),
-        (["--data.name=ring_transfer", "--data.payload=0"], "data.payload: expected at least 1 number, got 0"),
+        ([*RING, "--data.payload=0"], "data.payload: expected at least 1 number, got 0"),
+        (["--data.payload=3"], "data.payload: expected none, because data.name=barbell does not use it"),
+        (["--data.noise=0.1"], "data.noise: expected none, because data.name=barbell does not use it"),
         (["--data.task=classification"], "data.task: expected regression with data.name=barbell"),
         (
             ["--data.name=swiss_roll", "--data.task=classification", "--readout.targets=own"],
@@ -164,3 +167,19 @@ def test_arrays_of_another_number_of_agents_are_refused(
     options = ["--data.name=file", f"--data.file={tmp_path / 'a.npz'}", "--data.split=last", "--readout.targets=own"]
     assert main(["train", str(config_file), *options, "--lift.kind=linear"]) == 2
     assert "expected y of (samples, 8), a column for every agent of the graph, got 6" in capsys.readouterr().err
+
+
+def test_a_run_of_arrays_with_several_targets_and_a_silent_agent_loads(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.random.default_rng(0).random((60, 8, 2))
+    y = np.stack([x[..., 0], x[..., 1] ** 2], axis=-1)
+    y[:, 3], y[::5, 1] = np.nan, np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    options = ["--data.name=file", f"--data.file={tmp_path / 'a.npz'}", "--data.split=last", "--readout.targets=own"]
+    run = tmp_path / "run"
+    assert main(["train", str(config_file), *options, "--lift.kind=linear", f"--output={run}"]) == 0
+    assert "3 have no known target, so they do not answer" in capsys.readouterr().err
+    loaded = dist_hdnn.load_run(run)
+    assert loaded.agents == ("0", "1", "2", "4", "5", "6", "7")
+    assert loaded.predict(x.reshape(60, 16)).shape == (60, 7, 2)

@@ -5,7 +5,7 @@ Every error is one line that names the file, what was expected, what was found a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +24,14 @@ def of_long_table(blocks: Iterable[Block], blank: Preparation, who: str) -> tupl
         raise ValueError(
             f"{who}: expected data.time beside data.agent, for the column with the time of a row, got none"
         )
-    block, owners = wide(blocks, blank.agent, blank.time, blank.ignored, who, blank.window > 1 or blank.ahead > 0)
+    parts = list(blocks)
+    unknown = [name for name in blank.ignored if parts and name not in parts[0].columns]
+    if unknown:
+        raise ValueError(
+            f"{who}: expected a column of the file for data.ignore, got {unknown[0]!r}; the columns are "
+            f"{some(list(parts[0].columns))}"
+        )
+    block, owners = wide(parts, blank.agent, blank.time, blank.ignored, who, blank.window > 1 or blank.ahead > 0)
     targets = {name: owner for name, owner in owners.items() if name == f"{owner}.{blank.target}"}
     if not targets:
         held = sorted({name.removeprefix(f"{owner}.") for name, owner in owners.items()})
@@ -33,6 +40,15 @@ def of_long_table(blocks: Iterable[Block], blank: Preparation, who: str) -> tupl
         )
     observers = {name: owner for name, owner in owners.items() if name not in targets or blank.ahead}
     return block, replace(blank, targets=targets, observers=observers, ignored=())
+
+
+def check_names(names: Sequence[str] | None, classes: int | None, who: str) -> None:
+    """Refuse more classes than names: a network could answer with one that has none."""
+    if names and classes is not None and classes > len(names):
+        raise ValueError(
+            f"{who}: expected data.classes={len(names)}, the number of the names {some(list(names))}, got {classes}; "
+            "leave it out"
+        )
 
 
 def own_answers(read: list[Column], blank: Preparation, regression: bool, who: str) -> tuple[Column, Preparation]:

@@ -20,8 +20,9 @@ from dist_hdnn.data.arrays import Task, dataset_of
 from dist_hdnn.data.checks import check_options, some
 from dist_hdnn.data.dataset import Dataset
 from dist_hdnn.data.preparation import INDEX, Preparation
-from dist_hdnn.data.readers.answers import of_long_table, own_answers
-from dist_hdnn.data.readers.cells import check_order, labels
+from dist_hdnn.data.readers.answers import check_names, of_long_table, own_answers
+from dist_hdnn.data.readers.cells import check_order, labels, moments
+from dist_hdnn.data.readers.long import check_steps
 from dist_hdnn.data.readers.tables import SUFFIXES, Block, suffix_of, table_blocks
 from dist_hdnn.data.splits import Cut
 
@@ -171,7 +172,17 @@ def _of_table(path: Path, task: Task) -> Dataset:
         for name, column in zip(asked, zip(*answers, strict=True), strict=True)
     ]
     if blank.time is not None:
-        check_order(np.concatenate(times), blank.time, who, where, series=blank.window > 1 or blank.ahead > 0)
+        when, series = np.concatenate(times), blank.window > 1 or blank.ahead > 0
+        if task.own:
+            order = np.argsort(moments(when, blank.time, who, where), kind="stable")
+            if (np.diff(order) != 1).any():
+                warnings.warn(f"{who}: rows are sorted by {blank.time!r}", UserWarning, stacklevel=3)
+                x, when, read = x[order], when[order], [column[order] for column in read]
+                lines = [lines[row] for row in order] if lines else lines
+                where = Block(who, {}, lines=lines or None).where
+        check_order(when, blank.time, who, where, series=series)
+        if task.own and series:
+            check_steps(moments(when, blank.time, who, where), blank.time, who)
     for name, column in zip(names, x.T, strict=True):
         if len(column) >= COUNTED and column[0] in (0, 1) and np.all(np.diff(column) == 1):
             message = f"{who}: the column {name!r} counts the rows; if it is no reading, name it in data.ignore"
@@ -180,9 +191,11 @@ def _of_table(path: Path, task: Task) -> Dataset:
         y = read[0]
         if not task.regression and y.dtype.kind == "U":
             classes, y = np.unique(y, return_inverse=True)
+            check_names(classes.tolist(), task.classes, who)
             blank = replace(blank, class_names=tuple(classes.tolist()))
         return dataset_of({"x": x, "y": y}, replace(task, blank=blank), names, lines or None)
     y, blank = own_answers(read, blank, task.regression, who)
+    check_names(blank.class_names, task.classes, who)
     return dataset_of({"x": x, "y": y}, replace(task, blank=blank), names, lines or None)
 
 

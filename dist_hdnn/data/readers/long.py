@@ -53,7 +53,7 @@ def wide(blocks: Iterable[Block], agent: str, time: str, left_out: Sequence[str]
     if np.any(when[1:] < when[:-1]):
         warnings.warn(f"{who}: rows are sorted by {time!r}", UserWarning, stacklevel=3)
     if series:
-        _check_steps(times, time, who)
+        check_steps(times, time, who)
     columns: dict[str, Any] = {time: np.asarray(whole.array(time))[first]}
     owners: dict[str, str] = {}
     for name, cells in whole.columns.items():
@@ -91,7 +91,7 @@ def _check_rows(keys: Any, whole: Block, agent: str, time: str, who: str) -> Non
         )
 
 
-def _check_steps(times: Any, time: str, who: str) -> None:
+def check_steps(times: Any, time: str, who: str) -> None:
     """Refuse windows over unequal steps, such as those of agents that report at different rates."""
     steps = np.diff(times).astype(np.float64)
     unequal = np.flatnonzero(np.abs(steps - np.min(steps, initial=np.inf)) > TOLERANCE * np.min(steps, initial=np.inf))

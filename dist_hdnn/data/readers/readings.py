@@ -10,6 +10,7 @@ Every error is one line that names the file, the line or row, and the column.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,8 +90,17 @@ def _of_table(blocks: Iterator[Block], preparation: Preparation, keep: Sequence[
         first = list(blocks)
         who = first[0].who if first else "predict"
         kept_out = [*preparation.ignored, *keep]
-        block, _ = wide(first, preparation.agent, preparation.time, kept_out, who, series)
-        blocks = iter([block])
+        block, owners = wide(first, preparation.agent, preparation.time, kept_out, who, series)
+        agents = {*preparation.observers.values(), *preparation.targets.values()}
+        strangers = [owner for owner in owners.values() if owner not in agents]
+        if strangers:
+            raise ValueError(
+                f"{who}: expected agents among {some(sorted(map(str, agents)))} in column {preparation.agent!r}, got "
+                f"{strangers[0]!r}; drop its rows"
+            )
+        times = len(block.columns[preparation.time])
+        silent = {name: np.full(times, "", dtype=object) for name in columns if name not in block.columns}
+        blocks = iter([replace(block, columns={**block.columns, **silent})])
     time = preparation.time if series or preparation.fill == "last" else None
     before: NDArray[Any] | None = None  # the time of the last row
     for block in blocks:
