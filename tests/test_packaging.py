@@ -71,7 +71,8 @@ def test_torch_is_bounded_by_what_was_tested() -> None:
 
 def test_every_extra_has_code_or_tools_and_llvmlite_comes_without_one() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) == {"fast", "mpi", "partition", "study", "tables", "docs", "dev"}
+    extras = {"fast", "mpi", "partition", "study", "tables", "grid", "water", "docs", "dev"}
+    assert set(project["optional-dependencies"]) == extras
     assert project["optional-dependencies"]["fast"] == [], "a name that commands in use still have"
     if sys.platform == "linux":
         assert any(line.startswith("llvmlite") and "x86_64" in line for line in project["dependencies"])

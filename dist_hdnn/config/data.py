@@ -55,8 +55,8 @@ class DataConfig:
         "idx",
         "file",
     ] = "swiss_roll"
-    """data set; of barbell and ring_transfer every agent has features and targets of its own; digits, wine,
-    breast_cancer, diabetes ship with scikit-learn; idx: IDX files of your own in folder"""
+    """data set; barbell, ring_transfer: agents with targets of their own; digits, wine, breast_cancer, diabetes: of
+    scikit-learn; idx: IDX files in folder"""
     samples: int = 8000
     """points of a generated data set, training and test together"""
     noise: float = 0.0
