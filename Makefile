@@ -81,7 +81,7 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 $(DEV): $(RUNTIME)
 	@echo "Adding the tools for tests and checks to .venv, once; about half a minute ..."
-	@$(PIP) --no-build-isolation --editable '.[dev,mpi,partition]'
+	@$(PIP) --no-build-isolation --editable '.[dev,mpi,partition,grid,water]'
 	@touch $(DEV)
 
 $(DOCS): $(DEV)

@@ -107,11 +107,8 @@ def _source(run: Path, there: Config, config: Config, tensors: dict[str, Tensor]
         if learned or lifted:
             return _parts(assembly.build_classifier(there, assembly.build_dataset(there)))
         network, regression = assembly.build_network(there), there.data.task == "regression"
-        outputs, fitted = (
-            len(tensors["readout.weight"]),
-            read_preparation(run) if (run / PREPARATION).is_file() else None,
-        )
-        answering = fitted.answering if fitted else ()
+        answering = read_preparation(run).answering if (run / PREPARATION).is_file() else ()
+        outputs = len(tensors["readout.weight"])
         readout = assembly.build_readout(there, network.ownership, outputs, regression, answering)
     return {"network": network, "readout": readout}
 
@@ -155,7 +152,15 @@ def _renamed(prefix: str, here: Dataset, there: Dataset | None) -> bool:
     """Tell whether a readout has classes or own targets of other names, whose weights mean nothing to these."""
     if prefix != "readout" or there is None:
         return False
-    return here.class_names != there.class_names or dict(here.preparation.targets) != dict(there.preparation.targets)
+    mine, theirs = (_questions(data) for data in (here, there))
+    moved = any(mine[agent] != theirs[agent] for agent in mine.keys() & theirs.keys())
+    return moved or here.class_names != there.class_names
+
+
+def _questions(data: Dataset) -> dict[int | str, list[str]]:
+    """Return the targets of each agent's own, none of shared ones."""
+    targets = data.preparation.targets
+    return {agent: [name for name, owner in targets.items() if owner == agent] for agent in data.preparation.answering}
 
 
 def _entries(config: Config, network: HDNN, data: Dataset | None) -> Entries:

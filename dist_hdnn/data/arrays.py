@@ -6,7 +6,6 @@ asked for by name; y (samples,) labels, or (samples, targets). Every error is on
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dist_hdnn.data.checks import (
-    MISSING,
     Answers,
     Floats,
     Image,
@@ -31,11 +29,11 @@ from dist_hdnn.data.checks import (
     count_own_classes,
     pixel_rows,
     row_number,
-    some,
 )
 from dist_hdnn.data.dataset import Dataset, UncutDataset
 from dist_hdnn.data.preparation import FILLS, Preparation, fitted_to_gaps
-from dist_hdnn.data.readers.frames import collected, frame_columns, is_frame, plain
+from dist_hdnn.data.readers.answers import of_agents
+from dist_hdnn.data.readers.frames import collected, frame_columns, is_frame
 from dist_hdnn.data.splits import Cut
 
 WORDS = {"train": "training", "test": "test", "validation": "validation"}
@@ -134,7 +132,8 @@ def dataset_of(
         task = replace(task, cut=replace(task.cut, split="last"))
     _check_blank(task)
     if task.own:
-        arrays, task, names = _of_agents(arrays, task, names)
+        arrays, blank, names = of_agents(arrays, task.blank, names, task.regression, task.images, task.who)
+        task = replace(task, blank=blank)
     parts, image, classes = _checked(arrays, task, names, lines)
     cut = task.cut
     if whole:
@@ -149,56 +148,6 @@ def dataset_of(
             parts |= {"train": (x[train], y[train]), "validation": (x[validation], y[validation])}
     data = _prepared(parts, image, classes, names, task)
     return UncutDataset(**vars(data)) if uncut else data
-
-
-def _of_agents(
-    arrays: Mapping[str, npt.ArrayLike], task: Task, names: Sequence[str] | None
-) -> tuple[dict[str, npt.ArrayLike], Task, Sequence[str] | None]:
-    """Return x (samples, agents, features) as columns with their agents, and the agents of the columns of y."""
-    arrays, blank = dict(arrays), task.blank
-    first = plain(arrays.get("x", arrays.get("train_x")))
-    if first.ndim == 3 and not task.images:
-        agents, features = first.shape[1:]
-        columns = [f"{agent}.{k}" if features > 1 else str(agent) for agent in range(agents) for k in range(features)]
-        observers = {name: number // features for number, name in enumerate(columns)}
-        blank, names = replace(blank, observers=observers), columns
-        arrays |= {key: plain(x).reshape(len(plain(x)), -1) for key, x in arrays.items() if key.endswith("x")}
-    y = plain(arrays.get("y", arrays.get("train_y")))
-    if 0 in y.shape or (y.ndim > 1 and first.ndim == 3 and first.shape[1] != y.shape[1]):
-        raise ValueError(
-            f"{task.who}: expected x of (samples, agents, features) and y of (samples, agents) or (samples, agents, "
-            f"targets) with equal agents, got shapes {first.shape} and {y.shape}; give a column for every agent"
-        )
-    if not blank.targets and y.ndim > 1:
-        agents, several = y.shape[1], math.prod(y.shape[2:])
-        pairs = [
-            (agent, f"{agent}.{k}" if several > 1 else str(agent)) for agent in range(agents) for k in range(several)
-        ]
-        blank = replace(blank, targets={name: agent for agent, name in pairs}, agents=agents)
-    if blank.agents or blank.agent is not None:
-        arrays, blank = _without_silent(arrays, blank, task)
-    return arrays, replace(task, blank=blank), names
-
-
-def _without_silent(
-    arrays: dict[str, npt.ArrayLike], blank: Preparation, task: Task
-) -> tuple[dict[str, npt.ArrayLike], Preparation]:
-    """Leave out agents without a known target in any sample, with a notice: they do not answer."""
-    held = {key: np.asarray(plain(y), dtype=np.float64) for key, y in arrays.items() if key.endswith("y")}
-    if any(y.ndim < 2 or y.shape[1] != len(blank.answering) for y in held.values()):
-        return arrays, blank  # refused where shapes are checked
-    gaps = [np.isnan(y) if task.regression else np.isnan(y) | (y == MISSING) for y in held.values()]
-    silent = np.all([np.moveaxis(gap, 1, 0).reshape(gap.shape[1], -1).all(axis=1) for gap in gaps], axis=0)
-    if not silent.any() or silent.all():
-        return arrays, blank
-    quiet = {agent for agent, is_silent in zip(blank.answering, silent, strict=True) if is_silent}
-    warnings.warn(
-        f"{task.who}: {some([str(agent) for agent in quiet])} have no known target, so they do not answer",
-        UserWarning,
-        stacklevel=5,
-    )
-    targets = {name: agent for name, agent in blank.targets.items() if agent not in quiet}
-    return arrays | {key: plain(arrays[key])[:, ~silent] for key in held}, replace(blank, targets=targets)
 
 
 def _checked(

@@ -169,13 +169,18 @@ def count_own_classes(labels: Integers, agents: Sequence[int | str], who: str) -
     return count_classes(labels[labels != MISSING], who)
 
 
+def known_answers(y: Answers) -> npt.NDArray[np.bool]:
+    """Tell which own targets are known, classes (n, agents) or real ones (n, agents, targets)."""
+    return ~np.isnan(y) & (y != MISSING) if y.ndim == 2 else ~np.isnan(y)
+
+
 def check_own(parts: Mapping[str, Answers], agents: Sequence[int | str], who: str) -> None:
     """Refuse parts whose targets (n, agents[, targets]) are all missing, or those of an agent in training.
 
     Warn of agents without a known target in another part, of which nothing can be told there.
     """
     for which, y in parts.items():
-        there = y != MISSING if y.ndim == 2 else ~np.isnan(y)
+        there = known_answers(y)
         if y.shape[1] != len(agents):
             raise ValueError(
                 f"{who}: expected targets of {len(agents)} agents, got {y.shape[1]}; give one column for each"

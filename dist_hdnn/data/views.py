@@ -83,7 +83,7 @@ def column_views(names: Sequence[str], owners: Mapping[str, int], agents: int) -
     unknown = [name for name in owners if name not in names]
     if unknown:
         raise ValueError(
-            f"data.sensors: expected columns of the data ({some(names)}), got {unknown[0]!r}; correct its name"
+            f"data.features: expected columns of the data ({some(names)}), got {unknown[0]!r}; correct its name"
         )
     missing = [name for name in names if name not in owners]
     if missing:
@@ -109,8 +109,8 @@ def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[st
     if strangers:
         namesakes = [name for name in columns if name in numbers]
         raise ValueError(
-            f"data.sensors: expected all columns named like agents, or none, got {some(namesakes)} named like agents "
-            f"and {some(strangers)} not; say in data.sensors which agent sees which column, or name "
+            f"data.features: expected all columns named like agents, or none, got {some(namesakes)} named like agents "
+            f"and {some(strangers)} not; say in data.features which agent sees which column, or name "
             f"{strangers[0]!r} in data.ignore"
         )
     return {name: numbers[name] for name in columns}

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
+from dist_hdnn.data.checks import MISSING
 from dist_hdnn.ends.agent_blocks import AgentBlocks
 from dist_hdnn.ends.gossip import MetropolisAverage
-from dist_hdnn.ends.targets import MISSING, check_scores, checked_own, checked_targets, known
+from dist_hdnn.ends.targets import check_scores, checked_own, checked_targets, class_losses, known, losses
 from dist_hdnn.network.keyed_random import Purpose, normal
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.sharing import register_holder, share_state
@@ -82,7 +83,7 @@ class SumReadout(nn.Module):
         """
         check_scores(scores, (self.classes,))
         _note(self.ownership, scores, labels)
-        return _losses(scores, checked_targets(labels, scores, self.regression), self.regression, "mean").reshape(1)
+        return losses(scores, checked_targets(labels, scores, self.regression), self.regression, "mean").reshape(1)
 
     def reported_loss(self, loss: Tensor) -> float:
         """Return the loss of the whole network, from the result of `loss` here."""
@@ -166,10 +167,10 @@ class LocalReadout(nn.Module):
         share = 1.0 / max(len(labels) * len(self.output_agents), 1)
         if self.ownership.deterministic:  # one agent at a time, so that no bit depends on which agents are here
             parts = (scores[:, i].contiguous() for i in range(scores.shape[1]))
-            each = [_losses(part, labels, self.regression, "sum") for part in parts]
+            each = [losses(part, labels, self.regression, "sum") for part in parts]
             return share * torch.stack(each) if each else scores.sum().reshape(1)[:0]
         target = labels.repeat_interleave(scores.shape[1], dim=0)
-        each_sample = _losses(scores.flatten(0, 1), target, self.regression, "none")
+        each_sample = losses(scores.flatten(0, 1), target, self.regression, "none")
         return share * each_sample.view(scores.shape[:2]).sum(dim=0)
 
     def _own_loss(self, scores: Tensor, labels: Tensor) -> Tensor:
@@ -180,7 +181,7 @@ class LocalReadout(nn.Module):
         def sums(scores: Tensor, mine: Tensor) -> Tensor:
             if self.regression:
                 return torch.where(known(mine), scores - mine.nan_to_num(), 0.0).square().sum(dim=(0, 2))
-            each = _cross_entropy(scores.flatten(0, 1), mine.flatten(), "none", MISSING)
+            each = class_losses(scores.flatten(0, 1), mine.flatten(), "none", MISSING)
             return each.view(mine.shape).sum(dim=0)
 
         if self.ownership.deterministic:  # one agent at a time, so that no bit depends on which agents are here
@@ -284,24 +285,6 @@ def _check_state(state: Tensor, ownership: Ownership, like: Tensor) -> None:
 def _note(ownership: Ownership, scores: Tensor, labels: Tensor) -> None:
     if scores.requires_grad:  # without gradients, workers may look at different losses
         ownership.note("labels", labels)
-
-
-def _losses(scores: Tensor, targets: Tensor, regression: bool, reduction: str) -> Tensor:
-    """Return cross entropy or mean squared error of the samples (batch,), or their mean or sum."""
-    if regression:
-        each = (scores - targets).square().mean(dim=-1)
-        return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each
-    return _cross_entropy(scores, targets, reduction)
-
-
-def _cross_entropy(scores: Tensor, targets: Tensor, reduction: str, missing: int = -100) -> Tensor:
-    """Return the cross entropy of classes, 0 for a missing one. Raises ValueError for a class that does not exist."""
-    try:
-        return cross_entropy(scores, targets, reduction=reduction, ignore_index=missing)
-    except IndexError as error:
-        raise ValueError(
-            f"readout: expected classes from 0 to {scores.shape[-1] - 1}, got another: {error} Number them from 0."
-        ) from None
 
 
 Readout = SumReadout | LocalReadout

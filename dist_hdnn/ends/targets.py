@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-MISSING = -1
-"""The class of a target that is not known."""
+from dist_hdnn.data.checks import MISSING
 
 
 def check_scores(scores: Tensor, shape: tuple[int, ...]) -> None:
@@ -75,3 +75,21 @@ def checked_own(targets: Tensor, scores: Tensor, agents: int, regression: bool) 
 def known(targets: Tensor) -> Tensor:
     """Tell which own targets are known, (batch, agents[, targets])."""
     return ~torch.isnan(targets) if targets.is_floating_point() else targets != MISSING
+
+
+def losses(scores: Tensor, targets: Tensor, regression: bool, reduction: str) -> Tensor:
+    """Return cross entropy or mean squared error of the samples (batch,), or their mean or sum."""
+    if regression:
+        each = (scores - targets).square().mean(dim=-1)
+        return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each
+    return class_losses(scores, targets, reduction)
+
+
+def class_losses(scores: Tensor, targets: Tensor, reduction: str, missing: int = -100) -> Tensor:
+    """Return the cross entropy of classes, 0 for a missing one. Raises ValueError for a class that does not exist."""
+    try:
+        return cross_entropy(scores, targets, reduction=reduction, ignore_index=missing)
+    except IndexError as error:
+        raise ValueError(
+            f"readout: expected classes from 0 to {scores.shape[-1] - 1}, got another: {error} Number them from 0."
+        ) from None

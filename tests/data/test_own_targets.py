@@ -200,3 +200,12 @@ def test_options_that_contradict_are_refused(data: Any, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         validate(config)
     assert message in str(caught.value)
+
+
+def test_images_that_agents_answer_by_themselves_stay_images() -> None:
+    x, y = np.random.default_rng(0).random((10, 4, 6)), np.tile([0, 1], (10, 3))[:, :5] * 1
+    y[::2] = 1 - y[::2]
+    data = from_arrays(x, y, split="last", own=True, images=True)
+    assert data.image == (4, 6, 1)
+    assert data.preparation.answering == (0, 1, 2, 3, 4)
+    assert data.preparation.observers == {}

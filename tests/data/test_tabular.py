@@ -113,7 +113,7 @@ def test_arrays_with_several_real_targets_are_a_regression() -> None:
 def test_every_column_has_an_agent() -> None:
     views = column_views(["a", "b", "c"], {"c": 0, "a": 2, "b": 0}, 4)
     assert views.starts.tolist() == [0, 2, 2, 3, 3] and views.columns.tolist() == [1, 2, 0]
-    with pytest.raises(ValueError, match=r"data.sensors: expected columns of the data \(a, b, c\), got 'd'"):
+    with pytest.raises(ValueError, match=r"data.features: expected columns of the data \(a, b, c\), got 'd'"):
         column_views(["a", "b", "c"], {"a": 0, "d": 1}, 4)
     with pytest.raises(ValueError, match="expected an agent for every column, got none for b, c; add b: <agent>"):
         column_views(["a", "b", "c"], {"a": 0}, 4)

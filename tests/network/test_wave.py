@@ -69,8 +69,8 @@ def test_a_signal_crosses_64_hops_where_a_random_start_lets_none_through(seed: i
             tangent[0, 2 * 64 + 1] = 1.0
             return float(at_rest.push(tangent, 0, 24)[0, :2].norm())
 
-    assert reached("wave") > 1e-4
-    assert reached("random") < 1e-6
+    assert reached("wave") > 0.1
+    assert reached("random") < 1e-20
 
 
 @pytest.mark.parametrize(

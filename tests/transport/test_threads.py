@@ -53,7 +53,7 @@ def test_thousands_of_rounds_lose_and_mix_nothing() -> None:
             second.wait()
 
     try:
-        run_threads(4, work, timeout=30)
+        assert run_threads(4, work, timeout=30) == [None] * 4, "every wait has compared what came with what was sent"
     finally:
         sys.setswitchinterval(interval)
 

@@ -1,18 +1,22 @@
-"""Answers of each agent's own in tables: a column per agent, or a row per time and agent.
+"""Answers of each agent's own: in tables a column per agent, or a row per time and agent, and in arrays.
 
 Every error is one line that names the file, what was expected, what was found and what to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from dist_hdnn.data.checks import MISSING, Floats, some
 from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.data.readers.cells import Column
+from dist_hdnn.data.readers.frames import plain
 from dist_hdnn.data.readers.long import wide
 from dist_hdnn.data.readers.tables import Block
 
@@ -81,3 +85,59 @@ def own_answers(read: list[Column], blank: Preparation, regression: bool, who: s
 def _real(column: Column) -> Floats:
     """Return answers as numbers: a column of gaps alone was read as empty text."""
     return np.where(column == "", "nan", column).astype(np.float64) if column.dtype.kind == "U" else column
+
+
+def of_agents(
+    arrays: Mapping[str, npt.ArrayLike],
+    blank: Preparation,
+    names: Sequence[str] | None,
+    regression: bool,
+    images: bool,
+    who: str,
+) -> tuple[dict[str, npt.ArrayLike], Preparation, Sequence[str] | None]:
+    """Return x (samples, agents, features) as columns with their agents, and the agents of the columns of y."""
+    arrays = dict(arrays)
+    first = plain(arrays.get("x", arrays.get("train_x")))
+    by_agent = first.ndim == 3 and not images
+    if by_agent:
+        agents, features = first.shape[1:]
+        columns = [f"{agent}.{k}" if features > 1 else str(agent) for agent in range(agents) for k in range(features)]
+        observers = {name: number // features for number, name in enumerate(columns)}
+        blank, names = replace(blank, observers=observers), columns
+        arrays |= {key: plain(x).reshape(len(plain(x)), -1) for key, x in arrays.items() if key.endswith("x")}
+    y = plain(arrays.get("y", arrays.get("train_y")))
+    if 0 in y.shape or (y.ndim > 1 and by_agent and first.shape[1] != y.shape[1]):
+        raise ValueError(
+            f"{who}: expected x of (samples, agents, features) and y of (samples, agents) or (samples, agents, "
+            f"targets) with equal agents, got shapes {first.shape} and {y.shape}; give a column for every agent"
+        )
+    if not blank.targets and y.ndim > 1:
+        agents, several = y.shape[1], math.prod(y.shape[2:])
+        pairs = [
+            (agent, f"{agent}.{k}" if several > 1 else str(agent)) for agent in range(agents) for k in range(several)
+        ]
+        blank = replace(blank, targets={name: agent for agent, name in pairs}, agents=agents)
+    if blank.agents or blank.agent is not None:
+        arrays, blank = _without_silent(arrays, blank, regression, who)
+    return arrays, blank, names
+
+
+def _without_silent(
+    arrays: dict[str, npt.ArrayLike], blank: Preparation, regression: bool, who: str
+) -> tuple[dict[str, npt.ArrayLike], Preparation]:
+    """Leave out agents without a known target in any sample, with a notice: they do not answer."""
+    held = {key: np.asarray(plain(y), dtype=np.float64) for key, y in arrays.items() if key.endswith("y")}
+    if any(y.ndim < 2 or y.shape[1] != len(blank.answering) for y in held.values()):
+        return arrays, blank  # refused where shapes are checked
+    gaps = [np.isnan(y) if regression else np.isnan(y) | (y == MISSING) for y in held.values()]
+    silent = np.all([np.moveaxis(gap, 1, 0).reshape(gap.shape[1], -1).all(axis=1) for gap in gaps], axis=0)
+    if not silent.any() or silent.all():
+        return arrays, blank
+    quiet = [agent for agent, is_silent in zip(blank.answering, silent, strict=True) if is_silent]
+    warnings.warn(
+        f"{who}: {some([str(agent) for agent in quiet])} have no known target, so they do not answer",
+        UserWarning,
+        stacklevel=5,
+    )
+    targets = {name: agent for name, agent in blank.targets.items() if agent not in quiet}
+    return arrays | {key: plain(arrays[key])[:, ~silent] for key in held}, replace(blank, targets=targets)

@@ -56,11 +56,11 @@ def wide(blocks: Iterable[Block], agent: str, time: str, left_out: Sequence[str]
         check_steps(times, time, who)
     columns: dict[str, Any] = {time: np.asarray(whole.array(time))[first]}
     owners: dict[str, str] = {}
-    for name, cells in whole.columns.items():
+    for name in whole.columns:
         if name in (agent, time, *left_out):
             continue
         values = np.full((len(times), len(agents)), "", dtype=object)
-        values[row, column] = np.asarray(texts(whole.array(name)) if cells is not None else cells, dtype=object)
+        values[row, column] = np.asarray(texts(whole.array(name)), dtype=object)
         for number, owner in enumerate(agents.tolist()):
             columns[f"{owner}.{name}"] = values[:, number]
             owners[f"{owner}.{name}"] = owner
