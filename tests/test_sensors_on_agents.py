@@ -93,7 +93,7 @@ def test_columns_may_enter_as_sensors_and_agents_may_have_names(tmp_path: Path) 
 BAD = {
     "unknown agent": (["--data.sensors.age=77"], "unknown"),
     "task": (["--data.task=classification"], "data.task: expected regression with data.name=diabetes"),
-    "column": (['--data.sensors={"shoe": 1}'], "data.sensors: expected columns of the data (age, sex"),
+    "column": (['--data.sensors={"shoe": 1}'], "data.features: expected columns of the data (age, sex"),
     "toy": (["--data.name=swiss_roll", "--data.task=classification"], "data.sensors: expected none, because data.name"),
     "both": (['--sensors=[{"feature": 0, "agent": 1}]', "--lift.kind=sensors"], "expected none beside data.sensors"),
     "full": (["--lift.kind=sensors", '--data.sensors={"age": 1}'], "expected an agent for every column"),

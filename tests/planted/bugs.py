@@ -408,7 +408,7 @@ BUGS = (
     ),
     Bug(
         "squared error summed over targets",
-        "ends/readout.py",
+        "ends/targets.py",
         "each = (scores - targets).square().mean(dim=-1)",
         "each = (scores - targets).square().sum(dim=-1)",
         READOUT,
