@@ -156,7 +156,7 @@ def test_columns_of_which_some_are_named_like_agents_are_not_guessed(tmp_path: P
     own = station_table(tmp_path, ["station1", "station2", "wind", "rain"])
     assert main(["inspect", *own, "--data.split=random"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "got station1, station2 named like agents and wind, rain not; say in data.sensors" in line
+    assert "got station1, station2 named like agents and wind, rain not; say in data.features" in line
     assert main(["inspect", "--json", *own, "--data.split=random", "--data.ignore=[wind, rain]"]) == 0
     assert json.loads(capsys.readouterr().out)["data"]["columns"] == {
         "station1": ["station1"],
