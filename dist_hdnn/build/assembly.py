@@ -13,6 +13,7 @@ import torch
 
 from dist_hdnn.build.inputs import (
     agent_number,
+    answering_numbers,
     build_augmentation,
     build_dataset,
     build_lift,
@@ -36,6 +37,7 @@ from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport
 
 __all__ = [
+    "answering_numbers",
     "build_augmentation",
     "build_classifier",
     "build_dataset",
@@ -213,14 +215,18 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
 
 
 def build_readout(
-    config: Config, ownership: Ownership, outputs: int, regression: bool, answering: Sequence[int | str] = ()
+    config: Config, ownership: Ownership, outputs: int, regression: bool, answering: Sequence[int] = ()
 ) -> Readout:
     """Build the readout of a config. outputs: scores of a sample. answering: agents with targets of their own."""
-    options, own = config.readout, bool(answering)
-    key = "data.targets" if own else "readout.agents"
-    agents = [agent_number(ownership.graph, agent, key) for agent in answering or options.agents]
-    if own and len(set(agents)) < len(agents):
-        raise ValueError(f"{key}: expected every agent under one name, got a number and a name of one; use its name")
+    options, own, graph = config.readout, bool(answering), ownership.graph
+    agents = list(answering) or [agent_number(graph, agent, "readout.agents") for agent in options.agents]
+    twice = [agent for agent in agents if agents.count(agent) > 1]
+    if twice:
+        said = [repr(agent) for agent in options.agents if graph.index_of(agent) == twice[0]]
+        raise ValueError(
+            f"readout.agents: expected every agent once, got {' and '.join(said)}, which are agent "
+            f"{graph.names[twice[0]]!r} of the graph; keep one of them"
+        )
     return make_readout(options.kind, ownership, outputs, config.seed, options.rounds, agents, regression, own)
 
 
@@ -231,12 +237,13 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
     ownership = network.ownership
     lift = build_lift(config, ownership, data).to(dtype) if config.lift.kind != "sensors" else None
     scored = of_pixels(ownership, lift.pixels) if isinstance(lift, ChannelLift) else ownership
-    answering, agents, everyone = data.preparation.answering, data.preparation.agents, network.graph.agents
+    agents, everyone = data.preparation.agents, network.graph.agents
     if agents not in (0, everyone):
         raise ValueError(
             f"readout.targets: expected y of (samples, {everyone}), a column for every agent of the graph, got "
             f"{agents}; give gaps for agents that do not answer"
         )
+    answering = answering_numbers(network.graph, data.preparation)
     readout = build_readout(config, scored, data.outputs, data.regression, answering).to(dtype)
     if lift is not None:
         return AgentClassifier(None, network, readout, learned_lift=lift).to(device)

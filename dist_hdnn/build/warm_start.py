@@ -107,7 +107,8 @@ def _source(run: Path, there: Config, config: Config, tensors: dict[str, Tensor]
         if learned or lifted:
             return _parts(assembly.build_classifier(there, assembly.build_dataset(there)))
         network, regression = assembly.build_network(there), there.data.task == "regression"
-        answering = read_preparation(run).answering if (run / PREPARATION).is_file() else ()
+        fitted = read_preparation(run) if (run / PREPARATION).is_file() else None
+        answering = [] if fitted is None else assembly.answering_numbers(network.ownership.graph, fitted)
         outputs = len(tensors["readout.weight"])
         readout = assembly.build_readout(there, network.ownership, outputs, regression, answering)
     return {"network": network, "readout": readout}
