@@ -95,15 +95,17 @@ def of_agents(
     images: bool,
     who: str,
 ) -> tuple[dict[str, npt.ArrayLike], Preparation, Sequence[str] | None]:
-    """Return x (samples, agents, features) as columns with their agents, and the agents of the columns of y."""
+    """Return x (samples, agents, features) as columns with their agents, and the agents of the columns of y.
+
+    names: of the features of x, or of every agent's, agent by agent.
+    """
     arrays = dict(arrays)
     first = plain(arrays.get("x", arrays.get("train_x")))
     by_agent = first.ndim == 3 and not images
     if by_agent:
         agents, features = first.shape[1:]
-        columns = [f"{agent}.{k}" if features > 1 else str(agent) for agent in range(agents) for k in range(features)]
-        observers = {name: number // features for number, name in enumerate(columns)}
-        blank, names = replace(blank, observers=observers), columns
+        names = _of_features(agents, features, names, who)
+        blank = replace(blank, observers={name: number // features for number, name in enumerate(names)})
         arrays |= {key: plain(x).reshape(len(plain(x)), -1) for key, x in arrays.items() if key.endswith("x")}
     y = plain(arrays.get("y", arrays.get("train_y")))
     if 0 in y.shape or (y.ndim > 1 and by_agent and first.shape[1] != y.shape[1]):
@@ -120,6 +122,20 @@ def of_agents(
     if blank.agents or blank.agent is not None:
         arrays, blank = _without_silent(arrays, blank, regression, who)
     return arrays, blank, names
+
+
+def _of_features(agents: int, features: int, names: Sequence[str] | None, who: str) -> Sequence[str]:
+    """Return a name for each feature of each agent, (agents * features,): as given, or "agent.feature"."""
+    if names is None:
+        return [f"{agent}.{k}" if features > 1 else str(agent) for agent in range(agents) for k in range(features)]
+    if len(names) == agents * features:
+        return names
+    if len(names) != features:
+        raise ValueError(
+            f"{who}: expected {features} feature names, one for each feature of an agent, or {agents * features}, "
+            f"agent by agent, got {len(names)}; correct feature_names"
+        )
+    return [f"{agent}.{name}" for agent in range(agents) for name in names]
 
 
 def _without_silent(
