@@ -69,7 +69,12 @@ def inspection_sections(info: dict[str, Any]) -> Sections:
 
 def rows_of(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """Return figures of any kind as rows, accuracies in percent and bytes in units."""
-    return [(key.removesuffix("_bytes").replace("_", " "), _text(key, value)) for key, value in figures.items()]
+    mixed = {key.replace(f"{of}_mse", "mse") for of in ("agent", "target") for key in figures if f"{of}_mse" in key}
+    remark = " (over all targets, each in its own unit)"
+    return [
+        (key.removesuffix("_bytes").replace("_", " "), _text(key, value) + remark * (key in mixed))
+        for key, value in figures.items()
+    ]
 
 
 def _text(key: str, value: Any) -> str:
@@ -85,8 +90,11 @@ def _text(key: str, value: Any) -> str:
             return f"{100 * value:.2f} %"
         case float():
             return f"{value:.6g}"
-        case dict() if "_agent_" in key:
-            worst = sorted(value, key=lambda name: math.inf if value[name] is None else value[name])[:WORST]
+        case dict() if (
+            "_agent_" in key and " " not in key and not any(isinstance(item, dict) for item in value.values())
+        ):
+            sign = -1 if key.endswith("mse") else 1  # the largest error is the worst
+            worst = sorted(value, key=lambda name: math.inf if value[name] is None else sign * value[name])[:WORST]
             more = f"; {len(value) - WORST} more are no worse" if len(value) > WORST else ""
             return ", ".join(f"{name} {_text(key, value[name])}" for name in worst) + more
         case dict():
@@ -97,10 +105,10 @@ def _text(key: str, value: Any) -> str:
 
 
 def _named(name: str, text: str, value: Any) -> str:
+    if isinstance(value, list):  # a column, with its own underscores
+        return f"{name} -> {text}"
     name = name.replace("_", " ")
-    if isinstance(value, dict):
-        return f"{name} ({text})"
-    return f"{name} -> {text}" if isinstance(value, list) else f"{name} {text}"
+    return f"{name} ({text})" if isinstance(value, dict) else f"{name} {text}"
 
 
 def _listed(words: list[str]) -> str:

@@ -58,9 +58,9 @@ class TrainedRun(nn.Module):
 
     features: names of the readings that forward takes, of a time series column by column, the oldest first; NaN in gaps
     where the run fills them (with its last reading: filled and marked). columns: names of the columns of a file.
-    classes: names of the classes, or their numbers; () of a regression, whose targets are named by `targets`.
-    agents: names of the agents that answer; () with a `sum` readout. own: names of the targets of each of them, where
-    agents have targets of their own. net: the HDNN.
+    classes: names of the classes, or their numbers; () of a regression. agents: names of the agents that answer; ()
+    with a `sum` readout. own: names of the targets of each of them, where agents have targets of their own.
+    targets: names of all targets, () of classes that all agents share. net: the HDNN.
     """
 
     def __init__(self, directory: Path, config: Config, data: Dataset, model: AgentClassifier) -> None:
@@ -71,14 +71,11 @@ class TrainedRun(nn.Module):
         self.preparation, self.regression = fitted, data.regression
         self.features, self.columns = self.scaler.names, fitted.columns or data.feature_names
         self.classes: tuple[Any, ...] = () if data.regression else data.class_names or tuple(range(data.classes))
-        target = fitted.target or "target"
-        names = (target,) if data.outputs == 1 else tuple(f"{target}_{i + 1}" for i in range(data.outputs))
-        self.targets = names if data.regression else ()
         readout, names = model.readout, model.network.graph.names
         answering = () if isinstance(readout, SumReadout) else readout.output_agents
         self.agents: tuple[str, ...] = tuple(names[agent] for agent in answering)
-        of_agent = [tuple(name for name, agent in fitted.targets.items() if agent == each) for each in fitted.answering]
-        self.own = tuple(of_agent[i] for i in order.tolist()) if fitted.targets and order is not None else ()
+        self.own = tuple(data.own_names[i] for i in order.tolist()) if data.own and order is not None else ()
+        self.targets = tuple(name for names in self.own for name in names) if self.own else data.target_names
         self.eval().requires_grad_(False)
 
     @property

@@ -91,8 +91,9 @@ def from_arrays(
     """Make a data set of arrays, tensors or data frames (pandas, polars, pyarrow) in memory, and split it.
 
     x: (n, features) numbers; with images (n, height, width) or (n, height, width, channels). y: (n,) labels.
-    feature_names: None takes those of a data frame, else x1, x2, ... regression: y holds real targets instead, (n,)
-    or (n, targets).
+    feature_names: None takes those of a data frame, else x1, x2, ...; of x (n, agents, features) one for each feature,
+    and then a column is "agent.feature", or one for each feature of each agent. regression: y holds real targets
+    instead, (n,) or (n, targets).
     classes, split, test_fraction, seed: as for `read_dataset`. options, as there: validation_fraction, images, missing,
     indicator; lines, the file line of each sample, for messages; and own: every agent has targets of its own, y is
     (n, agents) classes (-1: unknown) or, of a regression, (n, agents) or (n, agents, targets) (NaN: unknown), a masked

@@ -59,6 +59,20 @@ class Dataset:
         return bool(self.preparation.targets)
 
     @property
+    def own_names(self) -> list[tuple[str, ...]]:
+        """Names of the targets of each agent with its own, in the order of the answers."""
+        owners = self.preparation.targets
+        return [tuple(name for name in owners if owners[name] == agent) for agent in self.preparation.answering]
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Names of the targets, agent by agent where these have their own; of classes that all agents share none."""
+        if self.own or not self.regression:
+            return tuple(self.preparation.targets)
+        target = self.preparation.target or "target"
+        return (target,) if self.outputs == 1 else tuple(f"{target}_{i + 1}" for i in range(self.outputs))
+
+    @property
     def normalisation(self) -> dict[str, Any]:
         """The shift and scale of the points, as `standardised` sets them, or empty."""
         fitted = self.preparation

@@ -29,7 +29,7 @@ from dist_hdnn.run.directory import config_of_run
 from dist_hdnn.run.files import measure_of, measured, versions, write_start, write_summary
 from dist_hdnn.run.handshake import identity_of, shake_hands
 from dist_hdnn.run.log import MetricsFiles, RunLog, TrainingProgress, logged
-from dist_hdnn.run.summary import agent_figures, figures_of_run, inputs_of, link_figures
+from dist_hdnn.run.summary import agent_figures, figures_of_run, inputs_of, link_figures, target_figures
 from dist_hdnn.training.checkpoints.manifest import Manifest
 from dist_hdnn.training.checkpoints.saver import Saver
 from dist_hdnn.training.checkpoints.schedule import Keeper, Stopped
@@ -156,7 +156,7 @@ def _finish(
     """
     config, data, model, transport = job.config, job.data, job.model, job.transport
     network, weights = model.network, model.state_dict()
-    figures = measured(figures_of_run(model, history, result, log.traffic), measure_of(data))
+    figures = measured(figures_of_run(model, data, history, result, log.traffic), measure_of(data))
     over_links = None
     if log.over_links is not None:
         over_links = summed(torch.from_numpy(log.over_links), network.ownership).numpy()
@@ -306,4 +306,5 @@ def evaluate(run_directory: Path) -> dict[str, Any]:
         result |= {f"{which}_accuracy": evaluation.accuracy, f"{which}_loss": evaluation.loss}
         result |= {} if evaluation.mse is None else {f"{which}_mse": evaluation.mse}
         result |= agent_figures(model, evaluation, f"{which}_")
+        result |= target_figures(model, data, evaluation, f"{which}_")
     return measured(result, measure_of(data)) | per_prediction(config, model.network.layout, data)

@@ -102,7 +102,7 @@ def export_agents(model: nn.Module, folder: Path, agents: Sequence[int]) -> None
         if run:
             about["readings"], more = readings_of(about["lift"], tensors, run.scaler)
             tensors |= more | in_own_units(about["readout"], tensors, run.scaler, agent)
-            about |= {"classes": list(run.classes), "targets": list(run.targets)}
+            about |= {"classes": list(run.classes), "targets": [] if run.own else list(run.targets)}
             if run.own and about["readout"]["kind"] == "local":
                 own = list(run.own[about["readout"]["place"]])
                 about |= {"answers": own} | ({"targets": own} if run.regression else {})

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dist_hdnn.build import assembly
-from dist_hdnn.build.inputs import column_agents
+from dist_hdnn.build.inputs import agent_number, column_agents
 from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
 from dist_hdnn.inspection.sizes import ends_of, memory, parameters, trains_interconnection
@@ -54,12 +54,22 @@ def inspect(config: Config) -> dict[str, Any]:
             "classes": data.classes,
             "columns": column_agents(config, graph, widths, data),
             "sensor_agents": [graph.names[agent] for agent in ends.observers],
+            **_answers(graph, data),
         }
         if (config.workers or 1) > 1:
             result["partition"] = partition(config, layout)
     lines = [" ".join(str(warning.message).split()) for warning in caught]
     result["warnings"] = list(dict.fromkeys(lines))
     return result
+
+
+def _answers(graph: CommunicationGraph, data: Dataset) -> dict[str, Any]:
+    """Return how many agents have targets of their own, and target -> names of the agent; empty for shared targets."""
+    if not data.own:
+        return {}
+    numbers = [agent_number(graph, agent, "data.targets") for agent in data.preparation.targets.values()]
+    names = zip(data.target_names, numbers, strict=True)
+    return {"answering_agents": len(set(numbers)), "targets": {name: [graph.names[number]] for name, number in names}}
 
 
 def exchanged(config: Config, layout: Layout, data: Dataset) -> dict[str, Any]:

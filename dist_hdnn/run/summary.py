@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dist_hdnn.data import Dataset
-from dist_hdnn.ends.readout import SumReadout, summed
+from dist_hdnn.ends.readout import LocalReadout, SumReadout, summed
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.classifier import AgentClassifier
@@ -23,7 +23,11 @@ LISTED_LINKS = 2000  # above, summary.json gives only mean and maximum of the tr
 
 
 def figures_of_run(
-    model: AgentClassifier, history: Sequence[Epoch], result: Evaluation, traffic: Mapping[str, int]
+    model: AgentClassifier,
+    data: Dataset,
+    history: Sequence[Epoch],
+    result: Evaluation,
+    traffic: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return accuracies, sizes and times. Collective. traffic: of this worker in the first step, empty if unknown.
 
@@ -44,6 +48,7 @@ def figures_of_run(
         "loss": kept.loss,
         **({} if result.mse is None else {"test_mse": result.mse}),
         **agent_figures(model, result),
+        **target_figures(model, data, result),
         "agents": network.graph.agents,
         "links": len(network.graph.links),
         "parameters": total["parameters"],
@@ -73,6 +78,25 @@ def agent_figures(model: AgentClassifier, result: Evaluation, prefix: str = "") 
         f"{prefix}worst_agent_accuracy": result.worst_agent,
         f"{prefix}agent_accuracy": dict(zip(names, result.per_agent, strict=True)),
     }
+
+
+def target_figures(model: AgentClassifier, data: Dataset, result: Evaluation, prefix: str = "") -> dict[str, Any]:
+    """Return the mean squared errors of a regression, each in its unit, by agent or by target.
+
+    agent_mse: of agents with targets of their own, agent -> error, or agent -> target -> error where each has several.
+    target_mse: of targets that all agents share, target -> error; none where there is one.
+    """
+    readout, errors = model.readout, result.mse_of
+    if errors is None or (data.outputs == 1 and not data.own):
+        return {}
+    if not data.own:
+        return {f"{prefix}target_mse": dict(zip(data.target_names, errors[0], strict=True))}
+    assert isinstance(readout, LocalReadout), "agents with targets of their own answer by themselves"
+    own, figures = data.own_names, {}
+    for agent, column, row in zip(readout.output_agents, readout.columns, errors, strict=True):
+        of_targets = dict(zip(own[column], row, strict=True))
+        figures[model.network.graph.names[agent]] = of_targets if data.outputs > 1 else row[0]
+    return {f"{prefix}agent_mse": figures}
 
 
 def link_figures(graph: CommunicationGraph, over_links: NDArray[np.int64] | None) -> dict[str, Any]:

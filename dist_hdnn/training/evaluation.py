@@ -26,13 +26,17 @@ class Evaluation:
     With own targets it is over all known targets of all agents, and missing ones count nowhere.
 
     per_agent: accuracy of each agent, None for readouts without predictions of single agents; NaN of an agent without a
-    known target. mse: mean squared error of a regression, in units of the targets as given; None for classes.
+    known target.
+    mse: mean squared error of a regression over all known targets, each in its unit as given, so that those of the
+    largest scale decide it; None for classes. mse_of: that of each target, a row for each agent with targets of its
+    own, else one row; NaN of a target that is never known.
     """
 
     loss: float
     accuracy: float
     per_agent: list[float] | None
     mse: float | None = None
+    mse_of: list[list[float]] | None = None
 
     @property
     def mean_agent(self) -> float | None:
@@ -111,9 +115,10 @@ class _OfTargets:
         self.readout, self.labels, self.unit = readout, labels, unit
         self.local = readout if isinstance(readout, LocalReadout) else None
         agents = len(self.local.output_agents) if self.local else 0
-        self.missed, self.in_units, self.agents = (
-            torch.zeros(count, dtype=torch.float64, device=labels.device) for count in (1, agents or 1, agents)
+        self.missed, self.agents = (
+            torch.zeros(count, dtype=torch.float64, device=labels.device) for count in (1, agents)
         )
+        self.in_units = self.missed.new_zeros(agents if readout.own else 1, readout.classes)
 
     def add(self, scores: Tensor, target: Tensor) -> None:
         """Add the squared errors of a batch."""
@@ -122,12 +127,12 @@ class _OfTargets:
             mine = target.reshape(len(target), -1, scores.shape[-1])[:, columns]
             errors = torch.where(known(mine), scores - mine.nan_to_num(), 0.0).double()
             self.agents[places] += self._summed(errors)
-            unit = self.unit[columns] if isinstance(self.unit, Tensor) else self.unit
-            self.in_units[places] += self._summed(errors * unit)
+            errors = errors * (self.unit[columns] if isinstance(self.unit, Tensor) else self.unit)
+            self.in_units[places] += torch.stack([self._summed(each) for each in errors.split(1, dim=2)], dim=1)
             return
         errors = (self.readout.predict(scores) - target).double()
         self.missed += errors.square().sum()
-        self.in_units[0] += (errors * self.unit).square().sum()
+        self.in_units[0] += (errors * self.unit).square().sum(dim=0)
         if self.local:
             self.agents[self.local.places] += self._summed((scores - target[:, None]).double())
 
@@ -147,13 +152,16 @@ class _OfTargets:
             spreads, in_units = _spreads(labels), summed(self.in_units, ownership)
             explained = [_explained(*pair) for pair in zip(agents.tolist(), spreads.tolist(), strict=True)]
             whole = _explained(float(agents.sum()), float(spreads.sum()))
-            return Evaluation(loss, whole, explained, float(in_units.sum()) / max(int(known(labels).sum()), 1))
+            there = known(labels).sum(dim=0)
+            mse = float(in_units.sum()) / max(int(there.sum()), 1)
+            return Evaluation(loss, whole, explained, mse, (in_units / there).tolist())
         spread = float((labels - labels.mean(dim=0)).double().square().sum())
         if bool((labels == labels[0]).all()):  # their mean is rounded, so the spread need not be 0
             spread = 0.0
         explained = [_explained(error, spread) for error in agents.tolist()]
-        whole, mse = _explained(float(self.missed), spread), float(self.in_units[0]) / labels.numel()
-        return Evaluation(loss, whole, explained if self.local else None, mse)
+        whole, mse = _explained(float(self.missed), spread), float(self.in_units.sum()) / labels.numel()
+        mse_of = (self.in_units / len(labels)).tolist()
+        return Evaluation(loss, whole, explained if self.local else None, mse, mse_of)
 
 
 def _spreads(labels: Tensor) -> Tensor:

@@ -113,6 +113,23 @@ def test_arrays_frames_and_masks() -> None:
     assert data.test_y.tolist() == [[0, -1], [1, 1]]
 
 
+def test_features_of_agents_keep_their_names(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).random((10, 2, 2)), np.ones((10, 2))
+    options: dict[str, Any] = {"regression": True, "split": "last", "own": True}
+    of_each = ("0.flow", "0.level", "1.flow", "1.level")
+    data = from_arrays(x, y, feature_names=["flow", "level"], **options)
+    assert data.feature_names == of_each
+    assert data.preparation.observers == {"0.flow": 0, "0.level": 0, "1.flow": 1, "1.level": 1}
+    assert from_arrays(x, y, feature_names=list("abcd"), **options).feature_names == tuple("abcd")
+    np.savez(tmp_path / "a.npz", x=x, y=y, feature_names=["flow", "level"])
+    assert read_dataset(tmp_path / "a.npz", **options).feature_names == of_each
+    with pytest.raises(ValueError, match="expected 2 feature names, one for each feature of an agent, or 4, .* got 3"):
+        from_arrays(x, y, feature_names=list("abc"), **options)
+    np.savez(tmp_path / "b.npz", x=x, y=y, feature_names=[1, 2])
+    with pytest.raises(ValueError, match="expected feature_names as one row of texts, got int64"):
+        read_dataset(tmp_path / "b.npz", **options)
+
+
 def test_the_barbell_is_as_published() -> None:
     data = barbell(20, 20_000, Cut("random", 0.5))
     x, y = data.train_x, data.train_y[..., 0]

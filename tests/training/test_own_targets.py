@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from dist_hdnn.cli import main
 from dist_hdnn.config import Config
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import tasks
+from dist_hdnn.inspection import inspect
 from dist_hdnn.training.evaluation import evaluate
 from dist_hdnn.transport import Transport, run_threads
 
@@ -194,6 +196,79 @@ def test_agents_of_a_table_are_named_as_written(
     assert message in said[-1]
     unlisted = [line for line in said if "every column that data.targets does not name is a feature" in line]
     assert len(unlisted) == (text == WIDE and len(options) == 1)
+
+
+PLANT = """
+graph: {file: plant.edgelist}
+data: {name: file, file: plant.csv, time: time, task: regression, features: {north: north, south: south},
+       targets: {south_leak: south, north_leak: north, south_flow: south, north_flow: north}}
+network: {width: 4, layers: 2}
+readout: {kind: local}
+train: {epochs: 1, batch_size: 20}
+plots: false
+"""
+
+
+@pytest.fixture
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pandas.DataFrame:
+    """Readings whose targets are of very different scale, beside a config of two agents that answer two each."""
+    monkeypatch.chdir(tmp_path)
+    columns, scales = (
+        ["north", "south", "south_leak", "north_leak", "south_flow", "north_flow"],
+        [1, 1, 1e-3, 1, 1e3, 9],
+    )
+    frame = pandas.DataFrame(np.random.default_rng(0).normal(size=(60, 6)) * scales, columns=columns)
+    frame.to_csv("plant.csv", index_label="time")
+    Path("plant.edgelist").write_text("north south\nsouth west\n")
+    Path("plant.yaml").write_text(PLANT)
+    return frame
+
+
+def test_errors_are_told_by_agent_and_target(plant: pandas.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "plant.yaml", "--output=run"]) == 0
+    test, loaded = plant[30:], dist_hdnn.load_run("run")
+    errors = (loaded.predict(test[["north", "south"]]).reshape(30, 4) - test[list(loaded.targets)].to_numpy()) ** 2
+    of_targets = dict(zip(loaded.targets, errors.mean(axis=0).tolist(), strict=True))
+    summary = json.loads(Path("run", "summary.json").read_text())
+    expected = {
+        agent: {f"{agent}_{what}": of_targets[f"{agent}_{what}"] for what in ("leak", "flow")}
+        for agent in ("north", "south")
+    }
+    assert {agent: pytest.approx(of_agent, rel=1e-4) for agent, of_agent in expected.items()} == summary["agent_mse"]
+    assert summary["test_mse"] == pytest.approx(errors.mean(), rel=1e-4)
+    capsys.readouterr()
+    assert main(["evaluate", "run"]) == 0
+    assert "(over all targets, each in its own unit)" in capsys.readouterr().out
+
+
+def test_errors_of_shared_targets_are_told_by_target(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    np.savez(tmp_path / "a.npz", x=x, y=x * [1.0, 1000.0])
+    options = ["--graph.family=ring", "--graph.agents=4", "--data.task=regression", "--data.name=file", "--plots=false"]
+    options += [
+        f"--data.file={tmp_path / 'a.npz'}",
+        "--data.split=last",
+        "--train.epochs=1",
+        f"--output={tmp_path / 'run'}",
+    ]
+    assert main(["train", *options]) == 0
+    summary, errors = json.loads((tmp_path / "run" / "summary.json").read_text()), x[20:] * [1.0, 1000.0]
+    errors -= dist_hdnn.load_run(tmp_path / "run").predict(x[20:])
+    expected = dict(zip(["target_1", "target_2"], (errors**2).mean(axis=0).tolist(), strict=True))
+    assert summary["target_mse"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_inspect_and_the_export_name_targets_with_their_agents(plant: pandas.DataFrame) -> None:
+    shown = inspect(read_config("plant.yaml"))["data"]
+    assert (shown["answering_agents"], len(shown["targets"])) == (2, 4)
+    assert shown["targets"]["south_flow"] == ["south"]
+    assert main(["train", "plant.yaml", "--output=run"]) == 0
+    assert main(["export", "run", "--output=exported"]) == 0
+    names = ["north_leak", "north_flow", "south_leak", "south_flow"]
+    assert json.loads(Path("exported", "config.json").read_text())["targets"] == names
+    assert dist_hdnn.load_run("run").targets == tuple(names)
+    of_agents = [json.loads(Path("exported", "agents", f"{i}.json").read_text())["targets"] for i in range(3)]
+    assert of_agents == [names[:2], names[2:], []]
 
 
 def test_arrays_of_another_number_of_agents_are_refused(

@@ -95,7 +95,10 @@ def of_agents(
     images: bool,
     who: str,
 ) -> tuple[dict[str, Column], Preparation, Sequence[str] | None]:
-    """Return x (samples, agents, features) as columns with their agents, and the agents of the columns of y."""
+    """Return x (samples, agents, features) as columns with their agents, and the agents of the columns of y.
+
+    names: of the features of x, or of every agent's, agent by agent.
+    """
     arrays: dict[str, Column] = {key: plain(value) for key, value in values.items()}
     first, y = (arrays.get(key, arrays.get(f"train_{key}")) for key in "xy")
     assert first is not None and y is not None, "x and y are there"
@@ -103,9 +106,8 @@ def of_agents(
     _check_shapes(arrays, by_agent, regression, images, who)
     if by_agent:
         agents, features = first.shape[1:]
-        columns = [f"{agent}.{k}" if features > 1 else str(agent) for agent in range(agents) for k in range(features)]
-        observers = {name: number // features for number, name in enumerate(columns)}
-        blank, names = replace(blank, observers=observers), columns
+        names = _of_features(agents, features, names, who)
+        blank = replace(blank, observers={name: number // features for number, name in enumerate(names)})
         arrays |= {key: x.reshape(len(x), -1) for key, x in arrays.items() if key.endswith("x")}
     if not blank.targets and y.ndim > 1:
         agents, several = y.shape[1], math.prod(y.shape[2:])
@@ -152,6 +154,20 @@ def _check_shapes(arrays: Mapping[str, Column], by_agent: bool, regression: bool
         held = shapes.get("x", (key, one))
         if key[-1] == "y" and by_agent and one[0] != held[1][0]:
             raise ValueError(f"{got}, where {held[0]} has {held[1][0]} agents; give a column for every agent")
+
+
+def _of_features(agents: int, features: int, names: Sequence[str] | None, who: str) -> Sequence[str]:
+    """Return a name for each feature of each agent, (agents * features,): as given, or "agent.feature"."""
+    if names is None:
+        return [f"{agent}.{k}" if features > 1 else str(agent) for agent in range(agents) for k in range(features)]
+    if len(names) == agents * features:
+        return names
+    if len(names) != features:
+        raise ValueError(
+            f"{who}: expected {features} feature names, one for each feature of an agent, or {agents * features}, "
+            f"agent by agent, got {len(names)}; correct feature_names"
+        )
+    return [f"{agent}.{name}" for agent in range(agents) for name in names]
 
 
 def _without_silent(

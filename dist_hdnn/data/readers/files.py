@@ -28,6 +28,7 @@ from dist_hdnn.data.splits import Cut
 
 SETS = (("x", "y"), ("train_x", "train_y", "test_x", "test_y"))
 VALIDATION = ("validation_x", "validation_y")
+NAMES = "feature_names"  # array of texts that may stand beside them
 COUNTED = 10  # rows from which a column that counts them looks like an index
 CHUNK = 4096  # rows that are text at a time
 NO_NUMBER = ", remove that line, or name the column in data.ignore (in data.time if rows are in its order)"
@@ -65,7 +66,7 @@ def read_dataset(
     .csv, .tsv (also .csv.gz, .tsv.gz): UTF-8, with a header line that names the feature columns and the column
     `target`. .parquet: the same columns; needs pyarrow; a row index that pandas wrote is no feature.
     .npz, or a folder of .npy files: arrays x (n, features) and y (n,), split here; or train_x, train_y, test_x, test_y
-    as they are, with validation_x and validation_y if wanted.
+    as they are, with validation_x and validation_y if wanted; and feature_names, texts, see `from_arrays`.
     images: x holds images, (n, height, width) or (n, height, width, channels).
     Labels are integers 0 .. classes - 1, counted without `classes`, and then without a gap. In a table they may be
     names, the classes in alphabetical order. regression: real targets, in arrays (n,) or (n, targets).
@@ -104,7 +105,15 @@ def read_dataset(
     uses |= {"data.targets": blank.targets, "data.agent": blank.agent}
     for option in (option for option, used in uses.items() if used):
         raise ValueError(f"{who}: expected a table for {option}, got arrays; cut them beforehand")
-    return dataset_of(_arrays_of(path, who), replace(task, blank=replace(blank, target=None)))
+    arrays = _arrays_of(path, who)
+    names = arrays.pop(NAMES, None)
+    if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+        raise ValueError(
+            f"{who}: expected {NAMES} as one row of texts, got {names.dtype} of shape {names.shape}; write it by "
+            "numpy.array of a list of str"
+        )
+    names = None if names is None else names.tolist()
+    return dataset_of(arrays, replace(task, blank=replace(blank, target=None)), names)
 
 
 def _blank(target: str, table: TableOptions) -> Preparation:
@@ -266,8 +275,10 @@ def _arrays_of(path: Path, who: str) -> dict[str, npt.NDArray[Any]]:
 
 def _wanted(held: Collection[str]) -> tuple[str, ...]:
     """Return the arrays to use, none where none of SETS is complete."""
-    wanted = next((names for names in SETS if set(names) <= set(held)), ())
-    return wanted + VALIDATION if len(wanted) == 4 and set(VALIDATION) <= set(held) else wanted
+    wanted: tuple[str, ...] = next((names for names in SETS if set(names) <= set(held)), ())
+    if len(wanted) == 4 and set(VALIDATION) <= set(held):
+        wanted += VALIDATION
+    return (*wanted, NAMES) if wanted and NAMES in held else wanted
 
 
 def load_arrays(
