@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     # the heart, in the order of the mathematics
     {"topology", "data"},
+    {"links"},
     {"transport"},
     {"operators"},
     {"dynamics"},
