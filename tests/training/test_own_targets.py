@@ -271,6 +271,29 @@ def test_inspect_and_the_export_name_targets_with_their_agents(plant: pandas.Dat
     assert of_agents == [names[:2], names[2:], []]
 
 
+def test_predictions_stand_beside_the_targets_of_the_file(plant: pandas.DataFrame) -> None:
+    assert main(["train", "plant.yaml", "--output=run"]) == 0
+    assert main(["predict", "run", "plant.csv", "--keep=south_flow", "--output=answers.csv"]) == 0
+    answers, predicted = pandas.read_csv("answers.csv"), dist_hdnn.load_run("run").predict(plant[["north", "south"]])
+    np.testing.assert_allclose(answers["south_flow"], plant["south_flow"])
+    np.testing.assert_allclose(answers["predicted_south_flow"], predicted[:, 1, 1])
+    forecast = ["--data.features=null", "--data.targets={north: north, south: south}", "--data.window=2"]
+    forecast += ["--data.ahead=3", "--data.ignore=[south_leak, north_leak, south_flow, north_flow]"]
+    assert main(["train", "plant.yaml", *forecast, "--output=ahead"]) == 0
+    assert main(["predict", "ahead", "plant.csv", "--output=later.csv"]) == 0
+    assert list(pandas.read_csv("later.csv").columns) == ["row", "time", "north[t+3]", "south[t+3]"]
+
+
+def test_a_warm_start_names_the_agents_with_new_questions(
+    plant: pandas.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = "{north_leak: north, south_leak: south}", "{north_leak: north, south_flow: south, south_leak: west}"
+    unused = ["--data.ignore=[north_flow, south_flow]", "--data.ignore=[north_flow]"]
+    assert main(["train", "plant.yaml", f"--data.targets={one}", unused[0], "--output=run"]) == 0
+    assert main(["train", "--from=run", f"--data.targets={other}", unused[1], "--output=next", "--train.epochs=1"]) == 0
+    assert "; drew readout of agent south, readout of agent west" in capsys.readouterr().err
+
+
 def test_arrays_of_another_number_of_agents_are_refused(
     config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
