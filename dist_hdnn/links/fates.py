@@ -10,12 +10,13 @@ Shapes: (messages, B), one message per link and sample.
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_hdnn.links.philox import philox
+from dist_hdnn.links.philox import philox, philox_word
 from dist_hdnn.topology.ragged import IntArray
 
 BoolArray = NDArray[np.bool_]
@@ -75,16 +76,15 @@ class Keys:
 
     def bits(self, moment: Moment, batch: int, code: int = 0) -> NDArray[np.uint32]:
         """Return 32 random bits per key and sample, (keys, batch). code: of the round, if the fate is of a round."""
-        samples = np.arange(moment.first, moment.first + batch)
-        of_samples = _words(self._seed, Draw.SAMPLE, *_halves(samples))
-        of_round = _words(self._seed, Draw.ROUND, *_halves(np.array([moment.step])), code << 1 | moment.training)
-        keys = self._words ^ of_round
+        of_samples = _of_samples(self._seed, moment.first, batch)
+        step = moment.step & 0xFFFFFFFF, moment.step >> 32, code << 1 | moment.training, 0
+        keys = self._words ^ np.uint32(philox_word(step, _key(self._seed, Draw.ROUND)))
         _mix(keys)
         bits = np.empty((len(keys), batch), dtype=np.uint32)
-        step = max(1, CHUNK // max(batch, 1))
-        for start in range(0, len(keys), step):
-            part = bits[start : start + step]
-            np.bitwise_xor(keys[start : start + step, None], of_samples, out=part)
+        rows = max(1, CHUNK // max(batch, 1))
+        for start in range(0, len(keys), rows):
+            part = bits[start : start + rows]
+            np.bitwise_xor(keys[start : start + rows, None], of_samples, out=part)
             _mix(part)
         return bits
 
@@ -97,20 +97,22 @@ def below(bits: NDArray[np.uint32], probability: FloatArray) -> BoolArray:
     return chosen
 
 
-def _words(seed: int, draw: Draw, first: IntArray, second: IntArray, code: int = 0) -> NDArray[np.uint32]:
+def _words(seed: int, draw: Draw, first: IntArray, second: IntArray) -> NDArray[np.uint32]:
     """Return 32 random bits per pair of numbers."""
-    key = seed & 0xFFFFFFFF, (seed >> 32) << 8 | int(draw)
-    counter = (
-        first.astype(np.uint64),
-        second.astype(np.uint64),
-        np.full(len(first), code & 0xFFFFFFFF, dtype=np.uint64),
-        np.full(len(first), code >> 32, dtype=np.uint64),
-    )
-    return philox(counter, key)[0].astype(np.uint32)
+    nothing = np.zeros(len(first), dtype=np.uint64)
+    counter = first.astype(np.uint64), second.astype(np.uint64), nothing, nothing
+    return philox(counter, _key(seed, draw))[0].astype(np.uint32)
 
 
-def _halves(numbers: IntArray) -> tuple[IntArray, IntArray]:
-    return numbers & 0xFFFFFFFF, numbers >> 32
+def _key(seed: int, draw: Draw) -> tuple[int, int]:
+    return seed & 0xFFFFFFFF, (seed >> 32) << 8 | int(draw)
+
+
+@lru_cache(maxsize=8)
+def _of_samples(seed: int, first: int, batch: int) -> NDArray[np.uint32]:
+    """Return 32 random bits per sample, the same in every round."""
+    samples = np.arange(first, first + batch)
+    return _words(seed, Draw.SAMPLE, samples & 0xFFFFFFFF, samples >> 32)
 
 
 def _mix(bits: NDArray[np.uint32]) -> None:

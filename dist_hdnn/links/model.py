@@ -15,6 +15,7 @@ from dist_hdnn.topology.ragged import IntArray
 Fill = Literal["zero", "own", "hold", "predict"]
 Backward = Literal["matched", "independent"]
 Ramp = Literal["full", "uniform", "grow"]
+Pair = Literal["exchange", "answer", "none"]
 WITH_MEMORY = ("hold", "predict")
 
 
@@ -24,9 +25,10 @@ class Links:
 
     table: every directed link. agents: their number. fill: the value in place of a lost slice: "zero", the receiver's
     "own" slice, the last one that came ("hold"), or the line through the last two ("predict"); replies know no own
-    value and are then zero. pair: an agent that did not hear another does not answer it in that update, which keeps
-    the map symplectic. backward: "matched" is the exact adjoint of the impaired forward sweep; in an "independent"
-    backward sweep slices are lost anew, and those that arrive are scaled up by 1 / (1 - loss).
+    value and are then zero. pair: "answer": an agent that did not hear another does not answer it in that update;
+    "exchange": nor is an answer lost by itself, as if slice and answer were one exchange, which keeps the map
+    symplectic; "none": answers do not depend on slices. backward: "matched" is the exact adjoint of the impaired
+    forward sweep; in an "independent" one slices are lost anew, and those that arrive are scaled up by 1 / (1 - loss).
     agent_outage: probability that an agent is down for a whole sample, (agents,). dead: agents that are always down.
     failout: probability, in training, that one agent drawn at random is down for a sample.
     ramp: strength of all probabilities in training: "full", drawn from 0 to 1 for every step ("uniform"), or growing
@@ -40,7 +42,7 @@ class Links:
     table: LinkTable
     agents: int
     fill: Fill = "zero"
-    pair: bool = True
+    pair: Pair = "answer"
     backward: Backward = "matched"
     agent_outage: FloatArray | None = None
     dead: tuple[int, ...] = ()
@@ -56,6 +58,7 @@ class Links:
     def __post_init__(self) -> None:
         for name, value, choices in (
             ("fill", self.fill, get_args(Fill)),
+            ("pair", self.pair, get_args(Pair)),
             ("backward", self.backward, get_args(Backward)),
             ("ramp", self.ramp, get_args(Ramp)),
         ):

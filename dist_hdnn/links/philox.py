@@ -34,3 +34,14 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
         c0, c1, c2, c3, high0, high1 = high1, c2, high0, c0, c1, c3
         k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
     return c0, c1, c2, c3
+
+
+def philox_word(counter: tuple[int, int, int, int], key: tuple[int, int]) -> int:
+    """Return the first random word of one counter, as `philox` does."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        low0, low1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = low1 >> 32 ^ c1 ^ k0, low1 & 0xFFFFFFFF, low0 >> 32 ^ c3 ^ k1, low0 & 0xFFFFFFFF
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return c0

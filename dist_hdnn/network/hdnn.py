@@ -169,6 +169,14 @@ class HDNN(Indexed):
             output.register_hook(agreement.before_backward)
         return output
 
+    def at(self, step: int | None = None, first: int | None = None) -> None:
+        """Say which gradient step or repetition comes next, and its first sample, for the fates of messages.
+
+        Nothing where links are perfect. Without it training sweeps count their steps by themselves.
+        """
+        if self.links is not None:
+            self.links.at(step, first)
+
     def _enter(self, training: bool = False) -> Moment | None:
         """Tell impaired links which sweep comes next; None where links are perfect."""
         if self.links is None:

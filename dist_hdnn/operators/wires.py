@@ -24,6 +24,8 @@ from dist_hdnn.links.model import Links, rows_of
 from dist_hdnn.operators.panels import PanelOperator
 from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
+KEPT = 2**26  # bytes of the fates of a sweep, from which on they are drawn again
+
 
 class Wires:
     """The links of one worker's rows of a matrix.
@@ -60,15 +62,28 @@ class Wires:
             Keys(links.seed, Draw.RENEWAL, *pair)
             for pair in ((self.sender, self.receiver), (self.receiver, self.sender))
         ]
+        self._sweep: Hashable = None
+        self._fates: dict[Round, Tensor | None] = {}  # of the sweep at hand
         self._runs: dict[Hashable, list[BoolArray]] = {}
         self.own_rows = self._own(operator, receiver, row_agents)
 
     def delivered(self, moment: Moment, at: Round, batch: int) -> Tensor | None:
         """Tell which messages of a round arrive, (edges, B); None where all do. Own slices always do."""
-        lost = self._lost(moment, at, batch)
-        if at.reply and self.links.pair:
-            heard = self._lost(moment, at._replace(reply=0), batch)
-            lost = heard if lost is None else lost if heard is None else lost | heard
+        if self._sweep != (moment, batch):
+            self._sweep, self._fates = (moment, batch), {}
+        if at not in self._fates:
+            fates = self._delivered(moment, at, batch)
+            if len(self._fates) * self.edges * batch > KEPT:
+                return fates
+            self._fates[at] = fates
+        return self._fates[at]
+
+    def _delivered(self, moment: Moment, at: Round, batch: int) -> Tensor | None:
+        pair = self.links.pair if at.reply else "none"
+        lost = None if pair == "exchange" else self._lost(moment, at, batch)
+        if pair != "none":
+            unheard = self._lost(moment, at._replace(reply=0), batch)
+            lost = unheard if lost is None else lost if unheard is None else lost | unheard
         if lost is None:
             return None
         delivered = np.ones((self.edges, batch), dtype=np.bool_)
@@ -117,10 +132,11 @@ class Wires:
     def likely(self, at: Round, like: Tensor, strength: float) -> Tensor:
         """Return 1 / probability of arriving of each edge, (gathered, 1), for an unbiased backward sweep."""
         arrives = np.ones(self.edges)
-        loss = self.links.table.loss * strength
-        arrives[self.between] = 1.0 - loss[self.rows[at.reply]]
-        if at.reply and self.links.pair:
-            arrives[self.between] *= 1.0 - loss[self.rows[0]]
+        arriving, pair = 1.0 - self.links.table.loss * strength, self.links.pair if at.reply else "none"
+        if pair != "exchange":
+            arrives[self.between] = arriving[self.rows[at.reply]]
+        if pair != "none":
+            arrives[self.between] *= arriving[self.rows[0]]
         factor = np.where(arrives > 0, 1.0 / np.maximum(arrives, 1e-12), 0.0)
         return torch.from_numpy(factor).to(like.dtype)[self.edge_of_row][:, None]
 

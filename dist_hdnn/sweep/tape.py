@@ -35,8 +35,8 @@ class Tape:
     """The memory of a sweep over a batch like `like`, and the calls that a sweep makes, of which tapes override some.
 
     key, ticket: see `Pool`. moment: of the sweep, for the fates of its messages. keeps: whether a backward sweep may
-    follow. repeatable: whether a further one finds what it
-    needs. compares: whether the backward compares the rebuilt input. back: what the backward does to a layer.
+    follow. repeatable: whether a further one finds what it needs. compares: whether the backward compares the
+    rebuilt input. back: what the backward does to a layer.
     kept, reverses: as in `Buffers`. at_once: layers whose weights are arranged at a time; None: as many as fit the
     cache.
     """
