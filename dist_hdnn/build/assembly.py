@@ -21,6 +21,7 @@ from dist_hdnn.build.inputs import (
     build_views,
     image_of,
 )
+from dist_hdnn.build.links import build_links
 from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, execution_of, seed_of
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import Dataset
@@ -190,8 +191,9 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
     options = config.network
     if config.overlap:
         warnings.warn("overlap has no effect any more: tiles always compute while slices travel", stacklevel=2)
+    graphs = build_graphs(config)
     return HDNN(
-        build_graphs(config),
+        graphs,
         width=options.width,
         layers=options.layers,
         step=options.step,
@@ -211,6 +213,7 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
         workers=transport,
         partition=config.partition.owners or config.partition.method,
         execution=execution_of(config),
+        links=build_links(config, graphs[0]),
     )
 
 
