@@ -114,6 +114,7 @@ MNIST_RECIPE = {
     "train.learning_rate": 0.004,
     "train.weight_decay": 0.03,
     "data.augment.shift": 1.0,
+    "network.initial_scale": 4.0,
 }
 
 

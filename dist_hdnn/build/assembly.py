@@ -13,6 +13,7 @@ import torch
 
 from dist_hdnn.build.inputs import (
     agent_number,
+    answering_numbers,
     build_augmentation,
     build_dataset,
     build_lift,
@@ -20,6 +21,7 @@ from dist_hdnn.build.inputs import (
     build_views,
     image_of,
 )
+from dist_hdnn.build.links import build_links
 from dist_hdnn.config import FAMILY_OPTIONS, Config, GraphConfig, PatternConfig, execution_of, seed_of
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.data import Dataset
@@ -36,6 +38,7 @@ from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.transport import Transport
 
 __all__ = [
+    "answering_numbers",
     "build_augmentation",
     "build_classifier",
     "build_dataset",
@@ -188,8 +191,9 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
     options = config.network
     if config.overlap:
         warnings.warn("overlap has no effect any more: tiles always compute while slices travel", stacklevel=2)
+    graphs = build_graphs(config)
     return HDNN(
-        build_graphs(config),
+        graphs,
         width=options.width,
         layers=options.layers,
         step=options.step,
@@ -209,18 +213,23 @@ def build_network(config: Config, transport: Transport | None = None) -> HDNN:
         workers=transport,
         partition=config.partition.owners or config.partition.method,
         execution=execution_of(config),
+        links=build_links(config, graphs[0]),
     )
 
 
 def build_readout(
-    config: Config, ownership: Ownership, outputs: int, regression: bool, answering: Sequence[int | str] = ()
+    config: Config, ownership: Ownership, outputs: int, regression: bool, answering: Sequence[int] = ()
 ) -> Readout:
     """Build the readout of a config. outputs: scores of a sample. answering: agents with targets of their own."""
-    options, own = config.readout, bool(answering)
-    key = "data.targets" if own else "readout.agents"
-    agents = [agent_number(ownership.graph, agent, key) for agent in answering or options.agents]
-    if own and len(set(agents)) < len(agents):
-        raise ValueError(f"{key}: expected every agent under one name, got a number and a name of one; use its name")
+    options, own, graph = config.readout, bool(answering), ownership.graph
+    agents = list(answering) or [agent_number(graph, agent, "readout.agents") for agent in options.agents]
+    twice = [agent for agent in agents if agents.count(agent) > 1]
+    if twice:
+        said = [repr(agent) for agent in options.agents if graph.index_of(agent) == twice[0]]
+        raise ValueError(
+            f"readout.agents: expected every agent once, got {' and '.join(said)}, which are agent "
+            f"{graph.names[twice[0]]!r} of the graph; keep one of them"
+        )
     return make_readout(options.kind, ownership, outputs, config.seed, options.rounds, agents, regression, own)
 
 
@@ -231,12 +240,13 @@ def build_classifier(config: Config, data: Dataset, transport: Transport | None 
     ownership = network.ownership
     lift = build_lift(config, ownership, data).to(dtype) if config.lift.kind != "sensors" else None
     scored = of_pixels(ownership, lift.pixels) if isinstance(lift, ChannelLift) else ownership
-    answering, agents, everyone = data.preparation.answering, data.preparation.agents, network.graph.agents
+    agents, everyone = data.preparation.agents, network.graph.agents
     if agents not in (0, everyone):
         raise ValueError(
             f"readout.targets: expected y of (samples, {everyone}), a column for every agent of the graph, got "
             f"{agents}; give gaps for agents that do not answer"
         )
+    answering = answering_numbers(network.graph, data.preparation)
     readout = build_readout(config, scored, data.outputs, data.regression, answering).to(dtype)
     if lift is not None:
         return AgentClassifier(None, network, readout, learned_lift=lift).to(device)

@@ -36,7 +36,8 @@ from dist_hdnn.data import (
     shipped_table,
     standardised,
 )
-from dist_hdnn.data.checks import Image
+from dist_hdnn.data.checks import Image, some
+from dist_hdnn.data.preparation import Preparation
 from dist_hdnn.ends.image_lift import ChannelLift
 from dist_hdnn.ends.lift import ConvLift, LinearLift
 from dist_hdnn.network.ownership import Ownership
@@ -57,6 +58,7 @@ def build_dataset(config: Config) -> Dataset:
         stated = Cut(options.split, options.test_fraction, seed, options.validation_fraction)
         data = _read_data(options, stated, config.readout.targets == "own")
     _check_targets(config, data)
+    _note_features(options, data)
     return standardised(data) if options.standardise and options.name not in TOYS else data
 
 
@@ -65,8 +67,8 @@ def _agent_task(config: Config, seed: int) -> Dataset:
     options, graph = config.data, config.graph
     if graph.file is not None or graph.rows or graph.columns or graph.height or graph.dimension:
         raise ValueError(
-            f"data.name={options.name}: expected a graph by graph.family and graph.agents, got another; leave its "
-            "other sizes out"
+            f"data.name={options.name}: expected a graph by graph.family and graph.agents, got graph.file or "
+            "graph.rows, columns, height or dimension; leave these out"
         )
     family = "barbell" if options.name == "barbell" else "ring"
     if graph.family != family:
@@ -93,6 +95,18 @@ def _check_targets(config: Config, data: Dataset) -> None:
         raise ValueError(
             f"readout.targets: expected shared for the data set {data.name}, whose samples have one target, got own; "
             "give data.targets, data.agent or arrays y of (samples, agents)"
+        )
+
+
+def _note_features(options: DataConfig, data: Dataset) -> None:
+    """Warn of columns that become features because no option names them, beside targets of each agent's own."""
+    unnamed = [name for name in data.preparation.columns if name not in (options.targets or ())]
+    if options.targets and options.observers is None and unnamed:
+        warnings.warn(
+            f"data.features: none listed, so every column that data.targets does not name is a feature: "
+            f"{some(unnamed)}; add those that agents answer to data.targets, and others that are none to data.ignore",
+            UserWarning,
+            stacklevel=3,
         )
 
 
@@ -170,7 +184,7 @@ def feature_owners(options: DataConfig, graph: CommunicationGraph, data: Dataset
     """
     columns, sources, fitted = data.preparation.columns, data.preparation.sources, data.preparation
     seen = {name: agent for name, agent in {**fitted.targets, **fitted.observers}.items() if name in columns}
-    owners = {name: agent_number(graph, agent, f"data, column {name}") for name, agent in seen.items()}
+    owners = {name: agent_number(graph, agent, agent_key(fitted, name)) for name, agent in seen.items()}
     if options.observers is not None:
         owners |= {
             name: agent_number(graph, agent, f"data.features.{name}") for name, agent in options.observers.items()
@@ -259,6 +273,27 @@ def build_lift(config: Config, ownership: Ownership, data: Dataset) -> LinearLif
     assert views.patch is not None, "images have patches"
     sizes = options.channels, options.kernel, options.pool
     return ConvLift(ownership, views.features, views.starts, views.columns, views.patch, *sizes, config.seed)
+
+
+def agent_key(fitted: Preparation, column: str) -> str:
+    """Return where the user wrote the agent of a column, for messages."""
+    if fitted.agent is not None:
+        return f"data.agent: column {fitted.agent!r}"
+    return f"data.targets.{column}" if column in fitted.targets else f"data: column {column!r}"
+
+
+def answering_numbers(graph: CommunicationGraph, fitted: Preparation) -> list[int]:
+    """Return the numbers of the agents with targets of their own. ValueError where one has two names."""
+    names: dict[int, int | str] = {}
+    for column, agent in {**fitted.targets, **(fitted.observers if fitted.agent is not None else {})}.items():
+        number = agent_number(graph, agent, agent_key(fitted, column))
+        if names.setdefault(number, agent) != agent:
+            key = "data.targets" if fitted.agent is None else f"data.agent: column {fitted.agent!r}"
+            raise ValueError(
+                f"{key}: expected one name for each agent, got {names[number]!r} and {agent!r}, which both are agent "
+                f"{graph.names[number]!r} of the graph; write one of them"
+            )
+    return [graph.index_of(agent) for agent in fitted.answering]
 
 
 def agent_number(graph: CommunicationGraph, agent: int | str, key: str) -> int:

@@ -114,14 +114,16 @@ class TrainedRun(nn.Module):
     def table(self, part: Answers, probabilities: bool = False, agents: bool = False) -> dict[str, Any]:
         """Return answers as columns by name: row, kept columns, prediction or targets, and on request more.
 
+        A forecast is named like "flow[t+3]", and "predicted_..." stands before names of columns that are kept.
         Raises ValueError for answers of agents that have none, probabilities of targets, and names that clash.
         """
         columns: list[tuple[str, Any]] = [("row", part.rows), *part.kept.items()]
-        if self.own:
-            each = part.prediction.reshape(len(part.prediction), len(self.own), -1)
-            columns += [(name, each[:, i, k]) for i, names in enumerate(self.own) for k, name in enumerate(names)]
-        elif self.regression:
-            columns += [(name, part.prediction[:, i]) for i, name in enumerate(self.targets)]
+        if self.targets:
+            ahead = f"[t+{self.preparation.ahead}]" if self.preparation.ahead else ""
+            names = [name + ahead for name in self.targets]
+            if {name for name, _ in columns} & set(names):  # measured targets that are passed through
+                names = [f"predicted_{name}" for name in names]
+            columns += zip(names, part.prediction.reshape(len(part.rows), -1).T, strict=True)
         else:
             columns.append(("prediction", part.prediction))
         if probabilities:

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from dist_hdnn.build import assembly
-from dist_hdnn.build.inputs import build_sensors, build_views
+from dist_hdnn.build.inputs import agent_number, build_sensors, build_views
 from dist_hdnn.build.trained import data_shell
 from dist_hdnn.build.transplant import Places, coupled_pairs, places_of, transplant
 from dist_hdnn.config import Config, forget_workers
 from dist_hdnn.data import TOYS, Dataset
-from dist_hdnn.ends.readout import Readout, SumReadout
+from dist_hdnn.ends.readout import LocalReadout, Readout, SumReadout
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.run.directory import config_of_run, weights_of_run
 from dist_hdnn.run.files import PREPARATION, read_preparation
@@ -58,7 +58,8 @@ def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[st
     numbers = np.array([here.get(name, -1) for name in before.graph.names], dtype=np.int64)
     data_there, drawn = _data_of(run, there), []
     for prefix, module in new.items():
-        if prefix not in old or not _alike(module, old[prefix]) or _renamed(prefix, data, data_there):
+        renamed = prefix == "readout" and data_there is not None and data.class_names != data_there.class_names
+        if prefix not in old or not _alike(module, old[prefix]) or renamed:
             drawn.append(WORDS[prefix])
             continue
         same = numbers
@@ -66,6 +67,10 @@ def start_from(config: Config, model: AgentClassifier, data: Dataset) -> dict[st
             moved = _moved(_entries(config, model.network, data), _entries(there, before, data_there))
             same = np.where(np.isin(numbers, [here[name] for name in moved if name in here]), -1, numbers)
             drawn += [f"lift of agent {name}" for name in moved if name in here]
+        if isinstance(module, LocalReadout):
+            fresh = _new_questions(model.network, data, before, data_there)
+            same = np.where(np.isin(numbers, [here[name] for name in fresh]), -1, numbers)
+            drawn += [f"readout of agent {name}" for name in _newly_answering(module, old[prefix], before, fresh)]
         places = places_of(module, model.network.layout), places_of(old[prefix], before.layout)
         start = f"{prefix}."
         values = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
@@ -80,7 +85,11 @@ def in_words(kept: dict[str, Any]) -> str:
     counts = " and ".join(f"{kept[f'{what}_kept']} of {kept[what]} {what}" for what in ("agents", "links"))
     names = [f"agent {name}" for name in kept["drawn"]["agents"][:NAMED]]
     more = len(kept["drawn"]["agents"]) - len(names)
-    drawn = [*names, *([f"{more} more agents"] if more else []), *kept["drawn"]["parts"]]
+    drawn = [*names, *([f"{more} more agents"] if more else [])]
+    for word in dict.fromkeys(part.split(" of agent ")[0] for part in kept["drawn"]["parts"]):
+        parts = [part for part in kept["drawn"]["parts"] if part.split(" of agent ")[0] == word]
+        rest = len(parts) - NAMED
+        drawn += [*parts[:NAMED], *([f"{word} of {rest} more agents"] if rest > 0 else [])]
     return f"warm start from {kept['run']}: kept the weights of {counts}; drew {', '.join(drawn) or 'nothing else'}"
 
 
@@ -107,7 +116,8 @@ def _source(run: Path, there: Config, config: Config, tensors: dict[str, Tensor]
         if learned or lifted:
             return _parts(assembly.build_classifier(there, assembly.build_dataset(there)))
         network, regression = assembly.build_network(there), there.data.task == "regression"
-        answering = read_preparation(run).answering if (run / PREPARATION).is_file() else ()
+        fitted = read_preparation(run) if (run / PREPARATION).is_file() else None
+        answering = [] if fitted is None else assembly.answering_numbers(network.ownership.graph, fitted)
         outputs = len(tensors["readout.weight"])
         readout = assembly.build_readout(there, network.ownership, outputs, regression, answering)
     return {"network": network, "readout": readout}
@@ -148,19 +158,26 @@ def _data_of(run: Path, there: Config) -> Dataset | None:
     return data_shell(run, there)
 
 
-def _renamed(prefix: str, here: Dataset, there: Dataset | None) -> bool:
-    """Tell whether a readout has classes or own targets of other names, whose weights mean nothing to these."""
-    if prefix != "readout" or there is None:
-        return False
-    mine, theirs = (_questions(data) for data in (here, there))
-    moved = any(mine[agent] != theirs[agent] for agent in mine.keys() & theirs.keys())
-    return moved or here.class_names != there.class_names
+def _newly_answering(here: LocalReadout, there: nn.Module, before: HDNN, fresh: set[str]) -> list[str]:
+    """Return the agents of both networks whose readout is drawn: they did not answer, or another question (fresh)."""
+    assert isinstance(there, LocalReadout), "alike readouts are of one kind"
+    answered = {before.graph.names[agent] for agent in there.output_agents} - fresh
+    names, unanswered = here.ownership.graph.names, set(before.graph.names) - answered
+    return [names[agent] for agent in here.output_agents if names[agent] in unanswered]
 
 
-def _questions(data: Dataset) -> dict[int | str, list[str]]:
-    """Return the targets of each agent's own, none of shared ones."""
-    targets = data.preparation.targets
-    return {agent: [name for name, owner in targets.items() if owner == agent] for agent in data.preparation.answering}
+def _new_questions(network: HDNN, data: Dataset, before: HDNN, there: Dataset | None) -> set[str]:
+    """Return the agents of both networks whose own targets have other names, so that old weights mean nothing."""
+    if there is None:
+        return set()
+    mine, theirs = (_questions(*pair) for pair in ((network, data), (before, there)))
+    return {name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name]}
+
+
+def _questions(network: HDNN, data: Dataset) -> dict[str, tuple[str, ...]]:
+    """Return agent -> names of its own targets, none of shared ones."""
+    numbers = [agent_number(network.graph, agent, "data.targets") for agent in data.preparation.answering]
+    return {network.graph.names[number]: names for number, names in zip(numbers, data.own_names, strict=True)}
 
 
 def _entries(config: Config, network: HDNN, data: Dataset | None) -> Entries:

@@ -14,6 +14,7 @@ from dist_hdnn.config.data import PUBLISHED as PUBLISHED
 from dist_hdnn.config.data import TABLES as TABLES
 from dist_hdnn.config.data import DataConfig as DataConfig
 from dist_hdnn.config.data import LiftConfig as LiftConfig
+from dist_hdnn.config.links import LinksConfig as LinksConfig
 from dist_hdnn.config.network import FAMILY_OPTIONS as FAMILY_OPTIONS
 from dist_hdnn.config.network import ArchitectureName as ArchitectureName
 from dist_hdnn.config.network import GraphConfig as GraphConfig

@@ -175,7 +175,7 @@ def _data(data: DataConfig) -> Iterator[str]:
     if data.name == "idx" and not data.folder:
         yield "data.folder: expected the folder of four IDX files because data.name is idx, got none; set data.folder"
     for key, names in ONLY_OF.items():
-        if attrgetter(key)(data) and data.name not in names:
+        if attrgetter(key)(data) != attrgetter(key)(DataConfig()) and data.name not in names:
             remedy = f"leave it out, or set data.name to {' or '.join(names)}"
             yield f"data.{key}: expected none, because data.name={data.name} does not use it; {remedy}"
     if data.window > 1 and data.name != "file":
@@ -199,14 +199,28 @@ def _data(data: DataConfig) -> Iterator[str]:
         yield "data.targets: expected none beside data.agent, whose rows name their agents, got both; drop one of them"
     if data.targets is not None and not data.targets:
         yield "data.targets: expected columns with their agents, got none; add one, or leave it out"
-    twice = sorted(set(data.targets or ()) & set(data.observers or ()))
-    if twice and not data.ahead:
-        yield (
-            f"data.targets: expected one use of the column {twice[0]!r}, got a feature and a target; drop one of them, "
-            "or set data.ahead to predict it"
-        )
+    yield from _columns(data)
     if data.features is not None and data.sensors is not None:
         yield "data.sensors: expected none beside data.features, which means the same, got both; drop one of them"
+
+
+def _columns(data: DataConfig) -> Iterator[str]:
+    """Complain about a column of two uses. The targets of a forecast are features as well."""
+    seen, seen_key = set(data.observers or ()), "data.sensors" if data.features is None else "data.features"
+    answers: dict[str, list[str]] = (
+        {"data.target": [data.target]} if data.targets is None else {"data.targets": list(data.targets)}
+    )
+    timed = {"data.time": [data.time] if data.time else []}
+    for key, names in (answers | timed | {"data.ignore": data.ignore}).items():
+        if data.agent is not None or (key == "data.targets" and data.ahead):
+            continue
+        for name in (name for name in names if name in seen):
+            what = "a feature and a target" if key in answers else "two"
+            remedy = ", or set data.ahead to predict it" if key == "data.targets" else ""
+            yield (
+                f"{key}: expected one use of the column {name!r}, got {what}: {key} and {seen_key}; drop it from one"
+                f"{remedy}"
+            )
 
 
 def _sensors_and_lift(config: Config) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from dist_hdnn.config.data import DataConfig, LiftConfig, ReadoutConfig, SensorConfig
+from dist_hdnn.config.links import LinksConfig
 from dist_hdnn.config.network import GraphConfig, NetworkConfig, PatternConfig
 from dist_hdnn.sweep.execution import Execution
 
@@ -87,6 +88,7 @@ class Config:
     more_graphs: list[GraphConfig] = field(default_factory=list)
     """further graphs on the same agents; the layers cycle through graph and these"""
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    links: LinksConfig = field(default_factory=LinksConfig)
     data: DataConfig = field(default_factory=DataConfig)
     sensors: list[SensorConfig] = field(default_factory=list)
     """who observes which feature (default: the first feature at the first agent, the last at the last)"""

@@ -30,7 +30,7 @@ def barbell(agents: int, samples: int, cut: Cut) -> Dataset:
     Source: Bamberger, Barbero, Dong, Bronstein, Bundle Neural Networks, ICLR 2025.
     """
     if agents < 4 or agents % 2:
-        raise ValueError(f"data.name=barbell: expected an even number of agents, at least 4, got {agents}; use 20")
+        raise ValueError(f"data.name=barbell: expected graph.agents even and at least 4, got {agents}; use 20")
     n = agents // 2
     uniform = np.random.Generator(keyed_stream(cut.seed, "barbell")).random((samples, 2, n))
     width = math.sqrt(3.0 * n)
@@ -50,6 +50,8 @@ def ring_transfer(agents: int, samples: int, cut: Cut, distance: int | None = No
     Source: Bodnar et al., NeurIPS 2021 (CWN), and Di Giovanni et al., ICML 2023, whose payload is one of 5 classes; a
     real one asks for generalization too.
     """
+    if agents < 2:
+        raise ValueError(f"data.name=ring_transfer: expected graph.agents of at least 2, got {agents}; use 32")
     distance = agents // 2 if distance is None else distance
     if not 1 <= distance <= agents // 2:
         raise ValueError(

@@ -179,6 +179,10 @@ def check_own(parts: Mapping[str, Answers], agents: Sequence[int | str], who: st
 
     Warn of agents without a known target in another part, of which nothing can be told there.
     """
+    if not any(known_answers(y).any() for y in parts.values()):
+        raise ValueError(
+            f"{who}: expected known targets of {some([str(agent) for agent in agents])}, got gaps alone; write some"
+        )
     for which, y in parts.items():
         there = known_answers(y)
         if y.shape[1] != len(agents):

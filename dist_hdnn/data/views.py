@@ -111,7 +111,7 @@ def columns_named_like(columns: Sequence[str], agents: Sequence[str]) -> dict[st
         raise ValueError(
             f"data.features: expected all columns named like agents, or none, got {some(namesakes)} named like agents "
             f"and {some(strangers)} not; say in data.features which agent sees which column, or name "
-            f"{strangers[0]!r} in data.ignore"
+            f"{strangers[0]!r} in data.ignore, or in data.targets if an agent answers it"
         )
     return {name: numbers[name] for name in columns}
 

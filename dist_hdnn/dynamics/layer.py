@@ -65,8 +65,11 @@ class LayerSpec(NamedTuple):
         return terms
 
     def reversals(self, graph: GraphOperators, terms: list[Term], like: Tensor) -> list[Reversal | None]:
-        """Make each part's value and adjoint in the same rounds, if its term has that form and sums are not ordered."""
-        if graph.K_exchange.links is not None:
+        """Make each part's value and adjoint in the same rounds, if its term has that form.
+
+        Not where links count: where sums are ordered, or links impaired.
+        """
+        if graph.K_exchange.links is not None or graph.K_exchange.wires is not None:
             return [None] * len(terms)
 
         @cache  # one for all parts, because they take turns

@@ -21,7 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dist_hdnn.dynamics.linear import LinearMap, Matrix, Skew, Transposed, scaled, transposed
+from dist_hdnn.dynamics.linear import LinearMap, Matrix, Skew, Transposed, scaled
 from dist_hdnn.dynamics.use import Constants, PlainMatrix, TermOfK, Use
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.ghosted import GhostedTensor
@@ -63,8 +63,7 @@ class Gradient(TermOfK):
 
     def tangent(self, use: Use, dx: Tensor) -> Tensor:
         self.columns.owned.copy_(dx)
-        self.products.sloped(use.weights.K, self.columns, 1.0, self.sigma, use.saved, self.w)
-        return transposed(self.products, use.weights.K, self.w)
+        return self.products.gradient_tangent(use.weights.K, self.columns, self.sigma, use.saved, self.w)
 
     def energy(self, use: Use) -> Tensor:
         """Compute Σ σ̃(K x + b)."""

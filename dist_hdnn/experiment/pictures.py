@@ -94,7 +94,10 @@ def _draw_targets(
     predicted = data.preparation.answers(torch.cat(parts).cpu().numpy())
     true = data.preparation.answers(data.test_y)
     words = f"{plain(data.name)}: test points, R² {result.accuracy:.4f}"
-    plot_targets(true.ravel(), predicted.reshape(true.shape).ravel(), path, title=words)
+    trained_on = data.preparation.answers(data.train_y).reshape(len(data.train_y), -1)
+    spread = np.nanstd(trained_on, axis=0)
+    scale = np.stack([np.nanmean(trained_on, axis=0), np.where(spread > 0, spread, 1.0)])
+    plot_targets(true, predicted.reshape(true.shape), path, words, data.target_names, scale)
 
 
 def _draw_decision(

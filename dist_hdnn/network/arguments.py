@@ -34,7 +34,13 @@ def agent_widths(graph: CommunicationGraph, width: int | Mapping[Any, int], halv
     if isinstance(width, Mapping):
         widths = np.zeros(graph.agents, dtype=np.int64)
         for agent, value in width.items():
-            widths[graph.index_of(agent)] = _checked_width(value, f"agent {agent}", halves)
+            number = graph.index_of(agent)
+            if widths[number]:
+                raise ValueError(
+                    f"network.width: expected one width for each agent, got another of {graph.names[number]!r}, "
+                    f"{agent!r}; drop one"
+                )
+            widths[number] = _checked_width(value, f"agent {agent}", halves)
         if not widths.all():
             missing = [graph.names[i] for i in np.flatnonzero(widths == 0)[:5]]
             raise ValueError(

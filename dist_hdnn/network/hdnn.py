@@ -20,6 +20,8 @@ from torch.utils.hooks import RemovableHandle
 from dist_hdnn.dynamics.architectures import architecture as named_architecture
 from dist_hdnn.dynamics.architectures import check_options
 from dist_hdnn.dynamics.layer import LayerSpec
+from dist_hdnn.links.fates import Moment
+from dist_hdnn.links.model import Links
 from dist_hdnn.network.arguments import (
     check_depth,
     list_of_graphs,
@@ -67,6 +69,7 @@ class HDNN(Indexed):
         a mapping or a Partition. The state then has the columns of the owned agents only (`owned`), forward and
         backward are collective, and so are `state_dict` and `load_state_dict`, which speak of the whole network.
     execution: products, order of sums and memory of a training sweep; see `Execution`.
+    links: impaired links that the slices travel over; None for perfect ones.
     seed, initial, initial_scale: "random" draws K ~ N(0, initial_scale² / row length), b ~ N(0, 0.1²), X = 1 plus a
         tenth of such noise. "wave" starts as a wave equation on the graph, for signals that cross many hops, see
         `Matrix.wave`. The seed also draws a thinned pattern whose mapping gives none.
@@ -98,6 +101,7 @@ class HDNN(Indexed):
         time: str | int = "free",
         initial: str = "random",
         execution: Execution | None = None,
+        links: Links | None = None,
         **renamed: Any,
     ) -> None:
         super().__init__()
@@ -108,7 +112,8 @@ class HDNN(Indexed):
         self.graphs = list_of_graphs(graph, layers)
         self.graph = self.graphs[0]
         self.layers, self.step, self.seed, self.shared_x = layers, float(step), seed, shared_x
-        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, execution, seed)
+        self.layout = Layout(chosen, self.graphs, width, K, X, workers, partition, execution, seed, links)
+        self.links = self.layout.links
         self.layout.check(layers, shared_x)
         self.architecture, self.ownership = self.layout.architecture, self.layout.ownership
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
@@ -156,14 +161,42 @@ class HDNN(Indexed):
         agreement = self.ownership.agreement
         if agreement is not None:
             agreement.before_forward(len(y))
+        moment = self._enter(training=self.training and torch.is_grad_enabled())
         output: Tensor = Layers.apply(*self.sweep.arguments(y, self.weights()))  # type: ignore[no-untyped-call]
+        if moment is not None:
+            output = self._without_stopped(output, moment)
         if agreement is not None and output.requires_grad:
             output.register_hook(agreement.before_backward)
         return output
 
+    def at(self, step: int | None = None, first: int | None = None) -> None:
+        """Say which gradient step or repetition comes next, and its first sample, for the fates of messages.
+
+        Nothing where links are perfect. Without it training sweeps count their steps by themselves.
+        """
+        if self.links is not None:
+            self.links.at(step, first)
+
+    def _enter(self, training: bool = False) -> Moment | None:
+        """Tell impaired links which sweep comes next; None where links are perfect."""
+        if self.links is None:
+            return None
+        self.sweep.where.moment = moment = self.links.moment(training)
+        return moment
+
+    def _without_stopped(self, output: Tensor, moment: Moment) -> Tensor:
+        """Return the last state with zeros for agents that are down."""
+        assert self.links is not None, "the links are impaired"
+        down = self.links.down(moment, len(output))
+        if down is None:
+            return output
+        of_neurons = torch.from_numpy(~down[self.owned].repeat(self.widths, axis=0)).to(output.device)
+        return output * of_neurons.t()
+
     def states(self, y: Tensor) -> Tensor:
         """Return y and the state after every layer, (layers + 1, batch, neurons), without gradients."""
         self._check_input(y)
+        self._enter()
         return queries.states(self.sweep, y, self.weights())
 
     def register_state_hook(self, hook: Callable[[int, Tensor], object]) -> RemovableHandle:
@@ -201,6 +234,8 @@ class HDNN(Indexed):
                 f"inverse: expected an architecture of two parts that advance each other, got "
                 f"{self.architecture.name}, whose layers have no exact inverse. Choose hamiltonian, for example."
             )
+        self._check_memoryless("inverse")
+        self._enter()
         return queries.inverse(self.sweep, y, self.weights())
 
     def fields(self, states: Sequence[Tensor]) -> list[Tensor]:
@@ -224,6 +259,8 @@ class HDNN(Indexed):
     def linearize(self, y: Tensor) -> Linearization:
         """Return the network at states y (batch, neurons), for products with its Jacobians; see `Linearization`."""
         self._check_input(y)
+        self._check_memoryless("linearize")
+        self._enter()
         with torch.no_grad():
             return Linearization(self.sweep, y, self.weights())
 
@@ -349,6 +386,13 @@ class HDNN(Indexed):
             setattr(self, bias, values)
         self.shards = layout.shards([name for name, _ in self.named_parameters()])
         share_state(self, self.ownership, self.shards, seed)
+
+    def _check_memoryless(self, who: str) -> None:
+        if self.links is not None and self.links.has_memory:
+            raise ValueError(
+                f"{who}: expected links without delays and fills that remember, where a state determines the next one, "
+                "got some. Fill with zero or own."
+            )
 
     def _check_columns(self, y: Tensor, who: str) -> None:
         check_columns(y, self.neurons, self.ownership.all_widths, who)

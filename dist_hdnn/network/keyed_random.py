@@ -2,8 +2,7 @@
 
     value = normal(seed, purpose; layer, row agent, column agent, element of the block)
 
-So any worker can draw any block, in any order, and gets the same numbers.
-Source: Philox 4x32 with 10 rounds, Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+So any worker can draw any block, in any order, and gets the same numbers. See `links.philox`.
 """
 
 from __future__ import annotations
@@ -13,15 +12,12 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from dist_hdnn.links.philox import Words, philox
 from dist_hdnn.operators.sparsity import ScalarPattern
 from dist_hdnn.topology.ragged import ragged_ranges
 
-Words = NDArray[np.uint64]  # 32-bit words held in 64 bits, so that products do not overflow
 FloatArray = NDArray[np.float64]
 
-_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_WEYL = 0x9E3779B9, 0xBB67AE85
-_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 CHUNK = 2**14  # numbers at a time, whose words then stay in the cache: six times faster than all at once
 
 
@@ -40,27 +36,6 @@ class Purpose(IntEnum):
     BIAS = 8
     WAVE = 9
     PROBE = 100  # random vectors of the analysis
-
-
-def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:
-    """Philox 4x32-10: four 32-bit counter words -> four 32-bit random words, elementwise over arrays."""
-    c0, c1, c2, c3 = (words.copy() for words in counter)
-    high0, high1 = np.empty_like(c0), np.empty_like(c0)
-    k0, k1 = key
-    for _ in range(10):
-        c0 *= _MULTIPLIERS[0]
-        c2 *= _MULTIPLIERS[1]
-        np.right_shift(c0, _HALF, out=high0)
-        np.right_shift(c2, _HALF, out=high1)
-        high0 ^= c3
-        high0 ^= np.uint64(k1)
-        high1 ^= c1
-        high1 ^= np.uint64(k0)
-        c0 &= _LOW
-        c2 &= _LOW
-        c0, c1, c2, c3, high0, high1 = high1, c2, high0, c0, c1, c3
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return c0, c1, c2, c3
 
 
 def normal(seed: int, purpose: Purpose, layer: int, rows: Words, columns: Words, elements: Words) -> FloatArray:

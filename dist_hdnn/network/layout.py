@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from dist_hdnn.dynamics.architectures import Architecture
 from dist_hdnn.dynamics.interconnection import rounds
 from dist_hdnn.dynamics.layer import GraphOperators
+from dist_hdnn.links.model import Links
 from dist_hdnn.network.agreement import mark
 from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
 from dist_hdnn.network.optimizer_guard import watch_optimizers
@@ -60,8 +61,10 @@ class Layout:
         partition: Partition | str | Mapping[Any, int] | Sequence[int],
         execution: Execution,
         seed: int,
+        links: Links | None = None,
     ) -> None:
         self.graphs = graphs
+        self.links = links if links is not None and links.impairs else None
         self.K_patterns = [build_pattern(graph, K, seed) for graph in graphs]
         self.X_patterns: list[BlockPattern] | None = None
         identity = pattern_name(X) == "identity"
@@ -88,11 +91,43 @@ class Layout:
             for place, which in ((0, "K"), (2, "X")):
                 if self.stored[which]:
                     operator, exchange, columns = self.ownership.operator(
-                        self.stored[which][s], which, self.sizes, skew[which]
+                        self.stored[which][s],
+                        which,
+                        self.sizes,
+                        skew[which],
+                        links=self.links if which == "K" else None,
                     )
                     self.matrices[which].append(Matrix(operator, whole[which][s], self.agents, columns, self.sizes))
                     made[place : place + 2] = operator, exchange
             self.operators.append(GraphOperators(*made))
+        if self.links is not None:
+            self._check_links(self.links, execution)
+
+    def _check_links(self, links: Links, execution: Execution) -> None:
+        """Raise ValueError for a network whose slices cannot go over impaired links."""
+        forces = {force.kind for force in self.architecture.forces} - {"drift"}
+        if forces != {"gradient"}:
+            raise ValueError(
+                f"links: expected an architecture whose force is Kᵀ σ(K y + b), got {self.architecture.name}. Choose "
+                "hamiltonian, H1 or leapfrog, or leave the links out."
+            )
+        if self.X_patterns is not None and not all(pattern.is_block_diagonal for pattern in self.X_patterns):
+            raise ValueError(
+                "links: expected an interconnection within agents, got one that couples them. Choose network.X.kind "
+                "identity or block_diagonal."
+            )
+        if len(self.graphs) > 1:
+            raise ValueError(f"links: expected one graph, got {len(self.graphs)} that layers cycle through. Use one.")
+        if links.agents != self.graphs[0].agents:
+            raise ValueError(
+                f"links: expected those of {self.graphs[0].agents} agents, got those of {links.agents}. Make them for "
+                "this graph."
+            )
+        if links.has_memory and execution.memory != "store":
+            raise ValueError(
+                f"network.memory: expected store with delays and the fills hold and predict, which remember earlier "
+                f"slices, got {execution.memory}. Choose store, or fill zero without delays."
+            )
 
     def digest(self) -> int:
         """Return a number that tells graphs, widths, patterns and owners apart."""

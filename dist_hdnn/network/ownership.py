@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dist_hdnn.links.model import Links
 from dist_hdnn.network.agreement import Agreement
 from dist_hdnn.operators.choice import check_products, panels
 from dist_hdnn.operators.deterministic import OrderedSum
@@ -21,6 +22,7 @@ from dist_hdnn.operators.exchange import HaloExchange, SimulatedExchange
 from dist_hdnn.operators.ghosted import Exchange
 from dist_hdnn.operators.sparsity import BlockOperator
 from dist_hdnn.operators.where import Where
+from dist_hdnn.operators.wires import Wires
 from dist_hdnn.sweep.execution import DEFAULT, Execution
 from dist_hdnn.topology import (
     BlockPattern,
@@ -91,12 +93,13 @@ class Ownership:
         sizes: IntArray | None = None,
         strictly_upper: bool = False,
         phase: str | None = None,
+        links: Links | None = None,
     ) -> tuple[BlockOperator, Exchange, IntArray]:
         """Return this worker's rows of a pattern, their exchange, and the global number of each column agent.
 
         sizes: rows of every agent's slice, (agents,); None for half of its neurons. label: for error messages.
         strictly_upper: of diagonal blocks only the entries above the diagonal are weights. phase: what rounds are
-        booked to; None: to the sweep at hand.
+        booked to; None: to the sweep at hand. links: impaired links of the slices; None for perfect ones.
         """
         sizes = self.all_halves if sizes is None else sizes
         own, owners = sizes[self.agents], np.asarray(self.partition.owners)
@@ -115,13 +118,15 @@ class Ownership:
             own,
             sizes[column_agents],
             column_agents=None if self.alone else column_agents,
-            deterministic=self.deterministic,
+            deterministic=self.deterministic or links is not None,
             strictly_upper=strictly_upper,
             products=self.products,
         )
         if self.deterministic:
             ordered = panels(operator), pattern, owners, sizes, column_agents
             exchange.links = OrderedSum(*ordered, self.ledger, where, label)
+        if links is not None:
+            exchange.wires = Wires(links, panels(operator), self.agents, column_agents, self.graph.names)
         return operator, exchange, column_agents
 
     def compare_batches(self, graphs: Sequence[CommunicationGraph], network: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.operators.ghosted import Exchange
+from dist_hdnn.operators.impaired import ImpairedProducts
 from dist_hdnn.operators.panel_products import PanelProducts
 from dist_hdnn.operators.panels import CHUNK, PanelOperator
 from dist_hdnn.operators.products import BlockProducts
@@ -71,4 +72,6 @@ def bind(operator: BlockOperator, exchange: Exchange, like: Tensor) -> BlockProd
     if isinstance(chosen, TileOperator):
         return TileProducts(chosen, exchange, like)
     assert isinstance(chosen, PanelOperator), "panels or tiles"
+    if exchange.wires is not None:
+        return ImpairedProducts(chosen, exchange, like)
     return PanelProducts(chosen, exchange, like)

@@ -10,7 +10,7 @@ Shapes: (owned + ghost neurons, batch); rows are neurons, so a slice is contiguo
 from __future__ import annotations
 
 import weakref
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -29,6 +29,8 @@ class Silent:
 
     moves = False
     links: Links | None = None
+    wires: Any = None
+    where = Where()
 
     def __init__(self, owned: int | None = None) -> None:
         self.owned = owned
@@ -117,6 +119,7 @@ class HaloExchange:
         assert where.transport is not None, "several workers have a transport"
         self.transport, self.ledger, self.where, self.label = where.transport, ledger, where, label
         self.links: Links | None = None
+        self.wires: Any = None
         own = slice_neurons[halo.owned]
         self.owned = int(own.sum())
         starts = offsets(own)[:-1]

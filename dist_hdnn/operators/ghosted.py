@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from dist_hdnn.operators.where import Where
+
 Work = Callable[[], None]
 
 
@@ -40,10 +42,13 @@ class Exchange(Protocol):
 
     moves: whether slices travel; where not, rounds are only counted.
     links: sums contributions link by link where bits must not depend on the partition, see `deterministic`; else None.
+    wires: the links, where these are impaired, see `wires`; else None. where: the layer that the exchange serves.
     """
 
     moves: bool
     links: Links | None
+    wires: Any
+    where: Where
 
     def ghosted(self, tensor: Tensor) -> GhostedTensor:
         """Bind (owned + ghost neurons, B) to this exchange."""

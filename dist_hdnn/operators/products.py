@@ -41,11 +41,15 @@ Pair = tuple[Rows, GhostedTensor]
 
 
 class Saved(NamedTuple):
-    """The memory that an adjoint reads again: z = σ(u), u where σ' needs it, and v of an X v or J v."""
+    """The memory that an adjoint reads again: z = σ(u), u where σ' needs it, and v of an X v or J v.
+
+    update: number of the update in its layer, which tells messages apart where links are impaired.
+    """
 
     z: Rows
     u: Rows | None = None
     v: GhostedTensor | None = None
+    update: int = 0
 
 
 class Sum(NamedTuple):
@@ -181,6 +185,15 @@ class BlockProducts:
         if gradient is not None:
             self.weight_gradient(((saved.z, v), (w, x)), gradient, scale)
         return self.transposed(weights, w, into)
+
+    def gradient_tangent(
+        self, weights: BlockWeights, v: GhostedTensor, sigma: Activation, saved: Saved, w: Rows
+    ) -> Tensor:
+        """Compute Kᵀ w, w = K v ⊙ σ'(u): the tangent of the value."""
+        self.sloped(weights, v, 1.0, sigma, saved, w)
+        result = self.transposed(weights, w)
+        assert result is not None, "no sum was asked for"
+        return result
 
     @property
     def alone(self) -> bool:

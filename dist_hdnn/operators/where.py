@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dist_hdnn.links.fates import Moment
 from dist_hdnn.transport import Transport
 
 
@@ -22,15 +23,18 @@ class Where:
     """The layer and the sweep that exchanges serve now. The ledger and error messages read it.
 
     phase: what rounds are booked to, "forward" or "backward"; exchanges outside sweeps have a phase of their own.
+    layer, layers: of the sweep. moment: of the sweep, for the fates of its messages where links are impaired.
     """
 
     def __init__(self, transport: Transport | None = None, phase: str = "forward") -> None:
         self.transport, self.phase = transport, phase
+        self.layer, self.layers, self.moment = 0, 0, Moment()
         self._places: dict[tuple[str, int], list[Place]] = {}
 
     def at(self, sweep: str, layer: int, layers: int) -> None:
         """Enter a layer of a sweep: "forward", "backward" or "inverse"."""
         self.phase = "backward" if sweep == "backward" else "forward"
+        self.layer, self.layers = layer, layers
         if self.transport is not None:
             places = self._places.get((sweep, layers))
             if places is None:

@@ -163,10 +163,15 @@ def _draw_agents(axes: Axes, points: Points, accuracy: Floats | None, size: floa
         if shares:  # whole percentages, at least five apart, so that tiny differences look alike
             high = min(100.0, max(math.ceil(high), math.floor(low) + LEAST_RANGE))
             low = min(math.floor(low), high - LEAST_RANGE)
-        mappable = ScalarMappable(Normalize(low, high), colormaps["viridis"].with_extremes(bad=GREY))
+        elif low < 0:  # R² has no lower end, and one bad agent would give all others one color
+            low = 0.0 if high > 0 else max(low, high - 1.0)
+        below = float(values.min()) < low
+        mappable = ScalarMappable(Normalize(low, high), colormaps["viridis"].with_extremes(bad=GREY, under=VERMILION))
         shades = np.asarray(mappable.to_rgba(values), dtype=np.float64)
-        bar = axes.figure.colorbar(mappable, ax=axes, shrink=0.75, aspect=28, pad=0.02)
-        bar.set_label("accuracy of the agent (%)" if shares else "R² of the agent", fontsize=10)
+        extend = "min" if below else "neither"
+        bar = axes.figure.colorbar(mappable, ax=axes, shrink=0.75, aspect=28, pad=0.02, extend=extend)
+        label = "accuracy of the agent (%)" if shares else "R² of the agent"
+        bar.set_label(label + f", below {low:.3g} in one color" * below, fontsize=10)
         bar.outline.set_visible(False)
     edge = 0.8 if size > 30 else 0.0
     style: dict[str, Any] = {"s": size, "edgecolors": "white", "linewidths": edge, "zorder": 2, "clip_on": False}

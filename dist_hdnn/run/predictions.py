@@ -1,6 +1,6 @@
 """Predictions as a table: .csv, written batch by batch, .parquet, or .npz with one array per column.
 
-    row  [columns passed through]  prediction | targets  [probability_<class>]  [agent_<name>]
+    row  [columns passed through]  prediction | [predicted_]targets[[t+ahead]]  [probability_<class>]  [agent_<name>]
 
 A file appears whole or not at all.
 """

@@ -60,7 +60,8 @@ class Buffers:
         self.uses: list[list[Use]] = []
         for layer in range(kept or spec.layers):
             s = layer % len(spec.graphs)
-            self.uses.append([self._use(s, current, written, *step) for step in spec.architecture.integrator.steps])
+            steps = enumerate(spec.architecture.integrator.steps)
+            self.uses.append([self._use(s, current, written, number, *step) for number, step in steps])
             self.boundaries.append([version.owned for version in current])
 
     def interconnected(self, part: int, graph: int, v: Tensor, X: BlockWeights | None) -> Tensor:
@@ -85,7 +86,13 @@ class Buffers:
         return [Version(tensor, owned) for tensor in memory.unbind(0)]
 
     def _use(
-        self, s: int, current: list[Version], written: list[Iterator[Version]], part: int, coefficient: float
+        self,
+        s: int,
+        current: list[Version],
+        written: list[Iterator[Version]],
+        number: int,
+        part: int,
+        coefficient: float,
     ) -> Use:
         """Make the next update, and put the version that it writes into `current`."""
         integrator, force = self.spec.architecture.integrator, self.spec.architecture.forces[part]
@@ -105,7 +112,7 @@ class Buffers:
             term,
             x,
             copied,
-            next(self._saved[s, part]),
+            next(self._saved[s, part])._replace(update=number),
             (old, current[part].owned),
             (dv, self.cotangents[force.source]),
             None if integrator.replaces else coefficient * self.spec.h * force.sign,

@@ -47,6 +47,7 @@ class Linearization:
         sweep, tape = self._sweep, self._tape
         nothing = [NO_GRADIENTS] * sweep.parts
         sweep.pack(cotangent, tape.cotangents)
+        sweep.where.moment = tape.moment
         for layer in reversed(range(first, last)):
             sweep.where.at("backward", layer, self.layers)
             step.backward(tape.uses(layer), tape.weights.of(layer), nothing)
@@ -59,6 +60,7 @@ class Linearization:
         self._check(first, last, tangent)
         sweep, tape = self._sweep, self._tape
         sweep.pack(tangent, tape.cotangents)
+        sweep.where.moment = tape.moment
         for layer in range(first, last):
             sweep.where.at("forward", layer, self.layers)
             step.tangent(tape.uses(layer), tape.weights.of(layer))

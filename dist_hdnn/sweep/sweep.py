@@ -161,6 +161,7 @@ class Layers(torch.autograd.Function):
             if see is not None:
                 see(0, tape.start)
             tape.weights.hold(weights)
+            tape.moment = sweep.where.moment
             for layer in range(sweep.layers):
                 sweep.where.at("forward", layer, sweep.layers)
                 tape.before(layer)
@@ -173,7 +174,7 @@ class Layers(torch.autograd.Function):
             sweep.pool.give_back(tape)
         elif flat:
             sweep.last = ctx.tape = tape
-            ctx.sweep, ctx.ticket, ctx.leased = sweep, tape.ticket, True
+            ctx.sweep, ctx.ticket, ctx.leased, ctx.moment = sweep, tape.ticket, True, sweep.where.moment
             ctx.counts = {name: len(tensors) for name, tensors in weights.items()}
             ctx.save_for_backward(y, *flat)
         return output
@@ -193,6 +194,7 @@ class Layers(torch.autograd.Function):
         if not ctx.leased:
             tape = sweep.lease(y)
             if tape.ticket - 1 != ctx.ticket or tape is not ctx.tape or not tape.repeatable:
+                sweep.where.moment = ctx.moment
                 run(sweep, tape, y, weights)
             ctx.tape, ctx.ticket = tape, tape.ticket
         with torch.autocast(y.device.type, enabled=False) if under_autocast(y) else nullcontext():
@@ -213,6 +215,7 @@ def run(sweep: Sweep, tape: Any, y: Tensor, weights: Weights, see: See | None = 
 def run_back(sweep: Sweep, tape: Tape, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
     """Run a backward sweep: δyN -> δy0, (batch, neurons), and every weight's gradient. y, weights: as forward."""
     where, d = sweep.where, tape.cotangents
+    where.moment = tape.moment
     sweep.pack(dy, d)
     if tape.weights.weights is None:
         tape.weights.hold(weights)  # autograd sees to it that they are the same

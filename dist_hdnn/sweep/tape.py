@@ -23,6 +23,7 @@ from torch import Tensor
 from dist_hdnn.dynamics import step
 from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.dynamics.use import Use
+from dist_hdnn.links.fates import Moment
 from dist_hdnn.sweep.buffers import Buffers
 from dist_hdnn.sweep.reconstruction import Error, Reconstruction
 from dist_hdnn.sweep.weights import WeightPanels
@@ -33,8 +34,9 @@ State = Sequence[Tensor]
 class Tape:
     """The memory of a sweep over a batch like `like`, and the calls that a sweep makes, of which tapes override some.
 
-    key, ticket: see `Pool`. keeps: whether a backward sweep may follow. repeatable: whether a further one finds what it
-    needs. compares: whether the backward compares the rebuilt input. back: what the backward does to a layer.
+    key, ticket: see `Pool`. moment: of the sweep, for the fates of its messages. keeps: whether a backward sweep may
+    follow. repeatable: whether a further one finds what it needs. compares: whether the backward compares the
+    rebuilt input. back: what the backward does to a layer.
     kept, reverses: as in `Buffers`. at_once: layers whose weights are arranged at a time; None: as many as fit the
     cache.
     """
@@ -52,7 +54,7 @@ class Tape:
         at_once: int | None = None,
     ) -> None:
         self.key: Hashable = None
-        self.ticket = 0
+        self.ticket, self.moment = 0, Moment()
         self.layers, self.buffers = spec.layers, Buffers(spec, like, kept, reverses)
         self.cotangents, self.start = self.buffers.cotangents, self.buffers.boundaries[0]
         self.weights = WeightPanels(spec, shared, like, at_once)

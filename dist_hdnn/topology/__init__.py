@@ -1,5 +1,6 @@
 """Communication graphs, block patterns, partitions and halos. Pure data."""
 
+from dist_hdnn.topology.attributes import LinkRecord, LinkRecords, link_records
 from dist_hdnn.topology.distances import exchange_graph, reach_warnings
 from dist_hdnn.topology.families import (
     FAMILIES,
@@ -48,6 +49,8 @@ __all__ = [
     "BlockPattern",
     "CommunicationGraph",
     "Halo",
+    "LinkRecord",
+    "LinkRecords",
     "Partition",
     "as_graph",
     "balanced_tree",
@@ -68,6 +71,7 @@ __all__ = [
     "hops",
     "hypercube",
     "is_locally_computable",
+    "link_records",
     "make_partition",
     "message_digests",
     "neighbours",

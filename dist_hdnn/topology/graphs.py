@@ -125,7 +125,7 @@ class CommunicationGraph:
             return int(agent)  # type: ignore[call-overload, no-any-return]
         nearest = difflib.get_close_matches(str(agent), self.names, n=3, cutoff=0.5) or self.names[:3]
         raise ValueError(
-            f"{self.name}: expected an agent number 0..{self.agents - 1} or a name, got {agent!r}; "
+            f"graph {self.name}: expected an agent number 0..{self.agents - 1} or a name, got {agent!r}; "
             f"nearest names: {', '.join(nearest)}"
         )
 

@@ -61,17 +61,22 @@ def evaluation_batch(model: AgentClassifier) -> int:
 
 
 @torch.no_grad()
-def evaluate(model: AgentClassifier, x: Tensor, labels: Tensor, unit: float | Tensor = 1.0) -> Evaluation:
+def evaluate(
+    model: AgentClassifier, x: Tensor, labels: Tensor, unit: float | Tensor = 1.0, repetition: int = 0
+) -> Evaluation:
     """Return loss and accuracies on x (samples, features) and labels, in batches that bound the memory.
 
     labels: (samples,), or (samples, targets) of a regression; own targets (samples, agents) or (samples, agents,
     targets). unit: of real targets, (targets,) or (agents, targets), in which the mean squared error is told.
+    repetition: number of the evaluation, for the fates of messages over impaired links.
     Several workers call it together; what has to be summed over them is booked as metrics.
     """
     readout = model.readout
+    model.network.at(step=repetition)
     judge = _OfTargets(readout, labels, unit) if readout.regression else _OfClasses(readout, labels)
     loss, batch = torch.zeros((), dtype=torch.float64, device=x.device), evaluation_batch(model)
-    for part, target in zip(x.split(batch), labels.split(batch), strict=True):
+    for number, (part, target) in enumerate(zip(x.split(batch), labels.split(batch), strict=True)):
+        model.network.at(first=number * batch)
         scores = model(part)
         loss = loss + readout.loss(scores, target).double() * readout.amount(target)
         judge.add(scores, target)

@@ -132,6 +132,8 @@ def train(
     groups = _groups(model, recipe)
     adam = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.learning_rate, betas=BETAS, fused=fused)
     gradients = GradientLog(model.network) if recipe.log_gradients else None
+    if model.network.links is not None:
+        model.network.links.steps = epochs * batches
     first, nothing = part.start * batches, torch.zeros((), dtype=torch.float64, device=x.device)
     state = TrainingState(model, adam, first, first, nothing, gradients, history=[] if history is None else history)
     restore(state)
@@ -168,6 +170,7 @@ def _step(
     for group in adam.param_groups:
         group["lr"] = rate * group["share"]
     adam.zero_grad(set_to_none=True)
+    model.network.at(step=state.step)
     loss = model.readout.loss(model(features), target)
     objective = loss.sum()
     value = float(objective.detach())  # without penalties, which are each worker's own

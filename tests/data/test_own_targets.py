@@ -165,7 +165,11 @@ def test_the_payload_is_at_the_sender_alone() -> None:
             {"targets": {"ta": "a", "tb": "b", "tc": "a"}},
             "expected as many targets",
         ),
-        ("x,ta\n1,1\n2,2\n3,3\n", {"targets": {"ta": "a"}, "ignore": ["ta"]}, "expected one use of the column 'ta'"),
+        (
+            "x,ta\n1,1\n2,2\n3,3\n",
+            {"targets": {"ta": "a"}, "ignore": ["ta"]},
+            "'ta', got it in data.targets and data.ignore",
+        ),
         (
             "t,a,b\n0,1,1\n1,2,2\n2,3,3\n",
             {"targets": {"a": 0}, "time": "t", "window": 9, "ahead": 1},
@@ -217,6 +221,50 @@ def test_options_that_contradict_are_refused(data: Any, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         validate(config)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"targets": {"a": 0}, "sensors": {"a": 0}}, "data.targets: expected one use of the column 'a', got a feature"),
+        ({"target": "a", "features": {"a": 0}}, "'a', got a feature and a target: data.target and data.features"),
+        ({"features": {"a": 0}, "ignore": ["a"]}, "data.ignore: expected one use of the column 'a'"),
+        ({"features": {"a": 0}, "time": "a"}, "data.time: expected one use of the column 'a'"),
+        ({"window": 2, "split": "random"}, "data.split: expected last with data.window, got random"),
+    ],
+)
+def test_a_column_of_two_uses_and_a_leaking_split_are_named(data: Any, message: str) -> None:
+    test_options_that_contradict_are_refused(data, message)
+
+
+X, Y = np.zeros((4, 3, 2)), np.arange(12.0).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": X, "y": np.zeros((4, 3, 0))}, "got shape (4, 3, 0), which has no targets; give at least one"),
+        ({"x": X[:0], "y": Y[:0]}, "got shape (0, 3, 2), which has no samples"),
+        ({"x": X[..., :0], "y": Y}, "which has no features"),
+        ({"x": X, "y": Y[:, :2]}, "got shape (4, 2), where x has 3 agents; give a column for every agent"),
+        ({"x": X, "y": Y.astype(str)}, "expected numbers in y, got an array of <U"),
+        ({"test_x": X[:, :2], "test_y": Y}, "got shape (4, 2, 2), where train_x has 3 x 2 per sample"),
+        ({"test_x": X.transpose(0, 2, 1), "test_y": Y}, "got shape (4, 2, 3), where train_x has 3 x 2 per sample"),
+        ({"test_x": X, "test_y": Y[:, :2]}, "expected test_y of (samples, agents)"),
+        (
+            {"test_x": X, "test_y": Y, "validation_x": X[..., :1], "validation_y": Y},
+            "validation_x of (samples, agents, features), got shape (4, 3, 1)",
+        ),
+        ({"x": X, "y": Y * np.nan}, "expected known targets of 0, 1, 2, got gaps alone"),
+    ],
+)
+def test_arrays_of_odd_shapes_are_refused_in_one_line(tmp_path: Path, arrays: Any, message: str) -> None:
+    parts = arrays if "x" in arrays else {"train_x": X, "train_y": Y, **arrays}
+    np.savez(tmp_path / "a.npz", **parts)
+    with pytest.raises(ValueError) as caught:
+        read_dataset(tmp_path / "a.npz", regression=True, own=True, split="last" if "x" in arrays else None)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_images_that_agents_answer_by_themselves_stay_images() -> None:

@@ -330,9 +330,9 @@ BUGS = (
     # parameters
     Bug(
         "nine rounds of philox",
-        "network/keyed_random.py",
-        "for _ in range(10):",
-        "for _ in range(9):",
+        "links/philox.py",
+        "ROUNDS = 10",
+        "ROUNDS = 9",
         ("network/test_network.py",),
     ),
     Bug(

@@ -205,3 +205,13 @@ def test_no_ring_of_a_sensor_is_cut_off(drawn: Any) -> None:
     assert all(not one.get_clip_on() for one in axes.collections if isinstance(one, PathCollection))
     frame, nodes = axes.get_window_extent(), axes.transData.transform(agents_of(axes).get_offsets())
     assert (nodes > frame.min).all() and (nodes < frame.max).all()
+
+
+def test_one_bad_agent_leaves_the_colors_of_the_others_apart(drawn: Any) -> None:
+    explained = np.array([-50.0, 0.5, 0.9, 0.99])
+    figure = drawn(plot_graph, named(nx.path_graph(4)), None, explained, measure="r2")
+    (bar,) = bars(figure)
+    assert bar.get_ylabel() == "R² of the agent, below 0 in one color"
+    shades = agents_of(figure.axes[0]).get_facecolors()
+    assert to_hex(shades[0]) == VERMILION.lower()
+    np.testing.assert_allclose(shades[1:], colormaps["viridis"](explained[1:] / 0.99))

@@ -137,11 +137,18 @@ def test_the_receiver_of_a_ring_hears_the_payload(config_file: Path) -> None:
         (["--readout.kind=sum"], "readout.kind: expected local for targets of each agent's own, got sum"),
         (["--readout.targets=shared"], "readout.targets: expected own for the data set barbell"),
         (["--graph.family=ring"], "data.name=barbell: expected graph.family=barbell, got ring; set it so"),
-        (["--graph.family=grid", "--graph.rows=2"], "expected a graph by graph.family and graph.agents"),
+        (
+            ["--graph.family=grid", "--graph.rows=2"],
+            "expected a graph by graph.family and graph.agents, got graph.file or",
+        ),
         (
             [*RING, "--data.distance=5"],
             "data.distance: expected 1 to 4 hops on a ring",
         ),
+        ([*RING, "--graph.agents=1"], "data.name=ring_transfer: expected graph.agents of at least 2, got 1"),
+        ([*RING, "--data.distance=0"], "data.distance: expected 1 to 4 hops on a ring of 8 agents, got 0"),
+        (["--data.distance=0"], "data.distance: expected none, because data.name=barbell does not use it"),
+        (["--graph.agents=1"], "data.name=barbell: expected graph.agents even and at least 4, got 1"),
         ([*RING, "--data.payload=0"], "data.payload: expected at least 1 number, got 0"),
         (["--data.payload=3"], "data.payload: expected none, because data.name=barbell does not use it"),
         (["--data.noise=0.1"], "data.noise: expected none, because data.name=barbell does not use it"),
@@ -160,6 +167,35 @@ def test_what_does_not_fit_is_one_line(
     assert main(["train", str(config_file), *options]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dist-hdnn: error")]
     assert message in line
+
+
+WIDE = "a,b,c,d\n" + "".join(f"{i % 7},{i * i % 5},{i % 3},{i % 4}\n" for i in range(12))
+LONG = "t,s,flow,label\n" + "".join(f"{i},north,{i % 5},{i % 3}\n{i},AGENT,1,2\n" for i in range(12))
+IN_TIME = ["--data.time=t", "--data.agent=s"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (WIDE, ["--data.targets={a: zulu}"], "data.targets.a: graph g: expected an agent number 0..3 or a name, got"),
+        (WIDE, ["--data.targets={a: north, b: 0}"], "got 'north' and 0, which both are agent 'north' of the graph"),
+        (LONG.replace("AGENT", "0"), IN_TIME, "data.agent: column 's': expected one name for each agent, got "),
+        (LONG.replace("AGENT", "zulu"), IN_TIME, "data.agent: column 's': graph g: expected an agent number 0..3 or a"),
+        (WIDE, ["--data.targets={a: w}", "--data.features={b: zulu, c: x, d: y}"], "data.features.b: graph g: expec"),
+    ],
+)
+def test_agents_of_a_table_are_named_as_written(
+    config_file: Path, tmp_path: Path, text: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "g.edgelist").write_text("w x\nx y\ny north\n", encoding="utf-8")
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    named = [f"--graph.file={tmp_path / 'g.edgelist'}", "--data.name=file", f"--data.file={tmp_path / 't.csv'}"]
+    lift = ["--data.split=last", "--lift.kind=linear", f"--output={tmp_path / 'run'}"]
+    assert main(["train", str(config_file), *named, *lift, *options]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert message in said[-1]
+    unlisted = [line for line in said if "every column that data.targets does not name is a feature" in line]
+    assert len(unlisted) == (text == WIDE and len(options) == 1)
 
 
 PLANT = """
@@ -233,6 +269,29 @@ def test_inspect_and_the_export_name_targets_with_their_agents(plant: pandas.Dat
     assert dist_hdnn.load_run("run").targets == tuple(names)
     of_agents = [json.loads(Path("exported", "agents", f"{i}.json").read_text())["targets"] for i in range(3)]
     assert of_agents == [names[:2], names[2:], []]
+
+
+def test_predictions_stand_beside_the_targets_of_the_file(plant: pandas.DataFrame) -> None:
+    assert main(["train", "plant.yaml", "--output=run"]) == 0
+    assert main(["predict", "run", "plant.csv", "--keep=south_flow", "--output=answers.csv"]) == 0
+    answers, predicted = pandas.read_csv("answers.csv"), dist_hdnn.load_run("run").predict(plant[["north", "south"]])
+    np.testing.assert_allclose(answers["south_flow"], plant["south_flow"])
+    np.testing.assert_allclose(answers["predicted_south_flow"], predicted[:, 1, 1])
+    forecast = ["--data.features=null", "--data.targets={north: north, south: south}", "--data.window=2"]
+    forecast += ["--data.ahead=3", "--data.ignore=[south_leak, north_leak, south_flow, north_flow]"]
+    assert main(["train", "plant.yaml", *forecast, "--output=ahead"]) == 0
+    assert main(["predict", "ahead", "plant.csv", "--output=later.csv"]) == 0
+    assert list(pandas.read_csv("later.csv").columns) == ["row", "time", "north[t+3]", "south[t+3]"]
+
+
+def test_a_warm_start_names_the_agents_with_new_questions(
+    plant: pandas.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = "{north_leak: north, south_leak: south}", "{north_leak: north, south_flow: south, south_leak: west}"
+    unused = ["--data.ignore=[north_flow, south_flow]", "--data.ignore=[north_flow]"]
+    assert main(["train", "plant.yaml", f"--data.targets={one}", unused[0], "--output=run"]) == 0
+    assert main(["train", "--from=run", f"--data.targets={other}", unused[1], "--output=next", "--train.epochs=1"]) == 0
+    assert "; drew readout of agent south, readout of agent west" in capsys.readouterr().err
 
 
 def test_arrays_of_another_number_of_agents_are_refused(

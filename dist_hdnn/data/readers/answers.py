@@ -88,31 +88,27 @@ def _real(column: Column) -> Floats:
 
 
 def of_agents(
-    arrays: Mapping[str, npt.ArrayLike],
+    values: Mapping[str, npt.ArrayLike],
     blank: Preparation,
     names: Sequence[str] | None,
     regression: bool,
     images: bool,
     who: str,
-) -> tuple[dict[str, npt.ArrayLike], Preparation, Sequence[str] | None]:
+) -> tuple[dict[str, Column], Preparation, Sequence[str] | None]:
     """Return x (samples, agents, features) as columns with their agents, and the agents of the columns of y.
 
     names: of the features of x, or of every agent's, agent by agent.
     """
-    arrays = dict(arrays)
-    first = plain(arrays.get("x", arrays.get("train_x")))
+    arrays: dict[str, Column] = {key: plain(value) for key, value in values.items()}
+    first, y = (arrays.get(key, arrays.get(f"train_{key}")) for key in "xy")
+    assert first is not None and y is not None, "x and y are there"
     by_agent = first.ndim == 3 and not images
+    _check_shapes(arrays, by_agent, regression, images, who)
     if by_agent:
         agents, features = first.shape[1:]
         names = _of_features(agents, features, names, who)
         blank = replace(blank, observers={name: number // features for number, name in enumerate(names)})
-        arrays |= {key: plain(x).reshape(len(plain(x)), -1) for key, x in arrays.items() if key.endswith("x")}
-    y = plain(arrays.get("y", arrays.get("train_y")))
-    if 0 in y.shape or (y.ndim > 1 and by_agent and first.shape[1] != y.shape[1]):
-        raise ValueError(
-            f"{who}: expected x of (samples, agents, features) and y of (samples, agents) or (samples, agents, "
-            f"targets) with equal agents, got shapes {first.shape} and {y.shape}; give a column for every agent"
-        )
+        arrays |= {key: x.reshape(len(x), -1) for key, x in arrays.items() if key.endswith("x")}
     if not blank.targets and y.ndim > 1:
         agents, several = y.shape[1], math.prod(y.shape[2:])
         pairs = [
@@ -122,6 +118,42 @@ def of_agents(
     if blank.agents or blank.agent is not None:
         arrays, blank = _without_silent(arrays, blank, regression, who)
     return arrays, blank, names
+
+
+def _check_shapes(arrays: Mapping[str, Column], by_agent: bool, regression: bool, images: bool, who: str) -> None:
+    """Refuse arrays without numbers, of another number of axes, and parts or answers of other agents than the first x.
+
+    by_agent: the first x is (samples, agents, features).
+    """
+    of_x = "(samples, agents, features)" if by_agent else "(samples, features)"
+    of_y = "(samples, agents) or (samples, agents, targets)" if regression else "(samples, agents)"
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}  # of the first x and the first y
+    for key, values in sorted(arrays.items(), key=lambda item: (item[0][-1], not item[0].startswith("train"))):
+        shape, wanted = values.shape, of_x if key[-1] == "x" else of_y
+        got = f"{who}: expected {key} of {wanted}, got shape {shape}"
+        if values.dtype.kind not in "biuf":
+            raise ValueError(f"{who}: expected numbers in {key}, got an array of {values.dtype}; convert it to float64")
+        if key[-1] == "x" and images:
+            continue
+        axes = (2 + by_agent,) if key[-1] == "x" else (2, 3) if regression else (2,)
+        if values.ndim not in axes:
+            several = ", or set data.task=regression for several targets" if key[-1] == "y" and axes == (2,) else ""
+            raise ValueError(f"{got}; reshape it, a row per sample{several}")
+        if 0 in shape:
+            axis = (
+                "samples",
+                "agents" if "agents" in wanted else "features",
+                "features" if key[-1] == "x" else "targets",
+            )
+            raise ValueError(f"{got}, which has no {axis[shape.index(0)]}; give at least one")
+        one, (first, other) = shape[1:] if key[-1] == "x" else (*shape[1:], 1)[:2], shapes.get(key[-1], (key, ()))
+        shapes.setdefault(key[-1], (key, one))
+        if other and one != other:
+            sizes = " x ".join(map(str, other))
+            raise ValueError(f"{got}, where {first} has {sizes} per sample; give every part the same columns")
+        held = shapes.get("x", (key, one))
+        if key[-1] == "y" and by_agent and one[0] != held[1][0]:
+            raise ValueError(f"{got}, where {held[0]} has {held[1][0]} agents; give a column for every agent")
 
 
 def _of_features(agents: int, features: int, names: Sequence[str] | None, who: str) -> Sequence[str]:
@@ -139,10 +171,10 @@ def _of_features(agents: int, features: int, names: Sequence[str] | None, who: s
 
 
 def _without_silent(
-    arrays: dict[str, npt.ArrayLike], blank: Preparation, regression: bool, who: str
-) -> tuple[dict[str, npt.ArrayLike], Preparation]:
+    arrays: dict[str, Column], blank: Preparation, regression: bool, who: str
+) -> tuple[dict[str, Column], Preparation]:
     """Leave out agents without a known target in any sample, with a notice: they do not answer."""
-    held = {key: np.asarray(plain(y), dtype=np.float64) for key, y in arrays.items() if key.endswith("y")}
+    held = {key: y.astype(np.float64) for key, y in arrays.items() if key.endswith("y")}
     if any(y.ndim < 2 or y.shape[1] != len(blank.answering) for y in held.values()):
         return arrays, blank  # refused where shapes are checked
     gaps = [np.isnan(y) if regression else np.isnan(y) | (y == MISSING) for y in held.values()]
@@ -156,4 +188,4 @@ def _without_silent(
         stacklevel=5,
     )
     targets = {name: agent for name, agent in blank.targets.items() if agent not in quiet}
-    return arrays | {key: plain(arrays[key])[:, ~silent] for key in held}, replace(blank, targets=targets)
+    return arrays | {key: arrays[key][:, ~silent] for key in held}, replace(blank, targets=targets)

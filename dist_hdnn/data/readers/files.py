@@ -233,11 +233,14 @@ def _feature_columns(held: Sequence[str], index: Sequence[str], blank: Preparati
                 f"{who}: expected a column of the file for {key}, got {name!r}; "
                 + (f"did you mean {near[0]!r}?" if near else "correct its name")
             )
-    twice = [name for name in (*targets, time) if name in ignored] or [name for name in targets if name == time]
-    if twice:
-        raise ValueError(
-            f"{who}: expected one use of the column {twice[0]!r}, got two of data.target, data.time and data.ignore"
-        )
+    answers_key = "data.targets" if blank.targets else "data.target"
+    uses = {answers_key: targets, "data.time": (time,), "data.ignore": ignored}
+    for name in (*targets, *([time] if time else [])):
+        keys = [key for key, used in uses.items() if name in used]
+        if len(keys) > 1:
+            raise ValueError(
+                f"{who}: expected one use of the column {name!r}, got it in {' and '.join(keys)}; drop it from one"
+            )
     answers = () if blank.targets and blank.ahead else targets  # what an agent will see, it has seen before
     names = tuple(name for name in held if name not in {*answers, time, *ignored, *index})
     unnamed = next((name for name in names if name in INDEX[:2]), None)

@@ -62,7 +62,10 @@ def plain(values: Any) -> npt.NDArray[Any]:
         return array
     if hasattr(values, "iloc") and str(values.dtype).lower().startswith(NUMERIC):  # pandas, of its own types too
         return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
-    return _unboxed(np.asarray(values))
+    try:
+        return _unboxed(np.asarray(values))
+    except ValueError:  # lists in which rows differ
+        raise ValueError("expected an array of numbers, got rows of different lengths; give all as many") from None
 
 
 def _unboxed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

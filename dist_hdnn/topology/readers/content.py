@@ -7,7 +7,7 @@ the place of anything else. `read_graph` adds the file.
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -29,7 +29,10 @@ PLACES = (
     ("x", "y"),
 )
 """Names of the attributes that hold a position."""
+ON_EARTH = PLACES[:6]
+"""The ones among them that are degrees."""
 Pair = tuple[Hashable, Hashable]
+Record = tuple[Hashable, Hashable, bool, Mapping[str, Any]]
 
 
 class Damaged(Exception):
@@ -50,12 +53,16 @@ class Directed(Damaged):
 class Content:
     """The agents and links of a file, every link as often as it is listed.
 
-    Node attributes of `graph`: `label`, a display name, and `pos`, (x, y), where the file has them.
+    Node attributes of `graph`: `label`, a display name, `pos`, (x, y), and `degrees`, (longitude, latitude), where the
+    file has them. records: (one, other, whether it holds for both directions, attributes) per listed link, where the
+    format has attributes. facts: attributes of the whole graph.
     notes: how the file was read where that is open to doubt, one line each, for the user.
     """
 
     def __init__(self, name: str = "") -> None:
         self.graph = nx.MultiGraph(name=name)
+        self.records: list[Record] = []
+        self.facts: dict[str, Any] = {}
         self.notes: list[str] = []
 
     def agent(self, node: Hashable, label: object = None, attributes: dict[str, Any] | None = None) -> None:
@@ -67,15 +74,24 @@ class Content:
             self.graph.nodes[node]["label"] = str(label).strip()
         if (place := place_of(attributes or {})) is not None:
             self.graph.nodes[node]["pos"] = place
+        if (degrees := degrees_of(attributes or {})) is not None:
+            self.graph.nodes[node]["degrees"] = degrees
 
-    def link(self, one: Hashable, other: Hashable) -> None:
-        """Link two declared agents. Raises Damaged when one of them is not declared."""
+    def link(
+        self, one: Hashable, other: Hashable, attributes: Mapping[str, Any] | None = None, both: bool = True
+    ) -> None:
+        """Link two declared agents. Raises Damaged when one of them is not declared.
+
+        both: the attributes hold for both directions, not only from one to other.
+        """
         for node in (one, other):
             if node not in self.graph:
                 raise Damaged(
                     "links between declared nodes", f"a link to the undeclared node {shown(node)}", "declare it"
                 )
         self.graph.add_edge(one, other)
+        if attributes is not None:
+            self.records.append((one, other, both, attributes))
 
     def arcs(self, pairs: Iterable[Pair]) -> None:
         """Link agents whose links are listed from both ends, once per pair. Raises Directed for a one-way arc."""
@@ -118,7 +134,7 @@ def check_names(names: Iterable[str]) -> None:
             raise Damaged("one spelling of an agent", f"{integer!r} and {name!r}", remedy)
 
 
-def place_of(attributes: dict[str, Any]) -> tuple[float, float] | None:
+def place_of(attributes: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return (x, y) from attributes of a node, by the names of PLACES or from `pos`, or None."""
     pairs = [(attributes[x], attributes[y]) for x, y in PLACES if x in attributes and y in attributes]
     pos = attributes.get("pos")
@@ -131,6 +147,13 @@ def place_of(attributes: dict[str, Any]) -> tuple[float, float] | None:
         if math.isfinite(x) and math.isfinite(y):
             return x, y
     return None
+
+
+def degrees_of(attributes: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return (longitude, latitude) from attributes of a node, or None."""
+    names = [pair for pair in ON_EARTH if set(pair) <= set(attributes)]
+    place = place_of({name: attributes[name] for name in names[0]}) if names else None
+    return place if place is not None and abs(place[0]) <= 360 and abs(place[1]) <= 90 else None
 
 
 def shown(node: Hashable) -> str:

@@ -3,7 +3,7 @@
 import re
 from itertools import pairwise, product
 
-from dist_hdnn.topology.readers.content import Content, Damaged, Directed, place_of, tokens
+from dist_hdnn.topology.readers.content import Content, Damaged, Directed, degrees_of, place_of, tokens
 
 TOKEN = re.compile(
     r"\s+|//[^\n]*|/\*.*?\*/|^\#[^\n]*|"
@@ -12,6 +12,7 @@ TOKEN = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 Token = tuple[str, str]  # kind, text
+Defaults = dict[str, dict[str, str]]
 
 
 def read_dot(text: str) -> Content:
@@ -25,7 +26,7 @@ def read_dot(text: str) -> Content:
     content = parser.content
     if not parser.next_is("{"):
         content.graph.graph["name"] = parser.take()[1]
-    parser.block({})
+    parser.block({"node": {}, "edge": {}})
     if parser.tokens:
         raise Damaged("one graph", f"{parser.tokens[-1][1][:40]!r} after it", "keep one graph")
     for node, attributes in parser.attributes.items():
@@ -34,6 +35,8 @@ def read_dot(text: str) -> Content:
             content.graph.nodes[node]["label"] = label
         if (place := place_of(dict(attributes))) is not None:
             content.graph.nodes[node]["pos"] = place
+        if (degrees := degrees_of(attributes)) is not None:
+            content.graph.nodes[node]["degrees"] = degrees
     return content
 
 
@@ -63,27 +66,27 @@ class _Parser:
         """Remove the next token if it is one of these."""
         return self.next_is(*texts) and bool(self.tokens.pop())
 
-    def block(self, defaults: dict[str, str]) -> list[str]:
-        """Parse { statements } and return the nodes inside."""
+    def block(self, defaults: Defaults) -> list[str]:
+        """Parse { statements } and return the nodes inside. defaults: attributes of nodes and of edges."""
         if not self.skip("{"):
             raise ValueError(f"{self.take()[1][:40]!r} in place of {{")
         inside: dict[str, None] = {}
-        defaults = dict(defaults)
+        defaults = {kind: dict(options) for kind, options in defaults.items()}
         while not self.skip("}"):
             if self.skip(";", ","):
                 continue
             if self.next_is("graph", "node", "edge"):
                 kind, options = self.take()[1].lower(), self.options()
-                defaults.update(options if kind == "node" else {})
+                (self.content.facts if kind == "graph" else defaults[kind]).update(options)
             else:
                 inside.update(dict.fromkeys(self.statement(defaults)))
         return list(inside)
 
-    def statement(self, defaults: dict[str, str]) -> list[str]:
+    def statement(self, defaults: Defaults) -> list[str]:
         """Parse a node, a chain of links, a subgraph or an assignment, and return its nodes."""
         if len(self.tokens) > 1 and self.tokens[-2] == ("mark", "="):
-            for _ in range(3):
-                self.take()
+            name, _, value = (self.take()[1] for _ in range(3))
+            self.content.facts[name] = value
             return []
         ends = [self.end(defaults)]
         while self.next_is("--", "->"):
@@ -92,12 +95,13 @@ class _Parser:
             ends.append(self.end(defaults))
         options = self.options()
         for left, right in pairwise(ends):
-            self.content.graph.add_edges_from(product(left, right))
+            for one, other in product(left, right):
+                self.content.link(one, other, defaults["edge"] | options)
         if len(ends) == 1 and len(ends[0]) == 1:
             self.attributes[ends[0][0]].update(options)
         return [node for end in ends for node in end]
 
-    def end(self, defaults: dict[str, str]) -> list[str]:
+    def end(self, defaults: Defaults) -> list[str]:
         """Parse one end of a link and return its nodes: one, or all of a subgraph."""
         if self.skip("subgraph") and not self.next_is("{"):
             self.take()  # its name
@@ -109,7 +113,7 @@ class _Parser:
         while self.skip(":"):
             self.take()  # a port
         self.content.graph.add_node(node)
-        self.attributes.setdefault(node, dict(defaults))
+        self.attributes.setdefault(node, dict(defaults["node"]))
         return [node]
 
     def options(self) -> dict[str, str]:

@@ -48,10 +48,16 @@ def read_graph(path: str | os.PathLike[str], format: str | None = None) -> Commu
     docs/graphs.md lists the formats and their used fields. Agents are numbered by sorted node identity, never by file
     order: ids; the labels of GML when every node has one and all differ. A `label`, else a `name`, of every node names
     the agents when all differ. Positions (Longitude and Latitude, lon and lat, x and y, pos) place them in pictures.
-    Weights and other attributes are not used. Repeated links and self-loops are merged and dropped with a warning.
+    Weights and other attributes are not used; `link_records` has those of links. Repeated links and self-loops are
+    merged and dropped with a warning.
     Raises ValueError (one line, naming the file) when it is missing, empty, damaged, directed or of another kind.
     """
-    path = Path(path)
+    content, stem = read_content(Path(path), format)
+    return from_networkx(content.graph, content.graph.name or stem, labels=content.labels(), notes=content.notes)
+
+
+def read_content(path: Path, format: str | None) -> tuple[Content, str]:
+    """Return the content of a file and the name of the file without suffixes. Raises ValueError as `read_graph`."""
     try:
         _check_format(format)
         data, name = _contents(path)
@@ -61,7 +67,7 @@ def read_graph(path: str | os.PathLike[str], format: str | None = None) -> Commu
             raise Damaged("at least one agent", "a graph without nodes", "add nodes to it")
     except Damaged as damage:
         raise ValueError(f"{path}: {damage}") from None
-    return from_networkx(content.graph, content.graph.name or name.stem, labels=content.labels(), notes=content.notes)
+    return content, name.stem
 
 
 def _read(kind: str, data: bytes) -> Content:

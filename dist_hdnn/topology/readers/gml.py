@@ -21,6 +21,7 @@ def read_gml(text: str) -> Content:
     nodes = [value for key, value in graph if key == "node"]
     labels = distinct(*([str(_last(node, key) or "").strip() for node in nodes] for key in ("label", "name")))
     content = Content(str(_last(graph, "name") or ""))
+    content.facts |= _flat(graph)
     names: dict[str, str] = {}
     for i, node in enumerate(nodes):
         if (node_id := _last(node, "id")) is None:
@@ -38,7 +39,7 @@ def read_gml(text: str) -> Content:
         for end, node_id in ends.items():
             if node_id not in names:
                 raise ValueError(f"an edge with the undefined {end} {node_id}")
-        content.link(*(names[node_id] for node_id in ends.values()))
+        content.link(names[ends["source"]], names[ends["target"]], _flat(edge))
     return content
 
 

@@ -1,7 +1,9 @@
 """Lists of a link or an agent per line: edge lists (also of KONECT and NCOL), adjacency lists, SIF and LGL."""
 
+import ast
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dist_hdnn.topology.readers.content import INTEGER, NUMBER, Content, Damaged, check_names, lines, on_line, words
 
@@ -53,7 +55,23 @@ def read_edgelist(text: str) -> Content:
     if not (konect and konect.group(1) in ("asym", "directed")):
         content.graph.add_nodes_from(row[0] for _, row in links if len(row) == 1)
         content.graph.add_edges_from(row for _, row in links if len(row) == 2)
+    if attributes := _attributes(text):
+        content.records = [(row[0], row[1], True, attributes.get(n, {})) for n, row in links if len(row) == 2]
     return content
+
+
+def _attributes(text: str) -> dict[int, dict[str, Any]]:
+    """Return line number -> attributes, for lines "a b {...}" as networkx writes them."""
+    attributes = {}
+    for number, line in lines(text, "#", "%", "//") if "{" in text else ():
+        brace = line.find("{")
+        if brace > 0 and line.endswith("}"):
+            try:
+                value = ast.literal_eval(line[brace:])
+            except (ValueError, SyntaxError):
+                continue  # other than Python's, and not used
+            attributes[number] = value if isinstance(value, dict) else {}
+    return attributes
 
 
 def _konect_header(text: str, kind: str, links: Rows, content: Content) -> None:

@@ -3,7 +3,9 @@
 "{*}node" is an element of this name in any namespace.
 """
 
+import re
 from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -33,7 +35,9 @@ def read_graphml(data: bytes) -> Content:
                 texts |= {axis: shape.get(axis) for axis in "xy"}
         return {name: text.strip() for name, text in texts.items() if text is not None}
 
-    content = Content(attributes(graph, "graph").get("name", ""))
+    facts = attributes(graph, "graph")
+    content = Content(facts.get("name", ""))
+    content.facts |= facts
     nodes = [(_id(node), attributes(node, "node")) for node in graph.findall("{*}node")]
     names = distinct(*([texts.get(key) for _, texts in nodes] for key in ("label", "name")))
     for i, (node_id, texts) in enumerate(nodes):
@@ -42,7 +46,8 @@ def read_graphml(data: bytes) -> Content:
     by_default = graph.get("edgedefault") == "directed"
     if by_default and not (edges and all(edge.get("directed") == "false" for edge in edges)):
         raise Directed("a directed graph")
-    _link(content, edges, is_directed=lambda edge: edge.get("directed") == "true")
+    is_directed = lambda edge: edge.get("directed") == "true"  # noqa: E731
+    _link(content, edges, is_directed=is_directed, attributes=lambda edge: attributes(edge, "edge"))
     return content
 
 
@@ -57,7 +62,18 @@ def read_gexf(data: bytes) -> Content:
         content.notes.append("a dynamic graph; links of all times are taken")
     if kind == "directed" and not edges:
         raise Directed("a directed graph")
-    _link(content, edges, is_directed=lambda edge: edge.get("type", kind) == "directed")
+    titles = {
+        title.get("id"): title.get("title")
+        for group in graph.findall("{*}attributes")
+        if group.get("class") == "edge"
+        for title in group.findall("{*}attribute")
+    }
+
+    def attributes(edge: Element) -> dict[str, Any]:
+        values = [(value.get("for", value.get("id")), value.get("value")) for value in edge.findall(".//{*}attvalue")]
+        return {str(titles.get(key)): value for key, value in values}
+
+    _link(content, edges, is_directed=lambda edge: edge.get("type", kind) == "directed", attributes=attributes)
     return content
 
 
@@ -70,20 +86,31 @@ def read_xgmml(data: bytes) -> Content:
     _declare(content, root.findall("{*}node"), "label", "graphics")
     if root.get("directed") == "1":
         raise Directed("a directed graph")
-    _link(content, root.findall("{*}edge"), is_directed=lambda edge: edge.get("directed") == "1")
+    _link(
+        content,
+        root.findall("{*}edge"),
+        is_directed=lambda edge: edge.get("directed") == "1",
+        attributes=lambda edge: {str(att.get("name")): att.get("value") for att in edge.findall("{*}att")},
+    )
     return content
 
 
 def read_sndlib(data: bytes) -> Content:
-    """Read SNDlib: nodes with their coordinates, and links. Demands and costs are not used."""
+    """Read SNDlib: nodes with their coordinates, and links with their capacity. Demands and costs are not used."""
     root = _root(data, "network")
     content = Content()
+    sites = root.find(".//{*}nodes")
+    on_earth = sites is not None and sites.get("coordinatesType") == "geographical"
+    if unit := re.fullmatch(r"\s*([KMGT]?)BITPERSEC\s*", root.findtext("{*}meta/{*}unit") or ""):
+        content.facts["pre_installed_capacity_unit"] = f"{unit[1]}bit/s"
     for node in root.findall(".//{*}node"):
         place = node.find("{*}coordinates")
         place = node if place is None else place
-        content.agent(_id(node), None, {axis: place.findtext("{*}" + axis) for axis in "xy"})
+        axes = {"x": "Longitude", "y": "Latitude"} if on_earth else {"x": "x", "y": "y"}
+        content.agent(_id(node), None, {name: place.findtext("{*}" + axis) for axis, name in axes.items()})
     for link in root.findall(".//{*}link"):
-        content.link(*((link.findtext("{*}" + end) or "").strip() for end in ("source", "target")))
+        one, other = ((link.findtext("{*}" + end) or "").strip() for end in ("source", "target"))
+        content.link(one, other, {"pre_installed_capacity": link.findtext("{*}preInstalledModule/{*}capacity")})
     return content
 
 
@@ -94,7 +121,21 @@ def read_core(data: bytes) -> Content:
     _declare(content, root.findall("{*}devices/{*}device") + root.findall("{*}networks/{*}network"), "name", "position")
     links = root.findall("{*}links/{*}link")
     ends = ("node1", "node2") if all(link.get("node1") for link in links) else ("node_one", "node_two")
-    _link(content, links, *ends)
+    units = {"bandwidth": "bit/s", "delay": "us", "jitter": "us", "loss": "%"}
+
+    def attributes(link: Element) -> dict[str, Any]:
+        """Return the options with their units, of which 0 stands for none."""
+        options = link.find("{*}options")
+        values = {} if options is None else {name: options.get(name, "0") for name in units}
+        return {name: f"{value} {units[name]}" for name, value in values.items() if value.strip("0. ")}
+
+    def is_one_way(link: Element) -> bool:
+        options = link.find("{*}options")
+        return options is not None and options.get("unidirectional") == "1"
+
+    _link(content, links, *ends, attributes=attributes, is_one_way=is_one_way)
+    for node in content.graph:  # where the canvas lies on Earth, whatever the network is
+        content.graph.nodes[node].pop("degrees", None)
     return content
 
 
@@ -140,11 +181,14 @@ def _link(
     one: str = "source",
     other: str = "target",
     is_directed: Callable[[Element], bool] = lambda edge: False,
+    attributes: Callable[[Element], dict[str, Any]] = lambda edge: {},
+    is_one_way: Callable[[Element], bool] = lambda edge: False,
 ) -> None:
+    """Link agents. is_one_way: the attributes hold from one to other only."""
     for edge in edges:
         if is_directed(edge):
             raise Directed(f"a directed link from {edge.get(one)!r} to {edge.get(other)!r}")
-        content.link(edge.get(one, ""), edge.get(other, ""))
+        content.link(edge.get(one, ""), edge.get(other, ""), attributes(edge), not is_one_way(edge))
 
 
 def _id(element: Element) -> str:

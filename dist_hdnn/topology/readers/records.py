@@ -59,21 +59,24 @@ def _declare(content: Content, node: Any, attributes: Mapping[str, Any]) -> None
     content.agent(_name(node), label, dict(attributes))
 
 
-def _link(content: Content, ends: tuple[Any, Any], is_directed: bool) -> None:
+def _link(content: Content, ends: tuple[Any, Any], is_directed: bool, attributes: Mapping[str, Any]) -> None:
     if is_directed:
         raise Directed(f"a directed link from {ends[0]!r} to {ends[1]!r}")
-    content.link(*map(_name, ends))
+    content.link(_name(ends[0]), _name(ends[1]), attributes)
 
 
-def _graph_name(data: Mapping[str, Any]) -> str:
+def _content(data: Mapping[str, Any]) -> Content:
+    """Return a content without agents, with the name and the attributes of the graph."""
     head = data.get("graph")
     head = dict(head) if isinstance(head, Mapping | list) else {}
-    return str(head.get("name") or "")
+    content = Content(str(head.get("name") or ""))
+    content.facts |= head
+    return content
 
 
 def _read_node_link(data: Mapping[str, Any], links: list[Any]) -> Content:
     """Read networkx's node_link_data, or D3, where nodes without ids are numbered by their place in the list."""
-    content = Content(_graph_name(data))
+    content = _content(data)
     numbered = not any(isinstance(node, Mapping) and "id" in node for node in data["nodes"])
     for i, node in enumerate(data["nodes"]):
         if not isinstance(node, Mapping) or (not numbered and "id" not in node):
@@ -83,20 +86,23 @@ def _read_node_link(data: Mapping[str, Any], links: list[Any]) -> Content:
         ends = next((ends for ends in ENDS if isinstance(link, Mapping) and set(ends) <= set(link)), None)
         if ends is None:
             raise ValueError(f"a link without source or target: {repr(link)[:60]}")
-        _link(content, (link[ends[0]], link[ends[1]]), link.get("directed") is True)
+        _link(content, (link[ends[0]], link[ends[1]]), link.get("directed") is True, link)
     return content
 
 
 def _read_adjacency(data: Mapping[str, Any]) -> Content:
     """Read networkx's adjacency_data: the neighbors of the nodes, in the order of the nodes."""
-    content = Content(_graph_name(data))
+    content = _content(data)
     nodes = data["nodes"]
     for node in nodes:
         _declare(content, node["id"], node)
     if len(nodes) != len(data["adjacency"]):
         raise Damaged(f"a list of neighbors for each of {len(nodes)} nodes", f"{len(data['adjacency'])} lists")
     pairs = zip(nodes, data["adjacency"], strict=True)
-    content.arcs((_name(node["id"]), _name(other["id"])) for node, others in pairs for other in others)
+    content.records = [
+        (_name(node["id"]), _name(other["id"]), False, other) for node, others in pairs for other in others
+    ]
+    content.arcs((one, other) for one, other, _, _ in content.records)
     return content
 
 
@@ -113,7 +119,7 @@ def _read_cytoscape(data: Mapping[str, Any]) -> Content:
     for node in elements.get("nodes", []):
         _declare(content, node["data"]["id"], {**node["data"], **(node.get("position") or {})})
     for edge in (edge["data"] for edge in elements.get("edges", [])):
-        _link(content, (edge["source"], edge["target"]), edge.get("directed") is True)
+        _link(content, (edge["source"], edge["target"]), edge.get("directed") is True, edge)
     return content
 
 
@@ -125,7 +131,7 @@ def _read_graphology(data: Mapping[str, Any]) -> Content:
         _declare(content, node["key"], node.get("attributes") or {})
     for edge in data["edges"]:
         directed = kind == "directed" or (kind != "undirected" and edge.get("undirected") is not True)
-        _link(content, (edge["source"], edge["target"]), directed)
+        _link(content, (edge["source"], edge["target"]), directed, edge.get("attributes") or {})
     return content
 
 

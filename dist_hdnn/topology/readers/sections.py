@@ -98,28 +98,33 @@ def read_repetita(text: str) -> Content:
                 content.agent(str(i), row[0], {"x": row[1], "y": row[2]})
             else:
                 arcs.append((row[1], row[2]))
+                texts = zip(("bw", "delay"), row[4:6], ("kbit/s", "us"), strict=False)  # label source target weight
+                content.records.append((row[1], row[2], False, {name: f"{text} {unit}" for name, text, unit in texts}))
     content.arcs(arcs)
     return content
 
 
 def read_sndlib_native(text: str) -> Content:
-    """Read SNDlib's own text: NODES ( name ( x y ) ... ), LINKS ( name ( source target ) ... )."""
+    """Read SNDlib's own text: NODES ( name ( x y ) ... ), LINKS ( name ( source target ) capacity ... )."""
     bare = re.sub(r"^\s*[?#].*$", "", text, flags=re.MULTILINE)
     sections = dict(re.findall(r"^\s*(NODES|LINKS)\s*\(\s*?$(.*?)^\s*\)\s*$", bare, re.MULTILINE | re.DOTALL))
     if set(sections) != {"NODES", "LINKS"}:
         raise Damaged("the sections NODES ( ... ) and LINKS ( ... )", ", ".join(sections) or "neither")
     content = Content()
+    axes = ("Longitude", "Latitude") if "<longitude>" in text else ("x", "y")
+    if unit := re.search(r"^\s*unit\s*=\s*([KMGT]?)BITPERSEC\s*$", bare, re.MULTILINE):
+        content.facts["pre_installed_capacity_unit"] = f"{unit[1]}bit/s"
     for row in sections["NODES"].strip().splitlines():
         match = re.match(r"\s*([^\s(]+)\s*(?:\(\s*(\S+)\s+([^\s)]+)\s*\))?\s*$", row)
         if match is None:
             raise Damaged("'name ( x y )' for every node", repr(row.strip()[:60]))
-        content.agent(match[1], None, {"x": match[2], "y": match[3]})
+        content.agent(match[1], None, dict(zip(axes, match.group(2, 3), strict=True)))
     for row in sections["LINKS"].strip().splitlines():
-        match = re.match(r"\s*([^\s(]+)\s*\(\s*(\S+)\s+([^\s)]+)\s*\)", row)
+        match = re.match(r"\s*([^\s(]+)\s*\(\s*(\S+)\s+([^\s)]+)\s*\)\s*([^\s()]*)", row)
         if match is None and row.strip():
             raise Damaged("'name ( source target ) ...' for every link", repr(row.strip()[:60]))
         if match is not None:
-            content.link(match[2], match[3])
+            content.link(match[2], match[3], {"pre_installed_capacity": match[4]})
     return content
 
 
@@ -137,7 +142,7 @@ def read_brite(text: str) -> Content:
         elif section == "Edges:":
             if row[-1] == "D":
                 raise Directed(f"a directed link on line {number}")
-            content.link(row[1], row[2])
+            content.link(row[1], row[2], dict(zip(("length", "delay", "capacity"), row[3:6], strict=False)))
     return content
 
 
@@ -158,7 +163,7 @@ def read_gdf(text: str) -> Content:
         elif row.get("directed", "").lower() == "true":
             raise Directed(f"a directed link on line {number}")
         else:
-            content.link(row["node1"], row["node2"])
+            content.link(row["node1"], row["node2"], row)
     return content
 
 

@@ -42,7 +42,8 @@ def read_csv(text: str) -> Content:
                 raise Directed(f"a directed link in row {number}")
         content.graph.add_node(cells[source])
         if cells[target]:
-            content.graph.add_edge(cells[source], cells[target])
+            content.graph.add_node(cells[target])
+            content.link(cells[source], cells[target], dict(zip(rows[0][1], cells, strict=True)))
         elif any(cell for i, cell in enumerate(cells) if i != source):
             remedy = "fill it in; a row of a source alone is an isolated agent"
             raise Damaged("a target", shown, remedy)

@@ -1,0 +1,208 @@
+"""Impaired links as one matrix sees them: what its rows receive of slices, and what of their replies arrives.
+
+A block (i, j) of K stands for a link in each direction: in the gather agent i receives the slice of j, in the
+scatter-add agent j receives the reply of i. Both are known where row i is owned, so nothing but slices travels.
+Everything but rounding is linear in the slices: `arrive` is the map, `pull` its transpose.
+
+    arrive    d_l = m_(l-k) x_(l-k) + (1 - m_(l-k)) f(d_(l-1), d_(l-2))       m delivered, k delay, f fill
+    pull      the transpose, from the last layer to the first
+
+Shapes: edge space (edges, B) of one value per block and sample, and (gathered, B) of the neurons of all blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dist_hdnn.links.fates import BoolArray, Draw, Keys, Moment, Round, below
+from dist_hdnn.links.model import Links, rows_of
+from dist_hdnn.operators.panels import PanelOperator
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
+
+KEPT = 2**26  # bytes of the fates of a sweep, from which on they are drawn again
+
+
+class Wires:
+    """The links of one worker's rows of a matrix.
+
+    row_agents, column_agents: global numbers of the operator's rows and columns. names: of all agents.
+    """
+
+    def __init__(
+        self, links: Links, operator: PanelOperator, row_agents: IntArray, column_agents: IntArray, names: Any
+    ) -> None:
+        self.links, pattern = links, operator.pattern
+        order = np.argsort(operator.block_start)  # blocks as their rows are gathered
+        receiver, sender = row_agents[pattern.block_rows[order]], column_agents[pattern.columns[order]]
+        sizes = pattern.column_sizes[pattern.columns[order]]
+        self.between = receiver != sender
+        self.receiver, self.sender = receiver[self.between], sender[self.between]
+        table, reply = links.table, links.seed
+        self.rows = (
+            rows_of(table, self.receiver, self.sender, names),
+            rows_of(table, self.sender, self.receiver, names),
+        )
+        self.neurons = int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else None
+        self.gathered, self.edges = int(sizes.sum()), len(sizes)
+        self.edge_of_row = torch.from_numpy(np.repeat(np.arange(self.edges), sizes))
+        self._loss = [
+            Keys(reply, Draw.LOSS, *pair) for pair in ((self.sender, self.receiver), (self.receiver, self.sender))
+        ]
+        low, high = np.minimum(self.sender, self.receiver), np.maximum(self.sender, self.receiver)
+        self._outage = Keys(links.seed, Draw.OUTAGE, low, high)
+        self._delay = [
+            Keys(links.seed, Draw.DELAY, *pair) for pair in ((self.sender, self.receiver), (self.receiver, self.sender))
+        ]
+        self._renewal = [
+            Keys(links.seed, Draw.RENEWAL, *pair)
+            for pair in ((self.sender, self.receiver), (self.receiver, self.sender))
+        ]
+        self._sweep: Hashable = None
+        self._fates: dict[Round, Tensor | None] = {}  # of the sweep at hand
+        self._runs: dict[Hashable, list[BoolArray]] = {}
+        self.own_rows = self._own(operator, receiver, row_agents)
+
+    def delivered(self, moment: Moment, at: Round, batch: int) -> Tensor | None:
+        """Tell which messages of a round arrive, (edges, B); None where all do. Own slices always do."""
+        if self._sweep != (moment, batch):
+            self._sweep, self._fates = (moment, batch), {}
+        if at not in self._fates:
+            fates = self._delivered(moment, at, batch)
+            if len(self._fates) * self.edges * batch > KEPT:
+                return fates
+            self._fates[at] = fates
+        return self._fates[at]
+
+    def _delivered(self, moment: Moment, at: Round, batch: int) -> Tensor | None:
+        pair = self.links.pair if at.reply else "none"
+        lost = None if pair == "exchange" else self._lost(moment, at, batch)
+        if pair != "none":
+            unheard = self._lost(moment, at._replace(reply=0), batch)
+            lost = unheard if lost is None else lost if unheard is None else lost | unheard
+        if lost is None:
+            return None
+        delivered = np.ones((self.edges, batch), dtype=np.bool_)
+        delivered[self.between] = ~lost
+        return torch.from_numpy(delivered)
+
+    def delays(self, moment: Moment, reply: int, batch: int) -> Tensor | None:
+        """Return by how many layers each link is late, (edges, B) int64; None where none is."""
+        table, rows = self.links.table, self.rows[reply]
+        least, most = table.delay_least[rows], table.delay_most[rows]
+        if not most.any():
+            return None
+        bits = self._delay[reply].bits(moment, batch).astype(np.uint64)
+        width = (most - least + 1).astype(np.uint64)
+        delays = np.zeros((self.edges, batch), dtype=np.int64)
+        delays[self.between] = least[:, None] + ((bits * width[:, None]) >> np.uint64(32)).astype(np.int64)
+        return torch.from_numpy(delays)
+
+    def rounding(self, moment: Moment, at: Round, slices: Tensor) -> None:
+        """Round slices (gathered, B) in place to the bits of their links, by the largest value of each slice."""
+        table = self.links.table
+        bits = (table.bits_back if at.backward else table.bits)[self.rows[at.reply]]
+        if not bits.any():
+            return
+        of_edge = np.zeros(self.edges, dtype=np.int64)
+        of_edge[self.between] = bits
+        chosen = torch.from_numpy(of_edge > 0)[self.edge_of_row]
+        levels = torch.from_numpy(np.where(of_edge > 0, 2.0 ** np.maximum(of_edge - 1, 0) - 1, 1.0))
+        levels = levels.clamp_(min=1.0).to(slices.dtype)[self.edge_of_row][:, None]
+        scale = self._largest(slices) / levels
+        scaled = torch.where(scale > 0, slices / scale, 0.0)
+        if self.links.stochastic:
+            keys = Keys(self.links.seed, Draw.ROUNDING, *self._values())
+            noise = keys.bits(moment, slices.shape[1], at.code).astype(np.float64) / 2.0**32
+            rounded = torch.floor(scaled + torch.from_numpy(noise).to(slices.dtype))
+        else:
+            rounded = torch.round(scaled)
+        slices.copy_(torch.where(chosen[:, None], rounded * scale, slices))
+
+    def expanded(self, of_edges: Tensor) -> Tensor:
+        """Repeat values of edges (edges, B) for the neurons of their slices: (gathered, B)."""
+        if self.neurons is not None:
+            return of_edges[:, None].expand(-1, self.neurons, -1).reshape(self.gathered, -1)
+        return of_edges.index_select(0, self.edge_of_row)
+
+    def likely(self, at: Round, like: Tensor, strength: float) -> Tensor:
+        """Return 1 / probability of arriving of each edge, (gathered, 1), for an unbiased backward sweep."""
+        arrives = np.ones(self.edges)
+        arriving, pair = 1.0 - self.links.table.loss * strength, self.links.pair if at.reply else "none"
+        if pair != "exchange":
+            arrives[self.between] = arriving[self.rows[at.reply]]
+        if pair != "none":
+            arrives[self.between] *= arriving[self.rows[0]]
+        factor = np.where(arrives > 0, 1.0 / np.maximum(arrives, 1e-12), 0.0)
+        return torch.from_numpy(factor).to(like.dtype)[self.edge_of_row][:, None]
+
+    def _lost(self, moment: Moment, at: Round, batch: int) -> BoolArray | None:
+        """Tell which messages between agents are lost, (links of the matrix, B); None where none can be."""
+        links, rows, lost = self.links, self.rows[at.reply], None
+        probability = links.table.loss[rows] * moment.strength
+        if probability.any():
+            if (links.table.burst[rows] > 1).any():
+                lost = self._in_runs(moment, at, batch, probability)
+            else:
+                lost = below(self._loss[at.reply].bits(moment, batch, at.code), probability)
+        outage = links.table.outage[rows] * moment.strength
+        if outage.any():
+            cut = below(self._outage.bits(moment, batch), outage)
+            lost = cut if lost is None else lost | cut
+        down = links.down(moment, batch)
+        if down is not None:
+            stopped = down[self.sender] | down[self.receiver]
+            lost = stopped if lost is None else lost | stopped
+        return lost
+
+    def _in_runs(self, moment: Moment, at: Round, batch: int, probability: np.ndarray) -> BoolArray:
+        """Tell which messages are lost where losses come in runs: a Gilbert channel, renewed at random.
+
+        In every round a link draws its state anew with probability 1 / (burst (1 - loss)), else it keeps it, so that
+        runs have a mean length of `burst`. Time goes by layers, per update and kind of round.
+        """
+        key = (moment, at.update, at.reply, at.backward, batch)
+        if key not in self._runs:
+            self._runs = {k: run for k, run in self._runs.items() if k[0] == moment}  # type: ignore[index]
+            self._runs[key] = []
+        run, burst = self._runs[key], self.links.table.burst[self.rows[at.reply]]
+        renews = np.minimum(1.0, 1.0 / np.maximum(burst * (1.0 - probability), 1e-12))
+        while len(run) <= at.layer:
+            code = at._replace(layer=len(run)).code
+            lost = below(self._loss[at.reply].bits(moment, batch, code), probability)
+            if run:
+                renewed = below(self._renewal[at.reply].bits(moment, batch, code), renews)
+                lost = np.where(renewed, lost, run[-1])
+            run.append(lost)
+        return run[at.layer]
+
+    def _largest(self, slices: Tensor) -> Tensor:
+        """Return the largest absolute value of each slice and sample, for all of its neurons: (gathered, B)."""
+        if self.neurons is not None:
+            most = slices.view(self.edges, self.neurons, -1).abs().amax(dim=1)
+        else:
+            index = self.edge_of_row[:, None].expand(-1, slices.shape[1])
+            most = slices.new_zeros(self.edges, slices.shape[1]).scatter_reduce_(0, index, slices.abs(), "amax")
+        return self.expanded(most)
+
+    def _values(self) -> tuple[IntArray, IntArray]:
+        """Number every value of every slice by its link and its place in the slice."""
+        sizes = np.bincount(self.edge_of_row.numpy(), minlength=self.edges)
+        ends = np.zeros((2, self.edges), dtype=np.int64)
+        ends[0, self.between], ends[1, self.between] = self.sender, self.receiver
+        within = ragged_ranges(np.zeros_like(sizes), sizes)
+        first, second = (each[self.edge_of_row.numpy()] for each in ends)
+        return first, second * (int(sizes.max(initial=1)) + 1) + within
+
+    def _own(self, operator: PanelOperator, receiver: IntArray, row_agents: IntArray) -> Tensor | None:
+        """Return for every gathered neuron the row of the receiver's own one, for the fill `own`."""
+        if self.links.fill != "own":
+            return None
+        if self.neurons is None:
+            raise ValueError("links.fill: expected agents of one width with own, got several. Choose zero or hold.")
+        starts = offsets(operator.pattern.row_sizes)[:-1][np.searchsorted(row_agents, receiver)]
+        return torch.from_numpy(ragged_ranges(starts, np.full(len(starts), self.neurons)))
