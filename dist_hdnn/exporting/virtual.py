@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dist_hdnn.exporting.one_agent import Agent, Array, Exchange, Filling
 from dist_hdnn.exporting.runtime import Manner
-from dist_hdnn.network.keyed_random import philox
+from dist_hdnn.links.philox import philox
 
 Floats = NDArray[np.float64]
 Delays = Mapping[tuple[int, int], Floats]  # by (sender, receiver)
