@@ -169,13 +169,14 @@ class HDNN(Indexed):
             output.register_hook(agreement.before_backward)
         return output
 
-    def at(self, step: int | None = None, first: int | None = None) -> None:
+    def at(self, step: int | None = None, first: int | None = None, copies: int | None = None) -> None:
         """Say which gradient step or repetition comes next, and its first sample, for the fates of messages.
 
+        copies: consecutive rows of an evaluation that are one sample and meet one fate, one by default.
         Nothing where links are perfect. Without it training sweeps count their steps by themselves.
         """
         if self.links is not None:
-            self.links.at(step, first)
+            self.links.at(step, first, copies)
 
     def _enter(self, training: bool = False) -> Moment | None:
         """Tell impaired links which sweep comes next; None where links are perfect."""
