@@ -111,9 +111,9 @@ class Wires:
         of_edge = np.zeros(self.edges, dtype=np.int64)
         of_edge[self.between] = bits
         chosen = torch.from_numpy(of_edge > 0)[self.edge_of_row]
-        levels = np.where(of_edge > 1, 2.0 ** np.maximum(of_edge - 1, 1) - 1, np.where(of_edge == 1, 0.5, 1.0))
-        levels = torch.from_numpy(levels).to(slices.dtype)[self.edge_of_row][:, None]
-        middle = torch.where(levels < 1.0, 0.5, 0.0)  # one bit tells -1/2 from 1/2, more tell -levels .. levels
+        told = np.where(of_edge > 1, 2.0 ** np.maximum(of_edge - 1, 1) - 1, np.where(of_edge == 1, 0.5, 1.0))
+        levels = torch.from_numpy(told).to(slices.dtype)[self.edge_of_row][:, None]
+        middle = torch.full_like(levels, 0.5) * (levels < 1.0)  # a bit tells -1/2 from 1/2, more tell -levels .. levels
         scale = self._largest(slices) / levels
         scaled = torch.where(scale > 0, slices / scale, 0.0)
         if self.links.stochastic:

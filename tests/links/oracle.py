@@ -1,7 +1,7 @@
 """Networks over impaired links in plain PyTorch: whole matrices, one message after the other, gradients by autograd.
 
 The oracle of the products over links. It shares with them the random numbers of `links.fates` and nothing else.
-Shapes: (B, A, n) of what agent i has of the whole part of a state, and (B, A, A) of messages, row agent by column agent.
+Shapes: (B, A, n) of what each agent has of a whole part, and (B, A, A) of messages, row agent by column agent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sweeps over impaired links: parity with plain PyTorch, adjoints, rounding, dead agents, and links that are perfect."""
+"""Sweeps over impaired links: parity with plain PyTorch, adjoints, rounding, dead agents, and perfect links."""
 
 from __future__ import annotations
 
