@@ -93,8 +93,11 @@ class SumReadout(nn.Module):
         """Count the answers over which `loss` is the mean: the samples."""
         return len(labels)
 
-    def predict(self, scores: Tensor) -> Tensor:
-        """Return the class (batch,) of scores (batch, classes), or the targets as they are."""
+    def predict(self, scores: Tensor, down: Tensor | None = None) -> Tensor:
+        """Return the class (batch,) of scores (batch, classes), or the targets as they are.
+
+        down: as in `LocalReadout.predict`; the share of an agent that is down is zero already.
+        """
         check_scores(scores, (self.classes,))
         return scores if self.regression else scores.argmax(dim=-1)
 
@@ -200,11 +203,12 @@ class LocalReadout(nn.Module):
         everyone[self.places] = loss.detach().double()
         return float(summed(everyone, self.ownership).sum())
 
-    def predict(self, scores: Tensor) -> Tensor:
+    def predict(self, scores: Tensor, down: Tensor | None = None) -> Tensor:
         """Return the majority vote of the output agents, (batch,), or for a regression their mean, (batch, targets).
 
         A tie goes to the larger mean share. With own targets return every agent's own answer in the order of labels,
         (batch, agents) or (batch, agents, targets). Booked as metrics.
+        down: (batch, agents of the graph), agents that do not answer; where none does, the class is -1, the target 0.
         """
         check_scores(scores, (len(self.agents), self.classes))
         scores = scores.detach()
@@ -213,11 +217,23 @@ class LocalReadout(nn.Module):
             everyone = answers.new_zeros(len(answers), len(self.output_agents), *answers.shape[2:])
             everyone[:, self.columns[self.places]] = answers
             return summed(everyone, self.ownership)
+        if down is not None:
+            return self._predict_of(scores, ~down)
         if self.regression:
             return summed(scores.double().sum(dim=1) / len(self.output_agents), self.ownership)
         votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
         shares = scores.double().softmax(dim=-1).sum(dim=1) / len(self.output_agents)  # in [0, 1]: never outweighs one
         return summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
+
+    def _predict_of(self, scores: Tensor, up: Tensor) -> Tensor:
+        """Predict as above by the agents that are up, (batch, agents of the graph)."""
+        here, answers = up[:, self.agents, None], up[:, self.output_agents].sum(dim=1)
+        if self.regression:
+            return summed((scores.double() * here).sum(dim=1), self.ownership) / answers.clamp(min=1)[:, None]
+        votes = (one_hot(scores.argmax(dim=-1), self.classes) * here).sum(dim=1)
+        shares = (scores.double().softmax(dim=-1) * here).sum(dim=1) / len(self.output_agents)
+        winner = summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
+        return torch.where(answers > 0, winner, -1)
 
 
 class GossipReadout(LocalReadout):
