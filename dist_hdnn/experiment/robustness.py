@@ -245,6 +245,7 @@ def robustness_sections(result: Mapping[str, Any]) -> Sections:
 def _label(kind: str, value: Any) -> str:
     if kind in CURVES:
         return f"{100 * value:g} %"
+    value = f"{value:g}" if isinstance(value, float) else value
     return {"burst": f"runs of {value}", "delay": f"{value} layers", "bits": f"{value} bits"}.get(
         kind, f"agent {value}"
     )

@@ -59,7 +59,7 @@ def _panel(
     def values(of: Any) -> list[float]:
         return [math.nan if (value := of(point)) is None else scale * value for point in points]
 
-    line = "" if kind == "dead" else "-"
+    line = "none" if kind == "dead" else "-"
     axes.axhline(
         scale * (perfect["mean"] if perfect["mean"] is not None else math.nan),
         color=GREY,
@@ -69,10 +69,10 @@ def _panel(
     )
     low, high = values(lambda p: _extreme(p, min)), values(lambda p: _extreme(p, max))
     axes.fill_between(places, low, high, color=SKY, alpha=0.45, linewidth=0, label="repetitions, least to most")
-    axes.plot(places, values(lambda p: p["mean"]), line or "o", marker="o", markersize=4, color=BLUE, label="mean")
+    axes.plot(places, values(lambda p: p["mean"]), linestyle=line, marker="o", markersize=4, color=BLUE, label="mean")
     if "worst_agent" in perfect:
         of_agent = values(lambda p: p.get("worst_agent"))
-        axes.plot(places, of_agent, line or "v", marker="v", markersize=4, color=VERMILION, label="worst agent")
+        axes.plot(places, of_agent, linestyle=line, marker="v", markersize=4, color=VERMILION, label="worst agent")
     if not factor:
         step = math.ceil(len(points) / NAMED)
         names = [
