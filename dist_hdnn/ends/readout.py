@@ -217,23 +217,23 @@ class LocalReadout(nn.Module):
             everyone = answers.new_zeros(len(answers), len(self.output_agents), *answers.shape[2:])
             everyone[:, self.columns[self.places]] = answers
             return summed(everyone, self.ownership)
+        if self.regression:
+            return self._mean(scores.double(), down)
+        votes, shares = one_hot(scores.argmax(dim=-1), self.classes), scores.double().softmax(dim=-1)
         if down is not None:
-            return self._predict_of(scores, ~down)
-        if self.regression:
-            return summed(scores.double().sum(dim=1) / len(self.output_agents), self.ownership)
-        votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
-        shares = scores.double().softmax(dim=-1).sum(dim=1) / len(self.output_agents)  # in [0, 1]: never outweighs one
-        return summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
-
-    def _predict_of(self, scores: Tensor, up: Tensor) -> Tensor:
-        """Predict as above by the agents that are up, (batch, agents of the graph)."""
-        here, answers = up[:, self.agents, None], up[:, self.output_agents].sum(dim=1)
-        if self.regression:
-            return summed((scores.double() * here).sum(dim=1), self.ownership) / answers.clamp(min=1)[:, None]
-        votes = (one_hot(scores.argmax(dim=-1), self.classes) * here).sum(dim=1)
-        shares = (scores.double().softmax(dim=-1) * here).sum(dim=1) / len(self.output_agents)
+            up = ~down[:, self.agents, None]
+            votes, shares = votes * up, shares * up
+        votes = votes.sum(dim=1)
+        shares = shares.sum(dim=1) / len(self.output_agents)  # in [0, 1]: never outweighs one
         winner = summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
-        return torch.where(answers > 0, winner, -1)
+        return winner if down is None else winner.masked_fill(down[:, self.output_agents].all(dim=1), -1)
+
+    def _mean(self, answers: Tensor, down: Tensor | None) -> Tensor:
+        """Return the mean over all output agents that are up, (batch, targets)."""
+        if down is None:
+            return summed(answers.sum(dim=1) / len(self.output_agents), self.ownership)
+        total = summed(answers.masked_fill(down[:, self.agents, None], 0.0).sum(dim=1), self.ownership)
+        return total / (~down[:, self.output_agents]).sum(dim=1, keepdim=True).clamp(min=1)
 
 
 class GossipReadout(LocalReadout):
