@@ -33,8 +33,8 @@ class Links:
     failout: probability, in training, that one agent drawn at random is down for a sample.
     ramp: strength of all probabilities in training: "full", drawn from 0 to 1 for every step ("uniform"), or growing
     with the steps to 1 ("grow"), for which `steps` says how many there are. stochastic: round values up or down at
-    random, so that they are right in the mean. strengths: {step: strength from this step on}, besides the ramp.
-    seed: of all fates.
+    random, so that they are right in the mean. strengths: {step: strength from this step on}, besides the ramp;
+    evaluations have the last. seed: of all fates.
 
     step, first: where the next sweep is, see `at`.
     """
@@ -137,7 +137,7 @@ class Links:
     def _strength(self, training: bool) -> float:
         strength = 1.0
         for step in sorted(self.strengths):
-            if step <= self.step:
+            if step <= self.step or not training:
                 strength = self.strengths[step]
         if not training or self.ramp == "full":
             return strength
