@@ -216,10 +216,10 @@ def robustness_sections(result: Mapping[str, Any]) -> Sections:
     def row(figures: Mapping[str, Any]) -> str:
         words = f"{say(figures['mean']):>9}"
         if len(figures["each"]) > 1:
-            words += f"   worst {say(figures['worst']):>9}"
+            words += f"   worst of {len(figures['each'])} {say(figures['worst']):>9}"
         if "mean_agent" in figures:
             worst = f"{say(figures['worst_agent'])} ({figures['worst_agent_name']})"
-            words += f"   agents {say(figures['mean_agent']):>9}   worst agent {worst}"
+            words += f"   mean agent {say(figures['mean_agent']):>9}   worst agent {worst}"
         return words
 
     measured_on = f"{result['samples']}, {result['repetitions']} repetitions"

@@ -236,14 +236,15 @@ def test_a_curve_says_where_a_point_is_lost_and_its_mean() -> None:
 def test_the_picture_has_a_panel_per_impairment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     figures: list[Any] = []
     monkeypatch.setattr(picture, "save", lambda figure, path: figures.append(figure))
-    perfect = {"mean": 1.0, "worst": 1.0, "each": [1.0], "worst_agent": 0.98}
-    lossy = {"value": 0.3, "mean": 0.9, "worst": 0.8, "each": [1.0, 0.8], "worst_agent": 0.7}
+    perfect = {"mean": 1.0, "worst": 1.0, "each": [1.0], "mean_agent": 0.99, "worst_agent": 0.98}
+    lossy = {"value": 0.3, "mean": 0.9, "worst": 0.8, "each": [1.0, 0.8], "mean_agent": 0.85, "worst_agent": 0.7}
     dead = [{**lossy, "value": name} for name in ("north", "south")]
     result = {"measure": "accuracy", "fill": "zero", "unimpaired": perfect, "curves": {"loss": [lossy], "dead": dead}}
     picture.plot_robustness(result, tmp_path / "x.png", "a run")
     one, two = figures[0].axes
     lines = {line.get_label(): line for line in one.lines}
-    assert lines["mean"].get_xydata().tolist() == [[0.0, 100.0], [30.0, 90.0]]
+    assert lines["agents together"].get_xydata().tolist() == [[0.0, 100.0], [30.0, 90.0]]
+    assert lines["mean agent"].get_ydata().tolist() == [99.0, 85.0]
     assert lines["worst agent"].get_ydata().tolist() == [98.0, 70.0]
     assert {round(float(y)) for y in one.collections[0].get_paths()[0].vertices[:, 1]} == {80, 100}
     assert [label.get_text() for label in two.get_xticklabels()] == ["north", "south"]
