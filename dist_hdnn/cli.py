@@ -142,7 +142,8 @@ directory.
   --fill=F          in place of a lost slice: zero, own, hold or predict
   --seed=N          of losses and delays
   --links.KEY=V     these and others of the links (default: as trained)
-  --deadline=T      of a round (default: 20 ms, 2 latencies and 6 jitters)
+  --deadline=T      of a round (default: 2 latencies, 6 jitters, and 6 ms per agent
+                    and core, at least 20 ms)
   --protocol=udp    udp or tcp
   --kill=AGENT      an agent, by number or name, that dies after half of them
   --window=N        samples at a time (default: 1; with losses 8, unless one dies)

@@ -17,12 +17,13 @@ from dist_hdnn.exporting.emulation import Plan, emulate
 from dist_hdnn.exporting.runtime import Manner, Protocol
 from dist_hdnn.inspection import per_prediction
 from dist_hdnn.launching.launcher import environment_of_runs
+from dist_hdnn.launching.supervisor import cores
 from dist_hdnn.links.model import Links
 from dist_hdnn.links.table import LinkTable
 from dist_hdnn.run.directory import config_of_run
 
 FILE = "emulation.json"
-ROUND = 0.02  # seconds of a round on a busy machine, without latency
+ROUND, OF_AGENT = 0.02, 0.006  # seconds of a round without latency on a busy machine, and those per agent of a core
 
 
 def emulate_run(
@@ -34,8 +35,8 @@ def emulate_run(
 ) -> dict[str, Any]:
     """Emulate a run, write the figures into its directory and return them.
 
-    overrides: --links.key=value, of its config. deadline: seconds of a round; None for 20 ms and two latencies and six
-    jitters. Raises ValueError, CheckpointError.
+    overrides: --links.key=value, of its config. deadline: seconds of a round; None for what a busy machine needs, two
+    latencies and six jitters. Raises ValueError, CheckpointError.
     """
     config = replace(config_of_run(directory, overrides), device="cpu", deterministic=False)
     run = with_weights(directory, replace(config, links=LinksConfig()))
@@ -49,8 +50,9 @@ def emulate_run(
         impaired = with_weights(directory, config)
     except ValueError as error:
         reason = str(error)
-    latest = 2 * links.table.latency.max(initial=0.0) + 6 * links.table.jitter.max(initial=0.0)
-    manner = Manner(protocol, ROUND + float(latest) if deadline is None else deadline, links.fill, links.pair != "none")
+    busy = max(ROUND, OF_AGENT * graph.agents / cores())
+    latest = busy + 2 * links.table.latency.max(initial=0.0) + 6 * links.table.jitter.max(initial=0.0)
+    manner = Manner(protocol, float(latest) if deadline is None else deadline, links.fill, links.pair != "none")
     data = assembly.build_dataset(config)
     ledger = per_prediction(config, run.net.layout, data)
     result = emulate(run, impaired, data, ledger, environment_of_runs(1), plan, links, manner, units_of(data))

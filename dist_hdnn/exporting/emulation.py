@@ -30,7 +30,7 @@ from dist_hdnn.links.model import Links
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.evaluation import evaluate
 
-WARMING = 6  # samples over perfect links before the others, by which the time of a round is measured
+WARMING = 12  # samples over perfect links before the others, by which the time of a round is measured
 PATIENCE = 30.0  # seconds above the deadlines of a sample
 MOST_AGENTS = 100
 
@@ -81,7 +81,8 @@ def emulate(
     dead = None if plan.kill is None else agent_number(graph, plan.kill, "emulate: --kill")
     _check(plan, graph.agents)
     check_links(links)
-    x, y = data.test_x[: plan.samples], torch.from_numpy(data.test_y[: plan.samples])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(data.test_x))[: plan.samples])
+    x, y = data.test_x[chosen], torch.from_numpy(data.test_y[chosen])
     features, points = x.astype(np.float64), torch.from_numpy(x)
     with tempfile.TemporaryDirectory(prefix="dist_hdnn") as name, contextlib.ExitStack() as stack:
         folder, hosts = Path(name) / "agents", None
@@ -207,7 +208,7 @@ def _drive(
 
 def _seen(agents: Mapping[int, Agent], answers: list[dict[int, dict[str, Any]]], late: int) -> Seen:
     """Arrange the answers as arrays."""
-    warming, told = answers[1:WARMING], answers[WARMING:]
+    warming, told = answers[2:WARMING], answers[WARMING:]
     unimpaired = float(np.median([max(line["seconds"] for line in each.values()) for each in warming]))
     scores = {}
     for i in agents:

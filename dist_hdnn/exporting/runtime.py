@@ -49,7 +49,12 @@ class Manner:
 
 
 def manner_of(links: LinksConfig, deadline: float | None, protocol: Any = None, fill: Any = None) -> Manner:
-    """Return how the agents of a run exchange slices: None for 50 ms, for udp, and for the fill of its links."""
+    """Return how the agents of a run exchange slices: None for 50 ms, for udp, and for the fill of its links.
+
+    Raises ValueError for a run whose slices are late by layers, which is another network.
+    """
+    if links.delay is not None or any(rule.delay is not None for rule in links.rules):
+        raise ValueError("export: expected a run whose links have no delay in layers, got one with; agents have none")
     return Manner(protocol or "udp", 0.05 if deadline is None else deadline, fill or links.fill, links.pair != "none")
 
 
