@@ -232,6 +232,9 @@ class _Collected(nn.Module):
     def forward(self, numbers: Tensor) -> Tensor:
         return self.scores[numbers]
 
+    def down(self, samples: int) -> None:
+        """Return None: what missing agents leave is in the scores, see `_Judge.whole`."""
+
 
 class _Judge:
     """Accuracy of scores by agent on the samples of an emulation."""

