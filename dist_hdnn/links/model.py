@@ -35,7 +35,7 @@ class Links:
     ramp: strength of all probabilities in training: "full", drawn from 0 to 1 for every step ("uniform"), or growing
     with the steps to 1 ("grow"), for which `steps` says how many there are. stochastic: round values up or down at
     random, so that they are right in the mean. strengths: {step: strength from this step on}, besides the ramp;
-    evaluations have the last one. Neither ramp nor strengths change failout.
+    evaluations have the last. Neither ramp nor strengths change failout.
     seed: of all fates.
 
     step, first, copies: where the next sweep is, see `at`.
@@ -78,7 +78,8 @@ class Links:
     def at(self, step: int | None = None, first: int | None = None, copies: int | None = None) -> None:
         """Say where the next sweep is: number of the gradient step or repetition, and of the batch's first sample.
 
-        copies: consecutive rows of an evaluation that are one sample. A training sweep counts the steps on by itself; an evaluation keeps its step.
+        copies: consecutive rows of an evaluation that are one sample. A training sweep counts the steps on by itself;
+        an evaluation keeps its step.
         """
         self.step = self.step if step is None else step
         self.first = self.first if first is None else first
