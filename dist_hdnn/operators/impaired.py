@@ -90,8 +90,8 @@ class ImpairedProducts(PanelProducts):
                 dK.baddbmm_(z, of_v.mT, beta=int(accumulate), alpha=scale)
                 dK.baddbmm_(out, of_x.mT)
         replies = self._replied(weights, w)
+        own = self._own_share(replies, at)  # stays here, so it is not rounded
         self.wires.rounding(self.where.moment, at._replace(reply=1, backward=1), replies)
-        own = self._own_share(replies, at)
         total = self._summed(self._pull(replies, at))
         return total if own is None else total.add_(own)
 
