@@ -21,7 +21,7 @@ from dist_hdnn.build.inputs import agent_number
 from dist_hdnn.build.trained import TrainedRun
 from dist_hdnn.data import Dataset
 from dist_hdnn.exporting.agent import HEADER
-from dist_hdnn.exporting.fates import Delays, Floats, check_links, delays_of, rounds_of
+from dist_hdnn.exporting.fates import Delays, Floats, check_links, delays_of, rounds_of, sizes_of
 from dist_hdnn.exporting.one_agent import Agent, Array
 from dist_hdnn.exporting.processes import Namespaces, Processes, obstacle
 from dist_hdnn.exporting.runtime import FIRST_PORT, Manner, export_runtime
@@ -92,7 +92,11 @@ def emulate(
         export_runtime(run, folder, manner, first_port=FIRST_PORT if hosts else None)
         agents = {i: Agent(folder / str(i) / f"{i}.json") for i in range(graph.agents)}
         rounds = max(map(rounds_of, agents.values()), key=len)
-        delays = delays_of(links, impaired.net if impaired else None, rounds, len(x))
+        sizes = sizes_of(agents, links, len(rounds), HEADER.size) if len(run.net.graphs) == 1 else None
+        delays = delays_of(links, impaired.net if impaired else None, rounds, len(x), sizes)
+        for i, agent in agents.items():  # links of further graphs are perfect
+            for j in agent.about["neighbours"]:
+                delays.setdefault((i, j), np.zeros((len(x), len(rounds))))
         _write_fates(folder, agents, delays, hosts)
         prefix = {i: hosts.prefix(i) for i in agents} if hosts else None
         with Processes(folder, agents, environment, "fates.npz", prefix) as processes:
