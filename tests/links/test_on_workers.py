@@ -1,4 +1,4 @@
-"""Impaired links on several workers: the numbers of one process, whoever owns what, and its bits where sums are ordered."""
+"""Impaired links on several workers: the numbers of one process, and its bits where sums are ordered."""
 
 from __future__ import annotations
 
