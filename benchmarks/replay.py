@@ -86,23 +86,18 @@ def trained(config: Config, transport: Transport | None) -> dict[str, str]:
 
     data = assembly.build_dataset(config)
     model = assembly.build_classifier(config, data, transport)
-    losses: list[float] = []
-    records = train_model(
-        config,
-        model,
-        data,
-        split_tensors(config, data, "train"),
-        transport=transport,
-        on_step=lambda step, loss: losses.append(loss),
-    )
-    tests = [evaluate(model, *split_tensors(config, data, "test"), repetition=number) for number in range(2)]
-    numbers = (
-        losses + [each.loss for each in records] + [each.loss for each in tests] + [each.accuracy for each in tests]
-    )
+    training, test = (split_tensors(config, data, which) for which in ("train", "test"))
+    records = train_model(config, model, data, training, transport=transport)
+    tests = [evaluate(model, *test, repetition=number) for number in range(2)]
+    losses = [each.loss for each in (*records, *tests)]
+    accuracies = [each.accuracy for each in tests] + [each.train_accuracy for each in records]
     weights = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         weights.update(name.encode() + value.numpy().tobytes())
-    return {"losses": hashlib.sha256(json.dumps(numbers).encode()).hexdigest(), "weights": weights.hexdigest()}
+    return {
+        "losses": hashlib.sha256(json.dumps(losses + accuracies).encode()).hexdigest(),
+        "weights": weights.hexdigest(),
+    }
 
 
 def work(config: Config, transport: Transport | None) -> None:

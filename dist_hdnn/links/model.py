@@ -111,6 +111,20 @@ class Links:
         return self.fill in WITH_MEMORY or self.longest_delay > 0
 
     @property
+    def keeps_symplectic(self) -> bool:
+        """Whether layers stay symplectic whatever is lost: zero in place of it, and a slice is lost with its answer.
+
+        Values of few bits are no smooth function of their slices.
+        """
+        table = self.table
+        if self.has_memory or bool(table.bits.any()):
+            return False
+        loses, cuts = bool(table.loss.any()), bool(table.outage.any())
+        back = table.outage[table.find(table.receiver, table.sender)]
+        together = self.pair == "exchange" or (not loses and bool((back == table.outage).all()))
+        return together and (self.fill == "zero" or not (loses or cuts or self.stops_agents))
+
+    @property
     def longest_delay(self) -> int:
         """The most layers that a slice may be late."""
         return int(self.table.delay_most.max(initial=0))
