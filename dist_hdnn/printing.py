@@ -57,9 +57,10 @@ def inspection_sections(info: dict[str, Any]) -> Sections:
         sections[f"patterns{number}"] = [*rows_of({"K": stage["K"], "X": stage["X"]}), ("T R'R <= S", local)]
     remarks = {
         "communication": "communication (one agent per worker)",
+        "timing": "predicted times (one agent per device)",
         "memory": "memory (estimate, one process; weights with optimizer)",
     }
-    for part in ("partition", "network", "reach", "communication", "memory", "data"):
+    for part in ("partition", "network", "reach", "communication", "timing", "memory", "data"):
         if part in info:
             sections[remarks.get(part, part)] = rows_of(info[part])
     if info["warnings"]:

@@ -18,12 +18,15 @@ from dist_hdnn.build import assembly
 from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
 from dist_hdnn.ends.readout import LocalReadout
+from dist_hdnn.inspection.timing import timelines
+from dist_hdnn.network.layout import Layout
 from dist_hdnn.plots.curves import plot_curves, plot_gradient_norms
 from dist_hdnn.plots.decision import plot_decision
 from dist_hdnn.plots.drawing import Pictures, plain
 from dist_hdnn.plots.graph import plot_graph
 from dist_hdnn.plots.pattern import plot_pattern
 from dist_hdnn.plots.targets import plot_targets
+from dist_hdnn.plots.timeline import MOST_AGENTS, plot_timeline
 from dist_hdnn.run.files import measure_of
 from dist_hdnn.training.checkpoints.weights_file import FINAL, load_weights
 from dist_hdnn.training.classifier import AgentClassifier
@@ -68,6 +71,8 @@ def plot_run(
     if over_links is not None:
         traffic = {"feature_names": names, "link_bytes": over_links[:, 1]}
         album.draw("traffic.png", plot_graph, graph, sensors, None, **traffic)
+    if graph.agents <= MOST_AGENTS:
+        album.draw("timeline.png", _draw_timeline, config, network.layout, data.outputs)
     album.draw("pattern.png", plot_pattern, network.K_patterns[0])
     logged = [record.gradient_norms for record in history if record.gradient_norms is not None]
     gradients = [norms for norms in logged if len(norms) == len(logged[-1])]  # levels before had fewer layers
@@ -77,6 +82,13 @@ def plot_run(
         album.draw("targets.png", _draw_targets, data, model, whole, result)
     if data.features == 2 and not data.own and not data.regression:
         album.draw("decision.png", _draw_decision, data, model, whole, result.accuracy)
+
+
+def _draw_timeline(config: Config, layout: Layout, outputs: int, path: Path) -> None:
+    """Draw when agents compute and wait for an answer, where the links state times."""
+    lines = timelines(config, layout, outputs)
+    if lines is not None:
+        plot_timeline(lines[0], layout.graphs[0].names, path)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from dist_hdnn.build.inputs import agent_number, column_agents
 from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
 from dist_hdnn.inspection.sizes import ends_of, memory, parameters, trains_interconnection
+from dist_hdnn.inspection.timing import times_on_links
 from dist_hdnn.inspection.traffic import communication, partition, per_prediction, reach_of
 from dist_hdnn.links.words import in_words
 from dist_hdnn.network.layout import Layout
@@ -45,6 +46,8 @@ def inspect(config: Config) -> dict[str, Any]:
         sent = communication(config, layout) | per_prediction(config, layout, data)
         result: dict[str, Any] = {"name": config.name, **first, "more_graphs": others}
         result |= {"network": network, "reach": reach, "communication": sent}
+        times = times_on_links(config, layout, data.outputs, ends.pixels)
+        result |= {"timing": times} if times else {}
         result["memory"] = memory(config, layout, network["parameters"]["total"])
         result["data"] = {
             "name": data.name,
