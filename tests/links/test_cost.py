@@ -135,7 +135,7 @@ def test_inspect_prints_times_where_links_have_some() -> None:
     rule = "--links.rules=[{between: [3, 4], one_way: true, latency: 1 s}]"
     info = inspect(read_config(CONFIG, ["--links.latency=5 ms", rule]))
     times = info["timing"]["answer"]
-    assert times["critical_link"].startswith("3 -> 4 (99%") and times["milliseconds"] > 32_000
+    assert times["critical_link"].startswith("3 -> 4 (") and times["milliseconds"] > 31_000
     assert times["bytes"] == info["communication"]["bytes_per_prediction"]
     assert "timing" not in inspect(read_config(CONFIG, ["--links.loss=0.1"]))
 
