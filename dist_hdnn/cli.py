@@ -32,6 +32,8 @@ Hamiltonian deep networks on networked agents, version {__version__}.
   study STUDY [--key=value ...]       many runs along axes of a config: a table
   predict RUN FILE                    answers of a run for a file of readings
   export RUN [--output=DIR]           a run as files that need no dist_hdnn
+  emulate RUN [--loss=P] [--kill=AGENT]
+                                      agents as processes on lossy links
   doctor                              versions, threads, transports, GPU, access
   --version
 
@@ -103,7 +105,8 @@ that was stopped.
   --retry-failed    run failed trials again"""
 
 EXPORT_HELP = f"""\
-usage: dist-hdnn export RUN [--output=DIR] [--agents=all|none|3,7]
+usage: dist-hdnn export RUN [--output=DIR] [--agents=all|none|3,7] [--runtime]
+                        [--protocol=udp|tcp] [--deadline=T] [--fill=F]
 
 Export a trained run as files that need no dist_hdnn: network.pt2 for
 torch.export.load, model.safetensors, config.json, and for every agent its
@@ -111,7 +114,35 @@ weights, its neighbors and the rounds of messages that it takes part in.
 {RUN_HELP}
   --output=DIR      a new or empty directory (default: RUN/export)
   --agents=LIST     agents that get files, by number or name (default: all; none
-                    of more than 1000 agents)"""
+                    of more than 1000 agents)
+  --runtime         instead, a folder per agent (default: RUN/runtime) with a
+                    program that needs Python and numpy, and the addresses of
+                    its neighbors: docs/field.md
+  --protocol=udp    of the runtime: udp or tcp
+  --deadline=50ms   of a round; a slice that is later is lost
+  --fill=zero       in place of a lost slice: zero, own, hold or predict"""
+
+EMULATE_HELP = f"""\
+usage: dist-hdnn emulate RUN [--samples=N] [--loss=P] [--latency=T] [--jitter=T]
+                         [--seed=N] [--deadline=T] [--fill=F] [--protocol=P]
+                         [--kill=AGENT] [--window=N] [--namespaces] [--json]
+
+Starts every agent of a run as a process that talks to its neighbors alone, and
+lets them answer test samples over links that lose and delay messages. Prints
+accuracy, bytes and seconds per sample beside those of a virtual clock with the
+same losses, and writes emulation.json into the run directory.
+{RUN_HELP}
+  --samples=50      samples of the test set
+  --loss=0          share of messages that are lost, such as 0.1 or '10 %'
+  --latency=0       of a message, such as 5ms; --jitter=0: its deviation
+  --seed=0          of losses and delays
+  --deadline=T      of a round (default: 20 ms, 2 latencies and 6 jitters)
+  --fill=zero       in place of a lost slice: zero, own, hold or predict
+  --protocol=udp    udp or tcp
+  --kill=AGENT      an agent, by number or name, that dies after half of them
+  --window=N        samples at a time (default: 1; with losses 8)
+  --namespaces      a host for every agent and a cable for every link, with no
+                    route to others; needs Linux and CAP_NET_ADMIN"""
 
 PREDICT_HELP = f"""\
 usage: dist-hdnn predict RUN FILE [--output=FILE] [--probabilities] [--agents]
@@ -137,6 +168,7 @@ COMMANDS = {
         Command(commands.certify, CERTIFY_HELP),
         Command(commands.study, STUDY_HELP),
         Command(commands.export, EXPORT_HELP),
+        Command(commands.emulate, EMULATE_HELP),
         Command(commands.predict, PREDICT_HELP),
         Command(commands.doctor, DOCTOR_HELP),
     )

@@ -36,6 +36,7 @@ from dist_hdnn.printing import (
 from dist_hdnn.run.directory import config_of_run
 
 if TYPE_CHECKING:
+    from dist_hdnn.exporting.runtime import Manner
     from dist_hdnn.transport import Transport
 
 
@@ -167,12 +168,60 @@ def study(line: Line) -> int:
 def export(line: Line) -> int:
     run = run_directory("export", line.arguments[0])
     which = line.own.get("agents", "").split(",")
+    runtime, named = "--runtime" in line.flags, [word.strip() for word in which]
+    only = [f"--{name}" for name in ("protocol", "deadline", "fill") if name in line.own]
+    if only and not runtime:
+        raise ValueError(f"export: expected {only[0]} with --runtime only, got it without; add --runtime")
     announce("exporting")
-    from dist_hdnn.exporting.files import export_run
+    chosen: Any
+    if runtime:
+        from dist_hdnn.build.trained import load_run
+        from dist_hdnn.exporting.runtime import export_runtime
 
-    chosen = {"": None, "all": "all", "none": []}.get(which[0], [word.strip() for word in which])
-    output = export_run(run, Path(line.own.get("output") or run / "export"), chosen)
+        if which[0] == "none":
+            raise ValueError("export: expected agents for --runtime, got --agents=none; leave it out")
+        chosen = None if which[0] in ("", "all") else named
+        loaded = load_run(run, deterministic=False)
+        output = export_runtime(loaded, Path(line.own.get("output") or run / "runtime"), _manner(line, 0.05), chosen)
+    else:
+        from dist_hdnn.exporting.files import export_run
+
+        chosen = {"": None, "all": "all", "none": []}.get(which[0], named)
+        output = export_run(run, Path(line.own.get("output") or run / "export"), chosen)
     print(f"exported      {output}")
+    return 0
+
+
+def _manner(line: Line, deadline: float) -> Manner:
+    """Return how agents exchange slices, by the options of a line."""
+    from dist_hdnn.exporting.runtime import Manner
+    from dist_hdnn.links.units import seconds
+
+    own: dict[str, Any] = {name: line.own[name] for name in ("protocol", "fill") if name in line.own}
+    return Manner(deadline=seconds(line.own.get("deadline", deadline), f"{line.command.name}: --deadline"), **own)
+
+
+def emulate(line: Line) -> int:
+    directory = run_directory("emulate", line.arguments[0])
+    from dist_hdnn.links.units import probability, seconds
+
+    latency, jitter = (seconds(line.own.get(name, 0), f"emulate: --{name}") for name in ("latency", "jitter"))
+    loss = probability(line.own.get("loss", 0), "emulate: --loss")
+    seed = line.own.get("seed", "0")
+    if not seed.isdecimal() or int(seed) >= 2**55:
+        raise ValueError(f"emulate: --seed: expected a whole number from 0 to 2**55 - 1, got {seed!r}; such as 1")
+    window = "8" if loss and "kill" not in line.own else "1"
+    counts = {"samples": line.own.get("samples", "50"), "window": line.own.get("window", window)}
+    numbers = {name: positive(f"emulate: --{name}", text) for name, text in counts.items()}
+    announce("emulating")
+    from dist_hdnn.experiment.emulation import emulate_run
+    from dist_hdnn.exporting.emulation import Plan
+    from dist_hdnn.exporting.virtual import Impairments
+
+    plan = Plan(**numbers, kill=line.own.get("kill"), namespaces="--namespaces" in line.flags)
+    links, manner = Impairments(loss, latency, jitter, int(seed)), _manner(line, 0.02 + 2 * latency + 6 * jitter)
+    result = emulate_run(directory, plan, links, manner)
+    _answer(line, result, lambda result: {str(directory): rows_of(result)})
     return 0
 
 

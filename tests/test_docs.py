@@ -41,6 +41,11 @@ NOT_RUN = {
     "dist-hdnn export runs/swiss_roll_ring8/<run>": "takes long; test_exporting.py exports runs",
     "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",
     "dist-hdnn export swiss_roll_ring8 --output=exported": "the fixture does it",
+    "dist-hdnn export swiss_roll_ring8 --runtime --output=field": "test_runtime.py does so",
+    "dist-hdnn emulate runs/swiss_roll_ring8/<run>": "the same",
+    "dist-hdnn emulate swiss_roll_ring8 --samples=40": "the same",
+    "dist-hdnn emulate swiss_roll_ring8 --samples=40 --loss=0.1 --latency=5ms": "the same",
+    "dist-hdnn emulate swiss_roll_ring8 --samples=40 --kill=3": "the same",
 }
 FRAGMENTS = {
     "docs/own_loop.md": "parts of examples/own_loop.py, which test_examples.py runs",

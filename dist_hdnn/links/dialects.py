@@ -29,7 +29,9 @@ KINDS = (*BANDWIDTH, *LATENCY, *DISTANCE, "jitter")
 """Attributes that may have a unit."""
 TEXTS = ("LinkLabel", "LinkType", "LinkNote")
 _KILOMETERS = {"km": 1.0, "m": 1e-3, "mi": 1.609344}
-_BITS = re.compile(r"([kmgt]?)(i?)(bits?/s|bits?|bps|b/s|bytes?/s)", re.IGNORECASE)
+_BITS = re.compile(r"([kmgt]?)(i?)(bits?/s|bits?|bps|b/s|b|bytes?/s)", re.IGNORECASE)
+_SECONDS = re.compile(r"(nano|micro|milli|)sec(?:ond)?s?")
+_SHORT = {"nano": "ns", "micro": "us", "milli": "ms", "": "s"}
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _SPLIT = re.compile(rf"\s*({_NUMBER})?\s*(.*?)\s*")
 _NETEM_DELAY = re.compile(
@@ -132,7 +134,7 @@ class LinkReader:
         if unit is None:
             seconds(number, option)
             return None
-        return Reading(seconds(number, option) * seconds(_with_number(unit), f"{option}: its unit"), f"{name} ({unit})")
+        return Reading(seconds(number, option) * seconds(_plain_time(unit), f"{option}: its unit"), f"{name} ({unit})")
 
     def _distance(self, name: str, attributes: Mapping[str, Any], where: str) -> Reading | None:
         """Return a distance in kilometers."""
@@ -217,22 +219,24 @@ def _split_delay(value: object) -> tuple[str | None, str | None]:
 
 
 def _plain_rate(text: str) -> str:
-    """Return "1 Mbit/s" for "1mbit", "1 Mb/s" and "Mbps". The case of b and B tells bits from bytes."""
+    """Return "1 Mbit/s" for "1mbit", "1 Mb/s", "Mbps" and "Mb". The case of b and B tells bits from bytes."""
     match = _SPLIT.fullmatch(text)
     number, unit = (match[1], match[2]) if match else (None, text)
     parts = _BITS.fullmatch(unit)
     if parts is not None:
         prefix, binary, name = parts.groups()
         prefix = "k" if prefix == "K" and not binary else prefix if prefix == "k" else prefix.upper()
-        if name in ("bps", "b/s") or name.lower().startswith("bit"):
+        if name in ("bps", "b/s", "b") or name.lower().startswith("bit"):
             unit = f"{prefix}{binary}bit/s"
-        elif name in ("Bps", "B/s") or name.lower().startswith("byte"):
+        elif name in ("Bps", "B/s", "B") or name.lower().startswith("byte"):
             unit = f"{prefix}{binary}B/s"
     return f"{number or 1} {unit}"
 
 
-def _with_number(unit: str) -> str:
-    return unit if unit[:1].isdigit() else f"1 {unit}"
+def _plain_time(unit: str) -> str:
+    """Return "1 ms" for "ms" and FNSS's "milliseconds"."""
+    word = _SECONDS.fullmatch(unit)
+    return f"1 {_SHORT[word[1]]}" if word else unit if unit[:1].isdigit() else f"1 {unit}"
 
 
 def _number(value: object) -> float | None:

@@ -61,7 +61,11 @@ def link_records(
     for node, place in degrees.items():
         if place is not None:
             places[number[node]] = place
-    links = [LinkRecord(number[one], number[other], both, data) for one, other, both, data in listed if one != other]
+    links = [
+        LinkRecord(number[one], number[other], both, data() if callable(data) else data)
+        for one, other, both, data in listed
+        if one != other
+    ]
     return LinkRecords(name, links, facts, places)
 
 

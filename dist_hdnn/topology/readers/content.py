@@ -7,7 +7,7 @@ the place of anything else. `read_graph` adds the file.
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -32,7 +32,8 @@ PLACES = (
 ON_EARTH = PLACES[:6]
 """The ones among them that are degrees."""
 Pair = tuple[Hashable, Hashable]
-Record = tuple[Hashable, Hashable, bool, Mapping[str, Any]]
+Attributes = Mapping[str, Any] | Callable[[], Mapping[str, Any]]  # called where they are used
+Record = tuple[Hashable, Hashable, bool, Attributes]
 
 
 class Damaged(Exception):
@@ -77,9 +78,7 @@ class Content:
         if (degrees := degrees_of(attributes or {})) is not None:
             self.graph.nodes[node]["degrees"] = degrees
 
-    def link(
-        self, one: Hashable, other: Hashable, attributes: Mapping[str, Any] | None = None, both: bool = True
-    ) -> None:
+    def link(self, one: Hashable, other: Hashable, attributes: Attributes | None = None, both: bool = True) -> None:
         """Link two declared agents. Raises Damaged when one of them is not declared.
 
         both: the attributes hold for both directions, not only from one to other.

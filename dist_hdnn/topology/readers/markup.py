@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -20,18 +21,25 @@ def read_graphml(data: bytes) -> Content:
     """Read GraphML: ids, and names and places from the data of nodes, typed or not, or from yEd's shapes."""
     root = _root(data, "graphml")
     graph = _only_graph(root)
-    keys = {(key.get("for", "all"), key.get("id")): key for key in root.findall("{*}key")}
+    keys: dict[str, dict[str | None, Element]] = {kind: {} for kind in ("graph", "node", "edge")}
+    for key in root.findall("{*}key"):
+        for kind in keys if key.get("for", "all") == "all" else {str(key.get("for"))} & set(keys):
+            keys[kind][key.get("id")] = key
+    names = {kind: {key_id: str(key.get("attr.name")) for key_id, key in each.items()} for kind, each in keys.items()}
+    defaults = {
+        kind: {str(key.get("attr.name")): key.findtext("{*}default") for key in each.values()}
+        for kind, each in keys.items()
+    }
 
     def attributes(element: Element, kind: str) -> dict[str, str]:
         """Return attribute name -> text: the defaults of the keys of this kind, then the data of the element."""
-        scoped = {key_id: key for (target, key_id), key in keys.items() if target in (kind, "all")}
-        texts = {str(key.get("attr.name")): key.findtext("{*}default") for key in scoped.values()}
+        texts = dict(defaults[kind])
         for data_ in element.findall("{*}data"):
-            if (key := scoped.get(data_.get("key"))) is not None:
-                texts[str(key.get("attr.name"))] = data_.text
-            for label in data_.findall(".//{*}NodeLabel"):
+            if (name := names[kind].get(data_.get("key"))) is not None:
+                texts[name] = data_.text
+            for label in data_.findall(".//{*}NodeLabel") if len(data_) else ():
                 texts.setdefault("label", label.text)
-            for shape in data_.findall(".//{*}Geometry"):
+            for shape in data_.findall(".//{*}Geometry") if len(data_) else ():
                 texts |= {axis: shape.get(axis) for axis in "xy"}
         return {name: text.strip() for name, text in texts.items() if text is not None}
 
@@ -39,9 +47,9 @@ def read_graphml(data: bytes) -> Content:
     content = Content(facts.get("name", ""))
     content.facts |= facts
     nodes = [(_id(node), attributes(node, "node")) for node in graph.findall("{*}node")]
-    names = distinct(*([texts.get(key) for _, texts in nodes] for key in ("label", "name")))
+    labels = distinct(*([texts.get(key) for _, texts in nodes] for key in ("label", "name")))
     for i, (node_id, texts) in enumerate(nodes):
-        content.agent(node_id, names and names[i], texts)
+        content.agent(node_id, labels and labels[i], texts)
     edges = graph.findall("{*}edge")
     by_default = graph.get("edgedefault") == "directed"
     if by_default and not (edges and all(edge.get("directed") == "false" for edge in edges)):
@@ -188,7 +196,7 @@ def _link(
     for edge in edges:
         if is_directed(edge):
             raise Directed(f"a directed link from {edge.get(one)!r} to {edge.get(other)!r}")
-        content.link(edge.get(one, ""), edge.get(other, ""), attributes(edge), not is_one_way(edge))
+        content.link(edge.get(one, ""), edge.get(other, ""), partial(attributes, edge), not is_one_way(edge))
 
 
 def _id(element: Element) -> str:

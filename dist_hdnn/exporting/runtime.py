@@ -1,0 +1,116 @@
+"""Agents that run in the field: `dist-hdnn export RUN --runtime`.
+
+3/3.json, 3/3.npz      what agent 3 alone needs, as in `files`
+3/neighbors.json       where it listens, where its neighbors are, the deadline of a round, what fills lost slices
+3/agent.py             the program, the same for all agents: `agent.py` with the mathematics of `one_agent.py` inside
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from dist_hdnn.build.inputs import agent_number
+from dist_hdnn.build.trained import TrainedRun
+from dist_hdnn.config.paths import user_path
+from dist_hdnn.exporting.files import FILED_AGENTS, export_agents
+
+HERE = Path(__file__).parent
+FIRST_PORT = 7000
+LONGEST = 65_000  # bytes of a slice that fit into a datagram with its header
+Protocol = Literal["udp", "tcp"]
+Fill = Literal["zero", "own", "hold", "predict"]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How agents exchange slices. deadline: seconds per round. pair: who did not hear a slice does not answer it."""
+
+    protocol: Protocol = "udp"
+    deadline: float = 0.05
+    fill: Fill = "zero"
+    pair: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("protocol", self.protocol, get_args(Protocol)),
+            ("fill", self.fill, get_args(Fill)),
+        ):
+            if value not in choices:
+                raise ValueError(f"--{name}: expected one of {', '.join(choices)}, got {value}; choose one")
+        if not 0 < self.deadline < float("inf"):
+            raise ValueError(f"--deadline: expected a time above 0 seconds, got {self.deadline}; such as 0.05")
+
+
+def export_runtime(
+    run: TrainedRun,
+    directory: str | Path,
+    manner: Manner,
+    agents: Sequence[int | str] | None = None,
+    host: str = "127.0.0.1",
+    first_port: int | None = FIRST_PORT,
+) -> Path:
+    """Write a folder per agent into a new or empty directory. agents: numbers or names; None for all.
+
+    All agents listen on `host`, agent i at port first_port + i; None for ports that are told later.
+    Raises ValueError for agents that no runtime can run, or a directory that holds files.
+    """
+    graph = run.net.graph
+    if agents is None and graph.agents > FILED_AGENTS:
+        raise ValueError(
+            f"export: expected at most {FILED_AGENTS} agents, got {graph.agents}; name some, as in --agents=3,7"
+        )
+    chosen = range(graph.agents) if agents is None else agents
+    numbers = sorted({agent_number(graph, agent, "export.agents") for agent in chosen})
+    folder = user_path(directory, "export: output")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"export: expected a new or empty directory, got {folder}; delete it, or choose another one")
+    part = folder.resolve().with_name(f"{folder.resolve().name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    export_agents(run, part, numbers)
+    port = (lambda agent: first_port + agent) if first_port is not None else (lambda _: 0)
+    text = program()
+    for agent in numbers:
+        own = part / str(agent)
+        own.mkdir()
+        for kind in ("json", "npz"):
+            (part / f"{agent}.{kind}").rename(own / f"{agent}.{kind}")
+        about = json.loads((own / f"{agent}.json").read_text(encoding="utf-8"))
+        _check_slices(about, manner, run.net.graph.names[agent])
+        others = {str(j): {"host": host, "port": port(j)} for j in about["neighbours"] if j != agent}
+        place = {"host": host, "port": port(agent), **asdict(manner), "neighbors": others}
+        (own / "neighbors.json").write_text(json.dumps(place, indent=2) + "\n", encoding="utf-8")
+        (own / "agent.py").write_text(text, encoding="utf-8")
+    part.replace(folder)
+    return folder
+
+
+def program() -> str:
+    """Return the text of agent.py: the program with the mathematics in place of their import."""
+    text, mathematics = ((HERE / name).read_text(encoding="utf-8") for name in ("agent.py", "one_agent.py"))
+    inside = mathematics[mathematics.index("Array = ") :].rstrip()
+    imports = re.search(r"import json\n.*?\n(?=Array = )", mathematics, re.DOTALL)
+    own = re.search(r"from dist_hdnn\.exporting\.one_agent import .*\n", text)
+    assert imports is not None and own is not None
+    return text.replace(own[0], f"{_new_imports(imports[0], text)}\n{inside}\n")
+
+
+def _new_imports(imports: str, text: str) -> str:
+    """Return the lines of imports that a text lacks."""
+    lines = [line for line in imports.splitlines() if line and line not in text.splitlines()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _check_slices(about: Mapping[str, Any], manner: Manner, name: str) -> None:
+    """Raise ValueError for slices that do not fit into a datagram."""
+    rounds = [each for layer in about["schedule"] for update in layer for each in update["rounds"]]
+    longest = max((8 * shape[0] for each in rounds for shape in each["to"].values()), default=0)
+    if manner.protocol == "udp" and longest > LONGEST:
+        raise ValueError(
+            f"export: expected slices of at most {LONGEST} bytes for udp, got {longest} at {name}; use --protocol=tcp"
+        )

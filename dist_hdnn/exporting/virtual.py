@@ -1,0 +1,119 @@
+"""All agents of an export in one process and on a virtual clock, over links with the same fates as real ones.
+
+    t_i <- c + max over senders j of min(t_j + delay_ji, i's end of round r), which is r deadlines after the start
+
+A slice that arrives after the end of its round is lost, as one that never does; c is the measured time of a round.
+Shapes: all samples at once; times and fates (samples,), delays (samples, rounds) in seconds, inf where lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dist_hdnn.exporting.one_agent import Agent, Array, Exchange, Filling
+from dist_hdnn.exporting.runtime import Manner
+from dist_hdnn.links.philox import philox
+
+Floats = NDArray[np.float64]
+Delays = Mapping[tuple[int, int], Floats]  # by (sender, receiver)
+LOSS_AND_JITTER = 50  # purpose of the random numbers, part of their key
+
+
+@dataclass(frozen=True)
+class Impairments:
+    """Links that lose messages independently and delay them. latency, jitter: seconds, mean and deviation."""
+
+    loss: float = 0.0
+    latency: float = 0.0
+    jitter: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, most in (("loss", 1.0), ("latency", 60.0), ("jitter", 60.0)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise ValueError(f"--{name}: expected a number from 0 to {most:g}, got {value}; correct it")
+
+    def delays(self, sender: int, receiver: int, samples: int, rounds: int) -> Floats:
+        """Return the delay of every message of a link, (samples, rounds): a pure function of its key."""
+        sample, number = np.indices((samples, rounds), dtype=np.uint64)
+        here, there = (np.full_like(sample, agent) for agent in (sender, receiver))
+        key = self.seed & 0xFFFFFFFF, (self.seed >> 32) << 8 | LOSS_AND_JITTER
+        u = [(words.astype(np.float64) + 0.5) / 2.0**32 for words in philox((sample, number, here, there), key)]
+        normal = np.sqrt(-2.0 * np.log(u[1])) * np.cos(2.0 * np.pi * u[2])
+        delays = np.maximum(self.latency + self.jitter * normal, 0.0)
+        delays[u[0] < self.loss] = np.inf
+        return delays
+
+
+@dataclass
+class Outcome:
+    """Scores by agent (samples, classes), seconds by agent (samples,), and per sample over all agents the messages
+    sent, withheld and filled."""
+
+    scores: dict[int, Array]
+    seconds: dict[int, Floats]
+    messages: Floats
+    withheld: Floats
+    filled: Floats
+
+
+def run_virtually(
+    agents: Mapping[int, Agent],
+    readings: Array,
+    delays: Delays,
+    manner: Manner,
+    hop: float = 0.0,
+) -> Outcome:
+    """Answer all rows of readings (samples, all readings). hop: seconds of a round without delay."""
+    batch = len(readings)
+    runs = {i: agent.answer(readings) for i, agent in agents.items()}
+    clock = {i: np.zeros(batch) for i in agents}
+    fillings, unheard = {i: Filling(manner.fill) for i in agents}, dict[tuple[int, int, str], dict[int, Array]]()
+    outcome = Outcome({}, clock, *(np.zeros(batch) for _ in range(3)))
+    got: dict[int, dict[int, Array]] = {}
+    last: dict[tuple[int, int], Floats] = {}
+    rounds = 0
+    while runs:
+        at: dict[int, Exchange] = {}
+        for i, run in list(runs.items()):
+            try:
+                at[i] = run.send(got[i]) if rounds else next(run)
+            except StopIteration as done:
+                outcome.scores[i] = done.value
+                del runs[i]
+        arrivals: dict[tuple[int, int], Floats] = {}
+        for i, each in at.items():
+            refused = unheard.get((i, each.update, each.matrix), {}) if each.kind == "scatter_add" else {}
+            for j in each.out:
+                silent = refused.get(j, np.zeros(batch, dtype=np.bool_))
+                arrives = np.maximum(clock[i] + delays[i, j][:, rounds], last.get((i, j), 0.0))
+                arrivals[i, j] = np.where(silent, np.inf, arrives)
+                last[i, j] = np.where(np.isfinite(arrivals[i, j]), arrivals[i, j], last.get((i, j), 0.0))
+                outcome.messages += ~silent
+                outcome.withheld += silent
+        rounds += 1
+        for i, each in at.items():
+            closes, got[i], missing = np.maximum(rounds * manner.deadline, clock[i]), {}, {}
+            for j in each.sources:
+                came = arrivals[j, i] <= closes
+                slices = np.where(came, at[j].out[i], fillings[i].instead(each, j, batch))
+                got[i][j], missing[j] = slices.astype(agents[i].dtype), ~came
+                outcome.filled += ~came
+            fillings[i].keep(each, got[i])
+            if manner.pair and each.kind == "gather":
+                unheard[i, each.update, each.matrix] = missing
+        clock |= {i: _after(clock[i], i, each, arrivals, rounds * manner.deadline) + hop for i, each in at.items()}
+    outcome.seconds = clock
+    return outcome
+
+
+def _after(clock: Floats, i: int, at: Exchange, arrivals: Mapping[tuple[int, int], Floats], closes: float) -> Floats:
+    """Return when the last slice of a round is here, or given up."""
+    for j in at.sources:
+        clock = np.maximum(clock, np.minimum(arrivals[j, i], np.maximum(closes, clock)))
+    return clock
