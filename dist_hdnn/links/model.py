@@ -34,7 +34,7 @@ class Links:
     ramp: strength of all probabilities in training: "full", drawn from 0 to 1 for every step ("uniform"), or growing
     with the steps to 1 ("grow"), for which `steps` says how many there are. stochastic: round values up or down at
     random, so that they are right in the mean. strengths: {step: strength from this step on}, besides the ramp.
-    seed: of all fates.
+    seed: of all fates. notes: what was read from a file, for reports.
 
     step, first: where the next sweep is, see `at`.
     """
@@ -51,6 +51,7 @@ class Links:
     stochastic: bool = False
     strengths: dict[int, float] = field(default_factory=dict)
     seed: int = 0
+    notes: tuple[str, ...] = ()
     steps: int | None = None
     step: int = 0
     first: int = 0
