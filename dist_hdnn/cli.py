@@ -27,7 +27,9 @@ Hamiltonian deep networks on networked agents, version {__version__}.
 
   train [CONFIG] [--key=value ...]    make a run: weights, metrics, plots
   inspect [CONFIG] [--key=value ...]  graph, bytes per link, memory; no training
+  tune RUN [--key=value ...]          train a run on, as for worse links
   evaluate RUN                        accuracy of a trained run
+  robustness RUN                      accuracy over links that lose and delay
   certify RUN                         measure what theory promises of a run
   study STUDY [--key=value ...]       many runs along axes of a config: a table
   predict RUN FILE                    answers of a run for a file of readings
@@ -67,11 +69,44 @@ usage: dist-hdnn inspect [CONFIG] [--key=value ...] [--json] [--print_config]
 Graph, patterns, bytes per link, memory and warnings of a run; no training.
 {CONFIG_HELP}"""
 
+TUNE_HELP = f"""\
+usage: dist-hdnn tune RUN [--key=value ...] [--print_config]
+
+Train a run on under other options, as for links that lose slices: a new run
+NAME_tuned that starts from its weights and has its config, except for the
+--key=value options.
+{RUN_HELP}
+Example: dist-hdnn tune swiss_roll_ring8 --links.loss=0.3 --links.ramp=uniform
+Options: dist-hdnn train --help; of the links: dist-hdnn train --links.help"""
+
 EVALUATE_HELP = f"""\
 usage: dist-hdnn evaluate RUN [--json]
 
 Accuracy of a trained run.
 {RUN_HELP}"""
+
+ROBUSTNESS_HELP = f"""\
+usage: dist-hdnn robustness RUN [--loss=0,0.1,0.3] [--burst=2,4] [--outage=0.1]
+                         [--delay=0,1,0-2] [--bits=8,4,2] [--dead=each]
+                         [--repetitions=3] [--samples=N] [--fill=F] [--json]
+
+Accuracy of a trained run on its test data over impaired links, one impairment
+at a time, all else perfect. Writes robustness.json and plots/robustness.png
+into the run directory.
+{RUN_HELP}
+With one or more of these only they are measured, by default all:
+  --loss=P,...      slices lost, each by itself (default: 0,0.1,0.2,0.3,0.6)
+  --burst=L,...     30 % lost in runs of a mean of L layers (default: 2,4,8)
+  --outage=P,...    links down for whole samples (default: 0.1,0.3)
+  --delay=K,A-B     slices late by K layers, or by A to B, drawn per link and
+                    sample (default: 1,2,0-2)
+  --bits=B,...      bits per value (default: 8,4,3,2)
+  --dead=each       each agent down in turn, of more than 32 a sample of 32; or
+                    some, by number or name
+  --repetitions=N   evaluations of a point, each with fates of its own
+                    (default: 3; one where nothing is random)
+  --samples=N       points of the test data, spread evenly (default: all)
+  --fill=F          in place of a lost slice (default: as trained)"""
 
 CERTIFY_HELP = f"""\
 usage: dist-hdnn certify RUN [--json] [--samples=N] [--workers=N]
@@ -164,7 +199,9 @@ COMMANDS = {
     for command in (
         Command(commands.train, TRAIN_HELP),
         Command(commands.inspect, INSPECT_HELP),
+        Command(commands.tune, TUNE_HELP),
         Command(commands.evaluate, EVALUATE_HELP),
+        Command(commands.robustness, ROBUSTNESS_HELP),
         Command(commands.certify, CERTIFY_HELP),
         Command(commands.study, STUDY_HELP),
         Command(commands.export, EXPORT_HELP),
@@ -180,7 +217,10 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(sys.argv[1:]) if arguments is None else list(arguments)
     open_standard_streams()
     try:
-        with _plain_warnings(), outlasting_readers() if words[:1] in (["train"], ["study"]) else nullcontext():
+        with (
+            _plain_warnings(),
+            outlasting_readers() if words[:1] in (["train"], ["tune"], ["study"]) else nullcontext(),
+        ):
             return _dispatch(words)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -191,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
         code, text = verdict(error)
         if code == BUG or sys.flags.dev_mode:  # `python -X dev -m dist_hdnn` shows where
             raise
-        if code == DISK and isinstance(error, OSError) and not _full(error) and words[:1] != ["train"]:
+        if code == DISK and isinstance(error, OSError) and not _full(error) and words[:1] not in (["train"], ["tune"]):
             code = USAGE  # a file that was named on the command line
         return _fail(text, code)
 

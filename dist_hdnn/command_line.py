@@ -145,6 +145,16 @@ def with_warm_start(line: Line) -> list[str]:
     return [*line.arguments, *sorted(line.flags), *others, f"--warm_start={weights_of_run(run)[1]}"]
 
 
+def as_tuned(line: Line) -> list[str]:
+    """Return the words of `tune` as those of `train`: the run's config, its weights, the name with _tuned, the rest."""
+    from dist_hdnn.config.files import read_config
+
+    directory = run_directory(line.command.name, line.arguments[0]).resolve()
+    file = directory / "config.yaml"
+    name = f"{read_config(file).name.removesuffix('_tuned')}_tuned"
+    return [str(file), f"--name={name}", *line.overrides, *sorted(line.flags), f"--warm_start={directory}"]
+
+
 def with_config_of_run(line: Line) -> list[str]:
     """Return the words of `train`, whose CONFIG is by default that of the run to resume or to start from.
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_hdnn.command_line import (
+    Command,
     Line,
+    as_tuned,
     config_of,
     positive,
     run_directory,
@@ -49,9 +51,18 @@ def _answer(line: Line, result: dict[str, Any], sections: Callable[[dict[str, An
 
 
 def train(line: Line) -> int:
+    return _train(line.command, lambda: with_config_of_run(line.command.read(with_warm_start(line))))
+
+
+def tune(line: Line) -> int:
+    return _train(line.command, lambda: as_tuned(line))
+
+
+def _train(command: Command, of_train: Callable[[], list[str]]) -> int:
+    """Train as words of `train` say."""
     with listening() as stop:
-        words = with_config_of_run(line.command.read(with_warm_start(line)))
-        config = config_of(line.command, words)
+        words = of_train()
+        config = config_of(command, words)
         if config is None:
             return 0
         from dist_hdnn.launching import launcher
@@ -101,6 +112,22 @@ def evaluate(line: Line) -> int:
 
     result = tasks.evaluate(directory)
     _answer(line, result, lambda result: {str(directory): rows_of(result)})
+    return 0
+
+
+def robustness(line: Line) -> int:
+    directory = run_directory("robustness", line.arguments[0])
+    numbers = {
+        name: positive(f"robustness: --{name}", line.own[name])
+        for name in ("repetitions", "samples")
+        if name in line.own
+    }
+    values = {name: text for name, text in line.own.items() if name not in ("repetitions", "samples", "fill")}
+    from dist_hdnn.experiment.robustness import robustness_of_run, robustness_sections
+
+    result = robustness_of_run(directory, values, fill=line.own.get("fill"), **numbers)
+    files = {"files": [("figures", str(directory / "robustness.json")), ("picture", str(directory / "plots"))]}
+    _answer(line, result, lambda result: robustness_sections(result) | files)
     return 0
 
 

@@ -162,7 +162,7 @@ def test_a_part_of_the_options_has_a_help_of_its_own(
     assert capsys.readouterr().err == "dist-hdnn: error: unknown key senors; did you mean sensors?\n"
 
 
-@pytest.mark.parametrize("command", ["train", "inspect", *RUNS, "study", "doctor"])
+@pytest.mark.parametrize("command", ["train", "tune", "inspect", *RUNS, "robustness", "study", "doctor"])
 @pytest.mark.parametrize("flag", ["--help", "-h", "--help-all"])
 def test_every_command_has_help_of_one_form(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, flag]) == 0

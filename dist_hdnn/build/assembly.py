@@ -172,17 +172,18 @@ def pattern_spec(options: PatternConfig) -> str | dict[str, object]:
 
 def build_layout(config: Config) -> Layout:
     """Build the layout of a config in one process, without a weight."""
-    options = config.network
+    options, graphs = config.network, build_graphs(config)
     return Layout(
         architecture(options.architecture, options.integrator),
-        build_graphs(config),
+        graphs,
         options.width,
         pattern_spec(options.K),
         pattern_spec(options.X),
         workers=None,
         partition="contiguous",
-        execution=Execution(),
+        execution=Execution(memory=options.memory),
         seed=config.seed,
+        links=build_links(config, graphs[0]),
     )
 
 

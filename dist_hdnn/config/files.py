@@ -12,6 +12,7 @@ import functools
 import operator
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,9 @@ def _read_overrides(arguments: Sequence[str]) -> Iterator[tuple[str, Any, bool]]
 
 def _value(key: str, kind: Any, text: str, appends: bool) -> Any:
     """Return the value of an override: of a text option the text, of a config dataclass also a file's options."""
+    if {float, str} <= set(members_of(kind)):
+        with suppress(ValueError):  # else a number with its unit
+            return float(text)
     if str in members_of(kind) and not appends:
         return None if type(None) in members_of(kind) and _is_null(text) else text
     try:

@@ -32,8 +32,8 @@ def built(value: Any, kind: Any, key: str = "") -> Any:
                 raise ValueError(f"{key}: expected names, got {name}{_quotes('', name, None)}")
         return {name: built(item, arguments[1], f"{key}.{name}") for name, item in value.items()}
     members = members_of(kind)
-    nested = [member for member in members if typing.get_origin(member) is dict and len(members) > 1]
-    if nested and isinstance(value, dict):
+    nested = [member for member in members if typing.get_origin(member) is type(value) and len(members) > 1]
+    if nested and isinstance(value, dict | list):
         return built(value, nested[0], key)
     lists = [member for member in members if typing.get_origin(member) is list and len(members) > 1]
     if lists and isinstance(value, list):

@@ -93,8 +93,11 @@ class SumReadout(nn.Module):
         """Count the answers over which `loss` is the mean: the samples."""
         return len(labels)
 
-    def predict(self, scores: Tensor) -> Tensor:
-        """Return the class (batch,) of scores (batch, classes), or the targets as they are."""
+    def predict(self, scores: Tensor, down: Tensor | None = None) -> Tensor:
+        """Return the class (batch,) of scores (batch, classes), or the targets as they are.
+
+        down: as in `LocalReadout.predict`; the share of an agent that is down is zero already.
+        """
         check_scores(scores, (self.classes,))
         return scores if self.regression else scores.argmax(dim=-1)
 
@@ -200,11 +203,12 @@ class LocalReadout(nn.Module):
         everyone[self.places] = loss.detach().double()
         return float(summed(everyone, self.ownership).sum())
 
-    def predict(self, scores: Tensor) -> Tensor:
+    def predict(self, scores: Tensor, down: Tensor | None = None) -> Tensor:
         """Return the majority vote of the output agents, (batch,), or for a regression their mean, (batch, targets).
 
         A tie goes to the larger mean share. With own targets return every agent's own answer in the order of labels,
         (batch, agents) or (batch, agents, targets). Booked as metrics.
+        down: (batch, agents of the graph), agents that do not answer; where none does, the class is -1, the target 0.
         """
         check_scores(scores, (len(self.agents), self.classes))
         scores = scores.detach()
@@ -214,10 +218,22 @@ class LocalReadout(nn.Module):
             everyone[:, self.columns[self.places]] = answers
             return summed(everyone, self.ownership)
         if self.regression:
-            return summed(scores.double().sum(dim=1) / len(self.output_agents), self.ownership)
-        votes = one_hot(scores.argmax(dim=-1), self.classes).sum(dim=1)
-        shares = scores.double().softmax(dim=-1).sum(dim=1) / len(self.output_agents)  # in [0, 1]: never outweighs one
-        return summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
+            return self._mean(scores.double(), down)
+        votes, shares = one_hot(scores.argmax(dim=-1), self.classes), scores.double().softmax(dim=-1)
+        if down is not None:
+            up = ~down[:, self.agents, None]
+            votes, shares = votes * up, shares * up
+        votes = votes.sum(dim=1)
+        shares = shares.sum(dim=1) / len(self.output_agents)  # in [0, 1]: never outweighs one
+        winner = summed(votes + 0.5 * shares, self.ownership).argmax(dim=-1)
+        return winner if down is None else winner.masked_fill(down[:, self.output_agents].all(dim=1), -1)
+
+    def _mean(self, answers: Tensor, down: Tensor | None) -> Tensor:
+        """Return the mean over all output agents that are up, (batch, targets)."""
+        if down is None:
+            return summed(answers.sum(dim=1) / len(self.output_agents), self.ownership)
+        total = summed(answers.masked_fill(down[:, self.agents, None], 0.0).sum(dim=1), self.ownership)
+        return total / (~down[:, self.output_agents]).sum(dim=1, keepdim=True).clamp(min=1)
 
 
 class GossipReadout(LocalReadout):

@@ -14,6 +14,7 @@ from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset
 from dist_hdnn.inspection.sizes import ends_of, memory, parameters, trains_interconnection
 from dist_hdnn.inspection.traffic import communication, partition, per_prediction, reach_of
+from dist_hdnn.links.words import in_words
 from dist_hdnn.network.layout import Layout
 from dist_hdnn.operators.activations import activation
 from dist_hdnn.operators.choice import chosen_products
@@ -140,5 +141,6 @@ def _network(config: Config, layout: Layout) -> dict[str, Any]:
         "activation": network.activation,
         "X_trained": trains_interconnection(config, layout),
         "placement": placement if len(placement) > 1 else placement[0],
+        **({} if layout.links is None else {"impaired_links": in_words(layout.links)}),
         "plan": chosen_products(config.plan, config.deterministic, dtype, device),
     }

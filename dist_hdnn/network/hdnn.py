@@ -177,6 +177,11 @@ class HDNN(Indexed):
         if self.links is not None:
             self.links.at(step, first)
 
+    def down(self, batch: int) -> Tensor | None:
+        """Tell which agents are down for which sample of the next evaluation, (batch, agents); None if none can be."""
+        down = None if self.links is None else self.links.down(self.links.moment(training=False), batch)
+        return None if down is None else torch.from_numpy(down.T).to(next(self.parameters()).device)
+
     def _enter(self, training: bool = False) -> Moment | None:
         """Tell impaired links which sweep comes next; None where links are perfect."""
         if self.links is None:

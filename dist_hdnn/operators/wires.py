@@ -69,8 +69,8 @@ class Wires:
 
     def delivered(self, moment: Moment, at: Round, batch: int) -> Tensor | None:
         """Tell which messages of a round arrive, (edges, B); None where all do. Own slices always do."""
-        if self._sweep != (moment, batch):
-            self._sweep, self._fates = (moment, batch), {}
+        if self._sweep != (moment, self.links.dead, batch):
+            self._sweep, self._fates = (moment, self.links.dead, batch), {}
         if at not in self._fates:
             fates = self._delivered(moment, at, batch)
             if len(self._fates) * self.edges * batch > KEPT:

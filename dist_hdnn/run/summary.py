@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dist_hdnn.data import Dataset
 from dist_hdnn.ends.readout import LocalReadout, SumReadout, summed
+from dist_hdnn.links.words import figures_of as impairments_of
 from dist_hdnn.network.hdnn import HDNN
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.classifier import AgentClassifier
@@ -63,6 +64,7 @@ def figures_of_run(
         "wire_messages_per_step": 0 if network.ownership.alone else total.get("messages"),
         "wire_bytes_per_step": 0 if network.ownership.alone else total.get("bytes"),
         "non_neighbour_messages": total.get("non_neighbour_messages", 0),
+        **({} if network.links is None else {"impairments": impairments_of(network.links)}),
         **_reconstruction(network),
     }
 

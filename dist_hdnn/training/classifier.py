@@ -47,6 +47,15 @@ class AgentClassifier(nn.Module):
         """Score features (batch, features)."""
         return self.scores(self.network(self.lift(x)))
 
+    def down(self, samples: int) -> Tensor | None:
+        """Tell which agents are down for which sample of the next evaluation, (samples, agents); None if none can be.
+
+        Where every pixel is a sample of the network, an agent is down if it is for all of them.
+        """
+        pixels = self.learned_lift.pixels if isinstance(self.learned_lift, ChannelLift) else 1
+        down = self.network.down(pixels * samples)
+        return None if down is None else down.view(pixels, samples, -1).all(dim=0)
+
     def scores(self, state: Tensor) -> Tensor:
         """Score the last state."""
         if isinstance(self.learned_lift, ChannelLift):
