@@ -155,27 +155,33 @@ weights, its neighbors and the rounds of messages that it takes part in.
                     its neighbors: docs/field.md
   --protocol=udp    of the runtime: udp or tcp
   --deadline=50ms   of a round; a slice that is later is lost
-  --fill=zero       in place of a lost slice: zero, own, hold or predict"""
+  --fill=F          in place of a lost slice: zero, own, hold or predict
+                    (default: as trained)"""
 
 EMULATE_HELP = f"""\
 usage: dist-hdnn emulate RUN [--samples=N] [--loss=P] [--latency=T] [--jitter=T]
                          [--seed=N] [--deadline=T] [--fill=F] [--protocol=P]
                          [--kill=AGENT] [--window=N] [--namespaces] [--json]
+                         [--key=value ...]
 
 Starts every agent of a run as a process that talks to its neighbors alone, and
 lets them answer test samples over links that lose and delay messages. Prints
-accuracy, bytes and seconds per sample beside those of a virtual clock with the
-same losses, and writes emulation.json into the run directory.
+accuracy, bytes and seconds per sample beside those of the network over the same
+links (lab) and of a virtual clock, and writes emulation.json into the run
+directory.
 {RUN_HELP}
   --samples=50      samples of the test set
-  --loss=0          share of messages that are lost, such as 0.1 or '10 %'
-  --latency=0       of a message, such as 5ms; --jitter=0: its deviation
-  --seed=0          of losses and delays
-  --deadline=T      of a round (default: 20 ms, 2 latencies and 6 jitters)
-  --fill=zero       in place of a lost slice: zero, own, hold or predict
+  --loss=P          share of messages that are lost, such as 0.1
+  --latency=T       of a message, such as 5ms
+  --jitter=T        its deviation
+  --fill=F          in place of a lost slice: zero, own, hold or predict
+  --seed=N          of losses and delays
+  --links.KEY=V     these and others of the links (default: as trained)
+  --deadline=T      of a round (default: 2 latencies, 6 jitters, and 6 ms per agent
+                    and core, at least 20 ms)
   --protocol=udp    udp or tcp
   --kill=AGENT      an agent, by number or name, that dies after half of them
-  --window=N        samples at a time (default: 1; with losses 8)
+  --window=N        samples at a time (default: 1; with losses 8, unless one dies)
   --namespaces      a host for every agent and a cable for every link, with no
                     route to others; needs Linux and CAP_NET_ADMIN"""
 

@@ -38,8 +38,9 @@ from dist_hdnn.printing import (
 from dist_hdnn.run.directory import config_of_run
 
 if TYPE_CHECKING:
-    from dist_hdnn.exporting.runtime import Manner
     from dist_hdnn.transport import Transport
+
+LINKS = ("loss", "latency", "jitter", "fill", "seed")  # options of emulate that stand for --links.loss and so on
 
 
 def _answer(line: Line, result: dict[str, Any], sections: Callable[[dict[str, Any]], Sections]) -> None:
@@ -203,13 +204,16 @@ def export(line: Line) -> int:
     chosen: Any
     if runtime:
         from dist_hdnn.build.trained import load_run
-        from dist_hdnn.exporting.runtime import export_runtime
+        from dist_hdnn.exporting.runtime import export_runtime, manner_of
 
         if which[0] == "none":
             raise ValueError("export: expected agents for --runtime, got --agents=none; leave it out")
         chosen = None if which[0] in ("", "all") else named
         loaded = load_run(run, deterministic=False)
-        output = export_runtime(loaded, Path(line.own.get("output") or run / "runtime"), _manner(line, 0.05), chosen)
+        manner = manner_of(
+            loaded.config.links, _seconds(line, "deadline"), line.own.get("protocol"), line.own.get("fill")
+        )
+        output = export_runtime(loaded, Path(line.own.get("output") or run / "runtime"), manner, chosen)
     else:
         from dist_hdnn.exporting.files import export_run
 
@@ -219,37 +223,30 @@ def export(line: Line) -> int:
     return 0
 
 
-def _manner(line: Line, deadline: float) -> Manner:
-    """Return how agents exchange slices, by the options of a line."""
-    from dist_hdnn.exporting.runtime import Manner
-    from dist_hdnn.links.units import seconds
-
-    own: dict[str, Any] = {name: line.own[name] for name in ("protocol", "fill") if name in line.own}
-    return Manner(deadline=seconds(line.own.get("deadline", deadline), f"{line.command.name}: --deadline"), **own)
-
-
 def emulate(line: Line) -> int:
     directory = run_directory("emulate", line.arguments[0])
-    from dist_hdnn.links.units import probability, seconds
-
-    latency, jitter = (seconds(line.own.get(name, 0), f"emulate: --{name}") for name in ("latency", "jitter"))
-    loss = probability(line.own.get("loss", 0), "emulate: --loss")
-    seed = line.own.get("seed", "0")
-    if not seed.isdecimal() or int(seed) >= 2**55:
-        raise ValueError(f"emulate: --seed: expected a whole number from 0 to 2**55 - 1, got {seed!r}; such as 1")
-    window = "8" if loss and "kill" not in line.own else "1"
-    counts = {"samples": line.own.get("samples", "50"), "window": line.own.get("window", window)}
-    numbers = {name: positive(f"emulate: --{name}", text) for name, text in counts.items()}
+    other = [word for word in line.overrides if not word.startswith("--links.")]
+    if other:
+        raise ValueError(f"emulate: expected options of links, such as --links.loss=0.1, got {other[0]}; leave it out")
+    short = [f"--links.{name}={line.own[name]}" for name in LINKS if name in line.own]
+    given = {name: positive(f"emulate: --{name}", line.own[name]) for name in ("samples", "window") if name in line.own}
+    deadline = _seconds(line, "deadline")
     announce("emulating")
     from dist_hdnn.experiment.emulation import emulate_run
     from dist_hdnn.exporting.emulation import Plan
-    from dist_hdnn.exporting.virtual import Impairments
 
-    plan = Plan(**numbers, kill=line.own.get("kill"), namespaces="--namespaces" in line.flags)
-    links, manner = Impairments(loss, latency, jitter, int(seed)), _manner(line, 0.02 + 2 * latency + 6 * jitter)
-    result = emulate_run(directory, plan, links, manner)
+    plan = Plan(**given, kill=line.own.get("kill"), namespaces="--namespaces" in line.flags)
+    protocol: Any = line.own.get("protocol", "udp")
+    result = emulate_run(directory, plan, [*short, *line.overrides], protocol, deadline)
     _answer(line, result, lambda result: {str(directory): rows_of(result)})
     return 0
+
+
+def _seconds(line: Line, name: str) -> float | None:
+    """Return an option of a line that is a time, None without it. Raises ValueError."""
+    from dist_hdnn.links.units import seconds
+
+    return seconds(line.own[name], f"{line.command.name}: --{name}") if name in line.own else None
 
 
 def predict(line: Line) -> int:

@@ -30,7 +30,7 @@ DOCS = ROOT / "docs"
 SHORT = ["--train.epochs=1", "--data.samples=500"]  # instead of minutes of training
 A_RUN = "runs/swiss_roll_ring8/a-run"  # the <run> of documents
 PLACES = {"<run>": Path(A_RUN).name, "FILE": "readings.csv", "CONFIG": "configs/swiss_roll_ring8.yaml", "DIR": A_RUN}
-RUN = ("inspect", "evaluate", "certify", "predict", "doctor")  # commands of dist-hdnn that run unchanged
+RUN = ("inspect", "evaluate", "robustness", "certify", "predict", "doctor")  # commands of dist-hdnn that run unchanged
 NOT_RUN = {
     ". .venv/bin/activate": "activates the environment of make demo",
     "MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 python my_training.py": "a program of the reader",
@@ -205,7 +205,7 @@ def answer(command: Command, given: list[str], page: Path, capsys: pytest.Captur
             f"{command}: the document shows what is not printed: {missing}"
         )
     else:
-        assert given[0] == "train", f"{command}: neither run, parsed nor listed"
+        assert given[0] in ("train", "tune"), f"{command}: neither run, parsed nor listed"
         given = [word for word in given if word != "--from=RUN"]  # RUN stands for any run
         assert cli.main([*given, "--print_config"]) == 0, f"{command}: {capsys.readouterr().err}"
 

@@ -203,16 +203,18 @@ def load_run(run: str | Path, device: str = "cpu", deterministic: bool | None = 
     Raises ValueError where there is no such run, CheckpointError when its weights are missing or damaged.
     """
     directory = find_run(str(run))
-    config = config_of_run(directory)
+    config = replace(config_of_run(directory), device=device)
+    return with_weights(directory, config if deterministic is None else replace(config, deterministic=deterministic))
+
+
+def with_weights(directory: Path, config: Config) -> TrainedRun:
+    """Load the weights of a run into the network of a config, on one process. Raises as `load_run`."""
     forget_workers(config, {})
-    config = replace(config, device=device)
-    if deterministic is not None:
-        config = replace(config, deterministic=deterministic)
     validate(config)
     data = data_shell(directory, config)
     model = assembly.build_classifier(config, data)
     load_weights(model, directory)
-    return TrainedRun(directory, config, data, model).to(device)
+    return TrainedRun(directory, config, data, model).to(config.device)
 
 
 def data_shell(directory: Path, config: Config) -> Dataset:

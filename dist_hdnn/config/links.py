@@ -82,7 +82,7 @@ class LinksConfig:
     ramp: Literal["full", "uniform", "grow"] = "full"
     """strength of all probabilities in training: full, drawn from 0 to full for every step, or growing to full"""
     strengths: dict[str, float] = field(default_factory=dict)
-    """gradient step -> factor of all probabilities from there on"""
+    """gradient step -> factor of all probabilities from there on; evaluations have the last one"""
     rules: list[LinkRule] = field(default_factory=list)
     """other properties for some links"""
     seed: int | None = None

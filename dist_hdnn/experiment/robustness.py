@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,8 @@ def robustness_of_run(
     graph = trial.model.network.graph
     chosen = values or DEFAULTS
     cases = [case for kind, text in chosen.items() for case in cases_of(kind, text, graph, base, config.seed)]
+    if "bits" in values and trial.model.network.layout.sizes.max() == 1:
+        warnings.warn("bits: slices of one neuron travel exactly, as the largest value of a slice does", stacklevel=2)
     points = trial.measured(cases, repetitions)
     curves = {kind: [point for point in points if point["impairment"] == kind] for kind in chosen}
     result = {
@@ -213,10 +216,10 @@ def robustness_sections(result: Mapping[str, Any]) -> Sections:
     def row(figures: Mapping[str, Any]) -> str:
         words = f"{say(figures['mean']):>9}"
         if len(figures["each"]) > 1:
-            words += f"   worst {say(figures['worst']):>9}"
+            words += f"   worst of {len(figures['each'])} {say(figures['worst']):>9}"
         if "mean_agent" in figures:
             worst = f"{say(figures['worst_agent'])} ({figures['worst_agent_name']})"
-            words += f"   agents {say(figures['mean_agent']):>9}   worst agent {worst}"
+            words += f"   mean agent {say(figures['mean_agent']):>9}   worst agent {worst}"
         return words
 
     measured_on = f"{result['samples']}, {result['repetitions']} repetitions"

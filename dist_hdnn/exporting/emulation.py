@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,24 +21,26 @@ from dist_hdnn.build.inputs import agent_number
 from dist_hdnn.build.trained import TrainedRun
 from dist_hdnn.data import Dataset
 from dist_hdnn.exporting.agent import HEADER
+from dist_hdnn.exporting.fates import Delays, Floats, check_links, delays_of, rounds_of
 from dist_hdnn.exporting.one_agent import Agent, Array
 from dist_hdnn.exporting.processes import Namespaces, Processes, obstacle
 from dist_hdnn.exporting.runtime import FIRST_PORT, Manner, export_runtime
-from dist_hdnn.exporting.virtual import Floats, Impairments, Outcome, run_virtually
+from dist_hdnn.exporting.virtual import Outcome, run_virtually
+from dist_hdnn.links.model import Links
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.evaluation import evaluate
 
-WARMING = 6  # samples over perfect links before the others, by which the time of a round is measured
+WARMING = 12  # samples over perfect links before the others, by which the time of a round is measured
 PATIENCE = 30.0  # seconds above the deadlines of a sample
 MOST_AGENTS = 100
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is emulated. window: samples under way at a time. kill: the agent that dies in the middle, None for none."""
+    """What is emulated. window: samples under way at a time, None for one. kill: the agent that dies in the middle."""
 
     samples: int = 50
-    window: int = 1
+    window: int | None = None
     kill: int | str | None = None
     namespaces: bool = False
 
@@ -60,24 +62,28 @@ class Seen:
 
 def emulate(
     run: TrainedRun,
+    impaired: TrainedRun | None,
     data: Dataset,
     ledger: Mapping[str, int],
     environment: Mapping[str, str],
     plan: Plan,
-    links: Impairments,
+    links: Links,
     manner: Manner,
     unit: float | Tensor = 1.0,
 ) -> dict[str, Any]:
     """Answer test samples of a run by real agents, and compare with the lab. Returns plain values for JSON.
 
-    ledger: messages and bytes per prediction. environment: of the agents' processes. unit: of real targets.
+    run: over perfect links. impaired: over `links`, the lab; None where the network cannot go over them. ledger:
+    messages and bytes per prediction. environment: of the agents' processes. unit: of real targets.
     Raises ValueError for agents that cannot run here.
     """
     graph = run.net.graph
     dead = None if plan.kill is None else agent_number(graph, plan.kill, "emulate: --kill")
     _check(plan, graph.agents)
-    x, y = data.test_x[: plan.samples], torch.from_numpy(data.test_y[: plan.samples])
-    features = x.astype(np.float64)
+    check_links(links)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(data.test_x))[: plan.samples])
+    x, y = data.test_x[chosen], torch.from_numpy(data.test_y[chosen])
+    features, points = x.astype(np.float64), torch.from_numpy(x)
     with tempfile.TemporaryDirectory(prefix="dist_hdnn") as name, contextlib.ExitStack() as stack:
         folder, hosts = Path(name) / "agents", None
         if plan.namespaces:
@@ -85,25 +91,28 @@ def emulate(
             hosts = stack.enter_context(Namespaces(range(graph.agents), sorted(pairs)))
         export_runtime(run, folder, manner, first_port=FIRST_PORT if hosts else None)
         agents = {i: Agent(folder / str(i) / f"{i}.json") for i in range(graph.agents)}
-        rounds = max(map(_rounds, agents.values()))
-        delays = _write_fates(folder, agents, links, len(x), rounds, hosts)
+        rounds = max(map(rounds_of, agents.values()), key=len)
+        delays = delays_of(links, impaired.net if impaired else None, rounds, len(x))
+        _write_fates(folder, agents, delays, hosts)
         prefix = {i: hosts.prefix(i) for i in agents} if hosts else None
         with Processes(folder, agents, environment, "fates.npz", prefix) as processes:
-            seen = _drive(processes, agents, features, plan, (rounds + 2) * manner.deadline + PATIENCE, dead)
-    hop = seen.unimpaired / max(rounds, 1)
+            seen = _drive(processes, agents, features, plan, (len(rounds) + 2) * manner.deadline + PATIENCE, dead)
+    hop = seen.unimpaired / max(len(rounds), 1)
     if dead is not None:
         for pair, each in delays.items():
             each[len(x) // 2 + 1 :] = np.inf if dead in pair else each[len(x) // 2 + 1 :]
-    lab = run_virtually(agents, _readings(agents, features), delays, manner, hop)
+    clock = run_virtually(agents, _readings(agents, features), delays, manner, hop)
     if dead is not None:
-        lab.scores[dead] = np.where(np.arange(len(x))[:, None] < len(x) // 2, lab.scores[dead], np.nan)
-    result: dict[str, Any] = {"agents": graph.agents, "samples": len(x), "rounds": rounds, "header_bytes": HEADER.size}
-    result |= {"links": asdict(links), **asdict(manner), "window": plan.window, "namespaces": plan.namespaces}
-    result |= {"seconds_per_round": hop} | _compared(
-        _Judge(run, torch.from_numpy(x), y, unit), lab, seen, ledger, dead, plan
-    )
+        clock.scores[dead] = np.where(np.arange(len(x))[:, None] < len(x) // 2, clock.scores[dead], np.nan)
+    result: dict[str, Any] = {"agents": graph.agents, "samples": len(x), "rounds": len(rounds)}
+    result |= {"header_bytes": HEADER.size, **asdict(manner), "window": plan.window or 1, "namespaces": plan.namespaces}
+    judge = _Judge(run, points, y, unit)
+    networks = {"network": judge.network}
+    if impaired is not None and dead is None:
+        networks["lab"] = judge.scores(impaired, points)
+    result |= {"seconds_per_round": hop} | _compared(judge, networks, clock, seen, ledger, dead, plan)
     if dead is not None:
-        others, limit = np.delete(seen.seconds, dead, axis=1)[len(x) // 2 :], rounds * manner.deadline
+        others, limit = np.delete(seen.seconds, dead, axis=1)[len(x) // 2 :], len(rounds) * manner.deadline
         figures = {"agent": graph.names[dead], "at_sample": len(x) // 2, "deadline_of_a_sample": limit}
         most = {"answers_missing": int(np.isnan(others).sum()), "slowest_answer": float(np.nanmax(others))}
         result["killed"] = figures | most | {"median_answer_at_the_end": float(np.median(others[len(others) // 2 :]))}
@@ -118,30 +127,16 @@ def _check(plan: Plan, agents: int) -> None:
         raise ValueError(f"emulate: expected network namespaces for --namespaces, got {reason}; leave it out")
 
 
-def _rounds(agent: Agent) -> int:
-    """Count the rounds of a sample, those of gossip included."""
-    schedule, layers = agent.about["schedule"], agent.about["layers"]
-    of_layers = [sum(len(update["rounds"]) for update in layer) for layer in schedule]
-    gossip: int = agent.about["readout"].get("rounds", 0)
-    return gossip + sum(of_layers[layer % len(schedule)] for layer in range(layers))
-
-
-def _write_fates(
-    folder: Path, agents: Mapping[int, Agent], links: Impairments, samples: int, rounds: int, hosts: Namespaces | None
-) -> dict[tuple[int, int], Floats]:
-    """Write the fates of every sender, after those of the warming samples, and each host's address; return fates."""
-    delays = {}
+def _write_fates(folder: Path, agents: Iterable[int], delays: Delays, hosts: Namespaces | None) -> None:
+    """Write the fates of every sender, after those of the warming samples, and each host's address."""
     for i in agents:
-        place = json.loads((folder / str(i) / "neighbors.json").read_text(encoding="utf-8"))
-        for j in map(int, place["neighbors"]):
-            delays[i, j] = links.delays(i, j, samples, rounds)
-        own = {str(j): np.pad(delays[i, j], ((WARMING, 0), (0, 0))) for (k, j) in delays if k == i}
+        own = {str(j): np.pad(each, ((WARMING, 0), (0, 0))) for (k, j), each in delays.items() if k == i}
         np.savez(folder / str(i) / "fates.npz", **own)  # type: ignore[arg-type]
         if hosts is not None:
-            place["host"] = hosts.address(i)
+            file = folder / str(i) / "neighbors.json"
+            place = json.loads(file.read_text(encoding="utf-8")) | {"host": hosts.address(i)}
             place["neighbors"] = {j: each | {"host": hosts.address(int(j))} for j, each in place["neighbors"].items()}
-            (folder / str(i) / "neighbors.json").write_text(json.dumps(place), encoding="utf-8")
-    return delays
+            file.write_text(json.dumps(place), encoding="utf-8")
 
 
 def _sensed(agent: Agent, features: Floats) -> dict[int, Floats]:
@@ -192,7 +187,7 @@ def _drive(
 
     asked, open_samples = 0, set[int]()
     while asked < len(first) or open_samples:
-        while asked < len(first) and len(open_samples) < (plan.window if asked >= WARMING else 1):
+        while asked < len(first) and len(open_samples) < ((plan.window or 1) if asked >= WARMING else 1):
             if asked == WARMING and open_samples:
                 break
             ask(asked)
@@ -213,7 +208,7 @@ def _drive(
 
 def _seen(agents: Mapping[int, Agent], answers: list[dict[int, dict[str, Any]]], late: int) -> Seen:
     """Arrange the answers as arrays."""
-    warming, told = answers[1:WARMING], answers[WARMING:]
+    warming, told = answers[2:WARMING], answers[WARMING:]
     unimpaired = float(np.median([max(line["seconds"] for line in each.values()) for each in warming]))
     scores = {}
     for i in agents:
@@ -237,6 +232,9 @@ class _Collected(nn.Module):
     def forward(self, numbers: Tensor) -> Tensor:
         return self.scores[numbers]
 
+    def down(self, samples: int) -> None:
+        """Return None: what missing agents leave is in the scores, see `_Judge.whole`."""
+
 
 class _Judge:
     """Accuracy of scores by agent on the samples of an emulation."""
@@ -245,7 +243,12 @@ class _Judge:
         self.run, self.unit = run, unit
         self.dtype = run.scaler.dtype
         self.labels = labels.to(self.dtype) if run.regression else labels.to(torch.int64)
-        self.network = run.scaler.answers(run.model(points.to(self.dtype)))
+        self.network = self.scores(run, points)
+
+    def scores(self, run: TrainedRun, points: Tensor) -> Tensor:
+        """Return the scores of a network, targets in their own units."""
+        run.net.at(0, 0)
+        return run.scaler.answers(run.model(points.to(self.dtype)))
 
     def whole(self, scores: Mapping[int, Array]) -> Tensor:
         """Return scores as the network has them. A missing agent adds nothing to a sum, and has no vote."""
@@ -264,44 +267,40 @@ class _Judge:
 
 
 def _compared(
-    judge: _Judge, lab: Outcome, seen: Seen, ledger: Mapping[str, int], dead: int | None, plan: Plan
+    judge: _Judge,
+    networks: Mapping[str, Tensor],
+    clock: Outcome,
+    seen: Seen,
+    ledger: Mapping[str, int],
+    dead: int | None,
+    plan: Plan,
 ) -> dict[str, Any]:
-    """Return the figures of the network, of the lab and of the processes side by side."""
+    """Return the figures of networks, of the virtual clock and of the processes side by side."""
     samples = len(seen.seconds)
     settled = np.ones(samples, dtype=np.bool_)  # without those during which an agent died
     if dead is not None:
-        settled[max(samples // 2 - plan.window + 1, 0) : samples // 2 + 1] = False
+        settled[max(samples // 2 - (plan.window or 1) + 1, 0) : samples // 2 + 1] = False
+    which = torch.from_numpy(np.flatnonzero(settled))
     scale = float(judge.network.abs().max())
-    gaps = [np.abs(each - lab.scores[i])[settled] for i, each in seen.scores.items() if each.size]
-    network, virtual, real = judge.network, judge.whole(lab.scores), judge.whole(seen.scores)
-    slowest = {"lab": np.array(list(lab.seconds.values())).max(axis=0), "emulated": np.nanmax(seen.seconds, axis=1)}
+    everything = {**networks, "clock": judge.whole(clock.scores), "emulated": judge.whole(seen.scores)}
+    gaps = {
+        name: float((each - everything["emulated"])[which].abs().max()) / scale for name, each in everything.items()
+    }
+    slowest = {"clock": np.array(list(clock.seconds.values())).max(axis=0), "emulated": np.nanmax(seen.seconds, axis=1)}
     payload, headers = ledger["bytes_per_prediction"], HEADER.size * ledger["messages_per_prediction"]
+    messages = {"clock": clock.messages, "emulated": seen.costs["messages"], "withheld": seen.costs["withheld"]}
+    sent = {"ledger": payload, "headers": headers, "ledger_and_headers": payload + headers}
     return {
-        "accuracy": {
-            name: judge.accuracy(scores, torch.from_numpy(np.flatnonzero(settled)))
-            for name, scores in (("network", network), ("lab", virtual), ("emulated", real))
-        },
-        "largest_difference": {
-            "lab_network": float((virtual - network).abs().max()) / scale,
-            "emulated_lab": max(float(np.nanmax(each, initial=0.0)) for each in gaps) / scale,
-        },
+        "accuracy": {name: judge.accuracy(each, which) for name, each in everything.items()},
+        "largest_difference_of_emulated": {name: gap for name, gap in gaps.items() if name != "emulated"},
         "seconds": {
             name: {"median": float(np.median(each)), "p90": float(np.quantile(each, 0.9)), "most": float(each.max())}
             for name, each in slowest.items()
         },
         "busy_seconds_per_sample": float(seen.costs["busy"].mean()),
-        "messages": {
-            "ledger": ledger["messages_per_prediction"],
-            "lab": float(lab.messages.mean()),
-            "emulated": float(seen.costs["messages"].mean()),
-            "withheld": float(seen.costs["withheld"].mean()),
-        },
-        "bytes": {
-            "ledger": payload,
-            "headers": headers,
-            "ledger_and_headers": payload + headers,
-            "emulated": float(seen.costs["bytes"].mean()),
-        },
-        "filled": {"lab": float(lab.filled.mean()), "emulated": float(seen.costs["filled"].mean())},
+        "messages": {"ledger": ledger["messages_per_prediction"]}
+        | {name: float(each.mean()) for name, each in messages.items()},
+        "bytes": sent | {"emulated": float(seen.costs["bytes"].mean())},
+        "filled": {"clock": float(clock.filled.mean()), "emulated": float(seen.costs["filled"].mean())},
         "late": seen.late,
     }

@@ -76,7 +76,7 @@ class Processes:
     def next(self, seconds: float) -> tuple[int, dict[str, Any]]:
         """Return the next line that any agent prints.
 
-        Raises TimeoutError without one in time, RuntimeError where an agent has ended by itself.
+        Raises ValueError without one in time, RuntimeError where an agent has ended by itself.
         """
         try:
             agent, line = self.lines.get(timeout=seconds)

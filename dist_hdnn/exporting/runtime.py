@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from dist_hdnn.build.inputs import agent_number
 from dist_hdnn.build.trained import TrainedRun
+from dist_hdnn.config import LinksConfig
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.exporting.files import FILED_AGENTS, export_agents
 
@@ -45,6 +46,16 @@ class Manner:
                 raise ValueError(f"--{name}: expected one of {', '.join(choices)}, got {value}; choose one")
         if not 0 < self.deadline < float("inf"):
             raise ValueError(f"--deadline: expected a time above 0 seconds, got {self.deadline}; such as 0.05")
+
+
+def manner_of(links: LinksConfig, deadline: float | None, protocol: Any = None, fill: Any = None) -> Manner:
+    """Return how the agents of a run exchange slices: None for 50 ms, for udp, and for the fill of its links.
+
+    Raises ValueError for a run whose slices are late by layers, which is another network.
+    """
+    if links.delay is not None or any(rule.delay is not None for rule in links.rules):
+        raise ValueError("export: expected a run whose links have no delay in layers, got one with; agents have none")
+    return Manner(protocol or "udp", 0.05 if deadline is None else deadline, fill or links.fill, links.pair != "none")
 
 
 def export_runtime(

@@ -12,42 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dist_hdnn.exporting.fates import Delays, Floats
 from dist_hdnn.exporting.one_agent import Agent, Array, Exchange, Filling
 from dist_hdnn.exporting.runtime import Manner
-from dist_hdnn.links.philox import philox
-
-Floats = NDArray[np.float64]
-Delays = Mapping[tuple[int, int], Floats]  # by (sender, receiver)
-LOSS_AND_JITTER = 50  # purpose of the random numbers, part of their key
-
-
-@dataclass(frozen=True)
-class Impairments:
-    """Links that lose messages independently and delay them. latency, jitter: seconds, mean and deviation."""
-
-    loss: float = 0.0
-    latency: float = 0.0
-    jitter: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, most in (("loss", 1.0), ("latency", 60.0), ("jitter", 60.0)):
-            value = getattr(self, name)
-            if not 0 <= value <= most:
-                raise ValueError(f"--{name}: expected a number from 0 to {most:g}, got {value}; correct it")
-
-    def delays(self, sender: int, receiver: int, samples: int, rounds: int) -> Floats:
-        """Return the delay of every message of a link, (samples, rounds): a pure function of its key."""
-        sample, number = np.indices((samples, rounds), dtype=np.uint64)
-        here, there = (np.full_like(sample, agent) for agent in (sender, receiver))
-        key = self.seed & 0xFFFFFFFF, (self.seed >> 32) << 8 | LOSS_AND_JITTER
-        u = [(words.astype(np.float64) + 0.5) / 2.0**32 for words in philox((sample, number, here, there), key)]
-        normal = np.sqrt(-2.0 * np.log(u[1])) * np.cos(2.0 * np.pi * u[2])
-        delays = np.maximum(self.latency + self.jitter * normal, 0.0)
-        delays[u[0] < self.loss] = np.inf
-        return delays
 
 
 @dataclass

@@ -44,13 +44,15 @@ class Moment(NamedTuple):
     """A sweep, as fates know it.
 
     training: of a training step; evaluations have fates of their own. step: number of the gradient step, or of the
-    repetition of an evaluation. first: number of the batch's first sample. strength: factor of all probabilities.
+    repetition of an evaluation. first: number of the batch's first sample. copies: consecutive rows of the batch that
+    are one sample and meet one fate. strength: factor of all probabilities but failout.
     """
 
     training: bool = False
     step: int = 0
     first: int = 0
     strength: float = 1.0
+    copies: int = 1
 
 
 class Round(NamedTuple):
@@ -70,13 +72,14 @@ class Round(NamedTuple):
 class Keys:
     """Keys (first, second) of one purpose, such as the sender and the receiver of every link, (keys,) each."""
 
-    def __init__(self, seed: int, draw: Draw, first: IntArray, second: IntArray) -> None:
+    def __init__(self, seed: int, draw: Draw, first: IntArray, second: IntArray, third: IntArray | None = None) -> None:
+        """third: tells several keys of one pair apart, such as the values of a slice."""
         self._seed = seed
-        self._words = _words(seed, draw, first, second)
+        self._words = _words(seed, draw, first, second, third)
 
     def bits(self, moment: Moment, batch: int, code: int = 0) -> NDArray[np.uint32]:
         """Return 32 random bits per key and sample, (keys, batch). code: of the round, if the fate is of a round."""
-        of_samples = _of_samples(self._seed, moment.first, batch)
+        of_samples = _of_samples(self._seed, moment.first, batch, moment.copies)
         step = moment.step & 0xFFFFFFFF, moment.step >> 32, code << 1 | moment.training, 0
         keys = self._words ^ np.uint32(philox_word(step, _key(self._seed, Draw.ROUND)))
         _mix(keys)
@@ -97,10 +100,14 @@ def below(bits: NDArray[np.uint32], probability: FloatArray) -> BoolArray:
     return chosen
 
 
-def _words(seed: int, draw: Draw, first: IntArray, second: IntArray) -> NDArray[np.uint32]:
-    """Return 32 random bits per pair of numbers."""
+def _words(
+    seed: int, draw: Draw, first: IntArray, second: IntArray, third: IntArray | None = None
+) -> NDArray[np.uint32]:
+    """Return 32 random bits per pair or triple of numbers."""
     nothing = np.zeros(len(first), dtype=np.uint64)
     counter = first.astype(np.uint64), second.astype(np.uint64), nothing, nothing
+    if third is not None:
+        counter = *counter[:2], third.astype(np.uint64), nothing
     return philox(counter, _key(seed, draw))[0].astype(np.uint32)
 
 
@@ -109,9 +116,9 @@ def _key(seed: int, draw: Draw) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=8)
-def _of_samples(seed: int, first: int, batch: int) -> NDArray[np.uint32]:
-    """Return 32 random bits per sample, the same in every round."""
-    samples = np.arange(first, first + batch)
+def _of_samples(seed: int, first: int, batch: int, copies: int) -> NDArray[np.uint32]:
+    """Return 32 random bits per row of a batch, the same in every round."""
+    samples = first + np.arange(batch) // copies
     return _words(seed, Draw.SAMPLE, samples & 0xFFFFFFFF, samples >> 32)
 
 

@@ -23,20 +23,27 @@ WITH_MEMORY = ("hold", "predict")
 class Links:
     """The links that the slices of a network travel over, in both sweeps.
 
-    table: every directed link. agents: their number. fill: the value in place of a lost slice: "zero", the receiver's
-    "own" slice, the last one that came ("hold"), or the line through the last two ("predict"); replies know no own
-    value and are then zero. pair: "answer": an agent that did not hear another does not answer it in that update;
-    "exchange": nor is an answer lost by itself, as if slice and answer were one exchange, which keeps the map
-    symplectic; "none": answers do not depend on slices. backward: "matched" is the exact adjoint of the impaired
-    forward sweep; in an "independent" one slices are lost anew, and those that arrive are scaled up by 1 / (1 - loss).
-    agent_outage: probability that an agent is down for a whole sample, (agents,). dead: agents that are always down.
-    failout: probability, in training, that one agent drawn at random is down for a sample.
-    ramp: strength of all probabilities in training: "full", drawn from 0 to 1 for every step ("uniform"), or growing
-    with the steps to 1 ("grow"), for which `steps` says how many there are. stochastic: round values up or down at
-    random, so that they are right in the mean. strengths: {step: strength from this step on}, besides the ramp.
-    seed: of all fates. notes: what was read from a file, for reports.
+        table: every directed link. agents: their number. fill: the value in place of a lost slice: "zero", the receiver's
+        "own" slice, the last one that came ("hold"), or the line through the last two ("predict"); replies know no own
+        value and are then zero. pair: "answer": an agent that did not hear another does not answer it in that update;
+        "exchange": nor is an answer lost by itself, as if slice and answer were one exchange, which keeps the map
+        symplectic; "none": answers do not depend on slices. backward: "matched" is the exact adjoint of the impaired
+        forward sweep; in an "independent" one cotangents are lost anew, each by itself, and those that arrive are scaled up
+        by 1 / (1 - loss): without bursts they are right in the mean.
+        agent_outage: probability that an agent is down for a whole sample, (agents,). dead: agents that are always down.
+        failout: probability, in training, that one agent drawn at random is down for a sample.
+        ramp: strength of all probabilities in training: "full", drawn from 0 to 1 for every step ("uniform"), or growing
+        with the steps to 1 ("grow"), for which `steps` says how many there are. stochastic: round values up or down at
+    <<<<<<< HEAD
+        random, so that they are right in the mean. strengths: {step: strength from this step on}, besides the ramp.
+        seed: of all fates. notes: what was read from a file, for reports.
+    =======
+        random, so that they are right in the mean. strengths: {step: strength from this step on}, besides the ramp;
+        evaluations have the last. Neither ramp nor strengths change failout.
+        seed: of all fates.
+    >>>>>>> main
 
-    step, first: where the next sweep is, see `at`.
+        step, first, copies: where the next sweep is, see `at`.
     """
 
     table: LinkTable
@@ -55,6 +62,7 @@ class Links:
     steps: int | None = None
     step: int = 0
     first: int = 0
+    copies: int = 1
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -73,17 +81,20 @@ class Links:
                 "remembers too, got independent. Choose matched, or fill zero without delays."
             )
 
-    def at(self, step: int | None = None, first: int | None = None) -> None:
+    def at(self, step: int | None = None, first: int | None = None, copies: int | None = None) -> None:
         """Say where the next sweep is: number of the gradient step or repetition, and of the batch's first sample.
 
-        A training sweep counts the steps on by itself; an evaluation keeps its step.
+        copies: consecutive rows of an evaluation that are one sample. A training sweep counts the steps on by itself;
+        an evaluation keeps its step.
         """
         self.step = self.step if step is None else step
         self.first = self.first if first is None else first
+        self.copies = self.copies if copies is None else copies
 
     def moment(self, training: bool) -> Moment:
         """Return the moment of the next sweep, and count a training step on."""
-        moment = Moment(training, self.step, self.first if not training else 0, self._strength(training))
+        first, copies = (0, 1) if training else (self.first, self.copies)
+        moment = Moment(training, self.step, first, self._strength(training), copies)
         self.step += training
         return moment
 
@@ -136,10 +147,8 @@ class Links:
         return Keys(self.seed, Draw.FAILOUT, one, one), Keys(self.seed, Draw.VICTIM, one, one)
 
     def _strength(self, training: bool) -> float:
-        strength = 1.0
-        for step in sorted(self.strengths):
-            if step <= self.step:
-                strength = self.strengths[step]
+        begun = [step for step in self.strengths if step <= self.step or not training]
+        strength = self.strengths[max(begun)] if begun else 1.0
         if not training or self.ramp == "full":
             return strength
         if self.ramp == "uniform":

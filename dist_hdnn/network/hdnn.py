@@ -169,13 +169,14 @@ class HDNN(Indexed):
             output.register_hook(agreement.before_backward)
         return output
 
-    def at(self, step: int | None = None, first: int | None = None) -> None:
+    def at(self, step: int | None = None, first: int | None = None, copies: int | None = None) -> None:
         """Say which gradient step or repetition comes next, and its first sample, for the fates of messages.
 
+        copies: consecutive rows of an evaluation that are one sample and meet one fate, one by default.
         Nothing where links are perfect. Without it training sweeps count their steps by themselves.
         """
         if self.links is not None:
-            self.links.at(step, first)
+            self.links.at(step, first, copies)
 
     def down(self, batch: int) -> Tensor | None:
         """Tell which agents are down for which sample of the next evaluation, (batch, agents); None if none can be."""

@@ -93,9 +93,9 @@ class ImpairedProducts(PanelProducts):
                 dK.baddbmm_(value, back.mT, beta=int(accumulate), alpha=scale)
                 dK.baddbmm_(out, self._arrived(part, x, at, again=True).mT)
             replies = self._replied(part, KT, out)
-            self.wires.rounding(part, moment, at._replace(reply=1, backward=1), replies)
             if own is not None:
-                self._add_own(part, replies, at, own)
+                self._add_own(part, replies, at, own)  # stays here, so it is not rounded
+            self.wires.rounding(part, moment, at._replace(reply=1, backward=1), replies)
             self._answer(part, self._pull(part, replies, at))
         total = self._scattered()
         return total if own is None else total.add_(own)

@@ -111,7 +111,7 @@ class Wires:
         return self._fates[at]
 
     def _delivered(self, moment: Moment, at: Round, batch: int) -> Tensor | None:
-        pair = self.links.pair if at.reply else "none"
+        pair = self.links.pair if at.reply and not at.backward else "none"  # cotangents are no answers
         lost = None if pair == "exchange" else self._lost(moment, at, batch)
         if pair != "none":
             unheard = self._lost(moment, at._replace(reply=0), batch)
@@ -153,26 +153,24 @@ class Wires:
         of_edge = np.zeros(self.edges, dtype=np.int64)
         of_edge[self.between] = bits
         of_row = torch.from_numpy(of_edge[part.edges])[part.edge_of_row][:, None]
-        levels = torch.where(of_row > 0, 2.0 ** (of_row - 1) - 1, 1.0).clamp_(min=1.0).to(slices.dtype)
+        many = 2.0 ** (of_row - 1).clamp(min=1) - 1
+        levels = torch.where(of_row > 1, many, torch.where(of_row == 1, 0.5, 1.0)).to(slices.dtype)
+        middle = torch.full_like(levels, 0.5) * (levels < 1.0)  # a bit tells -1/2 from 1/2, more tell -levels .. levels
         scale = part.largest(slices) / levels
         scaled = torch.where(scale > 0, slices / scale, 0.0)
         if self.links.stochastic:
-            first, second = self._values()
-            keys = Keys(self.links.seed, Draw.ROUNDING, first[part.rows], second[part.rows])
+            keys = Keys(self.links.seed, Draw.ROUNDING, *(each[part.rows] for each in self._values()))
             noise = keys.bits(moment, slices.shape[1], at.code).astype(np.float64) / 2.0**32
-            rounded = torch.floor(scaled + torch.from_numpy(noise).to(slices.dtype))
+            rounded = torch.floor(scaled - middle + torch.from_numpy(noise).to(slices.dtype)) + middle
+            rounded.clamp_(-levels, levels)  # a sum that is rounded up may lie outside
         else:
-            rounded = torch.round(scaled)
+            rounded = torch.round(scaled - middle) + middle
         slices.copy_(torch.where(of_row > 0, rounded * scale, slices))
 
     def likely(self, at: Round, like: Tensor, strength: float) -> Tensor:
         """Return 1 / probability of arriving of each edge, (gathered, 1), for an unbiased backward sweep."""
         arrives = np.ones(self.edges)
-        arriving, pair = 1.0 - self.links.table.loss * strength, self.links.pair if at.reply else "none"
-        if pair != "exchange":
-            arrives[self.between] = arriving[self.rows[at.reply]]
-        if pair != "none":
-            arrives[self.between] *= arriving[self.rows[0]]
+        arrives[self.between] = 1.0 - self.links.table.loss[self.rows[at.reply]] * strength
         factor = np.where(arrives > 0, 1.0 / np.maximum(arrives, 1e-12), 0.0)
         return torch.from_numpy(factor).to(like.dtype)[self.edge_of_row][:, None]
 
@@ -216,14 +214,14 @@ class Wires:
             run.append(lost)
         return run[at.layer]
 
-    def _values(self) -> tuple[IntArray, IntArray]:
-        """Number every value of every slice by its link and its place in the slice."""
+    def _values(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Name every value of every slice by the ends of its link and its place in the slice."""
         sizes = np.bincount(self.edge_of_row.numpy(), minlength=self.edges)
         ends = np.zeros((2, self.edges), dtype=np.int64)
         ends[0, self.between], ends[1, self.between] = self.sender, self.receiver
         within = ragged_ranges(np.zeros_like(sizes), sizes)
         first, second = (each[self.edge_of_row.numpy()] for each in ends)
-        return first, second * (int(sizes.max(initial=1)) + 1) + within
+        return first, second, within
 
     def _own(self, operator: PanelOperator, receiver: IntArray, row_agents: IntArray) -> Tensor | None:
         """Return for every gathered neuron the row of the receiver's own one, for the fill `own`."""

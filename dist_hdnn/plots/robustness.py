@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from dist_hdnn.plots.drawing import plain
-from dist_hdnn.plots.figures import BLUE, GREY, INK, SKY, VERMILION, new_figure, quiet, save
+from dist_hdnn.plots.figures import BLUE, GREEN, GREY, INK, SKY, VERMILION, new_figure, quiet, save
 
 LABELS = {
     "loss": "slices lost (%)",
@@ -41,7 +41,7 @@ def plot_robustness(result: Mapping[str, Any], path: str | Path, title: str) -> 
     figure.supylabel("test accuracy (%)" if result["measure"] == "accuracy" else "test R²", fontsize=9)
     figure.suptitle(f"{plain(title)}: one impairment at a time, fill {result['fill']}", fontsize=11, color=INK)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9, frameon=False)
     return save(figure, path)
 
 
@@ -69,10 +69,12 @@ def _panel(
     )
     low, high = values(lambda p: _extreme(p, min)), values(lambda p: _extreme(p, max))
     axes.fill_between(places, low, high, color=SKY, alpha=0.45, linewidth=0, label="repetitions, least to most")
-    axes.plot(places, values(lambda p: p["mean"]), linestyle=line, marker="o", markersize=4, color=BLUE, label="mean")
-    if "worst_agent" in perfect:
-        of_agent = values(lambda p: p.get("worst_agent"))
-        axes.plot(places, of_agent, linestyle=line, marker="v", markersize=4, color=VERMILION, label="worst agent")
+    drawn = {"mean": ("agents together" if "mean_agent" in perfect else "mean", "o", BLUE)}
+    if "mean_agent" in perfect:
+        drawn |= {"mean_agent": ("mean agent", "s", GREEN), "worst_agent": ("worst agent", "v", VERMILION)}
+    for key, (label, marker, color) in drawn.items():
+        marks: dict[str, Any] = {"linestyle": line, "marker": marker, "markersize": 4, "color": color}
+        axes.plot(places, values(lambda point, key=key: point.get(key)), label=label, **marks)
     if not factor:
         step = math.ceil(len(points) / NAMED)
         names = [

@@ -1,4 +1,4 @@
-"""Pictures of a study: the first objective against bytes per step, density and parameters.
+"""Pictures of a study: the first objective against bytes per step, density, parameters and numbers of links.
 
 Points are means, bars the spread over seeds. Color tells one axis apart and the marker a second one. Axes of words come
 before axes of numbers, and an axis of more numbers than there are colors has a color scale. A line joins points along
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,18 @@ def marks_of(plan: Plan, groups: Sequence[Group]) -> Marks:
 
 
 def plot_study(plan: Plan, groups: Sequence[Group], album: Pictures) -> None:
-    """Draw one picture per horizontal axis that the trials have values for."""
+    """Draw one picture per horizontal axis that the trials have values for, also axes of numbers below `links`."""
     vertical = next(iter(plan.objectives))
     front = pareto_front(groups, plan.objectives)
     for name in dict.fromkeys([*PICTURES, *list(plan.objectives)[1:]]):
         complete = [group for group in groups if name in group.mean and vertical in group.mean]
         if name != vertical and complete:
             album.draw(f"{vertical}_vs_{name}.png", _picture, plan, complete, front, name, vertical)
+    own = [group for group in groups if not group.baseline and vertical in group.mean]
+    for name in (axis.name for axis in plan.axes if axis.name.startswith("links.")):
+        if own and numbers(group.values[name] for group in own):
+            placed = [replace(group, mean={**group.mean, name: group.values[name]}) for group in own]
+            album.draw(f"{vertical}_vs_{name}.png", _picture, plan, placed, front, name, vertical)
 
 
 def _picture(plan: Plan, groups: Sequence[Group], front: Sequence[Group], name: str, vertical: str, path: Path) -> Path:
@@ -200,7 +205,7 @@ def _scale(axes: Axes, values: Sequence[float], name: str) -> None:
     positive = [value for value in values if value > 0]
     few = not positive or max(positive) < 300 * min(positive)
     steps = (1.0, 2.0, 5.0) if few else (1.0,)  # of a decade, at which ticks have numbers
-    if name == "density" or not positive or max(positive) < 4 * min(positive):
+    if name == "density" or name.startswith("links.") or not positive or max(positive) < 4 * min(positive):
         axes.xaxis.set_major_locator(MaxNLocator(7))
     elif min(values) < 0 or len(positive) == len(values):
         axes.set_xscale("log")

@@ -30,6 +30,7 @@ from dist_hdnn.study.plan import read_plan
 from dist_hdnn.training.checkpoints.weights_file import load_weights
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.evaluation import evaluate
+from dist_hdnn.transport import Transport, run_threads
 
 SHORT = ["--data.samples=200", "--train.epochs=2", "--network.layers=4", "--train.batch_size=50", "--plots=false"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*information travels")
@@ -60,13 +61,13 @@ def answer(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     return result
 
 
-def model_on(kind: str, dead: tuple[int, ...], **options: Any) -> AgentClassifier:
+def model_on(kind: str, dead: tuple[int, ...], transport: Transport | None = None, **options: Any) -> AgentClassifier:
     """A model on a ring of 5 agents, some of which are down."""
-    torch.manual_seed(0)
     graph = dist_hdnn.ring(5)
     links = Links(LinkTable.perfect(graph), 5, dead=dead) if dead else None
-    net = dist_hdnn.HDNN(graph, width=2, layers=2, links=links)
+    net = dist_hdnn.HDNN(graph, width=2, layers=2, links=links, workers=transport)
     sensors = SensorMap([Sensor(agent, agent, "q") for agent in range(5)], net.ownership.all_widths, 5)
+    sensors = sensors.restricted(net.owned)
     readout = (SumReadout if kind == "sum" else LocalReadout)(net.ownership, 3, seed=1, **options)
     return AgentClassifier(sensors, net, readout)
 
@@ -146,6 +147,19 @@ def test_agents_are_down_sample_by_sample(points: tuple[Tensor, Tensor]) -> None
     assert result.per_agent == pytest.approx((right.sum(dim=0) / (~down).sum(dim=0)).tolist())
 
 
+@pytest.mark.parametrize("regression", [False, True])
+def test_figures_without_agents_are_equal_on_workers(regression: bool, points: tuple[Tensor, Tensor]) -> None:
+    labels = torch.randn(40, 3) if regression else points[1]
+
+    def figures(transport: Transport | None = None) -> Any:
+        result = evaluate(model_on("local", (1, 3), transport, regression=regression), points[0], labels)
+        return result.accuracy, result.per_agent
+
+    alone = figures()
+    for accuracy, per_agent in run_threads(2, figures):
+        assert accuracy == pytest.approx(alone[0]) and per_agent == pytest.approx(alone[1], nan_ok=True)
+
+
 # -- the command --------------------------------------------------------------------------------
 
 
@@ -222,14 +236,15 @@ def test_a_curve_says_where_a_point_is_lost_and_its_mean() -> None:
 def test_the_picture_has_a_panel_per_impairment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     figures: list[Any] = []
     monkeypatch.setattr(picture, "save", lambda figure, path: figures.append(figure))
-    perfect = {"mean": 1.0, "worst": 1.0, "each": [1.0], "worst_agent": 0.98}
-    lossy = {"value": 0.3, "mean": 0.9, "worst": 0.8, "each": [1.0, 0.8], "worst_agent": 0.7}
+    perfect = {"mean": 1.0, "worst": 1.0, "each": [1.0], "mean_agent": 0.99, "worst_agent": 0.98}
+    lossy = {"value": 0.3, "mean": 0.9, "worst": 0.8, "each": [1.0, 0.8], "mean_agent": 0.85, "worst_agent": 0.7}
     dead = [{**lossy, "value": name} for name in ("north", "south")]
     result = {"measure": "accuracy", "fill": "zero", "unimpaired": perfect, "curves": {"loss": [lossy], "dead": dead}}
     picture.plot_robustness(result, tmp_path / "x.png", "a run")
     one, two = figures[0].axes
     lines = {line.get_label(): line for line in one.lines}
-    assert lines["mean"].get_xydata().tolist() == [[0.0, 100.0], [30.0, 90.0]]
+    assert lines["agents together"].get_xydata().tolist() == [[0.0, 100.0], [30.0, 90.0]]
+    assert lines["mean agent"].get_ydata().tolist() == [99.0, 85.0]
     assert lines["worst agent"].get_ydata().tolist() == [98.0, 70.0]
     assert {round(float(y)) for y in one.collections[0].get_paths()[0].vertices[:, 1]} == {80, 100}
     assert [label.get_text() for label in two.get_xticklabels()] == ["north", "south"]
@@ -272,6 +287,12 @@ def test_inspect_says_the_links_in_a_line(capsys: pytest.CaptureFixture[str]) ->
     )
     assert "impaired_links" not in answer(capsys, "inspect", config)["network"]
     assert main(["inspect", config, "--links.loss=0.1", "--network.X.kind=neighbours"]) == 2
+
+
+def test_an_evaluation_has_the_last_of_the_strengths() -> None:
+    links = Links(LinkTable.perfect(dist_hdnn.ring(5)), 5, strengths={0: 0.2, 500: 0.7})
+    assert links.moment(training=False).strength == 0.7
+    assert links.moment(training=True).strength == 0.2
 
 
 def test_options_of_links_are_axes_of_a_study(tmp_path: Path) -> None:

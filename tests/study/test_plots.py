@@ -189,3 +189,19 @@ def test_bytes_in_words(value: float, text: str) -> None:
 )
 def test_a_result_in_words(name: str, value: float, heading: str, cell: str, line: str) -> None:
     assert (quantity(name).heading, figure(name, value), spoken(name, value)) == (heading, cell, line)
+
+
+def test_numbers_of_links_are_a_horizontal_axis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    figures: dict[str, Figure] = {}
+
+    def keep(figure: Figure, path: Path) -> Path:
+        figures[path.stem] = figure
+        return path
+
+    monkeypatch.setattr(plots, "save", keep)
+    fills, losses = ("zero", "own"), (0, 0.1, 0.3)
+    plan = plan_of([choice("links.fill", *fills), choice("links.loss", *losses)])
+    plots.plot_study(plan, grid_of("links.fill", fills, "links.loss", losses), Pictures(tmp_path))
+    assert "validation_accuracy_vs_links.fill" not in figures
+    axes = figures["validation_accuracy_vs_links.loss"].axes[0]
+    assert sorted({round(float(x), 2) for x, *_ in points(axes)}) == [0.0, 0.1, 0.3] and axes.get_xscale() == "linear"
