@@ -218,9 +218,9 @@ def test_python_of_a_document_runs(page: Path, workplace: Path, monkeypatch: pyt
     monkeypatch.chdir(workplace)
     for number, block in enumerate(python_blocks(page)):
         block = re.sub(r"runs/[^/]+/\d{8}T\w+-s0", A_RUN, block)
-        names: dict[str, Any] = {"__name__": "__document__"}
+        names: dict[str, Any] = {"__name__": "__document__", "__file__": str(page)}  # beside examples/, as docs/ is
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
-        assert names.keys() - {"__name__", "__builtins__"}, f"block {number} imports or defines nothing"
+        assert names.keys() - {"__name__", "__file__", "__builtins__"}, f"block {number} imports or defines nothing"
 
 
 @pytest.mark.filterwarnings("ignore:.*information travels")

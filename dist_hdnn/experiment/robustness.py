@@ -70,7 +70,7 @@ def robustness_of_run(
     graph = trial.model.network.graph
     chosen = values or DEFAULTS
     cases = [case for kind, text in chosen.items() for case in cases_of(kind, text, graph, base, config.seed)]
-    if "bits" in values and trial.model.network.layout.sizes.max() == 1:
+    if "bits" in chosen and trial.model.network.layout.sizes.max() == 1:
         warnings.warn("bits: slices of one neuron travel exactly, as the largest value of a slice does", stacklevel=2)
     points = trial.measured(cases, repetitions)
     curves = {kind: [point for point in points if point["impairment"] == kind] for kind in chosen}

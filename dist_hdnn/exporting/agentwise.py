@@ -4,7 +4,7 @@
     parts.description(3)      plain values for JSON: who agent 3 is and what it does in every layer
     parts.tensors(3)          its rows of every matrix and bias, by name
 
-Enough for an agent to run alone, exchanging slices with its neighbors: `examples/agent_by_agent.py` does so.
+Enough for an agent to run alone, exchanging slices with its neighbors: `one_agent.py` does so.
 """
 
 from __future__ import annotations

@@ -21,11 +21,11 @@ from dist_hdnn.build.inputs import agent_number
 from dist_hdnn.build.trained import TrainedRun
 from dist_hdnn.data import Dataset
 from dist_hdnn.exporting.agent import HEADER
-from dist_hdnn.exporting.fates import Delays, Floats, check_links, delays_of, rounds_of
+from dist_hdnn.exporting.fates import Delays, Floats, check_links, delays_of, rounds_of, sizes_of
 from dist_hdnn.exporting.one_agent import Agent, Array
 from dist_hdnn.exporting.processes import Namespaces, Processes, obstacle
 from dist_hdnn.exporting.runtime import FIRST_PORT, Manner, export_runtime
-from dist_hdnn.exporting.virtual import Outcome, run_virtually
+from dist_hdnn.exporting.virtual import Outcome, all_readings, run_virtually, sensed_by
 from dist_hdnn.links.model import Links
 from dist_hdnn.training.classifier import AgentClassifier
 from dist_hdnn.training.evaluation import evaluate
@@ -92,7 +92,11 @@ def emulate(
         export_runtime(run, folder, manner, first_port=FIRST_PORT if hosts else None)
         agents = {i: Agent(folder / str(i) / f"{i}.json") for i in range(graph.agents)}
         rounds = max(map(rounds_of, agents.values()), key=len)
-        delays = delays_of(links, impaired.net if impaired else None, rounds, len(x))
+        sizes = sizes_of(agents, links, len(rounds), HEADER.size) if len(run.net.graphs) == 1 else None
+        delays = delays_of(links, impaired.net if impaired else None, rounds, len(x), sizes)
+        for i, agent in agents.items():  # links of further graphs are perfect
+            for j in agent.about["neighbours"]:
+                delays.setdefault((i, j), np.zeros((len(x), len(rounds))))
         _write_fates(folder, agents, delays, hosts)
         prefix = {i: hosts.prefix(i) for i in agents} if hosts else None
         with Processes(folder, agents, environment, "fates.npz", prefix) as processes:
@@ -101,7 +105,7 @@ def emulate(
     if dead is not None:
         for pair, each in delays.items():
             each[len(x) // 2 + 1 :] = np.inf if dead in pair else each[len(x) // 2 + 1 :]
-    clock = run_virtually(agents, _readings(agents, features), delays, manner, hop)
+    clock = run_virtually(agents, all_readings(agents, features), delays, manner, hop)
     if dead is not None:
         clock.scores[dead] = np.where(np.arange(len(x))[:, None] < len(x) // 2, clock.scores[dead], np.nan)
     result: dict[str, Any] = {"agents": graph.agents, "samples": len(x), "rounds": len(rounds)}
@@ -112,11 +116,18 @@ def emulate(
         networks["lab"] = judge.scores(impaired, points)
     result |= {"seconds_per_round": hop} | _compared(judge, networks, clock, seen, ledger, dead, plan)
     if dead is not None:
-        others, limit = np.delete(seen.seconds, dead, axis=1)[len(x) // 2 :], len(rounds) * manner.deadline
-        figures = {"agent": graph.names[dead], "at_sample": len(x) // 2, "deadline_of_a_sample": limit}
-        most = {"answers_missing": int(np.isnan(others).sum()), "slowest_answer": float(np.nanmax(others))}
-        result["killed"] = figures | most | {"median_answer_at_the_end": float(np.median(others[len(others) // 2 :]))}
+        result["killed"] = {"agent": graph.names[dead]} | _of_others(seen, dead, len(rounds) * manner.deadline)
     return result
+
+
+def _of_others(seen: Seen, dead: int, limit: float) -> dict[str, Any]:
+    """Return how the others answered from the sample on in which an agent died. limit: seconds of a sample."""
+    middle = len(seen.seconds) // 2
+    others = np.delete(seen.seconds, dead, axis=1)[middle:]
+    missing, slowest = int(np.isnan(others).sum()), float(np.nanmax(others))
+    last = float(np.nanmedian(others[len(others) // 2 :]))
+    figures = {"at_sample": middle, "deadline_of_a_sample": limit, "answers_missing": missing}
+    return figures | {"slowest_answer": slowest, "median_answer_at_the_end": last}
 
 
 def _check(plan: Plan, agents: int) -> None:
@@ -139,30 +150,6 @@ def _write_fates(folder: Path, agents: Iterable[int], delays: Delays, hosts: Nam
             file.write_text(json.dumps(place), encoding="utf-8")
 
 
-def _sensed(agent: Agent, features: Floats) -> dict[int, Floats]:
-    """Return the raw readings (samples,) that an agent senses, by number: those that give these features exactly."""
-    about, w = agent.about["readings"], agent.weights
-    sensed: dict[int, Floats] = {}
-    for k, (source, feature) in enumerate(zip(about["sources"], about["features"], strict=True)):
-        if not w["readings.mark"][k]:
-            sensed[source] = features[:, feature] / w["readings.scale"][k] + w["readings.shift"][k]
-    for k, (source, feature) in enumerate(zip(about["sources"], about["features"], strict=True)):
-        if w["readings.mark"][k] and source in sensed:
-            sensed[source] = np.where(features[:, feature] > 0.5, np.nan, sensed[source])
-    return sensed
-
-
-def _readings(agents: Mapping[int, Agent], features: Floats) -> Floats:
-    """Return all readings (samples, readings), those that nobody senses as gaps."""
-    sensed: dict[int, Floats] = {}
-    for agent in agents.values():
-        sensed |= _sensed(agent, features)
-    table = np.full((len(features), max(sensed, default=0) + 1), np.nan)
-    for source, values in sensed.items():
-        table[:, source] = values
-    return table
-
-
 def _drive(
     processes: Processes,
     agents: Mapping[int, Agent],
@@ -174,7 +161,7 @@ def _drive(
     """Ask all agents about all samples, `window` at a time, and collect their answers."""
     samples = len(features)
     first = np.concatenate([np.repeat(features[:1], WARMING, axis=0), features])
-    sensed = {i: _sensed(agent, first) for i, agent in agents.items()}
+    sensed = {i: sensed_by(agent, first) for i, agent in agents.items()}
     names = {i: {int(k): name for k, name in agent.about["readings"]["names"].items()} for i, agent in agents.items()}
     answers: dict[int, dict[int, dict[str, Any]]] = {}
     alive = set(agents)

@@ -30,7 +30,6 @@ def check_links(links: Links) -> None:
     for name, bad, instead in (
         ("delay", table.delay_most.any(), "latency and a deadline make slices late"),
         ("bits", table.bits.any(), "slices travel as they are computed"),
-        ("bandwidth", np.isfinite(table.bandwidth).any(), "latency stands for all of the time"),
         ("dead, agent_outage", links.agent_outage is not None or links.dead, "use --kill"),
     ):
         if bad:
@@ -48,8 +47,32 @@ def rounds_of(agent: Agent) -> list[Round]:
     return rounds + [Round(about["layers"] + number) for number in range(about["readout"].get("rounds", 0))]
 
 
-def delays_of(links: Links, network: HDNN | None, rounds: list[Round], samples: int) -> dict[tuple[int, int], Floats]:
-    """Return the delay of every message. network: one that goes over these links; None where none can."""
+def sizes_of(agents: Mapping[int, Agent], links: Links, rounds: int, header: int) -> Floats:
+    """Return the bytes of every message, (links, rounds), 0 where there is none."""
+    sizes = np.zeros((len(links.table), rounds))
+    row = {
+        pair: k for k, pair in enumerate(zip(links.table.sender.tolist(), links.table.receiver.tolist(), strict=True))
+    }
+    for i, agent in agents.items():
+        number, schedule = 0, agent.about["schedule"]
+        for layer in range(agent.about["layers"]):
+            for each in (each for update in schedule[layer % len(schedule)] for each in update["rounds"]):
+                for j, shape in each["to"].items():
+                    sizes[row[i, int(j)], number] = header + shape[0] * agent.dtype.itemsize
+                number += 1
+        average, classes = agent.about["readout"].get("average", {}), agent.weights.get("readout.bias", ())
+        for j in (int(j) for j in average if int(j) != i):
+            sizes[row[i, j], number:] = header + len(classes) * agent.dtype.itemsize
+    return sizes
+
+
+def delays_of(
+    links: Links, network: HDNN | None, rounds: list[Round], samples: int, sizes: Floats | None = None
+) -> dict[tuple[int, int], Floats]:
+    """Return the delay of every message: latency, jitter, and bytes (links, rounds) / bandwidth.
+
+    network: one that goes over these links; None where none can.
+    """
     table, moment = links.table, links.moment(False)
     loss = Keys(links.seed, Draw.LOSS, table.sender, table.receiver)
     delays = np.empty((len(table), samples, len(rounds)))
@@ -58,6 +81,8 @@ def delays_of(links: Links, network: HDNN | None, rounds: list[Round], samples: 
         if table.jitter.any():
             normal = _normal(links, number, samples)
             delays[:, :, number] = np.maximum(delays[:, :, number] + table.jitter[:, None] * normal, 0.0)
+        if sizes is not None:
+            delays[:, :, number] += (sizes[:, number] / table.bandwidth)[:, None]
         lost = below(loss.bits(moment, samples, at.code), table.loss * moment.strength)
         if network is not None and at.layer < network.layers and at.update < BESIDES:
             lost = _lost(network, moment, at, samples, lost)

@@ -83,22 +83,30 @@ def export_runtime(
         raise ValueError(f"export: expected a new or empty directory, got {folder}; delete it, or choose another one")
     part = folder.resolve().with_name(f"{folder.resolve().name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    export_agents(run, part, numbers)
-    port = (lambda agent: first_port + agent) if first_port is not None else (lambda _: 0)
-    text = program()
-    for agent in numbers:
-        own = part / str(agent)
-        own.mkdir()
-        for kind in ("json", "npz"):
-            (part / f"{agent}.{kind}").rename(own / f"{agent}.{kind}")
-        about = json.loads((own / f"{agent}.json").read_text(encoding="utf-8"))
-        _check_slices(about, manner, run.net.graph.names[agent])
-        others = {str(j): {"host": host, "port": port(j)} for j in about["neighbours"] if j != agent}
-        place = {"host": host, "port": port(agent), **asdict(manner), "neighbors": others}
-        (own / "neighbors.json").write_text(json.dumps(place, indent=2) + "\n", encoding="utf-8")
-        (own / "agent.py").write_text(text, encoding="utf-8")
+    try:
+        export_agents(run, part, numbers)
+        for agent in numbers:
+            _complete(part, agent, manner, host, first_port, graph.names[agent])
+    except ValueError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     part.replace(folder)
     return folder
+
+
+def _complete(part: Path, agent: int, manner: Manner, host: str, first_port: int | None, name: str) -> None:
+    """Give an agent its folder. Raises ValueError for one that no runtime can run."""
+    own = part / str(agent)
+    own.mkdir()
+    for kind in ("json", "npz"):
+        (part / f"{agent}.{kind}").rename(own / f"{agent}.{kind}")
+    about = json.loads((own / f"{agent}.json").read_text(encoding="utf-8"))
+    _check_agent(about, manner, name)
+    ports = {j: 0 if first_port is None else first_port + j for j in {agent, *about["neighbours"]}}
+    others = {str(j): {"host": host, "port": ports[j]} for j in about["neighbours"] if j != agent}
+    place = {"host": host, "port": ports[agent], **asdict(manner), "neighbors": others}
+    (own / "neighbors.json").write_text(json.dumps(place, indent=2) + "\n", encoding="utf-8")
+    (own / "agent.py").write_text(program(), encoding="utf-8")
 
 
 def program() -> str:
@@ -117,9 +125,15 @@ def _new_imports(imports: str, text: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _check_slices(about: Mapping[str, Any], manner: Manner, name: str) -> None:
-    """Raise ValueError for slices that do not fit into a datagram."""
+def _check_agent(about: Mapping[str, Any], manner: Manner, name: str) -> None:
+    """Raise ValueError for slices to agents that are no neighbors, and for those that do not fit into a datagram."""
     rounds = [each for layer in about["schedule"] for update in layer for each in update["rounds"]]
+    others = {int(j) for each in rounds for j in (*each["to"], *each["from"])} - set(about["neighbours"])
+    if others:
+        raise ValueError(
+            f"export: expected slices between neighbors alone for --runtime, got a pattern that couples {name} with "
+            f"agent {min(others)}, which no link joins to it; train with network.K.kind=neighbours"
+        )
     longest = max((8 * shape[0] for each in rounds for shape in each["to"].values()), default=0)
     if manner.protocol == "udp" and longest > LONGEST:
         raise ValueError(

@@ -85,3 +85,27 @@ def _after(clock: Floats, i: int, at: Exchange, arrivals: Mapping[tuple[int, int
     for j in at.sources:
         clock = np.maximum(clock, np.minimum(arrivals[j, i], np.maximum(closes, clock)))
     return clock
+
+
+def sensed_by(agent: Agent, features: Floats) -> dict[int, Floats]:
+    """Return the raw readings (samples,) that an agent senses, by number: those that give these features exactly."""
+    about, w = agent.about["readings"], agent.weights
+    sensed: dict[int, Floats] = {}
+    for k, (source, feature) in enumerate(zip(about["sources"], about["features"], strict=True)):
+        if not w["readings.mark"][k]:
+            sensed[source] = features[:, feature] / w["readings.scale"][k] + w["readings.shift"][k]
+    for k, (source, feature) in enumerate(zip(about["sources"], about["features"], strict=True)):
+        if w["readings.mark"][k] and source in sensed:
+            sensed[source] = np.where(features[:, feature] > 0.5, np.nan, sensed[source])
+    return sensed
+
+
+def all_readings(agents: Mapping[int, Agent], features: Floats) -> Floats:
+    """Return all readings (samples, readings), those that nobody senses as gaps."""
+    sensed: dict[int, Floats] = {}
+    for agent in agents.values():
+        sensed |= sensed_by(agent, features)
+    table = np.full((len(features), max(sensed, default=0) + 1), np.nan)
+    for source, values in sensed.items():
+        table[:, source] = values
+    return table

@@ -123,10 +123,10 @@ class Wires:
         return torch.from_numpy(delivered)
 
     def delays(self, moment: Moment, reply: int, batch: int) -> Tensor | None:
-        """Return by how many layers each link is late, (edges, B) int64; None where none is."""
+        """Return by how many layers each link is late, (edges, B) int64; None where none of the network is."""
         table, rows = self.links.table, self.rows[reply]
         least, most = table.delay_least[rows], table.delay_most[rows]
-        if not most.any():
+        if not self.links.longest_delay:
             return None
         bits = self._delay[reply].bits(moment, batch).astype(np.uint64)
         width = (most - least + 1).astype(np.uint64)

@@ -96,7 +96,7 @@ def test_the_others_answer_on_when_an_agent_dies(ring: Path) -> None:
     figures = emulated(ring, Plan(samples=12, kill=1), deadline=0.05)
     killed = figures["killed"]
     assert killed["agent"] == "1" and killed["answers_missing"] == 0
-    assert killed["slowest_answer"] <= killed["deadline_of_a_sample"] + 0.2
+    assert killed["slowest_answer"] <= killed["deadline_of_a_sample"] + 1.0
     assert figures["largest_difference_of_emulated"]["clock"] <= 1e-6
 
 
@@ -110,14 +110,23 @@ def test_a_network_that_the_lab_cannot_impair_is_emulated_all_the_same(tmp_path:
 
 @pytest.mark.parametrize(
     "links",
-    [("fill=hold", "pair=none", "burst=3"), ("fill=own", "pair=exchange", "outage=0.1"), ("fill=predict",)],
+    [
+        ("fill=hold", "pair=none", "burst=3"),
+        ("fill=own", "pair=exchange", "outage=0.1"),
+        ("fill=predict", "bandwidth=1 Mbit/s"),
+    ],
     ids=lambda links: " ".join(links),
 )
 def test_all_fills_and_pairings_are_those_of_the_lab(links: tuple[str, ...], tmp_path: Path) -> None:
     run = trained(tmp_path, "other", "--readout.kind=local", "--dtype=float64", "--network.layers=3")
-    figures = emulated(run, Plan(samples=6), "loss=0.2", *links, deadline=0.06)
+    figures = emulated(run, Plan(samples=4), "loss=0.2", *links, deadline=0.04)
     assert figures["filled"]["emulated"] == figures["filled"]["clock"] > 0
     assert max(gaps(figures)) <= 1e-12
+
+
+def test_layers_that_take_turns_on_graphs_reach_the_neighbors_of_each(tmp_path: Path) -> None:
+    graphs = ("--more_graphs=[{family: star, agents: 4}]", "--network.X.kind=neighbours", "--network.shared_x=false")
+    assert emulated(trained(tmp_path, "two", *graphs), Plan(samples=2))["largest_difference_of_emulated"]["lab"] <= 1e-6
 
 
 def test_a_host_for_every_agent_reaches_its_neighbours_alone(ring: Path) -> None:
@@ -153,6 +162,14 @@ def test_the_program_of_an_agent_is_one_file_that_needs_numpy_alone(ring: Path, 
     used = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     used |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     assert {name.split(".")[0] for name in used} - sys.stdlib_module_names == {"numpy"}
+
+
+def test_agents_that_would_need_relays_are_refused(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="needs a relay"):
+        run = trained(tmp_path, "far", "--network.K.kind=hops", "--network.K.hops=2", "--graph.agents=6")
+        with pytest.raises(ValueError, match=r"couples 0 with agent 2, which no link joins"):
+            export_runtime(dist_hdnn.load_run(run), tmp_path / "field", Manner())
+    assert not list(tmp_path.glob("field*"))
 
 
 def test_losses_of_a_link_depend_on_its_key_alone() -> None:
