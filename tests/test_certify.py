@@ -92,8 +92,8 @@ def test_a_broken_promise_is_told_loudly_and_ends_with_exit_code_8(
 
     true = measurements.layer_matrices
 
-    def wrong(network: Any, y: torch.Tensor, space: Space) -> torch.Tensor:
-        return 0.1 * true(network, y, space)
+    def wrong(network: Any, y: torch.Tensor, space: Space, first: int) -> torch.Tensor:
+        return 0.1 * true(network, y, space, first)
 
     monkeypatch.setattr(measurements, "layer_matrices", wrong)
     capsys.readouterr()

@@ -121,6 +121,7 @@ def spectral_bounds(network: HDNN, space: Space, exact_up_to: int) -> list[dict[
     """Return upper bounds of the spectral norms of every layer's matrices by name.
 
     They are exact up to `exact_up_to` neurons, and sqrt(|A|₁ |A|∞) above, for which workers exchange vectors only.
+    The latter also hold where links lose some blocks, and with the fill own, which moves blocks to their diagonals.
     """
     names, X = network.architecture.matrices, network.architecture.interconnection
     norms: dict[str, list[list[float]]] = {
@@ -154,6 +155,10 @@ def _norms(network: HDNN, space: Space, name: str, graph: int, exact_up_to: int)
     sums[0].index_add_(1, rows, weights.abs())
     sums[1].index_add_(1, columns, weights.abs())
     sums = summed(sums, space.ownership)
+    if network.links is not None and network.links.fill == "own" and not of_X:
+        sizes = network.layout.sizes
+        of_agents = torch.stack([each.sum(dim=1) for each in sums[0].split(sizes.tolist(), dim=1)], dim=1)
+        sums[1] += of_agents.repeat_interleave(torch.from_numpy(sizes).to(sums.device), dim=1)
     if skew:
         sums = sums + sums.flip(0)  # the rows of Aᵀ are the columns of A
     return matrix_bounds(sums[0], sums[1])

@@ -22,7 +22,7 @@ from dist_hdnn.analysis.bounds import (
 )
 from dist_hdnn.analysis.measurements import EXACT_UP_TO, Measurements, measure
 from dist_hdnn.analysis.momentum import Momentum, momentum
-from dist_hdnn.analysis.promises import Promise, promises
+from dist_hdnn.analysis.promises import Promise, promises, words_of_links
 from dist_hdnn.analysis.symplecticity import reversibility_error
 from dist_hdnn.analysis.vectors import Space
 from dist_hdnn.network.hdnn import HDNN
@@ -77,9 +77,10 @@ def certify(
     learning = _momentum(model, y, labels, space)
     measured = measure(network, y, space, seed, exact_up_to)
     way_back = _way_back(network, y, space, run_dtype)
+    exact_up_to = 0 if network.links is not None else exact_up_to  # sums of absolute values bound what loss leaves
     bounds, rates, limit = from_weights(network, space, exact_up_to)
     relative = None if way_back is None else way_back["float64"]["relative"]
-    found = promises(network.architecture, measured, bounds, relative)
+    found = promises(network.architecture, measured, bounds, relative, network.links)
     figures = {
         "network": _description(network, space, len(x)),
         "method": "whole matrices" if measured.exact else "random probes",
@@ -95,7 +96,7 @@ def certify(
         "spectrum": _spectrum(measured),
         "stability": {
             "h_omega": rates,
-            "norms": "exact" if measured.exact else "bounds from sums of rows and columns",
+            "norms": "exact" if space.neurons <= exact_up_to else "bounds from sums of rows and columns",
             "limit": limit,
         },
         "momentum": {
@@ -109,8 +110,9 @@ def certify(
 
 
 def _description(network: HDNN, space: Space, samples: int) -> dict[str, Any]:
-    architecture = network.architecture
+    architecture, links = network.architecture, network.links
     return {
+        **({} if links is None else {"links": words_of_links(links, architecture)}),
         "architecture": architecture.name,
         "equation": architecture.equation,
         "source": architecture.source,

@@ -53,15 +53,21 @@ def measure(network: HDNN, y: Tensor, space: Space, seed: int, exact_up_to: int 
     if space.neurons > exact_up_to:
         return _by_probes(network, y, space, seed)
     chunk = max(1, NUMBERS // (space.neurons**2 * network.layers))
-    return _joined([_by_matrices(network, part, space) for part in y.split(chunk)])
+    parts = enumerate(y.split(chunk))
+    return _joined([_by_matrices(network, part, space, number * chunk) for number, part in parts])
 
 
-def layer_matrices(network: HDNN, y: Tensor, space: Space) -> Tensor:
-    """Return ∂y_{j+1}/∂y_j of every layer and sample on every worker, (layers, batch, neurons, neurons)."""
+def layer_matrices(network: HDNN, y: Tensor, space: Space, first: int = 0) -> Tensor:
+    """Return ∂y_{j+1}/∂y_j of every layer and sample on every worker, (layers, batch, neurons, neurons).
+
+    first: number of the first sample, for the fates of messages.
+    """
     batch, n = len(y), space.neurons
+    network.at(first=first, copies=n)
     with network.linearize(y.repeat_interleave(n, dim=0)) as linear:  # n copies of each sample, one per unit vector
         unit = space.identity().repeat(batch, 1)
         layers = [space.whole(linear.push(unit, j, j + 1)).view(batch, n, n).mT for j in range(network.layers)]
+    network.at(first=0, copies=1)
     return torch.stack(layers)
 
 
@@ -77,8 +83,8 @@ def interconnections(network: HDNN, space: Space) -> list[Tensor]:
     return [space.whole(network.apply_J(unit, layer=layer)).T for layer in range(layers)]
 
 
-def _by_matrices(network: HDNN, y: Tensor, space: Space) -> Measurements:
-    matrices = layer_matrices(network, y, space)
+def _by_matrices(network: HDNN, y: Tensor, space: Space, first: int) -> Measurements:
+    matrices = layer_matrices(network, y, space, first)
     squares = torch.linalg.eigvalsh(matrices @ matrices.mT).clamp(min=0).sqrt()
     residuals, product = None, None
     if network.architecture.symplectic:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dist_hdnn.analysis.measurements import Measurements
 from dist_hdnn.dynamics.architectures import Architecture
+from dist_hdnn.links.model import Links
 
 NORM_SLACK = 1e-9  # rounding of a sensitivity norm at one of its bounds
 RESIDUAL = 1e-12  # allowed |M J Mᵀ - J| / |M|² in float64
@@ -33,20 +34,25 @@ class Promise:
 
 
 def promises(
-    architecture: Architecture, measured: Measurements, bounds: list[float], way_back: float | None
+    architecture: Architecture,
+    measured: Measurements,
+    bounds: list[float],
+    way_back: float | None,
+    links: Links | None = None,
 ) -> list[Promise]:
     """Return the promises of an architecture with their verdicts.
 
     bounds: upper bounds of the norms. way_back: relative error of the inverse in float64, None where there is none.
+    links: impaired ones. Whatever is lost, parts still advance by shears, so determinants are 1.
     Symplectic layers have determinant 1, so the lower bound of the norms holds even where every layer has its own J.
     """
-    result = []
+    result, symplectic = [], links is None or links.keeps_symplectic
     if architecture.volume_preserving:
         result.append(_not_vanishing(measured))
     result.append(_not_above(measured, bounds))
-    if measured.residuals is not None:
+    if measured.residuals is not None and symplectic:
         result.append(_at_most("layers are symplectic", measured.residuals, RESIDUAL, "largest |M J Mᵀ - J| / |M|²"))
-    if measured.product_residual is not None:
+    if measured.product_residual is not None and symplectic:
         text = "the same of the whole network"
         result.append(_at_most("network is symplectic", measured.product_residual, RESIDUAL, text))
     if architecture.volume_preserving and measured.log_determinants is not None and measured.sign is not None:
@@ -60,6 +66,22 @@ def promises(
         value = torch.tensor(way_back, dtype=torch.float64)
         result.append(_at_most("layers are invertible", value, limit, "relative error of y0 from yN, float64"))
     return result
+
+
+def words_of_links(links: Links, architecture: Architecture) -> str:
+    """Say in one line what is promised over impaired links."""
+    if links.has_memory:
+        return "nothing is promised over delays and fills that remember; these figures are of perfect links"
+    if not architecture.volume_preserving:
+        return f"impaired; {architecture.name} promises no determinant"
+    if links.keeps_symplectic and architecture.symplectic:
+        return "determinant 1 and symplectic, whatever is lost"
+    why = {
+        "bits are no smooth map": bool(links.table.bits.any()),
+        f"the fill {links.fill} is seen by one end alone": links.fill != "zero",
+        "an answer can be lost by itself": True,
+    }
+    return f"determinant 1, whatever is lost; not symplectic: {next(text for text, holds in why.items() if holds)}"
 
 
 def _not_vanishing(measured: Measurements) -> Promise:

@@ -77,7 +77,7 @@ def log_determinants(matrices: Tensor) -> tuple[Tensor, Tensor]:
 class Invertible(Protocol):
     """A network that runs forward and backward, as `HDNN` does."""
 
-    def __call__(self, y: Tensor) -> Tensor: ...
+    def states(self, y: Tensor) -> Tensor: ...
 
     def inverse(self, y: Tensor) -> Tensor: ...
 
@@ -89,7 +89,7 @@ def reversibility_error(network: Invertible, y: Tensor, space: Space) -> tuple[T
     The errors are |y0' - y| and |y0' - y| / max(|y|, |yN|). yN counts, because a sample may start near zero, and
     rounding is that of the states on the way. The dtype is that of y.
     """
-    last = network(y)
+    last = network.states(y)[-1]  # not the output, which is zero where agents are down
     difference = (network.inverse(last) - y).double()
     largest = torch.zeros(space.ownership.workers, dtype=torch.float64, device=y.device)
     largest[space.ownership.rank] = difference.abs().amax() if difference.numel() else 0.0

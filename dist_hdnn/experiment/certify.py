@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from dist_hdnn.analysis.certificate import Certificate, certify
-from dist_hdnn.analysis.promises import RESIDUAL
+from dist_hdnn.analysis.promises import RESIDUAL, words_of_links
 from dist_hdnn.build import assembly
-from dist_hdnn.config import Config
+from dist_hdnn.config import Config, LinksConfig
 from dist_hdnn.experiment.resume import warn_of_other_data
 from dist_hdnn.experiment.tasks import split_tensors, useful_threads
 from dist_hdnn.plots.drawing import Pictures, pictures
@@ -44,6 +44,11 @@ def certify_run(
     model = assembly.build_classifier(wide, data, transport)
     shake_hands(transport, config, model.network, identity_of(config, model.network.graphs, data))
     load_weights(model, directory)
+    remembering = None
+    if model.network.links is not None and model.network.links.has_memory:
+        remembering = words_of_links(model.network.links, model.network.architecture)
+        model = assembly.build_classifier(replace(wide, links=LinksConfig()), data, transport)
+        load_weights(model, directory)
     points, labels = split_tensors(wide, data, "test")
     chosen = np.unique(np.linspace(0, len(points) - 1, min(samples, len(points))).round().astype(np.int64))
     index = torch.from_numpy(chosen).to(points.device)
@@ -52,6 +57,8 @@ def certify_run(
     if model.network.ownership.rank:
         return None
     warn_of_other_data(directory, data)
+    if remembering is not None:
+        certificate.figures["network"]["links"] = remembering
     result = {"run": str(directory), **certificate.to_json()}
     (directory / FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     with pictures(directory / "plots") as album:

@@ -68,6 +68,7 @@ class Links:
         ):
             if value not in choices:
                 raise ValueError(f"links.{name}: expected one of {', '.join(choices)}, got '{value}'. Choose one.")
+        self._check_numbers()
         if not 0 <= self.seed < 2**55:
             raise ValueError(f"links.seed: expected an integer from 0 to 2**55 - 1, got {self.seed}. Choose another.")
         if self.backward == "independent" and self.has_memory:
@@ -75,6 +76,28 @@ class Links:
                 "links.backward: expected matched with the fills hold and predict and with delays, whose adjoint "
                 "remembers too, got independent. Choose matched, or fill zero without delays."
             )
+
+    def _check_numbers(self) -> None:
+        """Raise ValueError for numbers that cannot be."""
+        table, agents = self.table, self.agents
+        outage = np.zeros(agents) if self.agent_outage is None else np.asarray(self.agent_outage)
+        share, most = "probabilities from 0 to 1", np.iinfo(np.int64).max
+        for name, values, low, high, expected in (
+            ("loss", table.loss, 0, 1, share),
+            ("outage", table.outage, 0, 1, share),
+            ("burst", table.burst, 1, np.inf, "mean numbers of layers >= 1"),
+            ("delay", table.delay_least, 0, most, "layers >= 0"),
+            ("delay", table.delay_most - table.delay_least, 0, most, "the least before the most"),
+            ("bits", table.bits, 0, 32, "0 to 32 bits, 0 for all"),
+            ("bits_back", table.bits_back, 0, 32, "0 to 32 bits, 0 for all"),
+            ("failout", np.array([self.failout]), 0, 1, "a probability from 0 to 1"),
+            ("dead", np.array(self.dead), 0, agents - 1, f"agents from 0 to {agents - 1}"),
+            ("agent_outage", outage, 0, 1, f"{agents} {share}"),
+        ):
+            wrong = ~((values >= low) & (values <= high))
+            if wrong.any() or (name == "agent_outage" and len(values) != agents):
+                got = values[wrong][0] if wrong.any() else f"{len(values)} of them"
+                raise ValueError(f"links: {name}: expected {expected}, got {got}. Correct it.")
 
     def at(self, step: int | None = None, first: int | None = None, copies: int | None = None) -> None:
         """Say where the next sweep is: number of the gradient step or repetition, and of the batch's first sample.
@@ -110,6 +133,20 @@ class Links:
     def has_memory(self) -> bool:
         """Whether what a receiver sees depends on earlier layers, so that a state alone does not determine the next."""
         return self.fill in WITH_MEMORY or self.longest_delay > 0
+
+    @property
+    def keeps_symplectic(self) -> bool:
+        """Whether layers stay symplectic whatever is lost: zero in place of it, and a slice is lost with its answer.
+
+        Values of few bits are no smooth function of their slices.
+        """
+        table = self.table
+        if self.has_memory or bool(table.bits.any()):
+            return False
+        loses, cuts = bool(table.loss.any()), bool(table.outage.any())
+        back = table.outage[table.find(table.receiver, table.sender)]
+        together = self.pair == "exchange" or (not loses and bool((back == table.outage).all()))
+        return together and (self.fill == "zero" or not (loses or cuts or self.stops_agents))
 
     @property
     def longest_delay(self) -> int:

@@ -252,6 +252,7 @@ class HDNN(Indexed):
         """
         for state in states:
             self._check_input(state)
+        self._check_memoryless("fields")
         return queries.fields(self.sweep, states, self.weights())
 
     def apply_J(self, v: Tensor, transpose: bool = False, layer: int = 0) -> Tensor:

@@ -73,6 +73,8 @@ class Layout:
         else:
             self.X_patterns = [build_pattern(graph, "block_diagonal" if identity else X, seed) for graph in graphs]
         self.architecture = architecture
+        if self.links is not None:
+            self._check_links(self.links, execution)
         skew = {"K": architecture.skew, "X": architecture.interconnection == "J"}
         whole = {"K": self.K_patterns, "X": self.X_patterns or []}
         self.stored = {
@@ -100,8 +102,6 @@ class Layout:
                     self.matrices[which].append(Matrix(operator, whole[which][s], self.agents, columns, self.sizes))
                     made[place : place + 2] = operator, exchange
             self.operators.append(GraphOperators(*made))
-        if self.links is not None:
-            self._check_links(self.links, execution)
 
     def _check_links(self, links: Links, execution: Execution) -> None:
         """Raise ValueError for a network whose slices cannot go over impaired links."""
@@ -122,6 +122,10 @@ class Layout:
             raise ValueError(
                 f"links: expected those of {self.graphs[0].agents} agents, got those of {links.agents}. Make them for "
                 "this graph."
+            )
+        if execution.cuda_graphs:
+            raise ValueError(
+                "cuda_graphs: expected false with impaired links, whose fates differ by step, got true. Leave it out."
             )
         if links.has_memory and execution.memory != "store":
             raise ValueError(

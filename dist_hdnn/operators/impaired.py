@@ -143,7 +143,7 @@ class ImpairedProducts(PanelProducts):
         if self.links.has_memory:
             return self._recall(part, slices, at)
         moment = self.where.moment
-        if self.links.backward == "independent":
+        if self.links.backward == "independent" and moment.training:
             message = at._replace(reply=1 - at.reply, backward=1)  # cotangents travel the other way
             slices.mul_(self.wires.likely(message, slices, moment.strength)[part.rows])
             at = message

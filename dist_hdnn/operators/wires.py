@@ -148,7 +148,7 @@ class Wires:
         """Round a chunk's slices in place to the bits of their links, by the largest value of each slice."""
         table = self.links.table
         bits = (table.bits_back if at.backward else table.bits)[self.rows[at.reply]]
-        if not bits.any():
+        if not bits.any() or (at.backward and not moment.training):
             return
         of_edge = np.zeros(self.edges, dtype=np.int64)
         of_edge[self.between] = bits

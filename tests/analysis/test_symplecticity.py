@@ -68,8 +68,8 @@ class Turn:
     def __init__(self, slip: float) -> None:
         self.slip = slip
 
-    def __call__(self, y: Tensor) -> Tensor:
-        return 2 * y
+    def states(self, y: Tensor) -> Tensor:
+        return torch.stack([y, 2 * y])
 
     def inverse(self, y: Tensor) -> Tensor:
         back = y / 2

@@ -1,0 +1,68 @@
+"""A run over impaired links resumes as if nothing had happened, because fates depend on the step alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from dist_hdnn.cli import main
+from dist_hdnn.config.files import read_config
+from dist_hdnn.experiment import tasks
+from dist_hdnn.experiment.tasks import FINAL
+
+Numbers = tuple[list[float], dict[str, bytes]]
+CONFIG = Path(__file__).parents[2] / "configs" / "swiss_roll_ring8.yaml"
+SHORT = ["--data.samples=200", "--train.epochs=3", "--network.layers=3", "--train.batch_size=25", "--plots=false"]
+LINKS = {
+    "zero": ["--links.loss=0.3", "--links.burst=2", "--links.failout=0.5", "--links.ramp=grow", "--links.bits=5"],
+    "predict": ["--links.loss=0.2", "--links.delay=[0,2]", "--links.fill=predict", "--links.ramp=uniform"],
+    "schedule": ["--links.loss=0.2", '--links.strengths={"0": 0.1, "7": 1.0}', "--links.rounding=stochastic"],
+}
+
+
+def trained(directory: Path, *options: str) -> Numbers:
+    """Losses and accuracies of all epochs, and all weights."""
+    config = read_config(CONFIG, [*SHORT, "--network.width=4", f"--output={directory}", *options])
+    assert tasks.train(config) is not None
+    return read(directory)
+
+
+def read(directory: Path) -> Numbers:
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    weights = {name: value.numpy().tobytes() for name, value in load_file(directory / FINAL).items()}
+    return [line[key] for line in lines for key in ("loss", "train_accuracy")], weights
+
+
+def checkpoint(directory: Path, step: int) -> Path:
+    return directory / "checkpoints" / f"step_{step:08d}"
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(name: str, tmp_path: Path) -> None:
+    options = [*LINKS[name], "--checkpoint.every=5 steps", "--checkpoint.keep=9"]
+    whole = trained(tmp_path / "whole", *options)
+    for step in (5, 10):
+        resumed = trained(tmp_path / f"from {step}", *options, f"--resume={checkpoint(tmp_path / 'whole', step)}")
+        assert json.loads((tmp_path / f"from {step}" / "summary.json").read_text())["resumed_after_step"] == step
+        assert resumed == whole
+
+
+def test_so_does_one_that_resumes_on_other_workers(tmp_path: Path) -> None:
+    options = [*LINKS["zero"], "--checkpoint.every=5 steps", "--deterministic=true"]
+    whole = trained(tmp_path / "whole", *options)
+    start = f"--resume={checkpoint(tmp_path / 'whole', 10)}"
+    command = ["train", str(CONFIG), *SHORT, "--network.width=4", f"--output={tmp_path / 'more'}", *options, start]
+    assert main([*command, "--workers=3", "--transport=threads"]) == 0
+    assert read(tmp_path / "more") == whole
+
+
+def test_a_run_resumes_over_its_own_links_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path / "whole", "--checkpoint.every=5 steps")  # as runs were before there were links
+    start = f"--resume={checkpoint(tmp_path / 'whole', 5)}"
+    command = ["train", str(CONFIG), *SHORT, "--network.width=4", f"--output={tmp_path / 'more'}", start]
+    assert main([*command, "--links.loss=0.1"]) != 0
+    assert "links.loss" in capsys.readouterr().err
+    assert main([*command, "--links.latency=5 ms"]) != 0, "it is another run, whose numbers are the same"
