@@ -8,6 +8,7 @@ import pytest
 from networks import GRAPHS, quiet_graph
 
 from dist_hdnn.build.links import link_table
+from dist_hdnn.config import Config
 from dist_hdnn.config.links import LinkRule, LinksConfig
 from dist_hdnn.links.table import LinkTable
 from dist_hdnn.topology import as_graph
@@ -58,7 +59,7 @@ def test_of_several_rules_the_last_one_that_names_a_property_wins() -> None:
             LinkRule(agents=[0, 2], bandwidth="8 Mbit/s"),
         ],
     )
-    table = link_table(options, as_graph(nx.path_graph(4)))
+    table, _ = link_table(Config(links=options), as_graph(nx.path_graph(4)))
     loss = columns(table, "loss")
     assert loss == {(0, 1): 0.3, (1, 0): 0.3, (1, 2): 0.1, (2, 1): 0.1, (2, 3): 0.1, (3, 2): 0.1}
     assert set(columns(table, "latency").values()) == {5e-3}
@@ -69,6 +70,7 @@ def test_of_several_rules_the_last_one_that_names_a_property_wins() -> None:
 
 def test_agents_may_be_given_by_name() -> None:
     graph = as_graph(nx.Graph([("hub", "north"), ("hub", "south")]))
-    loss = columns(link_table(LinksConfig(rules=[LinkRule(agents=["north"], loss=0.5)]), graph), "loss")
+    rules = [LinkRule(agents=["north"], loss=0.5)]
+    loss = columns(link_table(Config(links=LinksConfig(rules=rules)), graph)[0], "loss")
     north = list(graph.names).index("north")
     assert {link for link, value in loss.items() if value} == {link for link in loss if north in link}
