@@ -64,6 +64,10 @@ LINES: dict[str, tuple[str, str]] = {
         "--links.loss=0.1 --links.fill=hold --network.memory=recompute",
         "network.memory: expected store",
     ),
+    "bits reversible": (
+        "--links.bits=4 --network.memory=reversible",
+        "network.memory: expected store or recompute with few bits",
+    ),
     "independent": ("--links.delay=1 --links.backward=independent", "links.backward: expected matched with the fills"),
     "architecture": ("--links.loss=0.1 --network.architecture=MS1", "expected an architecture whose force is K"),
     "X": ("--links.loss=0.1 --network.X.kind=neighbours", "links: expected an interconnection within agents"),
