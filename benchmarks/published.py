@@ -104,7 +104,7 @@ class Deep(Recipe):
 
 
 RECIPES: dict[str, Deep] = {
-    "swiss_roll": Deep(initial_scale=2.0, learning_rate=0.1, epochs=3200),
+    "swiss_roll": Deep(initial_scale=2.0, learning_rate=0.1, epochs=3200, restarts=4),
     "double_moons": Deep(
         initial_scale=2.0, learning_rate=0.2, epochs=240, least_epochs=60, restarts=16, time=1.6, time_J2=0.8
     ),

@@ -40,6 +40,7 @@ FEW = [
     "--plots=false",
 ]
 ALL = "loss=0.3 burst=2 outage=0.1 bits=6 bits_back=8 rounding=stochastic agent_outage=0.05 failout=0.3 ramp=uniform"
+LOST = "loss=0.3 burst=2 outage=0.1 agent_outage=0.05 failout=0.3 ramp=uniform"
 CONFIGS = [  # options of the links, then others
     "loss=0.3",
     "loss=0.6 pair=exchange",
@@ -57,7 +58,7 @@ CONFIGS = [  # options of the links, then others
     f"{ALL} fill=hold delay=[0,1]",
     f"{ALL} fill=predict delay=[1,2] pair=none",
     f"{ALL} backward=independent",
-    f"{ALL} | graph.family=grid graph.rows=3 graph.columns=4 network.memory=reversible dtype=float64",
+    f"{LOST} | graph.family=grid graph.rows=3 graph.columns=4 network.memory=reversible dtype=float64",
     f"{ALL} ramp=grow | graph.family=star network.architecture=leapfrog network.memory=recompute network.keep_every=2",
     f"{ALL} fill=own | network.architecture=H1 network.J=J2 readout.kind=local",
     f"{ALL} strengths={{'0':0.2,'3':1.0}} | graph.family=erdos_renyi graph.agents=12 graph.probability=0.3 "

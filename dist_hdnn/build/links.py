@@ -10,8 +10,10 @@ import numpy as np
 from dist_hdnn.build.inputs import agent_number
 from dist_hdnn.config import Config
 from dist_hdnn.config.links import LinkRule, LinksConfig
+from dist_hdnn.config.paths import user_path
 from dist_hdnn.links import units
 from dist_hdnn.links.model import Links
+from dist_hdnn.links.read import link_data
 from dist_hdnn.links.table import LinkTable
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.topology.ragged import IntArray
@@ -24,7 +26,7 @@ def build_links(config: Config, graph: CommunicationGraph) -> Links | None:
     options = config.links
     if options == LinksConfig():
         return None
-    table = link_table(options, graph)
+    table, notes = link_table(config, graph)
     table.bits_back[table.bits_back == 0] = table.bits[table.bits_back == 0]  # by default as bits
     outage = units.probability(options.agent_outage, "links.agent_outage")
     return Links(
@@ -40,21 +42,34 @@ def build_links(config: Config, graph: CommunicationGraph) -> Links | None:
         stochastic=options.rounding == "stochastic",
         strengths=_strengths(options.strengths),
         seed=config.seed if options.seed is None else options.seed,
+        notes=tuple(notes),
     )
 
 
-def link_table(options: LinksConfig, graph: CommunicationGraph) -> LinkTable:
-    """Return the links of a graph with the properties of options and rules. Warns of rules that meet no link."""
+def link_table(config: Config, graph: CommunicationGraph) -> tuple[LinkTable, list[str]]:
+    """Return the links of a graph with their properties: those of the options, then of its file, then of rules.
+
+    The second value says what the file has. Warns of rules that meet no link.
+    """
+    options, notes = config.links, list[str]()
     table = LinkTable.perfect(graph)
     everything = np.arange(len(table))
     _set(table, everything, options, "links")
+    if options.read:
+        if config.graph.file is None:
+            raise ValueError(
+                f"links.read: expected a graph from a file, got the family {config.graph.family}. Set graph.file, or "
+                "leave links.read out."
+            )
+        file = user_path(config.graph.file, "graph.file")
+        table, notes = link_data(file, graph, table, options.units, config.graph.format)
     for number, rule in enumerate(options.rules):
         key = f"links.rules[{number}]"
         rows = _selected(table, graph, rule, key)
         if not len(rows):
             warnings.warn(f"{key}: expected to meet some link, got none of {graph.name}; correct it", stacklevel=2)
         _set(table, rows, rule, key)
-    return table
+    return table, notes
 
 
 def _set(table: LinkTable, rows: IntArray, options: LinksConfig | LinkRule, key: str) -> None:

@@ -41,7 +41,9 @@ class LinksConfig:
     """The links between agents; perfect by default."""
 
     read: bool = False
-    """take latency, bandwidth and loss from the file of the graph, where it has them"""
+    """take latency, jitter, bandwidth and loss from the file of the graph, where it has them: docs/graphs.md"""
+    units: dict[str, str] = field(default_factory=dict)
+    """attribute of the file -> unit of its bare numbers, such as capacity: Mbit/s, where the file has none"""
     latency: float | str | None = None
     """time that a message takes, such as 5 ms; like jitter and bandwidth it changes predicted times,
     not the numbers"""

@@ -68,7 +68,8 @@ class GraphConfig:
     to the current directory"""
     format: str | None = None
     """format of file, when its name does not tell: graphml, gexf, gml, json, edgelist, csv, adjlist, matrix, mtx, dot,
-    pajek, metis, repetita, graph6, sparse6, xgmml, sif, sndlib, sndlib-native, core, matpower, lgl, gdf, brite"""
+    pajek, metis, repetita, graph6, sparse6, xgmml, sif, sndlib, sndlib-native, core, matpower, lgl, gdf, brite,
+    fnss"""
 
 
 @dataclass

@@ -35,6 +35,9 @@ def built(value: Any, kind: Any, key: str = "") -> Any:
     nested = [member for member in members if typing.get_origin(member) is type(value) and len(members) > 1]
     if nested and isinstance(value, dict | list):
         return built(value, nested[0], key)
+    lists = [member for member in members if typing.get_origin(member) is list and len(members) > 1]
+    if lists and isinstance(value, list):
+        return built(value, lists[0], key)
     fitting = [member for member in members if _is_plain(value, member)]
     if not fitting:
         raise Mismatch(value, kind, key)

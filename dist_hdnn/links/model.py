@@ -28,15 +28,15 @@ class Links:
     value and are then zero. pair: "answer": an agent that did not hear another does not answer it in that update;
     "exchange": nor is an answer lost by itself, as if slice and answer were one exchange, which keeps the map
     symplectic; "none": answers do not depend on slices. backward: "matched" is the exact adjoint of the impaired
-    forward sweep; in an "independent" one cotangents are lost anew, each by itself, and those that arrive are scaled up
-    by 1 / (1 - loss): without bursts they are right in the mean.
+    forward sweep; in an "independent" one cotangents are lost anew, each by itself, and those that arrive are scaled
+    up by 1 / (1 - loss): without bursts they are right in the mean.
     agent_outage: probability that an agent is down for a whole sample, (agents,). dead: agents that are always down.
     failout: probability, in training, that one agent drawn at random is down for a sample.
     ramp: strength of all probabilities in training: "full", drawn from 0 to 1 for every step ("uniform"), or growing
     with the steps to 1 ("grow"), for which `steps` says how many there are. stochastic: round values up or down at
     random, so that they are right in the mean. strengths: {step: strength from this step on}, besides the ramp;
     evaluations have the last. Neither ramp nor strengths change failout.
-    seed: of all fates.
+    seed: of all fates. notes: what was read from a file, for reports.
 
     step, first, copies: where the next sweep is, see `at`.
     """
@@ -53,6 +53,7 @@ class Links:
     stochastic: bool = False
     strengths: dict[int, float] = field(default_factory=dict)
     seed: int = 0
+    notes: tuple[str, ...] = ()
     steps: int | None = None
     step: int = 0
     first: int = 0

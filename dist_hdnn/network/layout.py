@@ -127,6 +127,11 @@ class Layout:
             raise ValueError(
                 "cuda_graphs: expected false with impaired links, whose fates differ by step, got true. Leave it out."
             )
+        if execution.memory == "reversible" and links.table.bits.any():
+            raise ValueError(
+                "network.memory: expected store or recompute with few bits, where a rebuilt state may be rounded to "
+                "another value, got reversible. Choose recompute."
+            )
         if links.has_memory and execution.memory != "store":
             raise ValueError(
                 f"network.memory: expected store with delays and the fills hold and predict, which remember earlier "

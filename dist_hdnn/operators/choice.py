@@ -73,5 +73,7 @@ def bind(operator: BlockOperator, exchange: Exchange, like: Tensor) -> BlockProd
         return TileProducts(chosen, exchange, like)
     assert isinstance(chosen, PanelOperator), "panels or tiles"
     if exchange.wires is not None:
+        if like.device.type != "cpu":
+            raise ValueError(f"device: expected cpu with impaired links, got {like.device}. Leave device out.")
         return ImpairedProducts(chosen, exchange, like)
     return PanelProducts(chosen, exchange, like)

@@ -12,6 +12,7 @@ Shapes: edge space (edges, B) of one value per block and sample, and (gathered, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable
 from typing import Any
 
@@ -25,6 +26,37 @@ from dist_hdnn.operators.panels import PanelOperator
 from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
 KEPT = 2**26  # bytes of the fates of a sweep, from which on they are drawn again
+
+
+class Part:
+    """A chunk of consecutive blocks. number: of the chunk. edges, rows: its blocks, and the neurons of their slices.
+
+    neurons: of every slice, None where they differ. edge_of_row: block of every neuron, counted from the first.
+    """
+
+    def __init__(self, number: int, edges: slice, rows: slice, neurons: int | None, edge_of_row: Tensor) -> None:
+        self.number, self.edges, self.rows, self.neurons, self.edge_of_row = number, edges, rows, neurons, edge_of_row
+
+    def expanded(self, of_edges: Tensor) -> Tensor:
+        """Repeat values of edges (edges, B) for the neurons of their slices: (gathered, B)."""
+        if self.neurons is not None:
+            return of_edges[:, None].expand(-1, self.neurons, -1).reshape(len(self.edge_of_row), -1)
+        return of_edges.index_select(0, self.edge_of_row)
+
+    def masked(self, slices: Tensor, of_edges: Tensor) -> Tensor:
+        """Multiply slices (gathered, B) in place by values of edges (edges, B)."""
+        if self.neurons is None:
+            return slices.mul_(self.expanded(of_edges))
+        slices.view(-1, self.neurons, slices.shape[1]).mul_(of_edges[:, None])
+        return slices
+
+    def largest(self, slices: Tensor) -> Tensor:
+        """Return the largest absolute value of each slice and sample, for all of its neurons: (gathered, B)."""
+        if self.neurons is not None:
+            return self.expanded(slices.view(-1, self.neurons, slices.shape[1]).abs().amax(dim=1))
+        index = self.edge_of_row[:, None].expand(-1, slices.shape[1])
+        most = slices.new_zeros(self.edges.stop - self.edges.start, slices.shape[1])
+        return self.expanded(most.scatter_reduce_(0, index, slices.abs(), "amax"))
 
 
 class Wires:
@@ -102,34 +134,38 @@ class Wires:
         delays[self.between] = least[:, None] + ((bits * width[:, None]) >> np.uint64(32)).astype(np.int64)
         return torch.from_numpy(delays)
 
-    def rounding(self, moment: Moment, at: Round, slices: Tensor) -> None:
-        """Round slices (gathered, B) in place to the bits of their links, by the largest value of each slice."""
+    def parts(self, sizes: list[int]) -> list[Part]:
+        """Return chunks of blocks, whose slices have this many neurons together."""
+        parts, ends = [], offsets(np.array(sizes, dtype=np.int64))
+        edge_of_row = self.edge_of_row.numpy()
+        for number, (first, last) in enumerate(itertools.pairwise(ends.tolist())):
+            edges = slice(int(edge_of_row[first]), int(edge_of_row[last - 1]) + 1) if last > first else slice(0, 0)
+            within = torch.from_numpy(edge_of_row[first:last] - edges.start)
+            parts.append(Part(number, edges, slice(first, last), self.neurons, within))
+        return parts
+
+    def rounding(self, part: Part, moment: Moment, at: Round, slices: Tensor) -> None:
+        """Round a chunk's slices in place to the bits of their links, by the largest value of each slice."""
         table = self.links.table
         bits = (table.bits_back if at.backward else table.bits)[self.rows[at.reply]]
         if not bits.any() or (at.backward and not moment.training):
             return
         of_edge = np.zeros(self.edges, dtype=np.int64)
         of_edge[self.between] = bits
-        chosen = torch.from_numpy(of_edge > 0)[self.edge_of_row]
-        told = np.where(of_edge > 1, 2.0 ** np.maximum(of_edge - 1, 1) - 1, np.where(of_edge == 1, 0.5, 1.0))
-        levels = torch.from_numpy(told).to(slices.dtype)[self.edge_of_row][:, None]
+        of_row = torch.from_numpy(of_edge[part.edges])[part.edge_of_row][:, None]
+        many = 2.0 ** (of_row - 1).clamp(min=1) - 1
+        levels = torch.where(of_row > 1, many, torch.where(of_row == 1, 0.5, 1.0)).to(slices.dtype)
         middle = torch.full_like(levels, 0.5) * (levels < 1.0)  # a bit tells -1/2 from 1/2, more tell -levels .. levels
-        scale = self._largest(slices) / levels
+        scale = part.largest(slices) / levels
         scaled = torch.where(scale > 0, slices / scale, 0.0)
         if self.links.stochastic:
-            keys = Keys(self.links.seed, Draw.ROUNDING, *self._values())
+            keys = Keys(self.links.seed, Draw.ROUNDING, *(each[part.rows] for each in self._values()))
             noise = keys.bits(moment, slices.shape[1], at.code).astype(np.float64) / 2.0**32
             rounded = torch.floor(scaled - middle + torch.from_numpy(noise).to(slices.dtype)) + middle
             rounded.clamp_(-levels, levels)  # a sum that is rounded up may lie outside
         else:
             rounded = torch.round(scaled - middle) + middle
-        slices.copy_(torch.where(chosen[:, None], rounded * scale, slices))
-
-    def expanded(self, of_edges: Tensor) -> Tensor:
-        """Repeat values of edges (edges, B) for the neurons of their slices: (gathered, B)."""
-        if self.neurons is not None:
-            return of_edges[:, None].expand(-1, self.neurons, -1).reshape(self.gathered, -1)
-        return of_edges.index_select(0, self.edge_of_row)
+        slices.copy_(torch.where(of_row > 0, rounded * scale, slices))
 
     def likely(self, at: Round, like: Tensor, strength: float) -> Tensor:
         """Return 1 / probability of arriving of each edge, (gathered, 1), for an unbiased backward sweep."""
@@ -177,15 +213,6 @@ class Wires:
                 lost = np.where(renewed, lost, run[-1])
             run.append(lost)
         return run[at.layer]
-
-    def _largest(self, slices: Tensor) -> Tensor:
-        """Return the largest absolute value of each slice and sample, for all of its neurons: (gathered, B)."""
-        if self.neurons is not None:
-            most = slices.view(self.edges, self.neurons, -1).abs().amax(dim=1)
-        else:
-            index = self.edge_of_row[:, None].expand(-1, slices.shape[1])
-            most = slices.new_zeros(self.edges, slices.shape[1]).scatter_reduce_(0, index, slices.abs(), "amax")
-        return self.expanded(most)
 
     def _values(self) -> tuple[IntArray, IntArray, IntArray]:
         """Name every value of every slice by the ends of its link and its place in the slice."""

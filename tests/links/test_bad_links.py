@@ -13,8 +13,9 @@ from links.oracle import over, table_of
 from networks import GRAPHS
 
 import dist_hdnn
-from dist_hdnn.build.links import link_table
+from dist_hdnn.build.links import build_links
 from dist_hdnn.cli import main
+from dist_hdnn.config import Config
 from dist_hdnn.config.links import LinkRule, LinksConfig
 from dist_hdnn.links.model import Links
 from dist_hdnn.topology import as_graph
@@ -64,6 +65,10 @@ LINES: dict[str, tuple[str, str]] = {
         "--links.loss=0.1 --links.fill=hold --network.memory=recompute",
         "network.memory: expected store",
     ),
+    "bits reversible": (
+        "--links.bits=4 --network.memory=reversible",
+        "network.memory: expected store or recompute with few bits",
+    ),
     "independent": ("--links.delay=1 --links.backward=independent", "links.backward: expected matched with the fills"),
     "architecture": ("--links.loss=0.1 --network.architecture=MS1", "expected an architecture whose force is K"),
     "X": ("--links.loss=0.1 --network.X.kind=neighbours", "links: expected an interconnection within agents"),
@@ -97,7 +102,7 @@ def test_a_rule_that_meets_no_link_is_named_in_a_warning() -> None:
         graph = as_graph(lonely)
     options = LinksConfig(rules=[LinkRule(loss=0.1), LinkRule(agents=[2], loss=0.5)])
     with pytest.warns(UserWarning, match=r"links\.rules\[1\]: expected to meet some link, got none") as caught:
-        link_table(options, graph)
+        build_links(Config(links=options), graph)
     assert len(caught) == 1
 
 
@@ -136,3 +141,9 @@ def test_what_needs_one_state_alone_is_refused_over_links_that_remember(query: s
     state: Any = torch.zeros(1, net.neurons, dtype=torch.float64)
     with pytest.raises(ValueError, match=f"{query}: expected links without delays and fills that remember"):
         getattr(net, query)([state] * 3 if query == "fields" else state)
+
+
+def test_impaired_links_need_the_cpu() -> None:
+    net = over(GRAPHS["ring"], {"loss": 0.1}, {}, layers=1)
+    with pytest.raises(ValueError, match="device: expected cpu with impaired links, got meta"):
+        net.to("meta")(torch.zeros(1, net.neurons, dtype=torch.float64, device="meta"))

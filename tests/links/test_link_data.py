@@ -176,7 +176,6 @@ def test_no_speed_is_found_where_there_is_none(text: str) -> None:
         ({}, {"capacity": "2 Gbit/s"}, 2000),
         ({}, {"capacity": 2, "capacity_unit": "MB/s"}, 16),
         ({"capacity_unit": "Mbps"}, {"capacity": 10}, 10),
-        ({"capacity_unit": "Mb"}, {"capacity": 10.5}, 10.5),
         ({"capacity_unit": "Gbps"}, {"capacity": 2.5, "weight": 7}, 2500),
         ({}, {"LinkSpeedRaw": 155e6, "LinkLabel": "155 Mbps"}, 155),
         ({}, {"LinkSpeed": "2.5", "LinkSpeedUnits": "G"}, 2500),
@@ -203,7 +202,6 @@ def test_bandwidth_of_every_dialect(facts: dict[str, str], attributes: dict[str,
         ({}, {"latency": "5ms"}, 5),
         ({}, {"delay": "5ms"}, 5),
         ({"delay_unit": "ms"}, {"delay": 2.5}, 2.5),
-        ({"delay_unit": "milliseconds"}, {"delay": 2}, 2),
         ({"delay_unit": "us"}, {"delay": 2500, "weight": 3}, 2.5),
         ({}, {"delay": "10ms 2ms 25% distribution normal"}, 10),
         ({}, {"dist": 100}, 0.5),
@@ -250,6 +248,23 @@ def test_topohub_node_link_json_gives_distances(tmp_path: Path) -> None:
     table, lines, graph = of_file(tmp_path, "hub.json", json.dumps(data))
     assert table.latency[row(table, graph, "R1", "R2")] == pytest.approx(600 * US_PER_KM)
     assert lines == ["bandwidth of 0 of 2 links; latency of 2 of 2 from dist (5 µs/km)"]
+
+
+FNSS = """<topology linkdefault="{default}"><property name="delay_unit" type="string">milliseconds</property>
+<property name="capacity_unit" type="string">Mb</property><node id="0" id.type="int"/><node id="1" id.type="int"/>
+<link><from type="int">0</from><to type="int">1</to><property name="delay" type="int">2</property>
+<property name="capacity" type="float">10.5</property><property name="weight" type="float">4.0</property></link>
+{back}</topology>"""
+
+
+def test_a_topology_of_fnss_has_its_units_and_directions(tmp_path: Path) -> None:
+    table, lines, graph = of_file(tmp_path, "t.xml", FNSS.format(default="undirected", back=""))
+    assert table.bandwidth.tolist() == [10.5 * MBIT] * 2 and table.latency == pytest.approx([0.002] * 2)
+    assert lines == ["bandwidth of 1 of 1 links from capacity (Mb); latency of 1 of 1 from delay (milliseconds)"]
+    back = '<link><from type="int">1</from><to type="int">0</to></link>'
+    table, _, graph = of_file(tmp_path, "t.xml", FNSS.format(default="directed", back=back))
+    rows = [row(table, graph, "0", "1"), row(table, graph, "1", "0")]
+    assert table.bandwidth[rows].tolist() == [10.5 * MBIT, np.inf]
 
 
 SNDLIB = """<?xml version="1.0"?><network xmlns="http://sndlib.zib.de/network"><meta>{unit}</meta><networkStructure>

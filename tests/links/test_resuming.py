@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from dist_hdnn.cli import main
+from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import tasks
 from dist_hdnn.experiment.tasks import FINAL
+from dist_hdnn.training.checkpoints.manifest import CheckpointError, check_identity, read_manifest
 
 Numbers = tuple[list[float], dict[str, bytes]]
 CONFIG = Path(__file__).parents[2] / "configs" / "swiss_roll_ring8.yaml"
@@ -66,3 +69,16 @@ def test_a_run_resumes_over_its_own_links_alone(tmp_path: Path, capsys: pytest.C
     assert main([*command, "--links.loss=0.1"]) != 0
     assert "links.loss" in capsys.readouterr().err
     assert main([*command, "--links.latency=5 ms"]) != 0, "it is another run, whose numbers are the same"
+
+
+def test_checkpoints_of_before_there_were_links_are_of_runs_without(tmp_path: Path) -> None:
+    trained(tmp_path / "whole", "--checkpoint.every=5 steps")
+    folder = checkpoint(tmp_path / "whole", 5)
+    manifest = read_manifest(folder)
+    options = {key: value for key, value in manifest.identity["config"].items() if key != "links"}
+    old = replace(manifest, identity=manifest.identity | {"config": options})
+    usual = {"config": run_identity(Config())}
+    check_identity(folder, old, manifest.identity, usual)
+    lossy = run_identity(read_config(CONFIG, ["--links.loss=0.1", "--links.dead=[1]"]))["links"]
+    with pytest.raises(CheckpointError, match=r"config\.links\.dead"):
+        check_identity(folder, old, manifest.identity | {"config": options | {"links": lossy}}, usual)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from networks import GRAPHS, quiet_graph
 
-from dist_hdnn.build.links import link_table
+from dist_hdnn.build.links import build_links
+from dist_hdnn.config import Config
 from dist_hdnn.config.links import LinkRule, LinksConfig
 from dist_hdnn.links.table import LinkTable
-from dist_hdnn.topology import as_graph
+from dist_hdnn.topology import CommunicationGraph, as_graph
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -42,6 +43,12 @@ def test_rows_that_are_taken_keep_their_columns() -> None:
     assert part.loss.tolist() == [0.07, 0.02] and part.sender.tolist() == table.sender[[7, 2]].tolist()
 
 
+def table_of(options: LinksConfig, graph: CommunicationGraph) -> LinkTable:
+    links = build_links(Config(links=options), graph)
+    assert links is not None
+    return links.table
+
+
 def columns(table: LinkTable, name: str) -> dict[tuple[int, int], float]:
     values = getattr(table, name).tolist()
     return dict(zip(zip(table.sender.tolist(), table.receiver.tolist(), strict=True), values, strict=True))
@@ -58,7 +65,7 @@ def test_of_several_rules_the_last_one_that_names_a_property_wins() -> None:
             LinkRule(agents=[0, 2], bandwidth="8 Mbit/s"),
         ],
     )
-    table = link_table(options, as_graph(nx.path_graph(4)))
+    table = table_of(options, as_graph(nx.path_graph(4)))
     loss = columns(table, "loss")
     assert loss == {(0, 1): 0.3, (1, 0): 0.3, (1, 2): 0.1, (2, 1): 0.1, (2, 3): 0.1, (3, 2): 0.1}
     assert set(columns(table, "latency").values()) == {5e-3}
@@ -69,6 +76,6 @@ def test_of_several_rules_the_last_one_that_names_a_property_wins() -> None:
 
 def test_agents_may_be_given_by_name() -> None:
     graph = as_graph(nx.Graph([("hub", "north"), ("hub", "south")]))
-    loss = columns(link_table(LinksConfig(rules=[LinkRule(agents=["north"], loss=0.5)]), graph), "loss")
+    loss = columns(table_of(LinksConfig(rules=[LinkRule(agents=["north"], loss=0.5)]), graph), "loss")
     north = list(graph.names).index("north")
     assert {link for link, value in loss.items() if value} == {link for link in loss if north in link}

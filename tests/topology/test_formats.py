@@ -57,6 +57,19 @@ CORE = (
     '<position x="3" y="4"/></device></devices><links><link node1="1" node2="2"/><link node1="2" node2="3"/></links>'
     "</scenario>"
 )
+FNSS = "".join(
+    f'<node id="{i}" id.type="int">'
+    + "".join(
+        f'<property name="{k}" type="string">{v}</property>' for k, v in (("label", name), ("x", x), ("y", x + 1))
+    )
+    + "</node>"
+    for i, (name, x) in enumerate([("a", 1), ("b", 3), ("c", 5)])
+)
+FNSS = (
+    f'<topology linkdefault="undirected"><property name="type" type="string">path</property>{FNSS}'
+    '<link><from type="int">0</from><to type="int">1</to></link><link><from type="int">2</from><to type="int">1</to>'
+    "</link></topology>"
+)
 XGMML = (
     '<graph label="s" xmlns="http://www.cs.rpi.edu/XGMML"><node id="1" label="a"><graphics x="1" y="2"/></node>'
     '<node id="2" label="b"><graphics x="3" y="4"/></node><node id="3" label="c"><graphics x="5" y="6"/></node>'
@@ -113,6 +126,7 @@ PLACED: dict[str, str] = {
     "g.xml": SNDLIB,
     "sndlib.txt": SNDLIB_TEXT,
     "core.xml": CORE,
+    "fnss.xml": FNSS,
     "g.xgmml": XGMML,
     "yed.graphml": YED,
     "g.net": PAJEK,
@@ -397,6 +411,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("g.net", PAJEK + "*Vertices 2\n", "another \\*Vertices on line 11"),
     ("g.net", PAJEK.replace("*Edges\n1 2", "*Edges\n1 4"), "undeclared node 4"),
     ("g.net", PAJEK + "*Partition p\n", "sections of one network, found '\\*Partition'"),
+    ("g.xml", FNSS.replace("undirected", "directed"), ONE_WAY),
     ("g.graph", REPETITA.replace("edge_3 2 1", "edge_3 0 1"), ONE_WAY),
     ("g.graph", REPETITA.replace("EDGES 4", "EDGES 5"), "5 edges with three words or more, found 4 lines"),
     ("g.graph", "3 2\n2\n1 3\n", "3 lines of neighbors, as the first line says, found 2"),

@@ -11,6 +11,7 @@ from dist_hdnn.topology.readers.lists import read_adjlist, read_edgelist, read_l
 from dist_hdnn.topology.readers.markup import (
     ROOTS,
     read_core,
+    read_fnss,
     read_gexf,
     read_graphml,
     read_sndlib,
@@ -60,6 +61,7 @@ FORMATS = {
     "sndlib": Format((".xml",), read_sndlib, True),
     "sndlib-native": Format((), read_sndlib_native),
     "core": Format((), read_core, True),
+    "fnss": Format((), read_fnss, True),
     "matpower": Format((".m",), read_matpower),
     "lgl": Format((".lgl",), read_lgl),
     "gdf": Format((".gdf",), read_gdf),

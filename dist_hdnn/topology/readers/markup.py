@@ -1,4 +1,4 @@
-"""XML: GraphML, GEXF, XGMML, SNDlib and CORE. A DOCTYPE or an entity is refused before anything is expanded.
+"""XML: GraphML, GEXF, XGMML, SNDlib, CORE and FNSS. A DOCTYPE or an entity is refused before anything is expanded.
 
 "{*}node" is an element of this name in any namespace.
 """
@@ -13,7 +13,10 @@ from xml.parsers import expat
 from dist_hdnn.topology.readers.content import Content, Damaged, Directed, distinct
 
 Element = ElementTree.Element
-ROOTS = {"graphml": "graphml", "gexf": "gexf", "graph": "xgmml", "network": "sndlib", "scenario": "core"}
+ROOTS = {"graphml": "graphml", "gexf": "gexf", "graph": "xgmml", "network": "sndlib"} | {
+    "scenario": "core",
+    "topology": "fnss",
+}
 """Element at the root of a file -> format."""
 
 
@@ -145,6 +148,31 @@ def read_core(data: bytes) -> Content:
     for node in content.graph:  # where the canvas lies on Earth, whatever the network is
         content.graph.nodes[node].pop("degrees", None)
     return content
+
+
+def read_fnss(data: bytes) -> Content:
+    """Read a topology of FNSS. If it is directed, it lists every link from both ends."""
+    root = _root(data, "topology")
+    facts = _properties(root)
+    content = Content(facts.get("name", ""))
+    content.facts |= facts
+    for node in root.findall("{*}node"):
+        attributes = _properties(node)
+        content.agent(_id(node), attributes.get("label"), attributes)
+    for link in root.findall("{*}link"):
+        one, other = ((link.findtext("{*}" + end) or "").strip() for end in ("from", "to"))
+        if root.get("linkdefault") == "directed":
+            content.records.append((one, other, False, partial(_properties, link)))
+        else:
+            content.link(one, other, partial(_properties, link))
+    if root.get("linkdefault") == "directed":
+        content.arcs((one, other) for one, other, _, _ in content.records)
+    return content
+
+
+def _properties(element: Element) -> dict[str, str]:
+    """Return the properties of FNSS, name -> text."""
+    return {str(each.get("name")): (each.text or "").strip() for each in element.findall("{*}property")}
 
 
 def _root(data: bytes, name: str) -> Element:
