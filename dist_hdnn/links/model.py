@@ -190,7 +190,7 @@ class Links:
         return strength * min(1.0, self.step / max(self.steps or 1, 1))
 
 
-def rows_of(table: LinkTable, receiver: IntArray, sender: IntArray, names: tuple[str, ...]) -> IntArray:
+def rows_of(table: LinkTable, sender: IntArray, receiver: IntArray, names: tuple[str, ...]) -> IntArray:
     """Return the row of each directed link sender -> receiver. Raises ValueError where agents are not linked."""
     try:
         return table.find(sender, receiver)

@@ -126,7 +126,7 @@ class Ownership:
             ordered = panels(operator), pattern, owners, sizes, column_agents
             exchange.links = OrderedSum(*ordered, self.ledger, where, label)
         if links is not None:
-            exchange.wires = Wires(links, panels(operator), self.agents, column_agents, self.graph.names)
+            exchange.wires = Wires(links, panels(operator), self.agents, column_agents, self.graph.names, where)
         return operator, exchange, column_agents
 
     def compare_batches(self, graphs: Sequence[CommunicationGraph], network: int) -> None:
