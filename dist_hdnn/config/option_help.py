@@ -122,13 +122,10 @@ def _metavar(kind: Any) -> str:
     members = [member for member in members_of(kind) if member is not type(None)]
     if any(typing.get_origin(member) is typing.Literal for member in members):
         return "WORD" if len(members) == 1 else "WORD|N"
-    first = members[0]
     if bool in members:
         return "true|false"
-    if typing.get_origin(first) is list:
-        return "[...]"
-    more = "|{...}" if any(typing.get_origin(member) is dict for member in members[1:]) else ""
-    return ("{...}" if typing.get_origin(first) is dict else {int: "N", float: "X"}.get(first, "TEXT")) + more
+    forms = {dict: "{...}", list: "[...]", int: "N", float: "X", str: "TEXT"}
+    return "|".join(dict.fromkeys(forms.get(typing.get_origin(member) or member, "TEXT") for member in members))
 
 
 def _choices(kind: Any, text: str) -> str:
