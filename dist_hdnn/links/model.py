@@ -135,6 +135,13 @@ class Links:
         return self.fill in WITH_MEMORY or self.longest_delay > 0
 
     @property
+    def only_lose(self) -> bool:
+        """Whether a slice arrives as it was sent or is zero, and cotangents likewise."""
+        table = self.table
+        rounds = bool(table.bits.any()) or bool(table.bits_back.any())
+        return self.fill == "zero" and self.backward == "matched" and not (rounds or self.longest_delay)
+
+    @property
     def keeps_symplectic(self) -> bool:
         """Whether layers stay symplectic whatever is lost: zero in place of it, and a slice is lost with its answer.
 

@@ -143,7 +143,8 @@ class HDNN(Indexed):
     def plan(self) -> str:
         """The products in use for the weights as they are: "tiles" or "torch"."""
         weight = next(self.parameters())
-        return chosen_products(self.ownership.products, self.ownership.deterministic, weight.dtype, weight.device)
+        operator = self.layout.operators[0].K
+        return chosen_products(operator.products, operator.deterministic, weight.dtype, weight.device)
 
     @opaque
     def forward(self, y: Tensor) -> Tensor:

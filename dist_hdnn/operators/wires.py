@@ -76,7 +76,7 @@ class Wires:
         where: Where,
     ) -> None:
         self.links, self.where, pattern = links, where, operator.pattern
-        order = np.argsort(operator.block_start)  # blocks as their rows are gathered
+        self.order = order = np.argsort(operator.block_start)  # blocks as their rows are gathered
         receiver, sender = row_agents[pattern.block_rows[order]], column_agents[pattern.columns[order]]
         sizes = pattern.column_sizes[pattern.columns[order]]
         self.between = receiver != sender
@@ -86,13 +86,13 @@ class Wires:
         self.neurons = int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else None
         self.edges = len(sizes)
         self.edge_of_row = torch.from_numpy(np.repeat(np.arange(self.edges), sizes))
-        self._loss, self._delay, self._renewal = (
+        self.loss_keys, self._delay, self._renewal = (
             [Keys(links.seed, draw, *way) for way in ways] for draw in (Draw.LOSS, Draw.DELAY, Draw.RENEWAL)
         )
         self._outage = Keys(links.seed, Draw.OUTAGE, *np.sort(ways[0], axis=0))  # of both directions
         self._sweep: Hashable = None
         self._fates: dict[Round, Tensor | None] = {}  # of the sweep at hand
-        self._cut: list[BoolArray | None] = []  # of both ways
+        self.cut: list[BoolArray | None] = []  # of both ways
         self._late: dict[int, Tensor] = {}
         self._runs: dict[Hashable, list[BoolArray]] = {}
         self._levels: dict[tuple[int, bool, bool], tuple[Tensor, ...]] = {}
@@ -101,7 +101,7 @@ class Wires:
 
     def delivered(self, moment: Moment, at: Round, batch: int) -> Tensor | None:
         """Tell which messages of a round arrive, (edges, B); None where all do. Own slices always do."""
-        self._enter(moment, batch)
+        self.enter(moment, batch)
         if at not in self._fates:
             fates = self._delivered(moment, at, batch)
             if len(self._fates) * self.edges * batch > KEPT:
@@ -109,12 +109,12 @@ class Wires:
             self._fates[at] = fates
         return self._fates[at]
 
-    def _enter(self, moment: Moment, batch: int) -> None:
+    def enter(self, moment: Moment, batch: int) -> None:
         """Forget the fates of another sweep, and draw what holds for all rounds of this one."""
         sweep = moment, self.links.dead, batch
         if self._sweep != sweep:
             self._sweep, self._fates, self._late, self._runs = sweep, {}, {}, {}
-            self._cut = self._cut_off(moment, batch)
+            self.cut = self._cut_off(moment, batch)
 
     def _cut_off(self, moment: Moment, batch: int) -> list[BoolArray | None]:
         """Tell of both ways which links are down, or have an end that is, (links of the matrix, B); None: none can."""
@@ -145,7 +145,7 @@ class Wires:
         """Return by how many layers each link is late, (edges, B) int64; None where none of the network is."""
         if not self.links.longest_delay:
             return None
-        self._enter(moment, batch)
+        self.enter(moment, batch)
         if reply not in self._late:
             table, rows = self.links.table, self.rows[reply]
             least, most = table.delay_least[rows], table.delay_most[rows]
@@ -222,12 +222,12 @@ class Wires:
         table, rows = self.links.table, self.rows[at.reply]
         probability = table.loss[rows] * moment.strength
         if not probability.any():
-            return self._cut[at.reply]
+            return self.cut[at.reply]
         if (table.burst[rows] > 1).any():
             lost = self._in_runs(moment, at, batch, probability)
         else:
-            lost = below(self._loss[at.reply].bits(moment, batch, at.code), probability)
-        cut = self._cut[at.reply]
+            lost = below(self.loss_keys[at.reply].bits(moment, batch, at.code), probability)
+        cut = self.cut[at.reply]
         return lost if cut is None else lost | cut
 
     def _in_runs(self, moment: Moment, at: Round, batch: int, probability: np.ndarray) -> BoolArray:
@@ -241,7 +241,7 @@ class Wires:
         renews = np.minimum(1.0, 1.0 / np.maximum(burst * (1.0 - probability), 1e-12))
         while len(run) <= at.layer:
             code = at._replace(layer=len(run)).code
-            lost = below(self._loss[at.reply].bits(moment, batch, code), probability)
+            lost = below(self.loss_keys[at.reply].bits(moment, batch, code), probability)
             if run:
                 renewed = below(self._renewal[at.reply].bits(moment, batch, code), renews)
                 lost = np.where(renewed, lost, run[-1])

@@ -615,6 +615,20 @@ BUGS = (
         LINKS,
     ),
     Bug(
+        "masked tiles take the fates of slices for those of answers backward",
+        "operators/tiles/masked.py",
+        "reversed(fates) if adjoint else fates",
+        "fates",
+        LINKS,
+    ),
+    Bug(
+        "what is certainly lost arrives once in 2**32 times or always",
+        "operators/tiles/masked.py",
+        "bits[certain] = 0",
+        "bits[certain] = 255",
+        LINKS,
+    ),
+    Bug(
         "evaluations share the fates of training",
         "links/fates.py",
         "code << 1 | moment.training",
