@@ -197,7 +197,10 @@ class Code:
         b.position_at_end(end)
 
     def split(self, length: Value, largest: int, body: Callable[[Value, int], None]) -> None:
-        """Write a loop that cuts `length` into pieces of 4, 2, 1 or 3, 2, 1, with one body(start, size) per size."""
+        """Write a loop that cuts `length` into pieces of 8, 4, 2, 1 or 3, 2, 1, with one body(start, size) per size.
+
+        largest: the largest piece, 8, 4 or 3.
+        """
         b = self.builder
         place = self.variable(self.number(0))
         head, choose, end = (b.append_basic_block() for _ in range(3))
@@ -207,7 +210,7 @@ class Code:
         b.cbranch(b.icmp_signed("<", start, length), choose, end)
         b.position_at_end(choose)
         left = b.sub(length, start)
-        sizes = [size for size in (4, 3, 2, 1) if size == largest or size < min(largest, 3)]
+        sizes = [size for size in (8, 4, 3, 2, 1) if size == largest or (size < largest and size != 3)]
         for size in sizes:
             taken, other = b.append_basic_block(), b.append_basic_block()
             fits = b.icmp_signed(">=", left, self.number(size))
