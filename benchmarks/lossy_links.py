@@ -30,7 +30,7 @@ TRAININGS = {
     "perfect links": PERFECT,
     "loss": [],
     "loss, local readout": ["--readout.kind=local"],
-    "delay": [*PERFECT, "--links.delay=[0,2]"],
+    "delay": [*PERFECT, "--links.delay=[0,2]", "--train.epochs=150"],
 }
 VALUES = {"loss": "0.1,0.3,0.6", "delay": "0,1,2,0-2", "bits": "4,3,2", "dead": "each"}
 REPETITIONS = 3
