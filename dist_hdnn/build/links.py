@@ -54,14 +54,8 @@ def link_table(config: Config, graph: CommunicationGraph) -> tuple[LinkTable, li
     table = LinkTable.perfect(graph)
     everything = np.arange(len(table))
     _set(table, everything, options, "links")
-    if options.read:
-        if config.graph.file is None:
-            raise ValueError(
-                f"links.read: expected a graph from a file, got the family {config.graph.family}. Set graph.file, or "
-                "leave links.read out."
-            )
-        file = user_path(config.graph.file, "graph.file")
-        table, notes = link_data(file, graph, table, options.units, config.graph.format)
+    if options.from_file:
+        table, notes = _of_file(config, graph, table)
     for number, rule in enumerate(options.rules):
         key = f"links.rules[{number}]"
         rows = _selected(table, graph, rule, key)
@@ -69,6 +63,34 @@ def link_table(config: Config, graph: CommunicationGraph) -> tuple[LinkTable, li
             warnings.warn(f"{key}: expected to meet some link, got none of {graph.name}; correct it", stacklevel=2)
         _set(table, rows, rule, key)
     return table, notes
+
+
+def _of_file(config: Config, graph: CommunicationGraph, table: LinkTable) -> tuple[LinkTable, list[str]]:
+    """Return the table with what the file of the links has, which must not contradict an option."""
+    options = config.links
+    if options.file is None and config.graph.file is None:
+        raise ValueError(
+            f"links.read: expected a graph from a file, got the family {config.graph.family}. Set graph.file or "
+            "links.file, or leave links.read out."
+        )
+    key, file = ("graph.file", config.graph.file) if options.file is None else ("links.file", options.file)
+    format = config.graph.format if options.file is None else None
+    read, notes = link_data(user_path(str(file), key), graph, table, options.units, format)
+    said = LinkTable.perfect(graph)
+    _set(said, np.arange(len(said)), options, "links")
+    for name in ("latency", "jitter", "bandwidth", "loss", "burst"):
+        before, after = getattr(said, name), getattr(read, name)
+        different = np.flatnonzero(before != after)
+        if getattr(options, name) is not None and len(different):
+            sender, receiver = (graph.names[each[different[0]]] for each in (read.sender, read.receiver))
+            raise ValueError(
+                f"links.{name}: expected one source, got {getattr(options, name)} there and another value in {file}, "
+                f"first for {sender} - {receiver}. Leave the option out, or write a rule, which overrides the file."
+            )
+    columns = [(getattr(table, each.name), getattr(read, each.name)) for each in fields(read)]
+    if len(read) and all(np.array_equal(*pair) for pair in columns):
+        warnings.warn(f"links.read: expected link data in {file}, got none: {notes[0]}", stacklevel=4)
+    return read, notes
 
 
 def _set(table: LinkTable, rows: IntArray, options: LinkProperties, key: str) -> None:
@@ -105,10 +127,14 @@ def _read(name: str, value: Any, key: str) -> dict[str, float]:
 def _selected(table: LinkTable, graph: CommunicationGraph, rule: LinkRule, key: str) -> IntArray:
     """Return the rows of the table that a rule is for."""
     chosen = np.ones(len(table), dtype=np.bool_)
-    if rule.agents:
+    if rule.one_way and not rule.between:
+        raise ValueError(f"{key}.one_way: expected between, got none. Name the two agents, the sender first.")
+    if all(getattr(rule, field.name) is None for field in fields(LinkProperties)):
+        raise ValueError(f"{key}: expected a property such as loss, got none. Write what these links have.")
+    if rule.agents is not None:
         agents = np.array([agent_number(graph, agent, f"{key}.agents") for agent in rule.agents])
         chosen &= np.isin(table.sender, agents) | np.isin(table.receiver, agents)
-    if rule.between:
+    if rule.between is not None:
         if len(rule.between) != 2:
             raise ValueError(f"{key}.between: expected two agents, got {len(rule.between)}. Name both ends of a link.")
         i, j = (agent_number(graph, agent, f"{key}.between") for agent in rule.between)
@@ -127,9 +153,9 @@ def _strengths(options: dict[str, float]) -> dict[int, float]:
     """Return step -> strength. Raises ValueError for what is no step, and for a negative strength."""
     strengths = {}
     for step, strength in options.items():
-        if not str(step).isdigit() or not strength >= 0:
+        if not str(step).isdecimal() or not 0 <= strength <= 1:
             raise ValueError(
-                f"links.strengths: expected gradient steps and factors >= 0, got {step}: {strength:g}. Write "
+                f"links.strengths: expected gradient steps and factors from 0 to 1, got {step}: {strength:g}. Write "
                 "{0: 0.2, 500: 1.0}, for example."
             )
         strengths[int(step)] = float(strength)

@@ -34,9 +34,9 @@ class LinkProperties:
 class LinkRule(LinkProperties):
     """Other properties for some links. Of several rules that meet a link the last one that names a property wins."""
 
-    agents: list[int | str] = field(default_factory=list)
+    agents: list[int | str] | None = None
     """links that end at one of these agents (default, without between: all links)"""
-    between: list[int | str] = field(default_factory=list)
+    between: list[int | str] | None = None
     """two agents: the link between them"""
     one_way: bool = False
     """with between: only from the first to the second agent"""
@@ -47,7 +47,10 @@ class LinksConfig(LinkProperties):
     """The links between agents; perfect by default."""
 
     read: bool = False
-    """take latency, jitter, bandwidth and loss from the file of the graph, where it has them: docs/graphs.md"""
+    """take latency, jitter, bandwidth and loss from the file of the graph, where it has them: docs/graphs.md. What it
+    has counts instead of the properties here; rules count instead of both"""
+    file: str | None = None
+    """another file with these links, to read instead of the graph's"""
     units: dict[str, str] = field(default_factory=dict)
     """attribute of the file -> unit of its bare numbers, such as capacity: Mbit/s, where the file has none"""
     rounding: Literal["nearest", "stochastic"] = "nearest"
@@ -74,3 +77,8 @@ class LinksConfig(LinkProperties):
     """other properties for some links"""
     seed: int | None = None
     """of all fates (default: seed)"""
+
+    @property
+    def from_file(self) -> bool:
+        """Whether link data are read from a file."""
+        return self.read or self.file is not None

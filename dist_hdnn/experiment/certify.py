@@ -42,7 +42,7 @@ def certify_run(
     data = assembly.build_dataset(config)
     wide = replace(config, dtype="float64")
     model = assembly.build_classifier(wide, data, transport)
-    shake_hands(transport, config, model.network, identity_of(config, model.network.graphs, data))
+    shake_hands(transport, config, model.network, identity_of(config, model.network, data))
     load_weights(model, directory)
     remembering = None
     if model.network.links is not None and model.network.links.has_memory:

@@ -107,7 +107,7 @@ def _prepared(config: Config, transport: Transport | None) -> Job:
             f"train.patience: expected validation data to stop by, got none in {data.name}; set "
             "data.validation_fraction=0.2, or leave patience out"
         )
-    identity = identity_of(config, model.network.graphs, data)
+    identity = identity_of(config, model.network, data)
     shake_hands(transport, config, model.network, identity)
     return Job(config, data, model, transport, levels, identity)
 
@@ -193,7 +193,7 @@ def _log(job: Job, start: Start) -> RunLog:
     network.reset_traffic()
     log = RunLog(network, job.levels[-1].epochs.start * job.batches + 1, resumed.step if resumed else 0)
     if job.writes:
-        write_start(start.directory, network.graph, torch.get_num_threads(), config.device, job.data.preparation)
+        write_start(start.directory, network, config, torch.get_num_threads(), job.data.preparation)
         epochs = config.train.epochs
         log.progress = TrainingProgress(config.name, epochs, epochs * job.batches, measure)
         log.metrics = MetricsFiles(start.directory, measure)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,8 +52,16 @@ class Manner:
 def manner_of(links: LinksConfig, deadline: float | None, protocol: Any = None, fill: Any = None) -> Manner:
     """Return how the agents of a run exchange slices: None for 50 ms, for udp, and for the fill of its links.
 
-    Raises ValueError for a run whose slices are late by layers, which is another network.
+    Raises ValueError for a run whose slices are late by layers, which is another network. Warns of what agents do not
+    do by themselves.
     """
+    if any(each.bits is not None for each in (links, *links.rules)):
+        warnings.warn(
+            "export: the run rounds slices to links.bits; agents send them as they are computed", stacklevel=2
+        )
+    if links.dead:
+        dead = ", ".join(map(str, links.dead))
+        warnings.warn(f"export: in the run links.dead are down ({dead}); export all others with --agents", stacklevel=2)
     if links.delay is not None or any(rule.delay is not None for rule in links.rules):
         raise ValueError("export: expected a run whose links have no delay in layers, got one with; agents have none")
     return Manner(protocol or "udp", 0.05 if deadline is None else deadline, fill or links.fill, links.pair != "none")

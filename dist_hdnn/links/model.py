@@ -93,6 +93,10 @@ class Links:
             ("failout", np.array([self.failout]), 0, 1, "a probability from 0 to 1"),
             ("dead", np.array(self.dead), 0, agents - 1, f"agents from 0 to {agents - 1}"),
             ("agent_outage", outage, 0, 1, f"{agents} {share}"),
+            ("strengths", np.array(list(self.strengths.values()), dtype=np.float64), 0, 1, "factors from 0 to 1"),
+            ("latency", table.latency, 0, np.inf, "seconds >= 0"),
+            ("jitter", table.jitter, 0, np.inf, "seconds >= 0"),
+            ("bandwidth", table.bandwidth, np.finfo(np.float64).tiny, np.inf, "bytes per second > 0"),
         ):
             wrong = ~((values >= low) & (values <= high))
             if wrong.any() or (name == "agent_outage" and len(values) != agents):

@@ -1,5 +1,6 @@
 """Link data from graph files and networkx graphs: what every link has, and how many have it."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,24 @@ def link_data(
     noun = "links" if in_pairs else "directed links"
     lines = [_coverage_line(coverage, bundles, counted.tolist(), noun)]
     return table, lines + _unread(coverage["bandwidth"], notes, counted.tolist(), noun)
+
+
+def as_json(table: LinkTable, graph: CommunicationGraph) -> str:
+    """Return what `link_data` reads of a table, value by value, as a directed graph in node-link form."""
+    columns = {
+        "latency": table.latency,
+        "jitter": table.jitter,
+        "bandwidth": 8 * table.bandwidth,
+        "loss": table.loss,
+        "burst": table.burst,
+    }
+    edges = []
+    for row, (one, other) in enumerate(zip(table.sender.tolist(), table.receiver.tolist(), strict=True)):
+        values = {name: float(column[row]) for name, column in columns.items() if np.isfinite(column[row])}
+        edges.append({"source": graph.names[one], "target": graph.names[other], **values})
+    facts = {"latency_unit": "s", "jitter_unit": "s", "bandwidth_unit": "bit/s"}
+    nodes = [{"id": name} for name in graph.names]
+    return json.dumps({"directed": True, "multigraph": False, "graph": facts, "nodes": nodes, "edges": edges})
 
 
 def _rows(table: LinkTable, records: LinkRecords, graph: CommunicationGraph) -> list[tuple[int, ...]]:

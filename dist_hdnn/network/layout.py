@@ -22,6 +22,7 @@ from dist_hdnn.dynamics.architectures import Architecture
 from dist_hdnn.dynamics.interconnection import rounds
 from dist_hdnn.dynamics.layer import GraphOperators
 from dist_hdnn.links.model import Links
+from dist_hdnn.links.table import LinkTable
 from dist_hdnn.network.agreement import mark
 from dist_hdnn.network.arguments import agent_widths, pattern_name, strict_upper
 from dist_hdnn.network.optimizer_guard import watch_optimizers
@@ -120,6 +121,12 @@ class Layout:
             )
         if len(self.graphs) > 1:
             raise ValueError(f"links: expected one graph, got {len(self.graphs)} that layers cycle through. Use one.")
+        everyone = LinkTable.perfect(self.graphs[0])
+        if links.agents == self.graphs[0].agents and not (
+            np.array_equal(links.table.sender, everyone.sender)
+            and np.array_equal(links.table.receiver, everyone.receiver)
+        ):
+            raise ValueError("links: expected the links of the graph, got a table of others. Make it of this graph.")
         if links.agents != self.graphs[0].agents:
             raise ValueError(
                 f"links: expected those of {self.graphs[0].agents} agents, got those of {links.agents}. Make them for "

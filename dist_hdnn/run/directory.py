@@ -25,6 +25,7 @@ from typing import IO, Any
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import read_config, self_contained, to_yaml
 from dist_hdnn.config.paths import user_path
+from dist_hdnn.run.files import LINKS
 
 FOLDERS = ("checkpoints", "plots", "logs")
 LOCK = "lock"
@@ -82,14 +83,17 @@ def lock_holder(directory: Path) -> str:
 
 
 def config_of_run(directory: Path, overrides: Sequence[str] = ()) -> Config:
-    """Return the config of a trained run, with the graph saved by the run in place of the original graph file.
+    """Return the config of a trained run, with graph and link data saved by the run in place of the original files.
 
-    That file may have moved or changed since, and weights belong to the numbers that the agents had.
+    These may have moved or changed since, and weights belong to the numbers that the agents had.
     """
     config = read_config(directory / "config.yaml", overrides)
     saved = directory / "graph.json"
     if config.graph.file is not None and saved.is_file():
         config.graph.file, config.graph.format = str(saved.resolve()), None
+    links = directory / LINKS
+    if config.links.from_file and links.is_file():
+        config.links.file = str(links.resolve())
     return config
 
 

@@ -18,14 +18,18 @@ import dist_hdnn
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import self_contained, to_yaml
 from dist_hdnn.data import Dataset
+from dist_hdnn.links.read import as_json
 from dist_hdnn.network.hdnn import HDNN
-from dist_hdnn.topology import CommunicationGraph, build_halo, disagreement, message_digests, plan_digest
+from dist_hdnn.topology import build_halo, disagreement, message_digests, plan_digest
 from dist_hdnn.transport import DisagreementError, Transport
 
 
-def identity_of(config: Config, graphs: list[CommunicationGraph], data: Dataset) -> dict[str, Any]:
-    """Return what a resumed run must have in common with its checkpoint: options, graphs, data."""
-    graph = hashlib.sha256("".join(graph.digest() for graph in graphs).encode()).hexdigest()
+def identity_of(config: Config, network: HDNN, data: Dataset) -> dict[str, Any]:
+    """Return what a resumed run must have in common with its checkpoint: options, graphs with link data, data."""
+    texts, links = [graph.digest() for graph in network.graphs], network.layout.stated_links
+    if links is not None and config.links.from_file:
+        texts.append(as_json(links.table, network.graph))
+    graph = hashlib.sha256("".join(texts).encode()).hexdigest()
     return {"config": run_identity(self_contained(config)), "graph": graph, "data": digest_of(data)}
 
 

@@ -1,6 +1,7 @@
 """Attributes of the links of a file or of a networkx graph, as they stand there, by the numbers of the agents."""
 
 import difflib
+import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,8 +45,10 @@ def link_records(
 ) -> LinkRecords:
     """Return what a file (as `read_graph` reads it) or a networkx graph, directed or not, says of the links of `graph`.
 
+    A file of node-link JSON may be directed, for links that differ by direction.
     Raises ValueError when it cannot be read, or has an agent that `graph` does not have.
     """
+    source = _directed(source) or source
     if isinstance(source, nx.Graph):
         name, own, facts = source.name or "graph", source, source.graph
         both = not source.is_directed()
@@ -67,6 +70,20 @@ def link_records(
         if one != other
     ]
     return LinkRecords(name, links, facts, places)
+
+
+def _directed(source: Any) -> nx.DiGraph | None:
+    """Return the graph of a file of directed node-link JSON; None for anything else."""
+    if isinstance(source, nx.Graph) or Path(source).suffix != ".json":
+        return None
+    try:
+        content = json.loads(Path(source).read_text("utf-8"))
+        graph = nx.node_link_graph(content, edges="edges") if content["directed"] else None
+    except (OSError, ValueError, TypeError, KeyError, nx.NetworkXError):
+        return None  # which `read_content` refuses
+    if graph is not None:
+        graph.name = str(source)
+    return graph
 
 
 def _numbers(own: nx.Graph, source: str, graph: CommunicationGraph, from_file: bool) -> dict[Hashable, int]:

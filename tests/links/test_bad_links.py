@@ -57,8 +57,11 @@ LINES: dict[str, tuple[str, str]] = {
     "strengths": ('--links.loss=0.1 --links.strengths={"start":1}', "links.strengths: expected gradient steps"),
     "strength": (
         '--links.loss=0.1 --links.strengths={"0":-1}',
-        "links.strengths: expected gradient steps and factors >= 0",
+        "links.strengths: expected gradient steps and factors from 0 to 1",
     ),
+    "strength above 1": ("--links.strengths={0: 4.0}", "expected gradient steps and factors from 0 to 1, got 0: 4"),
+    "one way": ("--links.rules=[{agents: [1], one_way: true, loss: 0.1}]", "links.rules[0].one_way: expected between"),
+    "a rule of nothing": ("--links.rules=[{agents: [1]}]", "links.rules[0]: expected a property such as loss"),
     "seed": ("--links.loss=0.1 --links.seed=-1", "links.seed: expected an integer from 0"),
     "delay reversible": ("--links.delay=1 --network.memory=reversible", "network.memory: expected store with delays"),
     "hold recompute": (
@@ -106,9 +109,20 @@ def test_a_rule_that_meets_no_link_is_named_in_a_warning() -> None:
     assert len(caught) == 1
 
 
+def test_a_rule_for_no_agents_meets_no_link() -> None:
+    options = LinksConfig(rules=[LinkRule(agents=[], loss=0.5)])
+    with pytest.warns(UserWarning, match=r"links\.rules\[0\]: expected to meet some link, got none"):
+        links = build_links(Config(links=options), as_graph(GRAPHS["ring"]))
+    assert links is not None and not links.impairs
+
+
 @pytest.mark.parametrize(
     ("columns", "links", "message"),
     [
+        ({"latency": -1.0}, {}, "latency: expected seconds >= 0"),
+        ({"jitter": float("nan")}, {}, "jitter: expected seconds >= 0"),
+        ({"bandwidth": 0.0}, {}, "bandwidth: expected bytes per second > 0"),
+        ({}, {"strengths": {0: float("nan")}}, "strengths: expected factors from 0 to 1"),
         ({"loss": 1.5}, {}, "loss: expected probabilities from 0 to 1"),
         ({"loss": float("nan")}, {}, "loss: expected probabilities from 0 to 1"),
         ({"outage": -0.1}, {}, "outage: expected probabilities from 0 to 1"),
@@ -133,6 +147,9 @@ def test_links_of_another_graph_are_refused() -> None:
     links = Links(table_of(as_graph(GRAPHS["ring"]), loss=0.1), 8)
     with pytest.raises(ValueError, match="links: expected those of 12 agents, got those of 8"):
         dist_hdnn.HDNN(GRAPHS["grid"], links=links)
+    more = Links(table_of(as_graph(nx.complete_graph(8)), loss=0.1), 8)
+    with pytest.raises(ValueError, match="links: expected the links of the graph, got a table of others"):
+        dist_hdnn.HDNN(GRAPHS["ring"], links=more)
 
 
 @pytest.mark.parametrize("query", ["inverse", "linearize", "fields"])

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from dist_hdnn.build.assembly import build_network
+from dist_hdnn.build.inputs import build_dataset
 from dist_hdnn.cli import main
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import read_config
 from dist_hdnn.experiment import tasks
 from dist_hdnn.experiment.tasks import FINAL
+from dist_hdnn.run.directory import config_of_run
+from dist_hdnn.run.handshake import identity_of
 from dist_hdnn.training.checkpoints.manifest import CheckpointError, check_identity, read_manifest
 
 Numbers = tuple[list[float], dict[str, bytes]]
@@ -82,3 +86,44 @@ def test_checkpoints_of_before_there_were_links_are_of_runs_without(tmp_path: Pa
     lossy = run_identity(read_config(CONFIG, ["--links.loss=0.1", "--links.dead=[1]"]))["links"]
     with pytest.raises(CheckpointError, match=r"config\.links\.dead"):
         check_identity(folder, old, manifest.identity | {"config": options | {"links": lossy}}, usual)
+
+
+def of_file(folder: Path, loss: float, *options: str) -> list[str]:
+    """Options of a run whose graph and losses are those of a table in the folder."""
+    ring = [f"{i},{(i + 1) % 8},{loss if i % 2 else 0.5}" for i in range(8)]
+    (folder / "ring.csv").write_text("\n".join(["source,target,loss", *ring]), "utf-8")
+    graph = [f"--graph.file={folder / 'ring.csv'}", "--graph.format=csv", "--links.read=true"]
+    return [*SHORT, "--network.width=4", f"--output={folder / 'run'}", *graph, *options]
+
+
+def test_a_run_keeps_the_link_data_that_it_has_read(tmp_path: Path) -> None:
+    config = read_config(CONFIG, of_file(tmp_path, 0.9))
+    assert tasks.train(config) is not None
+    before = build_network(config).links
+    (tmp_path / "ring.csv").unlink()
+    after = build_network(config_of_run(tmp_path / "run")).links
+    assert before is not None and after is not None and 0.9 in before.table.loss
+    for name in ("sender", "receiver", "latency", "jitter", "bandwidth", "loss", "burst"):
+        assert (getattr(before.table, name) == getattr(after.table, name)).all()
+
+
+def test_a_run_does_not_resume_over_other_link_data(tmp_path: Path) -> None:
+    identities = []
+    for loss in (0.9, 0.1):
+        config = read_config(CONFIG, of_file(tmp_path, loss))
+        identities.append(identity_of(config, build_network(config), build_dataset(config)))
+    assert identities[0]["config"] == identities[1]["config"] and identities[0]["graph"] != identities[1]["graph"]
+
+
+def test_an_option_that_contradicts_the_file_is_refused_and_a_rule_overrides_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="links.loss: expected one source, got 0.2 there and another value in"):
+        build_network(read_config(CONFIG, of_file(tmp_path, 0.9, "--links.loss=0.2")))
+    links = build_network(read_config(CONFIG, of_file(tmp_path, 0.9, "--links.rules=[{loss: 0.2}]"))).links
+    assert links is not None and (links.table.loss == 0.2).all()
+
+
+def test_a_file_without_link_data_is_named_in_a_warning(tmp_path: Path) -> None:
+    options = of_file(tmp_path, 0.9)
+    (tmp_path / "ring.csv").write_text((tmp_path / "ring.csv").read_text("utf-8").replace("loss", "Lost"), "utf-8")
+    with pytest.warns(UserWarning, match=r"links\.read: expected link data in .*, got none: bandwidth of 0 of 8"):
+        assert build_network(read_config(CONFIG, options)).links is None
