@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dist_hdnn.config.links import LinkProperties, LinkRule, LinksConfig
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.links import units
 from dist_hdnn.links.model import Links
-from dist_hdnn.links.read import link_data
+from dist_hdnn.links.read import as_json, link_attributes, link_data
 from dist_hdnn.links.table import LinkTable
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.topology.ragged import IntArray
@@ -54,11 +55,13 @@ def link_table(config: Config, graph: CommunicationGraph) -> tuple[LinkTable, li
     table = LinkTable.perfect(graph)
     everything = np.arange(len(table))
     _set(table, everything, options, "links")
-    if options.from_file:
+    if options.file is not None and not options.from_file:
+        raise ValueError("links.file: expected links.read or a rule with where, got neither. Set links.read=true.")
+    if options.read:
         table, notes = _of_file(config, graph, table)
     for number, rule in enumerate(options.rules):
         key = f"links.rules[{number}]"
-        rows = _selected(table, graph, rule, key)
+        rows = _selected(table, config, graph, rule, key)
         if not len(rows):
             warnings.warn(f"{key}: expected to meet some link, got none of {graph.name}; correct it", stacklevel=2)
         _set(table, rows, rule, key)
@@ -67,15 +70,8 @@ def link_table(config: Config, graph: CommunicationGraph) -> tuple[LinkTable, li
 
 def _of_file(config: Config, graph: CommunicationGraph, table: LinkTable) -> tuple[LinkTable, list[str]]:
     """Return the table with what the file of the links has, which must not contradict an option."""
-    options = config.links
-    if options.file is None and config.graph.file is None:
-        raise ValueError(
-            f"links.read: expected a graph from a file, got the family {config.graph.family}. Set graph.file or "
-            "links.file, or leave links.read out."
-        )
-    key, file = ("graph.file", config.graph.file) if options.file is None else ("links.file", options.file)
-    format = config.graph.format if options.file is None else None
-    read, notes = link_data(user_path(str(file), key), graph, table, options.units, format)
+    options, (file, format) = config.links, _file(config, "links.read")
+    read, notes = link_data(file, graph, table, options.units, format)
     said = LinkTable.perfect(graph)
     _set(said, np.arange(len(said)), options, "links")
     for name in ("latency", "jitter", "bandwidth", "loss", "burst"):
@@ -91,6 +87,30 @@ def _of_file(config: Config, graph: CommunicationGraph, table: LinkTable) -> tup
     if len(read) and all(np.array_equal(*pair) for pair in columns):
         warnings.warn(f"links.read: expected link data in {file}, got none: {notes[0]}", stacklevel=4)
     return read, notes
+
+
+def _file(config: Config, key: str) -> tuple[Path, str | None]:
+    """Return the file of the links and its format. key: the option that needs it. Raises ValueError without a file."""
+    if config.links.file is not None:
+        return user_path(config.links.file, "links.file"), None
+    if config.graph.file is None:
+        raise ValueError(
+            f"{key}: expected a graph from a file, got the family {config.graph.family}. Set graph.file or links.file, "
+            f"or leave {key} out."
+        )
+    return user_path(config.graph.file, "graph.file"), config.graph.format
+
+
+def kept_links(config: Config, graph: CommunicationGraph) -> str | None:
+    """Return what a run keeps of the file of its links: properties before rules, and attributes that rules ask for."""
+    options = config.links
+    if not options.from_file:
+        return None
+    of_all = replace(options, rules=[], file=options.file if options.read else None)
+    table, _ = link_table(replace(config, links=of_all), graph)
+    file, format = _file(config, "links.read")
+    names = sorted({name for rule in options.rules for name in rule.where or ()})
+    return as_json(table, graph, link_attributes(file, graph, names, format))
 
 
 def _set(table: LinkTable, rows: IntArray, options: LinkProperties, key: str) -> None:
@@ -124,13 +144,20 @@ def _read(name: str, value: Any, key: str) -> dict[str, float]:
     return {name: value}
 
 
-def _selected(table: LinkTable, graph: CommunicationGraph, rule: LinkRule, key: str) -> IntArray:
+def _selected(table: LinkTable, config: Config, graph: CommunicationGraph, rule: LinkRule, key: str) -> IntArray:
     """Return the rows of the table that a rule is for."""
     chosen = np.ones(len(table), dtype=np.bool_)
     if rule.one_way and not rule.between:
         raise ValueError(f"{key}.one_way: expected between, got none. Name the two agents, the sender first.")
     if all(getattr(rule, field.name) is None for field in fields(LinkProperties)):
         raise ValueError(f"{key}: expected a property such as loss, got none. Write what these links have.")
+    if rule.where is not None:
+        file, format = _file(config, f"{key}.where")
+        links = link_attributes(file, graph, list(rule.where), format)
+        for name in rule.where:
+            if not any(name in link for link in links):
+                raise ValueError(f"{key}.where: expected an attribute of links in {file}, got {name}. Correct it.")
+        chosen &= np.array([link == rule.where for link in links], dtype=np.bool_)
     if rule.agents is not None:
         agents = np.array([agent_number(graph, agent, f"{key}.agents") for agent in rule.agents])
         chosen &= np.isin(table.sender, agents) | np.isin(table.receiver, agents)

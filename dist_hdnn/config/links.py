@@ -38,6 +38,8 @@ class LinkRule(LinkProperties):
     """links that end at one of these agents (default, without between: all links)"""
     between: list[int | str] | None = None
     """two agents: the link between them"""
+    where: dict[str, str] | None = None
+    """attribute of the file of the links -> its text: links that have all of these, such as {type: fibre}"""
     one_way: bool = False
     """with between: only from the first to the second agent"""
 
@@ -50,7 +52,7 @@ class LinksConfig(LinkProperties):
     """take latency, jitter, bandwidth and loss from the file of the graph, where it has them: docs/graphs.md. What it
     has counts instead of the properties here; rules count instead of both"""
     file: str | None = None
-    """another file with these links, to read instead of the graph's"""
+    """another file with these links, for read and for rules with where (default: that of the graph)"""
     units: dict[str, str] = field(default_factory=dict)
     """attribute of the file -> unit of its bare numbers, such as capacity: Mbit/s, where the file has none"""
     rounding: Literal["nearest", "stochastic"] = "nearest"
@@ -80,5 +82,5 @@ class LinksConfig(LinkProperties):
 
     @property
     def from_file(self) -> bool:
-        """Whether link data are read from a file."""
-        return self.read or self.file is not None
+        """Whether link data, or attributes that rules ask for, are read from a file."""
+        return self.read or any(rule.where is not None for rule in self.rules)

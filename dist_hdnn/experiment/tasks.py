@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dist_hdnn.build import assembly, warm_start
+from dist_hdnn.build.links import kept_links
 from dist_hdnn.config import Config, interval
 from dist_hdnn.config.checks import validate
 from dist_hdnn.data import Dataset
@@ -193,7 +194,9 @@ def _log(job: Job, start: Start) -> RunLog:
     network.reset_traffic()
     log = RunLog(network, job.levels[-1].epochs.start * job.batches + 1, resumed.step if resumed else 0)
     if job.writes:
-        write_start(start.directory, network, config, torch.get_num_threads(), job.data.preparation)
+        links = kept_links(config, network.graph)
+        threads, device = torch.get_num_threads(), config.device
+        write_start(start.directory, network.graph, links, threads, device, job.data.preparation)
         epochs = config.train.epochs
         log.progress = TrainingProgress(config.name, epochs, epochs * job.batches, measure)
         log.metrics = MetricsFiles(start.directory, measure)

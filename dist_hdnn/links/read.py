@@ -15,6 +15,7 @@ from dist_hdnn.topology.ragged import IntArray
 
 EARTH_KM = 6371.0
 LABEL = "label "
+KEPT = "attributes"  # of a link in a file that a run has written
 COORDINATES = "coordinates (5 µs/km)"
 Bundle = list[dict[str, Reading]]  # of the parallel links of one row of the table
 
@@ -59,8 +60,24 @@ def link_data(
     return table, lines + _unread(coverage["bandwidth"], notes, counted.tolist(), noun)
 
 
-def as_json(table: LinkTable, graph: CommunicationGraph) -> str:
-    """Return what `link_data` reads of a table, value by value, as a directed graph in node-link form."""
+def link_attributes(
+    source: str | os.PathLike[str], graph: CommunicationGraph, names: Sequence[str], format: str | None = None
+) -> list[dict[str, str]]:
+    """Return what a file says of these attributes, as text, for every row of a link table. Raises as `link_data`."""
+    table, records = LinkTable.perfect(graph), link_records(source, graph, format)
+    found: list[dict[str, str]] = [{} for _ in range(len(table))]
+    for record, rows in zip(records.links, _rows(table, records, graph), strict=True):
+        given = {**record.attributes, **record.attributes.get(KEPT, {})}
+        for row in rows:
+            found[row].update({name: str(given[name]) for name in names if name in given})
+    return found
+
+
+def as_json(table: LinkTable, graph: CommunicationGraph, attributes: Sequence[Mapping[str, str]] | None = None) -> str:
+    """Return what `link_data` reads of a table, value by value, as a directed graph in node-link form.
+
+    attributes: of every row, for `link_attributes`.
+    """
     columns = {
         "latency": table.latency,
         "jitter": table.jitter,
@@ -71,7 +88,8 @@ def as_json(table: LinkTable, graph: CommunicationGraph) -> str:
     edges = []
     for row, (one, other) in enumerate(zip(table.sender.tolist(), table.receiver.tolist(), strict=True)):
         values = {name: float(column[row]) for name, column in columns.items() if np.isfinite(column[row])}
-        edges.append({"source": graph.names[one], "target": graph.names[other], **values})
+        kept = {KEPT: attributes[row]} if attributes else {}
+        edges.append({"source": graph.names[one], "target": graph.names[other], **values, **kept})
     facts = {"latency_unit": "s", "jitter_unit": "s", "bandwidth_unit": "bit/s"}
     nodes = [{"id": name} for name in graph.names]
     return json.dumps({"directed": True, "multigraph": False, "graph": facts, "nodes": nodes, "edges": edges})

@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn import __version__
-from dist_hdnn.config import Config
 from dist_hdnn.data import Dataset, Preparation
-from dist_hdnn.links.read import as_json
-from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.checkpoints.manifest import write_durably
 
 PREPARATION, LINKS = "data.json", "links.json"
@@ -54,20 +52,24 @@ def versions() -> dict[str, str]:
     return own | {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
-def write_start(directory: Path, network: HDNN, config: Config, threads: int, preparation: Preparation) -> None:
-    """Write graph.json, environment.json, data.json and, where link data were read, links.json."""
-    graph = network.graph
+def write_start(
+    directory: Path, graph: CommunicationGraph, links: str | None, threads: int, device: str, preparation: Preparation
+) -> None:
+    """Write graph.json, environment.json, data.json and, where link data were read, links.json.
+
+    links: its content.
+    """
     indented = 2 if graph.agents <= INDENTED_UP_TO else None
     (directory / "graph.json").write_text(_json({**graph.to_json(), "digest": graph.digest()}, indented), "utf-8")
-    if config.links.from_file and network.layout.stated_links is not None:
-        (directory / LINKS).write_text(as_json(network.layout.stated_links.table, graph), "utf-8")
+    if links is not None:
+        (directory / LINKS).write_text(links, "utf-8")
     environment = {
         "versions": versions(),
         "machine": platform.machine(),
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "threads": threads,
-        "device": config.device,
+        "device": device,
         "command": sys.argv,
     }
     (directory / "environment.json").write_text(_json(environment), "utf-8")

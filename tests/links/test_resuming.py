@@ -127,3 +127,30 @@ def test_a_file_without_link_data_is_named_in_a_warning(tmp_path: Path) -> None:
     (tmp_path / "ring.csv").write_text((tmp_path / "ring.csv").read_text("utf-8").replace("loss", "Lost"), "utf-8")
     with pytest.warns(UserWarning, match=r"links\.read: expected link data in .*, got none: bandwidth of 0 of 8"):
         assert build_network(read_config(CONFIG, options)).links is None
+
+
+def test_rules_by_attribute_hold_for_the_run_too(tmp_path: Path) -> None:
+    rules = "--links.rules=[{where: {kind: radio}, loss: 0.4}, {where: {kind: fibre, loss: '0.9'}, bits: 5}]"
+    options = of_file(tmp_path, 0.9, rules)
+    lines = (tmp_path / "ring.csv").read_text("utf-8").splitlines()
+    kinds = ["kind"] + ["radio" if i < 3 else "fibre" for i in range(8)]
+    (tmp_path / "ring.csv").write_text("\n".join(map(",".join, zip(lines, kinds, strict=True))), "utf-8")
+    config = read_config(CONFIG, options)
+    assert tasks.train(config) is not None
+    (tmp_path / "ring.csv").unlink()
+    links = build_network(config_of_run(tmp_path / "run")).links
+    assert links is not None
+    assert (links.table.loss == 0.4).sum() == 6 and (links.table.bits == 5).sum() == 6
+    with pytest.raises(ValueError, match=r"links.rules\[0\].where: expected an attribute of links in .*, got sort"):
+        build_network(read_config(CONFIG, of_file(tmp_path, 0.9, "--links.rules=[{where: {sort: x}, loss: 0.1}]")))
+
+
+def test_rules_by_attribute_leave_options_free(tmp_path: Path) -> None:
+    rules = "--links.rules=[{where: {loss: '0.9'}, loss: 0.4}]"
+    options = [option for option in of_file(tmp_path, 0.9, rules, "--links.loss=0.2") if "read" not in option]
+    assert tasks.train(read_config(CONFIG, options)) is not None
+    for loss in (0.2, 0.3):
+        links = build_network(config_of_run(tmp_path / "run", [f"--links.loss={loss}"])).links
+        assert links is not None and set(links.table.loss.tolist()) == {loss, 0.4}
+    with pytest.raises(ValueError, match="links.file: expected links.read or a rule with where, got neither"):
+        build_network(read_config(CONFIG, ["--links.file=ring.csv"]))
