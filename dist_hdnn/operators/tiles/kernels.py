@@ -84,7 +84,6 @@ class _Pull:
             first = w.integer(self.start, agent)  # its rows of out are first .. first + rows - 1
             rows = b.sub(w.integer(self.start, b.add(agent, one)), first)
             segments = w.integer(self.segments, agent), w.integer(self.segments, b.add(agent, one))
-            ahead = self.ahead(position)
 
             def strip(vector: Value, count: int) -> None:
                 # `count` vectors of the batch, for all rows of the agent
@@ -92,7 +91,7 @@ class _Pull:
                 places = [b.select(b.icmp_signed("<", place, final), place, final) for place in wanted]
                 done = [b.sub(*pair) for pair in zip(wanted, places, strict=True)]  # lanes of the vector before
                 self.done = [b.select(self.in_place, lanes_done, code.number(0)) for lanes_done in done]
-                code.split(rows, rows_of_tile, lambda row, size: self.tile(first, row, size, places, segments, ahead))
+                code.split(rows, rows_of_tile, lambda row, size: self.tile(first, row, size, places, segments))
 
             code.split(vectors, vectors_of_tile, strip)
             if self.epilogue == "tanh":
@@ -114,34 +113,10 @@ class _Pull:
             w.store(w.tanh(w.load(address)), address)
         w.store(last, place)
 
-    def ahead(self, position: Value) -> tuple[Value, Value]:
-        """Return what the next agent will touch first: its first row of `out`, and the end of its last slice of x.
-
-        That slice is the one least likely to be in the cache. An agent without segments repeats its own row.
-        """
-        code, b, w = self.code, self.b, self.writer
-        one, final = code.number(1), b.sub(self.last, code.number(1))
-        following = b.add(position, one)
-        agent = w.integer(self.order, b.select(b.icmp_signed("<", following, final), following, final))
-        first, end = w.integer(self.start, agent), w.integer(self.segments, b.add(agent, one))
-        source = code.variable(first)
-        with b.if_then(b.icmp_signed("<", w.integer(self.segments, agent), end)):
-            last = b.sub(end, one)
-            b.store(b.add(w.integer(self.row, last), w.integer(self.length, last)), source)
-        return first, code.get(source, code.integer)
-
-    def tile(
-        self,
-        first: Value,
-        row: Value,
-        size: int,
-        places: list[Value],
-        segments: tuple[Value, Value],
-        ahead: tuple[Value, Value],
-    ) -> None:
+    def tile(self, first: Value, row: Value, size: int, places: list[Value], segments: tuple[Value, Value]) -> None:
         """Write `size` rows from `row` on of the agent, at the vectors that begin at `places` of the batch.
 
-        first: the agent's first row of `out`. segments: its range of segments. ahead: rows of the next agent.
+        first: the agent's first row of `out`. segments: its range of segments.
         """
         code, b, w = self.code, self.b, self.writer
         # rows of out, and a register of sums for each row and vector: sums[t][j] is (lanes,)
@@ -149,11 +124,9 @@ class _Pull:
         zero = w.constant(0.0)
         initial = [w.broadcast(w.at(self.bias, line)) if self.has_bias else zero for line in lines]
         sums = [[code.variable(value) for _ in places] for value in initial]
-        for t, place in itertools.product(range(size), places):  # on its way to the cache while the sums are made
-            line, source = b.add(ahead[0], b.add(row, code.number(t))), b.sub(ahead[1], code.number(size - t))
+        for line, place in itertools.product(lines, places):  # on its way to the cache while the sums are made
             where = b.add(b.mul(line, self.batch), place)
             w.prefetch(w.at(self.out, where), to_write=True)
-            w.prefetch(w.at(self.x, b.add(b.mul(source, self.batch), place)))
             if self.factor is not None:
                 w.prefetch(w.at(self.z, where))
         with code.loop(*segments) as s:
