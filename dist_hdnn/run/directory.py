@@ -25,9 +25,9 @@ from typing import IO, Any
 from dist_hdnn.config import Config, run_identity
 from dist_hdnn.config.files import read_config, self_contained, to_yaml
 from dist_hdnn.config.paths import user_path
-from dist_hdnn.run.files import LINKS
 
 FOLDERS = ("checkpoints", "plots", "logs")
+LINKS = "links.json"  # link data that a run has read, see `links.read.as_json`
 LOCK = "lock"
 
 

@@ -19,10 +19,11 @@ from typing import Any
 
 from dist_hdnn import __version__
 from dist_hdnn.data import Dataset, Preparation
+from dist_hdnn.run.directory import LINKS
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.training.checkpoints.manifest import write_durably
 
-PREPARATION, LINKS = "data.json", "links.json"
+PREPARATION = "data.json"
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "safetensors", "scikit-learn", "matplotlib")
 INDENTED_UP_TO = 10_000  # agents; above, graph.json is not indented, which takes Python's slow encoder
 
