@@ -1,0 +1,360 @@
+"""Measure training steps of many networks, calibrate a prediction on one half, and test it on the other half.
+
+    python benchmarks/step_time.py --json docs/step_time.json        # measures, fits, predicts
+
+A step is forward, backward and fused Adam, one thread per worker; kinds of workers are one, and two over threads, gloo
+and MPI. Cases take turns, several times; a job is one process, or two. Every step counts the time in which its workers
+were ready but had no core (Linux), and steps in which that was more than a hundredth do not count while there are
+others; the time of a case is a low quantile of the rest. "repeated" is how far apart two halves of the same
+measurements are, which no prediction can beat. Measurements go to --measured, a line each, and are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from exchange import AS_ROOT, launcher
+from measure import header, machine, table, write_report
+from scipy.optimize import nnls
+from scipy.stats import kendalltau
+
+from dist_hdnn import HDNN, connect
+from dist_hdnn.inspection.step_time import Case, domain_of, features, predict
+from dist_hdnn.topology import families
+from dist_hdnn.transport import Transport, run_threads
+from dist_hdnn.transport.rendezvous import launched
+
+KINDS = ("one", "threads", "gloo", "mpi")
+CASES, PASSES, SECONDS = 80, 5, 0.2  # of a kind; turns of every case, and seconds of a turn
+NEURONS, BATCHES = (1, 2, 4, 8, 16, 32), (16, 32, 64, 128, 256)  # of the probes
+MOST_ARITHMETIC, MOST_STATES, MOST_WEIGHTS = 2.5e8, 4e6, 8e6  # of all layers: multiplications of a product, values, K
+DEGREES, LEAST = (2, 6), 1e-9  # of the probes; seconds of an agent or block that are lost in the noise
+QUIET = 0.01  # share of a step without a core, up to which it counts
+MEASURED = Path(__file__).resolve().parents[1] / "runs" / "benchmarks" / "step_time.jsonl"
+
+
+def cases(kind: str) -> list[dict[str, Any]]:
+    """Draw the cases of a kind of worker: graphs, widths, depths and batches."""
+    draw = np.random.default_rng([7, KINDS.index(kind)])
+    chosen: list[dict[str, Any]] = []
+    while len(chosen) < CASES:
+        case = {
+            "agents": int(draw.choice([8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])),
+            "degree": int(draw.choice([2, 4, 6])),
+            "rewired": float(draw.choice([0.0, 0.0, 0.2])),
+            "width": int(draw.choice([2, 4, 8, 12, 16, 24, 32, 48, 64])),
+            "layers": int(draw.choice([4, 8, 12, 16, 24, 32, 64])),
+            "batch": int(draw.choice([16, 24, 32, 48, 64, 96, 128, 192, 256])),
+        }
+        half, blocks = case["width"] // 2, case["agents"] * (case["degree"] + 1)
+        work = case["layers"] * blocks * half**2 * case["batch"]
+        states = case["layers"] * case["agents"] * half * case["batch"]
+        weights = case["layers"] * blocks * half**2
+        small = work <= MOST_ARITHMETIC and states <= MOST_STATES and weights <= MOST_WEIGHTS
+        if small and case not in chosen:
+            chosen.append(case)
+    return chosen
+
+
+def probe_cases() -> list[dict[str, Any]]:
+    """Return the networks whose times give the seconds of a block and of an agent at every shape."""
+    ring = {"agents": 16, "rewired": 0.0, "optimizer": False}
+    return [
+        ring | {"width": 2 * neurons, "batch": batch, "layers": layers, "degree": degree}
+        for neurons in NEURONS
+        for batch in BATCHES
+        for degree in DEGREES
+        for layers in (2, 2 + deeper(neurons, batch))
+    ]
+
+
+def deeper(neurons: int, batch: int) -> int:
+    """Return the layers between a shallow and a deep probe, fewer where they take longer."""
+    return int(np.clip(1e6 // (neurons**2 * batch), 4, 16))
+
+
+class Steps:
+    """A network and its optimizer. transport: None for one worker."""
+
+    def __init__(self, case: dict[str, Any], transport: Transport | None) -> None:
+        graph = families.watts_strogatz(case["agents"], case["degree"], case["rewired"], seed=1)
+        self.net = HDNN(graph, case["width"], case["layers"], 0.1, workers=transport)
+        self.adam = torch.optim.Adam(self.net.parameters(), lr=1e-4, fused=True)
+        self.optimizes = case.get("optimizer", True)
+        generator = torch.Generator().manual_seed(0)
+        self.y = torch.randn(case["batch"], int(self.net.widths.sum()), generator=generator)
+        owners = np.asarray(self.net.ownership.partition.owners)
+        sizes = case["width"] // 2, case["layers"], case["batch"]
+        kind = "one" if transport is None else transport.name
+        self.case = Case.of(kind, self.net.K_patterns[0], owners, *sizes)
+
+    def __call__(self) -> None:
+        self.adam.zero_grad(set_to_none=True)
+        self.net(self.y).square().mean().backward()
+        if self.optimizes:
+            self.adam.step()
+
+
+def turn(step: Callable[[], None], transport: Transport | None, seconds: float, warm_up: int) -> list[list[float]]:
+    """Return seconds and share without a core of every step of a turn, of this worker: (steps, 2).
+
+    Alone, seconds are CPU time; workers that wait for each other need wall time.
+    """
+    clock = time.thread_time if transport is None else time.perf_counter
+    for _ in range(warm_up):
+        step()
+    began = time.perf_counter()
+    step()
+    once = torch.tensor(time.perf_counter() - began)
+    if transport is not None:
+        transport.all_reduce(once, "max")
+    found = []
+    for _ in range(int(np.clip(seconds / float(once), 3, 400))):
+        if transport is not None:
+            transport.barrier()
+        before, queued = clock(), queue()
+        step()
+        found.append([clock() - before, queue() - queued])
+    return found
+
+
+def queue() -> float:
+    """Return the seconds in which this thread was ready but had no core; 0 on systems other than Linux."""
+    file = Path("/proc/thread-self/schedstat")
+    return 1e-9 * int(file.read_text().split()[1]) if file.exists() else 0.0
+
+
+def job(transport: Transport | None, kind: str, todo: list[dict[str, Any]], passes: int, file: Path) -> None:
+    """Measure cases in turns and add a line each to the file. Collective."""
+    warnings.simplefilter("ignore", UserWarning)  # shallow networks are intended
+    for start in range(0, len(todo), 22):  # networks in memory at once
+        group = [(each, Steps(each, transport)) for each in todo[start : start + 22]]
+        turns: list[list[Any]] = [[] for _ in group]
+        gc.collect()
+        gc.disable()
+        for number in range(passes):
+            for (_, steps), found in zip(group, turns, strict=True):
+                found.append(both(transport, turn(steps, transport, SECONDS, 0 if number else 3)))
+        gc.enable()
+        if transport is None or transport.rank == 0:
+            with file.open("a") as lines:
+                for (each, steps), found in zip(group, turns, strict=True):
+                    lines.write(
+                        json.dumps({"kind": kind, "spec": each, "case": vars(steps.case), "turns": found}) + "\n"
+                    )
+            print(f"{kind}: {start + len(group)} of {len(todo)}, load {os.getloadavg()[0]:.1f}", flush=True)
+        del group
+
+
+def both(transport: Transport | None, mine: list[list[float]]) -> list[list[float]]:
+    """Return every step's seconds, of the slower worker, and the time without a core, of all together."""
+    if transport is None:
+        return mine
+    slowest, queued = (torch.tensor(values, dtype=torch.float64) for values in zip(*mine, strict=True))
+    transport.all_reduce(slowest, "max")
+    transport.all_reduce(queued, "sum")
+    return torch.stack([slowest, queued], dim=1).tolist()
+
+
+# -- from measurements to a calibration --------------------------------------------------------------------------------
+
+
+def seconds_of(turns: list[list[list[float]]]) -> float:
+    """Return the time of a case: of every turn the lower quartile of the steps with a core, of all turns the least."""
+    times = []
+    for turn in turns:
+        steps = np.array(turn).reshape(-1, 2)
+        share = steps[:, 1] / steps[:, 0]
+        quiet = share <= max(QUIET, float(np.sort(share)[min(1, len(share) - 1)]))
+        times.append(float(np.quantile(steps[quiet, 0], 0.25)))
+    return min(times)
+
+
+def measured(file: Path) -> list[dict[str, Any]]:
+    """Return every measured network with its time, and that of odd and of even turns; several lines are one case."""
+    wanted = {json.dumps([kind, each]) for kind in ("probe", *KINDS) for each in networks_of(kind)}
+    found: dict[str, dict[str, Any]] = {}
+    for line in file.read_text().splitlines():
+        each = json.loads(line)
+        name = json.dumps([each["kind"], each["spec"]])
+        if name in wanted:
+            found.setdefault(name, each | {"turns": []})["turns"] += each["turns"]
+    for each in found.values():
+        turns = each.pop("turns")
+        each["seconds"] = seconds_of(turns)
+        each["halves"] = [seconds_of(turns[start::2]) for start in (0, 1)]
+    return list(found.values())
+
+
+def networks_of(kind: str) -> list[dict[str, Any]]:
+    """Return the networks of a kind of worker, or the probes."""
+    return probe_cases() if kind == "probe" else cases(kind)
+
+
+def probes_of(networks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return seconds of a layer, and of an agent and of a block in it at every shape, from slopes of time.
+
+    By depth, then by degree. What the smallest network takes is the layer's own.
+    """
+    times = {json.dumps(each["spec"]): each["seconds"] for each in networks if each["kind"] == "probe"}
+    order = iter(probe_cases())
+    agents, blocks = (np.zeros((len(NEURONS), len(BATCHES))) for _ in range(2))
+    for row, neurons in enumerate(NEURONS):
+        for column, batch in enumerate(BATCHES):
+            slopes = []
+            for _ in DEGREES:
+                shallow, deep = (times[json.dumps(next(order))] for _ in range(2))
+                slopes.append((deep - shallow) / deeper(neurons, batch))
+            blocks[row, column] = (slopes[1] - slopes[0]) / (16 * (DEGREES[1] - DEGREES[0]))
+            agents[row, column] = slopes[0] / 16 - (DEGREES[0] + 1) * blocks[row, column]
+    layer = 16 * agents[0, 0]
+    return {
+        "neurons": list(NEURONS),
+        "batches": list(BATCHES),
+        "layer": layer,
+        "agent": np.maximum(agents - layer / 16, LEAST).tolist(),
+        "block": np.maximum(blocks, LEAST).tolist(),
+    }
+
+
+def fit(networks: list[dict[str, Any]], probes: dict[str, Any]) -> dict[str, float]:
+    """Fit the coefficients of a kind, none negative, to the smallest relative errors."""
+    seconds = np.array([each["seconds"] for each in networks])
+    counts = [features(Case(**each["case"]), probes) for each in networks]
+    matrix = np.array([list(each.values()) for each in counts]) / seconds[:, None]
+    scale = matrix.max(axis=0)
+    scale[scale == 0] = 1.0
+    coefficients, _ = nnls(matrix / scale, np.ones(len(seconds)))
+    return {name: value for name, value in zip(counts[0], (coefficients / scale).tolist(), strict=True) if value}
+
+
+def halves(kind: str, networks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split the cases of a kind: one half calibrates, the other is held out."""
+    own = [each for each in networks if each["kind"] == kind]
+    order = np.random.default_rng(3).permutation(len(own))
+    return [own[k] for k in order[::2]], [own[k] for k in order[1::2]]
+
+
+def calibrated(networks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Calibrate on one half of the cases of every kind."""
+    calibration: dict[str, Any] = {"probes": probes_of(networks), "coefficients": {}, "domain": {}}
+    for kind in KINDS:
+        used, _ = halves(kind, networks)
+        calibration["coefficients"][kind] = fit(used, calibration["probes"])
+        numbers = [domain_of(Case(**each["case"])) for each in used]
+        calibration["domain"][kind] = {
+            name: [min(n[name] for n in numbers), max(n[name] for n in numbers)] for name in numbers[0]
+        }
+    return calibration
+
+
+def report(networks: list[dict[str, Any]], calibration: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Predict the held-out cases; return the lines of a table and all figures."""
+    rows, results, everything = [], dict[str, Any](), list[list[float]]()
+    for kind in (*KINDS, "all"):
+        if kind in KINDS:
+            held = halves(kind, networks)[1]
+            found = []
+            for each in held:
+                seconds, extrapolated = predict(Case(**each["case"]), calibration)
+                apart = abs(np.log(each["halves"][0] / each["halves"][1]))
+                found.append([each["seconds"], seconds, float(extrapolated), apart])
+            everything += found
+        found = everything if kind == "all" else found
+        numbers = np.array(found)
+        errors = np.abs(numbers[:, 1] / numbers[:, 0] - 1)
+        figures = {
+            "cases": len(found),
+            "median": float(np.median(errors)),
+            "p90": float(np.quantile(errors, 0.9)),
+            "worst": float(errors.max()),
+            "tau": float(kendalltau(numbers[:, 0], numbers[:, 1]).statistic),
+            "extrapolated": int(numbers[:, 2].sum()),
+            "repeated": float(np.median(numbers[:, 3])),
+            "repeated_p90": float(np.quantile(numbers[:, 3], 0.9)),
+        }
+        results[kind] = figures
+        percent = [f"{100 * figures[name]:.1f}" for name in ("median", "p90", "worst")]
+        again = f"{100 * figures['repeated']:.1f}, {100 * figures['repeated_p90']:.1f}"
+        rows.append([kind, len(found), *percent, f"{figures['tau']:.3f}", figures["extrapolated"], again])
+    heads = ("workers", "cases held out", "median error, %", "p90, %", "worst, %", "tau", "extrapolated", "repeated, %")
+    return table(heads, rows), results
+
+
+def missing(kind: str, file: Path, rounds: int) -> list[dict[str, Any]]:
+    """Return the networks of a kind that have not been measured in so many rounds."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    done = [json.dumps(each["spec"]) for each in lines if each["kind"] == kind]
+    return [each for each in networks_of(kind) if done.count(json.dumps(each)) < rounds]
+
+
+def measure(kind: str, file: Path, rounds: int, passes: int) -> None:
+    """Measure what a kind of worker lacks, in its own processes."""
+    todo = missing(kind, file, rounds)
+    if not todo:
+        return
+    if kind in ("probe", "one"):
+        job(None, kind, todo, passes, file)
+    elif kind == "threads":
+        run_threads(2, lambda transport: job(transport, kind, todo, passes, file), timeout=3600.0)
+    else:
+        options = ["--transport", kind, "--measured", str(file), "--rounds", str(rounds), "--passes", str(passes)]
+        program = [*launcher(kind), __file__, *options]
+        subprocess.run(program, env=AS_ROOT | os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measured", type=Path, default=MEASURED, help="lines of measurements (default: in runs/)")
+    parser.add_argument(
+        "--kinds", nargs="*", choices=("probe", *KINDS), default=("probe", *KINDS), help="measure these"
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="times that every case is measured (default 1)")
+    parser.add_argument("--passes", type=int, default=PASSES, help=f"turns of a case in a round (default {PASSES})")
+    parser.add_argument("--transport", choices=("gloo", "mpi"), help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, help="write the calibration and its errors here")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if launched() is not None:
+        transport = connect(transport=args.transport)
+        job(transport, args.transport, missing(args.transport, args.measured, args.rounds), args.passes, args.measured)
+        transport.barrier()
+        transport.close()
+        return
+    print(header(), flush=True)
+    args.measured.parent.mkdir(parents=True, exist_ok=True)
+    for number in range(args.rounds):
+        for kind in args.kinds:
+            measure(kind, args.measured, number + 1, args.passes)
+    networks = measured(args.measured)
+    calibration = calibrated(networks)
+    lines, results = report(networks, calibration)
+    print("", *lines, sep="\n")
+    figures = {"machine": machine(), "errors": results, **calibration, "cases": rows_of(networks, calibration)}
+    write_report(args.json, lines, figures)
+
+
+def rows_of(networks: list[dict[str, Any]], calibration: dict[str, Any]) -> list[str]:
+    """Return every case as a line: its numbers, milliseconds measured and predicted, and which half it was in."""
+    rows = [" ".join((*Case.__dataclass_fields__, "milliseconds", "predicted", "half"))]
+    for kind in KINDS:
+        for half, group in zip(("fitted", "held-out"), halves(kind, networks), strict=True):
+            for each in group:
+                times = 1e3 * each["seconds"], 1e3 * predict(Case(**each["case"]), calibration)[0]
+                rows.append(" ".join([*map(str, each["case"].values()), *(f"{t:.3f}" for t in times), half]))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
