@@ -3,10 +3,10 @@
     python benchmarks/step_time.py --json docs/step_time.json        # measures, fits, predicts
 
 A step is forward, backward and fused Adam, one thread per worker; kinds of workers are one, and two over threads, gloo
-and MPI. Cases take turns, several times; a job is one process, or two. Every step counts the time in which its workers
-were ready but had no core (Linux), and steps in which that was more than a hundredth do not count while there are
-others; the time of a case is a low quantile of the rest. "repeated" is how far apart two halves of the same
-measurements are, which no prediction can beat. Measurements go to --measured, a line each, and are not repeated.
+and MPI. Cases take turns. A step is cut at its rounds, and its time is the sum of the 10th percentiles of the pieces,
+over all steps: what it takes while nobody else has its cores. One worker is timed by CPU time, two by wall time, the
+slower one. "repeated" is how far apart the times of odd and of even turns are, which no prediction can beat.
+Measurements go to --measured, a line each, and are not repeated.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import gc
 import json
 import os
 import subprocess
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -26,21 +27,21 @@ import numpy as np
 import torch
 from exchange import AS_ROOT, launcher
 from measure import header, machine, table, write_report
-from scipy.optimize import nnls
+from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from dist_hdnn import HDNN, connect
-from dist_hdnn.inspection.step_time import Case, domain_of, features, predict
+from dist_hdnn.inspection.step_time import Case, domain_of, fit, predict
 from dist_hdnn.topology import families
-from dist_hdnn.transport import Transport, run_threads
+from dist_hdnn.transport import Ledger, Transport, run_threads
 from dist_hdnn.transport.rendezvous import launched
 
 KINDS = ("one", "threads", "gloo", "mpi")
-CASES, PASSES, SECONDS = 80, 5, 0.2  # of a kind; turns of every case, and seconds of a turn
+CASES, PASSES, SECONDS, GROUP = 44, 6, 0.2, 22  # of a kind; turns of a case, their seconds; cases in memory at once
 NEURONS, BATCHES = (1, 2, 4, 8, 16, 32), (16, 32, 64, 128, 256)  # of the probes
 MOST_ARITHMETIC, MOST_STATES, MOST_WEIGHTS = 2.5e8, 4e6, 8e6  # of all layers: multiplications of a product, values, K
 DEGREES, LEAST = (2, 6), 1e-9  # of the probes; seconds of an agent or block that are lost in the noise
-QUIET = 0.01  # share of a step without a core, up to which it counts
+QUANTILES, QUANTILE = (0.0, 0.02, 0.05, 0.1), 0.05  # of the pieces of a step
 MEASURED = Path(__file__).resolve().parents[1] / "runs" / "benchmarks" / "step_time.jsonl"
 
 
@@ -106,12 +107,29 @@ class Steps:
             self.adam.step()
 
 
-def turn(step: Callable[[], None], transport: Transport | None, seconds: float, warm_up: int) -> list[list[float]]:
-    """Return seconds and share without a core of every step of a turn, of this worker: (steps, 2).
+class Marks(threading.local):
+    """The times at which this thread starts a round, in the step at hand."""
+
+    times: list[float] | None = None
+    clock = staticmethod(time.perf_counter)
+
+
+MARKS, BOOK = Marks(), Ledger.book
+
+
+def marking(ledger: Ledger, *arguments: Any, **options: Any) -> None:
+    """Book a round as `Ledger.book` does, and note the time."""
+    if MARKS.times is not None:
+        MARKS.times.append(MARKS.clock())
+    BOOK(ledger, *arguments, **options)
+
+
+def turn(step: Callable[[], None], transport: Transport | None, warm_up: int) -> NDArray[np.float64]:
+    """Return the seconds between rounds, of this worker, for the steps of a turn: (steps, rounds + 1).
 
     Alone, seconds are CPU time; workers that wait for each other need wall time.
     """
-    clock = time.thread_time if transport is None else time.perf_counter
+    MARKS.clock = time.thread_time if transport is None else time.perf_counter
     for _ in range(warm_up):
         step()
     began = time.perf_counter()
@@ -119,81 +137,65 @@ def turn(step: Callable[[], None], transport: Transport | None, seconds: float, 
     once = torch.tensor(time.perf_counter() - began)
     if transport is not None:
         transport.all_reduce(once, "max")
-    found = []
-    for _ in range(int(np.clip(seconds / float(once), 3, 400))):
+    marks = []
+    for _ in range(int(np.clip(SECONDS / float(once), 3, 300))):
         if transport is not None:
             transport.barrier()
-        before, queued = clock(), queue()
+        MARKS.times = [MARKS.clock()]
         step()
-        found.append([clock() - before, queue() - queued])
-    return found
-
-
-def queue() -> float:
-    """Return the seconds in which this thread was ready but had no core; 0 on systems other than Linux."""
-    file = Path("/proc/thread-self/schedstat")
-    return 1e-9 * int(file.read_text().split()[1]) if file.exists() else 0.0
+        marks.append([*MARKS.times, MARKS.clock()])
+        MARKS.times = None
+    return np.diff(np.array(marks), axis=1)
 
 
 def job(transport: Transport | None, kind: str, todo: list[dict[str, Any]], passes: int, file: Path) -> None:
     """Measure cases in turns and add a line each to the file. Collective."""
     warnings.simplefilter("ignore", UserWarning)  # shallow networks are intended
-    for start in range(0, len(todo), 22):  # networks in memory at once
-        group = [(each, Steps(each, transport)) for each in todo[start : start + 22]]
-        turns: list[list[Any]] = [[] for _ in group]
+    for start in range(0, len(todo), GROUP):
+        group = [(each, Steps(each, transport)) for each in todo[start : start + GROUP]]
+        turns: list[list[NDArray[np.float64]]] = [[] for _ in group]
         gc.collect()
         gc.disable()
         for number in range(passes):
             for (_, steps), found in zip(group, turns, strict=True):
-                found.append(both(transport, turn(steps, transport, SECONDS, 0 if number else 3)))
+                found.append(turn(steps, transport, 0 if number else 3))
         gc.enable()
+        lines = []
+        for (each, steps), found in zip(group, turns, strict=True):
+            times = torch.tensor([undisturbed(found), undisturbed(found[::2]), undisturbed(found[1::2])])
+            whole = torch.tensor(float(np.median(np.concatenate(found).sum(axis=1))))
+            if transport is not None:
+                transport.all_reduce(times, "max")
+                transport.all_reduce(whole, "max")
+            figures = {"seconds": times.tolist(), "median": float(whole)}
+            lines.append(json.dumps({"kind": kind, "spec": each, "case": vars(steps.case), **figures}) + "\n")
         if transport is None or transport.rank == 0:
-            with file.open("a") as lines:
-                for (each, steps), found in zip(group, turns, strict=True):
-                    lines.write(
-                        json.dumps({"kind": kind, "spec": each, "case": vars(steps.case), "turns": found}) + "\n"
-                    )
+            with file.open("a") as stream:
+                stream.writelines(lines)
             print(f"{kind}: {start + len(group)} of {len(todo)}, load {os.getloadavg()[0]:.1f}", flush=True)
         del group
 
 
-def both(transport: Transport | None, mine: list[list[float]]) -> list[list[float]]:
-    """Return every step's seconds, of the slower worker, and the time without a core, of all together."""
-    if transport is None:
-        return mine
-    slowest, queued = (torch.tensor(values, dtype=torch.float64) for values in zip(*mine, strict=True))
-    transport.all_reduce(slowest, "max")
-    transport.all_reduce(queued, "sum")
-    return torch.stack([slowest, queued], dim=1).tolist()
+def undisturbed(turns: list[NDArray[np.float64]]) -> list[float]:
+    """Return the time of a step in which nobody takes a core away: the sums of low quantiles between rounds."""
+    return np.quantile(np.concatenate(turns), QUANTILES, axis=0).sum(axis=1).tolist()
 
 
 # -- from measurements to a calibration --------------------------------------------------------------------------------
 
 
-def seconds_of(turns: list[list[list[float]]]) -> float:
-    """Return the time of a case: of every turn the lower quartile of the steps with a core, of all turns the least."""
-    times = []
-    for turn in turns:
-        steps = np.array(turn).reshape(-1, 2)
-        share = steps[:, 1] / steps[:, 0]
-        quiet = share <= max(QUIET, float(np.sort(share)[min(1, len(share) - 1)]))
-        times.append(float(np.quantile(steps[quiet, 0], 0.25)))
-    return min(times)
-
-
 def measured(file: Path) -> list[dict[str, Any]]:
-    """Return every measured network with its time, and that of odd and of even turns; several lines are one case."""
+    """Return every measured network with its time, and that of odd and of even turns: the least of several lines."""
     wanted = {json.dumps([kind, each]) for kind in ("probe", *KINDS) for each in networks_of(kind)}
     found: dict[str, dict[str, Any]] = {}
     for line in file.read_text().splitlines():
         each = json.loads(line)
         name = json.dumps([each["kind"], each["spec"]])
         if name in wanted:
-            found.setdefault(name, each | {"turns": []})["turns"] += each["turns"]
+            least = np.minimum(each["seconds"], found.get(name, each)["seconds"])
+            found[name] = each | {"seconds": least.tolist()}
     for each in found.values():
-        turns = each.pop("turns")
-        each["seconds"] = seconds_of(turns)
-        each["halves"] = [seconds_of(turns[start::2]) for start in (0, 1)]
+        each["seconds"], *each["halves"] = (times[QUANTILES.index(QUANTILE)] for times in each["seconds"])
     return list(found.values())
 
 
@@ -228,17 +230,6 @@ def probes_of(networks: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def fit(networks: list[dict[str, Any]], probes: dict[str, Any]) -> dict[str, float]:
-    """Fit the coefficients of a kind, none negative, to the smallest relative errors."""
-    seconds = np.array([each["seconds"] for each in networks])
-    counts = [features(Case(**each["case"]), probes) for each in networks]
-    matrix = np.array([list(each.values()) for each in counts]) / seconds[:, None]
-    scale = matrix.max(axis=0)
-    scale[scale == 0] = 1.0
-    coefficients, _ = nnls(matrix / scale, np.ones(len(seconds)))
-    return {name: value for name, value in zip(counts[0], (coefficients / scale).tolist(), strict=True) if value}
-
-
 def halves(kind: str, networks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Split the cases of a kind: one half calibrates, the other is held out."""
     own = [each for each in networks if each["kind"] == kind]
@@ -251,8 +242,9 @@ def calibrated(networks: list[dict[str, Any]]) -> dict[str, Any]:
     calibration: dict[str, Any] = {"probes": probes_of(networks), "coefficients": {}, "domain": {}}
     for kind in KINDS:
         used, _ = halves(kind, networks)
-        calibration["coefficients"][kind] = fit(used, calibration["probes"])
-        numbers = [domain_of(Case(**each["case"])) for each in used]
+        of_kind = [Case(**each["case"]) for each in used]
+        calibration["coefficients"][kind] = fit(of_kind, [each["seconds"] for each in used], calibration)
+        numbers = [domain_of(case) for case in of_kind]
         calibration["domain"][kind] = {
             name: [min(n[name] for n in numbers), max(n[name] for n in numbers)] for name in numbers[0]
         }
@@ -326,6 +318,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the calibration and its errors here")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    Ledger.book = marking  # type: ignore[method-assign]
     if launched() is not None:
         transport = connect(transport=args.transport)
         job(transport, args.transport, missing(args.transport, args.measured, args.rounds), args.passes, args.measured)

@@ -2,19 +2,20 @@
 
     seconds = Σ_k coefficient_k · feature_k     coefficients >= 0, a set for each kind of worker
 
-The features count what the busiest worker does in a step: agents and block products by times measured at their shape,
-bytes of states and weights within and beyond caches, calls per layer, messages and their bytes.
+For one worker the features count agents and block products by times measured at their shape, bytes of states and
+weights within and beyond caches, and calls; for several what the busiest would take alone, messages and their bytes.
 `benchmarks/step_time.py` measures and fits a calibration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from dist_hdnn.config import Config
 from dist_hdnn.network.layout import Layout
@@ -23,6 +24,7 @@ from dist_hdnn.topology import BlockPattern, make_partition
 CACHES = (2.5e5, 1e6, 4e6)  # bytes, beyond which memory has rates of its own
 LAYER_CACHES = (3e4, 1e5, 2.5e5)  # of what one layer reads
 LARGE = 2**16  # bytes of a message, from which on it has its own rate
+LEAST_ERROR = 0.01  # relative, below which a case is met
 ROUNDS = 8  # of a layer: two updates, each with two rounds forward and two backward
 
 
@@ -57,11 +59,21 @@ class Case:
         return cls(kind, int(agents.max()), neurons, layers, batch, int(blocks.max()), int(ghosts.max()))
 
 
-def features(case: Case, probes: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a step counts, by name. probes: seconds of an agent and of a block in a layer, by shape."""
+def features(case: Case, calibration: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a step counts, by name; of several workers what the busiest would take alone, and what it sends."""
     n, batch, layers = case.neurons, case.batch, case.layers
+    if case.kind != "one":
+        message, rounds = 4 * case.ghosts * n * batch, ROUNDS * layers * (case.ghosts > 0)
+        return {
+            "seconds alone": predict(replace(case, kind="one", ghosts=0), calibration)[0],
+            "step": 1.0,
+            "messages": rounds,
+            "ghosts": rounds * case.ghosts,
+            "bytes": rounds * message,
+            "bytes of large messages": rounds * max(message - LARGE, 0),
+        }
+    probes = calibration["probes"]
     part, matrix = 4 * case.agents * n * batch, 8 * case.blocks * n * n  # bytes in a layer
-    message, rounds = 4 * case.ghosts * n * batch, ROUNDS * layers * (case.ghosts > 0)
     return {
         "step": 1.0,
         "layers": layers,
@@ -69,18 +81,30 @@ def features(case: Case, probes: Mapping[str, Any]) -> dict[str, float]:
         "seconds of blocks": layers * case.blocks * seconds_at("block", n, batch, probes),
         "agents": layers * case.agents,
         "blocks": layers * case.blocks,
+        "slices": layers * case.blocks * n * batch,
+        "arithmetic": layers * case.blocks * n * n * batch,
         "states": layers * part,
         **{f"states beyond {limit:g}": max(layers * part - limit, 0.0) for limit in CACHES},
         **{f"states of a layer beyond {limit:g}": layers * max(part - limit, 0.0) for limit in LAYER_CACHES},
-        "slices": layers * case.blocks * n * batch,
-        "arithmetic": layers * case.blocks * n * n * batch,
         "weights": layers * matrix,
         **{f"weights beyond {limit:g}": max(layers * matrix - limit, 0.0) for limit in CACHES},
         **{f"weights of a layer beyond {limit:g}": layers * max(matrix - limit, 0.0) for limit in LAYER_CACHES},
-        "messages": rounds,
-        "bytes": rounds * message,
-        "bytes of large messages": rounds * max(message - LARGE, 0),
     }
+
+
+def fit(cases: Sequence[Case], seconds: Sequence[float], calibration: Mapping[str, Any]) -> dict[str, float]:
+    """Fit the coefficients of cases of one kind, none negative, to the smallest sum of absolute relative errors.
+
+    calibration: with probes and, for several workers, the coefficients of one. seconds: of every case.
+    """
+    counts = [features(case, calibration) for case in cases]
+    matrix = np.array([list(each.values()) for each in counts]) / np.asarray(seconds)[:, None]
+    scale = np.maximum(matrix.max(axis=0), np.finfo(float).tiny)
+    weights = np.ones(len(counts))
+    for _ in range(20):  # least squares, with weights that make them absolute errors
+        factors, _ = nnls(weights[:, None] * matrix / scale, weights)
+        weights = 1.0 / np.sqrt(np.maximum(np.abs(matrix @ (factors / scale) - 1.0), LEAST_ERROR))
+    return {name: value for name, value in zip(counts[0], (factors / scale).tolist(), strict=True) if value}
 
 
 def seconds_at(what: str, neurons: int, batch: int, probes: Mapping[str, Any]) -> float:
@@ -97,9 +121,9 @@ def predict(case: Case, calibration: Mapping[str, Any]) -> tuple[float, bool]:
     if case.kind not in calibration["coefficients"]:
         measured = ", ".join(calibration["coefficients"])
         raise ValueError(f"step time: expected a kind of worker among {measured}, got {case.kind}. Calibrate it.")
-    counts = features(case, calibration["probes"])
+    counts = features(case, calibration)
     seconds = sum(factor * counts[name] for name, factor in calibration["coefficients"][case.kind].items())
-    ranges, here = calibration["domain"][case.kind], domain_of(case)
+    ranges, here = calibration["domain"].get(case.kind, {}), domain_of(case)
     return seconds, not all(low <= here[name] <= high for name, (low, high) in ranges.items())
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dist_hdnn import path
 from dist_hdnn.build.assembly import build_layout
 from dist_hdnn.config.files import read_config
-from dist_hdnn.inspection.step_time import Case, domain_of, features, predict, seconds_at, step_of_config
+from dist_hdnn.inspection.step_time import Case, domain_of, features, fit, predict, seconds_at, step_of_config
 from dist_hdnn.topology import build_pattern
 
 TIMES = [[1e-6, 2e-6], [4e-6, 8e-6]]
@@ -34,22 +36,36 @@ def test_seconds_of_a_block_lie_between_measured_shapes() -> None:
 
 def test_a_prediction_is_a_sum_and_says_where_it_extrapolates() -> None:
     case = Case("mpi", 8, 4, 10, 64, 24, 2)
-    numbers = domain_of(case)
+    one = {"step": 1e-3, "seconds of blocks": 1.0}
     calibration = {
         "probes": PROBES,
-        "coefficients": {"mpi": {"step": 1e-3, "seconds of blocks": 1.0, "messages": 1e-5}},
-        "domain": {"mpi": {name: [value, value] for name, value in numbers.items()}},
+        "coefficients": {"one": one, "mpi": {"seconds alone": 2.0, "messages": 1e-5}},
+        "domain": {"mpi": {name: [value, value] for name, value in domain_of(case).items()}},
     }
     seconds, extrapolated = predict(case, calibration)
-    assert seconds == pytest.approx(1e-3 + 10 * 24 * 8e-6 + 80 * 1e-5) and not extrapolated
-    assert predict(Case("mpi", 8, 4, 11, 64, 24, 2), calibration)[1]
-    with pytest.raises(ValueError, match="expected a kind of worker among mpi, got gloo"):
-        predict(Case("gloo", 8, 4, 10, 64, 24, 2), calibration)
+    assert seconds == pytest.approx(2 * (1e-3 + 10 * 24 * 8e-6) + 80 * 1e-5) and not extrapolated
+    assert predict(replace(case, layers=11), calibration)[1]
+    with pytest.raises(ValueError, match="expected a kind of worker among one, mpi, got gloo"):
+        predict(replace(case, kind="gloo"), calibration)
+
+
+def test_a_fit_meets_what_it_can_and_ignores_a_disturbed_case() -> None:
+    generator = np.random.default_rng(0)
+    cases = [
+        Case("one", *(int(n) for n in generator.integers(1, 40, 4)), blocks=int(generator.integers(10, 100)), ghosts=0)
+        for _ in range(40)
+    ]
+    true = {"probes": PROBES, "coefficients": {"one": {"step": 1e-3, "layers": 1e-4, "seconds of blocks": 0.7}}}
+    seconds = [predict(case, true | {"domain": {}})[0] for case in cases]
+    seconds[3] *= 4
+    fitted = true | {"domain": {}, "coefficients": {"one": fit(cases, seconds, true)}}
+    errors = [abs(predict(case, fitted)[0] / time - 1) for case, time in zip(cases, seconds, strict=True)]
+    assert np.median(errors) < 0.01 and np.quantile(errors, 0.9) < 0.03
 
 
 def test_one_worker_sends_nothing() -> None:
-    found = features(Case("one", 8, 4, 10, 64, 24, 0), PROBES)
-    assert found["layers"] == 10 and not (found["messages"] or found["bytes"] or found["bytes of large messages"])
+    found = features(Case("one", 8, 4, 10, 64, 24, 0), {"probes": PROBES})
+    assert found["layers"] == 10 and not any("message" in name for name in found)
 
 
 def test_a_config_of_another_architecture_is_extrapolated() -> None:
