@@ -37,8 +37,9 @@ from dist_hdnn.transport import Ledger, Transport, run_threads
 from dist_hdnn.transport.rendezvous import launched
 
 KINDS = ("one", "threads", "gloo", "mpi")
-CASES, PASSES, SECONDS, GROUP = 44, 6, 0.2, 22  # of a kind; turns of a case, their seconds; cases in memory at once
-NEURONS, BATCHES = (1, 2, 4, 8, 16, 32), (16, 32, 64, 128, 256)  # of the probes
+CASES = {"one": 140, "threads": 44, "gloo": 44, "mpi": 44}
+PASSES, SECONDS, GROUP = 6, 0.2, 22  # turns of a case, and their seconds; cases in memory at once
+NEURONS, BATCHES = (1, 2, 4, 8, 16, 32), (16, 24, 32, 48, 64, 96, 128, 192, 256)  # of the probes
 MOST_ARITHMETIC, MOST_STATES, MOST_WEIGHTS = 2.5e8, 4e6, 8e6  # of all layers: multiplications of a product, values, K
 DEGREES, LEAST = (2, 6), 1e-9  # of the probes; seconds of an agent or block that are lost in the noise
 QUANTILES, QUANTILE = (0.0, 0.02, 0.05, 0.1), 0.05  # of the pieces of a step
@@ -49,7 +50,7 @@ def cases(kind: str) -> list[dict[str, Any]]:
     """Draw the cases of a kind of worker: graphs, widths, depths and batches."""
     draw = np.random.default_rng([7, KINDS.index(kind)])
     chosen: list[dict[str, Any]] = []
-    while len(chosen) < CASES:
+    while len(chosen) < CASES[kind]:
         case = {
             "agents": int(draw.choice([8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])),
             "degree": int(draw.choice([2, 4, 6])),

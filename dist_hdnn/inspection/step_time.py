@@ -21,10 +21,10 @@ from dist_hdnn.config import Config
 from dist_hdnn.network.layout import Layout
 from dist_hdnn.topology import BlockPattern, make_partition
 
-CACHES = (2.5e5, 1e6, 4e6)  # bytes, beyond which memory has rates of its own
-LAYER_CACHES = (3e4, 1e5, 2.5e5)  # of what one layer reads
+CACHES = (2.5e5, 1e6, 4e6, 1.6e7)  # bytes, beyond which memory has rates of its own
+LAYER_CACHES = (5e4, 2e5, 7e5)  # of what one layer reads
 LARGE = 2**16  # bytes of a message, from which on it has its own rate
-LEAST_ERROR = 0.01  # relative, below which a case is met
+LEAST_ERROR = 0.05  # relative, below which errors count by their squares
 ROUNDS = 8  # of a layer: two updates, each with two rounds forward and two backward
 
 
