@@ -37,7 +37,7 @@ from dist_hdnn.transport import Ledger, Transport, run_threads
 from dist_hdnn.transport.rendezvous import launched
 
 KINDS = ("one", "threads", "gloo", "mpi")
-CASES = {"one": 140, "threads": 44, "gloo": 44, "mpi": 44}
+CASES = {"one": 160, "threads": 64, "gloo": 64, "mpi": 64}
 PASSES, SECONDS, GROUP = 6, 0.2, 22  # turns of a case, and their seconds; cases in memory at once
 NEURONS, BATCHES = (1, 2, 4, 8, 16, 32), (16, 24, 32, 48, 64, 96, 128, 192, 256)  # of the probes
 MOST_ARITHMETIC, MOST_STATES, MOST_WEIGHTS = 2.5e8, 4e6, 8e6  # of all layers: multiplications of a product, values, K
