@@ -25,7 +25,7 @@ from dist_hdnn.links.model import Links, rows_of
 from dist_hdnn.operators.panels import PanelOperator
 from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 
-KEPT = 2**26  # bytes of the fates of a sweep, from which on they are drawn again
+KEPT = 2**26  # bytes of the fates of a sweep, beyond which those of earlier rounds are dropped
 
 
 class Part:
@@ -106,7 +106,7 @@ class Wires:
         if at not in self._fates:
             fates = self._delivered(moment, at, batch)
             if len(self._fates) * self.edges * batch > KEPT:
-                return fates
+                self._fates = {}
             self._fates[at] = fates
         return self._fates[at]
 
@@ -147,9 +147,10 @@ class Wires:
     def rounding(self, part: Part, moment: Moment, at: Round, slices: Tensor) -> None:
         """Round a chunk's slices in place to the bits of their links, by the largest value of each slice."""
         table = self.links.table
-        bits = (table.bits_back if at.backward else table.bits)[self.rows[at.reply]]
-        if not bits.any() or (at.backward and not moment.training):
+        of_links = table.bits_back if at.backward else table.bits
+        if not of_links.any() or (at.backward and not moment.training):
             return
+        bits = of_links[self.rows[at.reply]]
         of_edge = np.zeros(self.edges, dtype=np.int64)
         of_edge[self.between] = bits
         of_row = torch.from_numpy(of_edge[part.edges])[part.edge_of_row][:, None]

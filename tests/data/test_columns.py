@@ -69,7 +69,12 @@ REFUSED = {
         "a column of the file for data.ignore, got 'bb'; did you mean 'b'?",
     ),
     "an unknown time": ("", "", {"time": "when"}, "for data.time, got 'when'; correct its name"),
-    "a column in two roles": ("", "", {"ignore": ["label"]}, "expected one use of the column 'label', got two"),
+    "a column in two roles": (
+        "",
+        "",
+        {"ignore": ["label"]},
+        "expected one use of the column 'label', got it in data.target and data.ignore",
+    ),
     "all ignored": ("", "", {"ignore": ["a", "b"]}, "got no feature column"),
     "rows out of order": (
         "5,",
