@@ -24,7 +24,6 @@ from dist_hdnn.topology import BlockPattern, make_partition
 CACHES = (2.5e5, 1e6, 4e6, 1.6e7)  # bytes, beyond which memory has rates of its own
 LAYER_CACHES = (5e4, 2e5, 7e5)  # of what one layer reads
 LARGE = 2**16  # bytes of a message, from which on it has its own rate
-LEAST_ERROR = 0.05  # relative, below which errors count by their squares
 ROUNDS = 8  # of a layer: two updates, each with two rounds forward and two backward
 
 
@@ -93,17 +92,14 @@ def features(case: Case, calibration: Mapping[str, Any]) -> dict[str, float]:
 
 
 def fit(cases: Sequence[Case], seconds: Sequence[float], calibration: Mapping[str, Any]) -> dict[str, float]:
-    """Fit the coefficients of cases of one kind, none negative, to the smallest sum of absolute relative errors.
+    """Fit the coefficients of cases of one kind, none negative, to the least squares of relative errors.
 
     calibration: with probes and, for several workers, the coefficients of one. seconds: of every case.
     """
     counts = [features(case, calibration) for case in cases]
     matrix = np.array([list(each.values()) for each in counts]) / np.asarray(seconds)[:, None]
     scale = np.maximum(matrix.max(axis=0), np.finfo(float).tiny)
-    weights = np.ones(len(counts))
-    for _ in range(20):  # least squares, with weights that make them absolute errors
-        factors, _ = nnls(weights[:, None] * matrix / scale, weights)
-        weights = 1.0 / np.sqrt(np.maximum(np.abs(matrix @ (factors / scale) - 1.0), LEAST_ERROR))
+    factors, _ = nnls(matrix / scale, np.ones(len(counts)))
     return {name: value for name, value in zip(counts[0], (factors / scale).tolist(), strict=True) if value}
 
 
