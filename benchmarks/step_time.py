@@ -7,6 +7,7 @@ and MPI. Cases take turns. Two workers are timed by wall time, the slower one, a
 timed by CPU time, in pieces between rounds: the sum of the fastest is what a step takes while others keep out of its
 caches. "repeated" is how far apart the times of odd and of even turns are, median and p90. Measurements go to
 --measured, a line each, and are not repeated; with --rounds 2 all are measured twice. Empty --kinds measure nothing.
+--fresh 20 draws new cases, which calibrate nothing and chose no feature, and predicts them by what is in docs/.
 """
 
 from __future__ import annotations
@@ -43,14 +44,15 @@ NEURONS, BATCHES = (1, 2, 4, 8, 16, 32), (16, 24, 32, 48, 64, 96, 128, 192, 256)
 MOST_ARITHMETIC, MOST_STATES, MOST_WEIGHTS = 2.5e8, 4e6, 8e6  # of all layers: multiplications of a product, values, K
 DEGREES, LEAST = (2, 6), 1e-9  # of the probes; seconds of an agent or block that are lost in the noise
 QUANTILES, QUANTILE = (0.0, 0.02, 0.05, 0.1), 0.0  # that are stored, and the one that counts
+CALIBRATION = Path(__file__).resolve().parents[1] / "docs" / "step_time.json"
 MEASURED = Path(__file__).resolve().parents[1] / "runs" / "benchmarks" / "step_time.jsonl"
 
 
-def cases(kind: str) -> list[dict[str, Any]]:
-    """Draw the cases of a kind of worker: graphs, widths, depths and batches."""
-    draw = np.random.default_rng([7, KINDS.index(kind)])
+def cases(kind: str, fresh: int = 0) -> list[dict[str, Any]]:
+    """Draw the cases of a kind of worker: graphs, widths, depths and batches. fresh: so many that calibrate nothing."""
+    draw = np.random.default_rng([8 if fresh else 7, KINDS.index(kind)])
     chosen: list[dict[str, Any]] = []
-    while len(chosen) < CASES[kind]:
+    while len(chosen) < (fresh or CASES[kind]):
         case = {
             "agents": int(draw.choice([8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])),
             "degree": int(draw.choice([2, 4, 6])),
@@ -190,12 +192,12 @@ def undisturbed(turns: list[NDArray[np.float64]], pieces: bool) -> list[float]:
 # -- from measurements to a calibration --------------------------------------------------------------------------------
 
 
-def measured(file: Path) -> list[dict[str, Any]]:
+def measured(file: Path, fresh: int = 0) -> list[dict[str, Any]]:
     """Return every measured network with its time, and that of odd and of even turns.
 
     Of several lines the least counts where a worker is alone; two workers have more than one way to run, so the mean.
     """
-    wanted = {json.dumps([kind, each]): kind for kind in ("probe", *KINDS) for each in networks_of(kind)}
+    wanted = {json.dumps([kind, each]): kind for kind in ("probe", *KINDS) for each in networks_of(kind, fresh)}
     found: dict[str, list[dict[str, Any]]] = {}
     for line in file.read_text().splitlines():
         each = json.loads(line)
@@ -210,9 +212,9 @@ def measured(file: Path) -> list[dict[str, Any]]:
     return networks
 
 
-def networks_of(kind: str) -> list[dict[str, Any]]:
+def networks_of(kind: str, fresh: int) -> list[dict[str, Any]]:
     """Return the networks of a kind of worker, or the probes."""
-    return probe_cases() if kind == "probe" else cases(kind)
+    return probe_cases() if kind == "probe" else cases(kind, fresh)
 
 
 def probes_of(networks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -262,12 +264,14 @@ def calibrated(networks: list[dict[str, Any]]) -> dict[str, Any]:
     return calibration
 
 
-def report(networks: list[dict[str, Any]], calibration: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Predict the held-out cases; return the lines of a table and all figures."""
+def report(
+    networks: list[dict[str, Any]], calibration: dict[str, Any], fresh: bool = False
+) -> tuple[list[str], dict[str, Any]]:
+    """Predict the held-out cases, or all of them if fresh; return the lines of a table and all figures."""
     rows, results, everything = [], dict[str, Any](), list[list[float]]()
     for kind in (*KINDS, "all"):
         if kind in KINDS:
-            held = halves(kind, networks)[1]
+            held = [each for each in networks if each["kind"] == kind] if fresh else halves(kind, networks)[1]
             found = []
             for each in held:
                 seconds, extrapolated = predict(Case(**each["case"]), calibration)
@@ -295,16 +299,16 @@ def report(networks: list[dict[str, Any]], calibration: dict[str, Any]) -> tuple
     return table(heads, rows), results
 
 
-def missing(kind: str, file: Path, rounds: int) -> list[dict[str, Any]]:
+def missing(kind: str, file: Path, rounds: int, fresh: int) -> list[dict[str, Any]]:
     """Return the networks of a kind that have not been measured in so many rounds."""
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     done = [json.dumps(each["spec"]) for each in lines if each["kind"] == kind]
-    return [each for each in networks_of(kind) if done.count(json.dumps(each)) < rounds]
+    return [each for each in networks_of(kind, fresh) if done.count(json.dumps(each)) < rounds]
 
 
-def measure(kind: str, file: Path, rounds: int, passes: int) -> None:
+def measure(kind: str, file: Path, rounds: int, passes: int, fresh: int) -> None:
     """Measure what a kind of worker lacks, in its own processes."""
-    todo = missing(kind, file, rounds)
+    todo = missing(kind, file, rounds, fresh)
     if not todo:
         return
     if kind in ("probe", "one"):
@@ -313,6 +317,7 @@ def measure(kind: str, file: Path, rounds: int, passes: int) -> None:
         run_threads(2, lambda transport: job(transport, kind, todo, passes, file), timeout=3600.0)
     else:
         options = ["--transport", kind, "--measured", str(file), "--rounds", str(rounds), "--passes", str(passes)]
+        options += ["--fresh", str(fresh)]
         program = [*launcher(kind), __file__, *options]
         subprocess.run(program, env=AS_ROOT | os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
 
@@ -326,13 +331,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="times that every case is measured (default 1)")
     parser.add_argument("--passes", type=int, default=PASSES, help=f"turns of a case in a round (default {PASSES})")
     parser.add_argument("--transport", choices=("gloo", "mpi"), help=argparse.SUPPRESS)
+    parser.add_argument("--fresh", type=int, default=0, help="predict so many new cases of every kind by --calibration")
+    parser.add_argument("--calibration", type=Path, default=CALIBRATION, help="of the new cases (default: of docs/)")
     parser.add_argument("--json", type=Path, help="write the calibration and its errors here")
     args = parser.parse_args()
     torch.set_num_threads(1)
     Ledger.book = marking  # type: ignore[method-assign]
     if launched() is not None:
         transport = connect(transport=args.transport)
-        job(transport, args.transport, missing(args.transport, args.measured, args.rounds), args.passes, args.measured)
+        job(
+            transport,
+            args.transport,
+            missing(args.transport, args.measured, args.rounds, args.fresh),
+            args.passes,
+            args.measured,
+        )
         transport.barrier()
         transport.close()
         return
@@ -340,11 +353,15 @@ def main() -> None:
     args.measured.parent.mkdir(parents=True, exist_ok=True)
     for number in range(args.rounds):
         for kind in args.kinds:
-            measure(kind, args.measured, number + 1, args.passes)
-    networks = measured(args.measured)
-    calibration = calibrated(networks)
-    lines, results = report(networks, calibration)
+            if kind != "probe" or not args.fresh:
+                measure(kind, args.measured, number + 1, args.passes, args.fresh)
+    networks = measured(args.measured, args.fresh)
+    calibration = json.loads(args.calibration.read_text())["results"] if args.fresh else calibrated(networks)
+    lines, results = report(networks, calibration, bool(args.fresh))
     print("", *lines, sep="\n")
+    if args.fresh:
+        write_report(args.json, lines, {"machine": machine(), "errors": results})
+        return
     figures = {"machine": machine(), "errors": results, **calibration, "cases": rows_of(networks, calibration)}
     write_report(args.json, lines, figures)
 
