@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from dist_hdnn.build.inputs import agent_number
 from dist_hdnn.config import Config
-from dist_hdnn.config.links import LinkRule, LinksConfig
+from dist_hdnn.config.links import LinkProperties, LinkRule, LinksConfig
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.links import units
 from dist_hdnn.links.model import Links
@@ -17,8 +18,6 @@ from dist_hdnn.links.read import link_data
 from dist_hdnn.links.table import LinkTable
 from dist_hdnn.topology import CommunicationGraph
 from dist_hdnn.topology.ragged import IntArray
-
-PROPERTIES = ("latency", "jitter", "bandwidth", "loss", "burst", "delay", "bits", "bits_back", "outage")
 
 
 def build_links(config: Config, graph: CommunicationGraph) -> Links | None:
@@ -72,9 +71,9 @@ def link_table(config: Config, graph: CommunicationGraph) -> tuple[LinkTable, li
     return table, notes
 
 
-def _set(table: LinkTable, rows: IntArray, options: LinksConfig | LinkRule, key: str) -> None:
+def _set(table: LinkTable, rows: IntArray, options: LinkProperties, key: str) -> None:
     """Give these rows the properties that the options name."""
-    for name in PROPERTIES:
+    for name in (field.name for field in fields(LinkProperties)):
         value = getattr(options, name)
         if value is not None:
             for column, number in _read(name, value, f"{key}.{name}").items():

@@ -7,46 +7,11 @@ from typing import Literal
 
 
 @dataclass
-class LinkRule:
-    """Other properties for some links. Of several rules that meet a link the last one that names a property wins."""
+class LinkProperties:
+    """Properties that links can have: of all of them, or of those that a rule selects."""
 
-    agents: list[int | str] = field(default_factory=list)
-    """links that end at one of these agents (default, without between: all links)"""
-    between: list[int | str] = field(default_factory=list)
-    """two agents: the link between them"""
-    one_way: bool = False
-    """with between: only from the first to the second agent"""
     latency: float | str | None = None
-    """time that a message takes, such as 5 ms"""
-    jitter: float | str | None = None
-    """standard deviation of the latency"""
-    bandwidth: float | str | None = None
-    """such as 1 Gbit/s; a number is in bit/s"""
-    loss: float | str | None = None
-    """probability that a slice is lost, such as 0.3 or 30 %"""
-    burst: float | None = None
-    """mean length of a run of lost slices, in layers"""
-    delay: int | list[int] | None = None
-    """layers by which slices are late, or [least, most], drawn per link and sample"""
-    bits: int | None = None
-    """bits per value that travels forward"""
-    bits_back: int | None = None
-    """bits per value that travels backward"""
-    outage: float | str | None = None
-    """probability that the link is down for a whole sample"""
-
-
-@dataclass
-class LinksConfig:
-    """The links between agents; perfect by default."""
-
-    read: bool = False
-    """take latency, jitter, bandwidth and loss from the file of the graph, where it has them: docs/graphs.md"""
-    units: dict[str, str] = field(default_factory=dict)
-    """attribute of the file -> unit of its bare numbers, such as capacity: Mbit/s, where the file has none"""
-    latency: float | str | None = None
-    """time that a message takes, such as 5 ms; like jitter and bandwidth it changes predicted times,
-    not the numbers"""
+    """time that a message takes, such as 5 ms; like jitter and bandwidth it changes predicted times, not the numbers"""
     jitter: float | str | None = None
     """standard deviation of the latency"""
     bandwidth: float | str | None = None
@@ -61,10 +26,32 @@ class LinksConfig:
     """bits per value that travels forward, 1 to 32 (default: as computed)"""
     bits_back: int | None = None
     """bits per value that travels backward in training (default: as bits)"""
-    rounding: Literal["nearest", "stochastic"] = "nearest"
-    """how values are rounded to bits"""
     outage: float | str | None = None
     """probability that a link is down for a whole sample, in both directions"""
+
+
+@dataclass
+class LinkRule(LinkProperties):
+    """Other properties for some links. Of several rules that meet a link the last one that names a property wins."""
+
+    agents: list[int | str] = field(default_factory=list)
+    """links that end at one of these agents (default, without between: all links)"""
+    between: list[int | str] = field(default_factory=list)
+    """two agents: the link between them"""
+    one_way: bool = False
+    """with between: only from the first to the second agent"""
+
+
+@dataclass
+class LinksConfig(LinkProperties):
+    """The links between agents; perfect by default."""
+
+    read: bool = False
+    """take latency, jitter, bandwidth and loss from the file of the graph, where it has them: docs/graphs.md"""
+    units: dict[str, str] = field(default_factory=dict)
+    """attribute of the file -> unit of its bare numbers, such as capacity: Mbit/s, where the file has none"""
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    """how values are rounded to bits"""
     agent_outage: float | str = 0.0
     """probability that an agent is down for a whole sample: it sends and answers nothing"""
     dead: list[int | str] = field(default_factory=list)

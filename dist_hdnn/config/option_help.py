@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import textwrap
 import typing
 from collections.abc import Iterator
@@ -71,9 +72,10 @@ def _options(kind: Any, values: Any, prefix: str = "") -> Iterator[tuple[str, An
 @cache
 def texts(kind: type) -> dict[str, str]:
     """Return field -> the string under it, or "", of a config dataclass."""
-    (body,) = (node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef))
     under = dict.fromkeys(children_of(kind), "")
-    for before, node in zip(body, body[1:], strict=False):
+    bodies = [ast.parse(inspect.getsource(each)).body[0] for each in kind.__mro__ if dataclasses.is_dataclass(each)]
+    pairs = (pair for each in bodies if isinstance(each, ast.ClassDef) for pair in itertools.pairwise(each.body))
+    for before, node in pairs:
         text = node.value.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) else None
         if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name) and isinstance(text, str):
             under[before.target.id] = " ".join(text.split())
@@ -120,13 +122,10 @@ def _metavar(kind: Any) -> str:
     members = [member for member in members_of(kind) if member is not type(None)]
     if any(typing.get_origin(member) is typing.Literal for member in members):
         return "WORD" if len(members) == 1 else "WORD|N"
-    first = members[0]
     if bool in members:
         return "true|false"
-    if typing.get_origin(first) is list:
-        return "[...]"
-    more = "|{...}" if any(typing.get_origin(member) is dict for member in members[1:]) else ""
-    return ("{...}" if typing.get_origin(first) is dict else {int: "N", float: "X"}.get(first, "TEXT")) + more
+    forms = {dict: "{...}", list: "[...]", int: "N", float: "X", str: "TEXT"}
+    return "|".join(dict.fromkeys(forms.get(typing.get_origin(member) or member, "TEXT") for member in members))
 
 
 def _choices(kind: Any, text: str) -> str:

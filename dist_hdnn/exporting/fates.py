@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from dist_hdnn.exporting.one_agent import Agent
 from dist_hdnn.links.fates import Draw, Keys, Moment, Round, below
 from dist_hdnn.links.model import Links
-from dist_hdnn.links.philox import philox
 from dist_hdnn.network.hdnn import HDNN
+from dist_hdnn.network.keyed_random import Purpose, normal
 
 Floats = NDArray[np.float64]
 Delays = Mapping[tuple[int, int], Floats]  # by (sender, receiver): (samples, rounds) in seconds, inf where lost
-JITTER = 50  # purpose of the random numbers, part of their key
 BESIDES = 32  # added to the number of an update for the rounds of its interconnection
 
 
@@ -76,11 +75,15 @@ def delays_of(
     table, moment = links.table, links.moment(False)
     loss = Keys(links.seed, Draw.LOSS, table.sender, table.receiver)
     delays = np.empty((len(table), samples, len(rounds)))
+    keys = [
+        np.broadcast_to(each, (len(table), samples)).astype(np.uint64)
+        for each in (table.sender[:, None], table.receiver[:, None], np.arange(samples))
+    ]
     for number, at in enumerate(rounds):
         delays[:, :, number] = table.latency[:, None]
         if table.jitter.any():
-            normal = _normal(links, number, samples)
-            delays[:, :, number] = np.maximum(delays[:, :, number] + table.jitter[:, None] * normal, 0.0)
+            jitter = table.jitter[:, None] * normal(links.seed, Purpose.JITTER, number, *keys)
+            delays[:, :, number] = np.maximum(delays[:, :, number] + jitter, 0.0)
         if sizes is not None:
             delays[:, :, number] += (sizes[:, number] / table.bandwidth)[:, None]
         lost = below(loss.bits(moment, samples, at.code), table.loss * moment.strength)
@@ -99,15 +102,3 @@ def _lost(network: HDNN, moment: Moment, at: Round, samples: int, lost: NDArray[
     ends = (wires.receiver, wires.sender) if at.reply else (wires.sender, wires.receiver)
     lost[links.table.find(*ends)] = False if delivered is None else ~delivered.numpy()[wires.between]
     return lost
-
-
-def _normal(links: Links, number: int, samples: int) -> Floats:
-    """Return standard normal numbers (links, samples) for the jitter of a round, by Box and Muller."""
-    sample, i, j = (
-        np.broadcast_to(values.astype(np.uint64), (len(links.table), samples)).copy()
-        for values in (np.arange(samples), links.table.sender[:, None], links.table.receiver[:, None])
-    )
-    key = links.seed & 0xFFFFFFFF, (links.seed >> 32) << 8 | JITTER
-    words = philox((sample, np.full_like(sample, number), i, j), key)
-    u, v = ((word.astype(np.float64) + 0.5) / 2.0**32 for word in words[:2])
-    return np.asarray(np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * np.pi * v))

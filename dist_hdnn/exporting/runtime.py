@@ -20,12 +20,12 @@ from dist_hdnn.build.trained import TrainedRun
 from dist_hdnn.config import LinksConfig
 from dist_hdnn.config.paths import user_path
 from dist_hdnn.exporting.files import FILED_AGENTS, export_agents
+from dist_hdnn.links.model import Fill
 
 HERE = Path(__file__).parent
 FIRST_PORT = 7000
 LONGEST = 65_000  # bytes of a slice that fit into a datagram with its header
 Protocol = Literal["udp", "tcp"]
-Fill = Literal["zero", "own", "hold", "predict"]
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def _network(config: Config, layout: Layout) -> dict[str, Any]:
         for stage in range(len(layout.graphs))
     ]
     placement = [" and ".join(sorted(names)) or "none" for names in coupled]
+    notes = () if layout.stated_links is None else layout.stated_links.notes  # what the file says of its links
     dtype, device = getattr(torch, config.dtype), assembly.build_device(config)
     return {
         "architecture": network.architecture,
@@ -145,5 +146,6 @@ def _network(config: Config, layout: Layout) -> dict[str, Any]:
         "X_trained": trains_interconnection(config, layout),
         "placement": placement if len(placement) > 1 else placement[0],
         **({} if layout.links is None else {"impaired_links": in_words(layout.links)}),
+        **({"link_data": "; ".join(notes)} if notes else {}),
         "plan": chosen_products(config.plan, config.deterministic, dtype, device),
     }

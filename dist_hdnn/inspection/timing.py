@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dist_hdnn.build.links import build_links
 from dist_hdnn.config import Config
 from dist_hdnn.dynamics.interconnection import interconnection_exchanges
 from dist_hdnn.dynamics.terms import TERMS, Gradient
@@ -78,7 +77,7 @@ def timelines(
     config: with the batch that the network sees. outputs: scores of a sample. pixels: samples of the network per
     sample. Raises ValueError where slices travel between agents without a link.
     """
-    links = build_links(config, layout.graphs[0])
+    links = layout.stated_links
     if links is None or not (links.table.latency.any() or np.isfinite(links.table.bandwidth).any()):
         return None
     gossip = (config.readout.rounds, outputs) if config.readout.kind == "gossip" else (0, 0)

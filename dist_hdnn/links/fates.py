@@ -75,13 +75,12 @@ class Keys:
     def __init__(self, seed: int, draw: Draw, first: IntArray, second: IntArray, third: IntArray | None = None) -> None:
         """third: tells several keys of one pair apart, such as the values of a slice."""
         self._seed = seed
-        self._words = _words(seed, draw, first, second, third)
+        self.words = _words(seed, draw, first, second, third)
 
     def bits(self, moment: Moment, batch: int, code: int = 0) -> NDArray[np.uint32]:
         """Return 32 random bits per key and sample, (keys, batch). code: of the round, if the fate is of a round."""
-        of_samples = _of_samples(self._seed, moment.first, batch, moment.copies)
-        step = moment.step & 0xFFFFFFFF, moment.step >> 32, code << 1 | moment.training, 0
-        keys = self._words ^ np.uint32(philox_word(step, _key(self._seed, Draw.ROUND)))
+        of_samples = self.samples(moment, batch)
+        keys = self.words ^ np.uint32(self.round(moment, code))
         _mix(keys)
         bits = np.empty((len(keys), batch), dtype=np.uint32)
         rows = max(1, CHUNK // max(batch, 1))
@@ -91,13 +90,28 @@ class Keys:
             _mix(part)
         return bits
 
+    def round(self, moment: Moment, code: int) -> int:
+        """Return 32 random bits of a round, the same for all keys and samples."""
+        step = moment.step & 0xFFFFFFFF, moment.step >> 32, code << 1 | moment.training, 0
+        return philox_word(step, _key(self._seed, Draw.ROUND))
+
+    def samples(self, moment: Moment, batch: int) -> NDArray[np.uint32]:
+        """Return 32 random bits per row of a batch, the same in every round."""
+        return _of_samples(self._seed, moment.first, batch, moment.copies)
+
 
 def below(bits: NDArray[np.uint32], probability: FloatArray) -> BoolArray:
     """Tell which uniform numbers bits / 2^32 are below a probability of each row, (rows,)."""
-    limit = np.ceil(np.clip(probability, 0.0, 1.0) * 2.0**32)
-    chosen = bits < np.minimum(limit, 2.0**32 - 1).astype(np.uint32)[:, None]
-    chosen[limit >= 2.0**32] = True
+    limit, certain = limits(probability)
+    chosen = bits < limit[:, None]
+    chosen[certain] = True
     return chosen
+
+
+def limits(probability: FloatArray) -> tuple[NDArray[np.uint32], BoolArray]:
+    """Return below which bits a number is below its probability, and where every number is, (rows,) each."""
+    limit = np.ceil(np.clip(probability, 0.0, 1.0) * 2.0**32)
+    return np.minimum(limit, 2.0**32 - 1).astype(np.uint32), limit >= 2.0**32
 
 
 def _words(

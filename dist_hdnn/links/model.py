@@ -135,6 +135,13 @@ class Links:
         return self.fill in WITH_MEMORY or self.longest_delay > 0
 
     @property
+    def only_lose(self) -> bool:
+        """Whether a slice arrives as it was sent or is zero, and cotangents likewise."""
+        table = self.table
+        rounds = bool(table.bits.any()) or bool(table.bits_back.any())
+        return self.fill == "zero" and self.backward == "matched" and not (rounds or self.longest_delay)
+
+    @property
     def keeps_symplectic(self) -> bool:
         """Whether layers stay symplectic whatever is lost: zero in place of it, and a slice is lost with its answer.
 
@@ -190,7 +197,7 @@ class Links:
         return strength * min(1.0, self.step / max(self.steps or 1, 1))
 
 
-def rows_of(table: LinkTable, receiver: IntArray, sender: IntArray, names: tuple[str, ...]) -> IntArray:
+def rows_of(table: LinkTable, sender: IntArray, receiver: IntArray, names: tuple[str, ...]) -> IntArray:
     """Return the row of each directed link sender -> receiver. Raises ValueError where agents are not linked."""
     try:
         return table.find(sender, receiver)

@@ -20,7 +20,6 @@ from torch.utils.hooks import RemovableHandle
 from dist_hdnn.dynamics.architectures import architecture as named_architecture
 from dist_hdnn.dynamics.architectures import check_options
 from dist_hdnn.dynamics.layer import LayerSpec
-from dist_hdnn.links.fates import Moment
 from dist_hdnn.links.model import Links
 from dist_hdnn.network.arguments import (
     check_depth,
@@ -30,6 +29,7 @@ from dist_hdnn.network.arguments import (
     with_renamed,
 )
 from dist_hdnn.network.layout import Layout
+from dist_hdnn.network.passage import Passage
 from dist_hdnn.network.sharing import register_holder, share_state
 from dist_hdnn.network.time_course import TimeCourse, add_smoothness_gradient, smoothness
 from dist_hdnn.operators.activations import activation as named_activation
@@ -116,6 +116,7 @@ class HDNN(Indexed):
         self.links = self.layout.links
         self.layout.check(layers, shared_x)
         self.architecture, self.ownership = self.layout.architecture, self.layout.ownership
+        self.passage = Passage(self.links, self.ownership)
         self.K_patterns, self.X_patterns = self.layout.K_patterns, self.layout.X_patterns
         self.widths, self.halves = self.ownership.widths, self.ownership.halves
         self.neurons = int(self.widths.sum())
@@ -142,7 +143,8 @@ class HDNN(Indexed):
     def plan(self) -> str:
         """The products in use for the weights as they are: "tiles" or "torch"."""
         weight = next(self.parameters())
-        return chosen_products(self.ownership.products, self.ownership.deterministic, weight.dtype, weight.device)
+        operator = self.layout.operators[0].K
+        return chosen_products(operator.products, operator.deterministic, weight.dtype, weight.device)
 
     @opaque
     def forward(self, y: Tensor) -> Tensor:
@@ -161,10 +163,9 @@ class HDNN(Indexed):
         agreement = self.ownership.agreement
         if agreement is not None:
             agreement.before_forward(len(y))
-        moment = self._enter(training=self.training and torch.is_grad_enabled())
+        moment = self.passage.enter(training=self.training and torch.is_grad_enabled())
         output: Tensor = Layers.apply(*self.sweep.arguments(y, self.weights()))  # type: ignore[no-untyped-call]
-        if moment is not None:
-            output = self._without_stopped(output, moment)
+        output = self.passage.leave(output, moment)
         if agreement is not None and output.requires_grad:
             output.register_hook(agreement.before_backward)
         return output
@@ -178,31 +179,10 @@ class HDNN(Indexed):
         if self.links is not None:
             self.links.at(step, first, copies)
 
-    def down(self, batch: int) -> Tensor | None:
-        """Tell which agents are down for which sample of the next evaluation, (batch, agents); None if none can be."""
-        down = None if self.links is None else self.links.down(self.links.moment(training=False), batch)
-        return None if down is None else torch.from_numpy(down.T).to(next(self.parameters()).device)
-
-    def _enter(self, training: bool = False) -> Moment | None:
-        """Tell impaired links which sweep comes next; None where links are perfect."""
-        if self.links is None:
-            return None
-        self.sweep.where.moment = moment = self.links.moment(training)
-        return moment
-
-    def _without_stopped(self, output: Tensor, moment: Moment) -> Tensor:
-        """Return the last state with zeros for agents that are down."""
-        assert self.links is not None, "the links are impaired"
-        down = self.links.down(moment, len(output))
-        if down is None:
-            return output
-        of_neurons = torch.from_numpy(~down[self.owned].repeat(self.widths, axis=0)).to(output.device)
-        return output * of_neurons.t()
-
     def states(self, y: Tensor) -> Tensor:
         """Return y and the state after every layer, (layers + 1, batch, neurons), without gradients."""
         self._check_input(y)
-        self._enter()
+        self.passage.enter()
         return queries.states(self.sweep, y, self.weights())
 
     def register_state_hook(self, hook: Callable[[int, Tensor], object]) -> RemovableHandle:
@@ -240,8 +220,8 @@ class HDNN(Indexed):
                 f"inverse: expected an architecture of two parts that advance each other, got "
                 f"{self.architecture.name}, whose layers have no exact inverse. Choose hamiltonian, for example."
             )
-        self._check_memoryless("inverse")
-        self._enter()
+        self.passage.check_memoryless("inverse")
+        self.passage.enter()
         return queries.inverse(self.sweep, y, self.weights())
 
     def fields(self, states: Sequence[Tensor]) -> list[Tensor]:
@@ -252,7 +232,7 @@ class HDNN(Indexed):
         """
         for state in states:
             self._check_input(state)
-        self._check_memoryless("fields")
+        self.passage.check_memoryless("fields")
         return queries.fields(self.sweep, states, self.weights())
 
     def apply_J(self, v: Tensor, transpose: bool = False, layer: int = 0) -> Tensor:
@@ -266,8 +246,8 @@ class HDNN(Indexed):
     def linearize(self, y: Tensor) -> Linearization:
         """Return the network at states y (batch, neurons), for products with its Jacobians; see `Linearization`."""
         self._check_input(y)
-        self._check_memoryless("linearize")
-        self._enter()
+        self.passage.check_memoryless("linearize")
+        self.passage.enter()
         with torch.no_grad():
             return Linearization(self.sweep, y, self.weights())
 
@@ -393,13 +373,6 @@ class HDNN(Indexed):
             setattr(self, bias, values)
         self.shards = layout.shards([name for name, _ in self.named_parameters()])
         share_state(self, self.ownership, self.shards, seed)
-
-    def _check_memoryless(self, who: str) -> None:
-        if self.links is not None and self.links.has_memory:
-            raise ValueError(
-                f"{who}: expected links without delays and fills that remember, where a state determines the next one, "
-                "got some. Fill with zero or own."
-            )
 
     def _check_columns(self, y: Tensor, who: str) -> None:
         check_columns(y, self.neurons, self.ownership.all_widths, who)

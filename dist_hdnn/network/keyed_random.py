@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     K = 7
     BIAS = 8
     WAVE = 9
+    JITTER = 50  # of the latency of messages
     PROBE = 100  # random vectors of the analysis
 
 

@@ -47,7 +47,8 @@ class Layout:
     architecture: with X = 1 where X is the identity. K_patterns, X_patterns: as asked for, one per graph; X_patterns is
     None for the identity. stored: of each, the blocks that have weights: of a skew matrix those not below the diagonal.
     sizes: neurons of a part that each agent has, (agents,). matrices: this worker's rows of "K" and "X", per graph.
-    seed: of thinned patterns without a seed of their own.
+    seed: of thinned patterns without a seed of their own. stated_links: also those that only take time; links: those
+    that impair slices, None where none does.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Layout:
         links: Links | None = None,
     ) -> None:
         self.graphs = graphs
+        self.stated_links = links
         self.links = links if links is not None and links.impairs else None
         self.K_patterns = [build_pattern(graph, K, seed) for graph in graphs]
         self.X_patterns: list[BlockPattern] | None = None

@@ -118,15 +118,16 @@ class Ownership:
             own,
             sizes[column_agents],
             column_agents=None if self.alone else column_agents,
-            deterministic=self.deterministic or links is not None,
+            deterministic=self.deterministic,
             strictly_upper=strictly_upper,
-            products=self.products,
+            products=self.products if links is None or links.only_lose else "torch",
+            by_link=links is not None,
         )
         if self.deterministic:
             ordered = panels(operator), pattern, owners, sizes, column_agents
             exchange.links = OrderedSum(*ordered, self.ledger, where, label)
         if links is not None:
-            exchange.wires = Wires(links, panels(operator), self.agents, column_agents, self.graph.names)
+            exchange.wires = Wires(links, panels(operator), self.agents, column_agents, self.graph.names, where)
         return operator, exchange, column_agents
 
     def compare_batches(self, graphs: Sequence[CommunicationGraph], network: int) -> None:

@@ -15,6 +15,7 @@ from dist_hdnn.operators.panels import CHUNK, PanelOperator
 from dist_hdnn.operators.products import BlockProducts
 from dist_hdnn.operators.sparsity import Arrangement, BlockOperator
 from dist_hdnn.operators.tiles.machine import available
+from dist_hdnn.operators.tiles.masked import MaskedTileProducts
 from dist_hdnn.operators.tiles.operator import TileOperator
 from dist_hdnn.operators.tiles.products import TileProducts
 
@@ -47,7 +48,9 @@ def panels(operator: BlockOperator, device: torch.device | None = None) -> Panel
         order = None if agents is None else np.argsort(agents)
         device = device or torch.device("cpu")
         chunk = CHUNK if device.type == "cpu" else sys.maxsize  # on a GPU launches cost, not caches
-        made = PanelOperator(operator.pattern, order=order, deterministic=operator.deterministic, chunk=chunk)
+        made = PanelOperator(
+            operator.pattern, order=order, deterministic=operator.deterministic or operator.by_link, chunk=chunk
+        )
         operator.panels = made.to(device)
     return operator.panels  # type: ignore[no-any-return]
 
@@ -55,7 +58,7 @@ def panels(operator: BlockOperator, device: torch.device | None = None) -> Panel
 def tiles(operator: BlockOperator) -> TileOperator:
     """Return the tiles of a matrix, made when they are first needed."""
     if operator.tiles is None:
-        operator.tiles = TileOperator(operator.pattern)
+        operator.tiles = TileOperator(operator.pattern, joined=not operator.by_link)
     return operator.tiles  # type: ignore[no-any-return]
 
 
@@ -70,7 +73,7 @@ def bind(operator: BlockOperator, exchange: Exchange, like: Tensor) -> BlockProd
     """Bind `operator` to an exchange and the memory of a batch like `like`."""
     chosen = arrangement(operator, like)
     if isinstance(chosen, TileOperator):
-        return TileProducts(chosen, exchange, like)
+        return (TileProducts if exchange.wires is None else MaskedTileProducts)(chosen, exchange, like)
     assert isinstance(chosen, PanelOperator), "panels or tiles"
     if exchange.wires is not None:
         if like.device.type != "cpu":

@@ -30,7 +30,6 @@ class Silent:
     moves = False
     links: Links | None = None
     wires: Any = None
-    where = Where()
 
     def __init__(self, owned: int | None = None) -> None:
         self.owned = owned

@@ -10,8 +10,6 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from dist_hdnn.operators.where import Where
-
 Work = Callable[[], None]
 
 
@@ -42,13 +40,12 @@ class Exchange(Protocol):
 
     moves: whether slices travel; where not, rounds are only counted.
     links: sums contributions link by link where bits must not depend on the partition, see `deterministic`; else None.
-    wires: the links, where these are impaired, see `wires`; else None. where: the layer that the exchange serves.
+    wires: the links, where these are impaired, see `wires`; else None.
     """
 
     moves: bool
     links: Links | None
     wires: Any
-    where: Where
 
     def ghosted(self, tensor: Tensor) -> GhostedTensor:
         """Bind (owned + ghost neurons, B) to this exchange."""

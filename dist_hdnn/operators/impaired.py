@@ -43,7 +43,7 @@ class ImpairedProducts(PanelProducts):
         super().__init__(operator, exchange, like)
         assert exchange.wires is not None, "the links are impaired"
         self.wires: Wires = exchange.wires
-        self.links, self.where = self.wires.links, exchange.where
+        self.links, self.where = self.wires.links, self.wires.where
         self._parts = self.wires.parts([count * columns for count, _, columns in operator.shapes])
         self._memory: dict[tuple[int, int, int], _Remembered] = defaultdict(_Remembered)
 
@@ -145,7 +145,7 @@ class ImpairedProducts(PanelProducts):
         moment = self.where.moment
         if self.links.backward == "independent" and moment.training:
             message = at._replace(reply=1 - at.reply, backward=1)  # cotangents travel the other way
-            slices.mul_(self.wires.likely(message, slices, moment.strength)[part.rows])
+            slices.mul_(self.wires.likely(part, message, slices, moment.strength))
             at = message
         delivered = self.wires.delivered(moment, at, self.batch)
         return slices if delivered is None else part.masked(slices, delivered[part.edges])

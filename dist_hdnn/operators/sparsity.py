@@ -107,7 +107,8 @@ class BlockOperator(nn.Module):
     row_start, columns: block pattern in CSR, row agents (owned) x column agents (owned, then ghosts).
     row_sizes, column_sizes: neurons of each row and column agent.
     column_agents: global numbers of the column agents; None when they ascend.
-    deterministic: of its panels, see `PanelOperator`. strictly_upper: as in `ScalarPattern`.
+    deterministic: of its panels, see `PanelOperator`. strictly_upper: as in `ScalarPattern`. by_link: whether every
+    block is kept apart, since slices that travel for it may be lost.
     products: "torch", "tiles" or "auto": which products `choice.bind` takes.
     """
 
@@ -121,9 +122,10 @@ class BlockOperator(nn.Module):
         deterministic: bool = False,
         strictly_upper: bool = False,
         products: str = "auto",
+        by_link: bool = False,
     ) -> None:
         super().__init__()
-        self.deterministic, self.products = deterministic, products
+        self.deterministic, self.products, self.by_link = deterministic, products, by_link
         self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes, strictly_upper)
         self.column_agents = column_agents
         self.rows, self.entries = int(row_sizes.sum()), self.pattern.entries

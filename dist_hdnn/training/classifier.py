@@ -53,7 +53,7 @@ class AgentClassifier(nn.Module):
         Where every pixel is a sample of the network, an agent is down if it is for all of them.
         """
         pixels = self.learned_lift.pixels if isinstance(self.learned_lift, ChannelLift) else 1
-        down = self.network.down(pixels * samples)
+        down = self.network.passage.down(pixels * samples)
         return None if down is None else down.view(pixels, samples, -1).all(dim=0)
 
     def scores(self, state: Tensor) -> Tensor:

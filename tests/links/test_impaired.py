@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import networkx as nx
@@ -53,6 +54,44 @@ def test_all_impairments_together_have_those_of_plain_pytorch(fill: str, pair: s
     columns = ALL | {"delay_most": (0, 2)}
     assert parity(over(GRAPHS["ring"], columns, links, layers=5, width=4)) <= 1e-10
     assert parity(over(GRAPHS["ring"], columns, links, layers=5, width=4), training=False) <= 1e-10
+
+
+@pytest.mark.parametrize("plan", ["tiles", "torch"])
+@pytest.mark.parametrize("pair", ["exchange", "answer", "none"])
+@pytest.mark.parametrize("graph", ["ring", "grid", "star", "two agents", "isolated agents", "one agent"])
+def test_slices_that_are_only_lost_have_values_and_gradients_of_plain_pytorch(plan: str, pair: str, graph: str) -> None:
+    """Tiles mask what is lost; the largest loss is certain."""
+    columns = {"seed": 3, "loss": (0.0, 1.1), "outage": (0.0, 0.2)}
+    agents = as_graph(GRAPHS[graph]).agents
+    links = {"pair": pair, "agent_outage": np.full(agents, 0.1), "failout": 0.4, "seed": 2**54 + 7}
+    for more, training in itertools.product(({}, {"burst": (1.0, 3.0)}), (True, False)):
+        net = lossy(GRAPHS[graph], columns | more, links, layers=4, width=6, plan=plan)
+        assert net.plan == plan and parity(net, training) <= 1e-10
+
+
+def lossy(graph: Any, columns: dict[str, Any], links: dict[str, Any], **options: Any) -> HDNN:
+    """As `over`, with losses cut at 1."""
+    of_graph = as_graph(graph)
+    table = table_of(of_graph, **columns)
+    table.loss[:] = np.minimum(table.loss, 1.0)
+    return network(of_graph, links=Links(table, of_graph.agents, **links), **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [1, 3, 8, 17, 125])
+def test_masks_have_the_fates_of_the_other_products_for_every_batch(
+    batch: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dist_hdnn.operators.tiles.masked.KEPT", 1)  # memory for one round: fates are drawn again
+    results = []
+    for plan in ("tiles", "torch"):
+        net = over(GRAPHS["grid"], LOSSY, {"pair": "answer"}, layers=3, width=6, plan=plan).to(dtype)
+        y = torch.randn(batch, net.neurons, generator=torch.Generator().manual_seed(0), dtype=dtype).requires_grad_()
+        output = net(y)
+        output.square().sum().backward()
+        results.append([output.detach(), y.grad, *(parameter.grad for parameter in net.parameters())])
+    for ours, theirs in zip(*results, strict=True):
+        assert float((ours - theirs).abs().max() / theirs.abs().max()) <= (1e-13 if dtype == torch.float64 else 3e-6)
 
 
 @pytest.mark.parametrize("fill", ["zero", "hold", "predict"])
@@ -128,7 +167,7 @@ def test_products_with_jacobians_are_adjoint_to_each_other(fill: str, pair: str)
 
 
 def test_backward_bits_round_cotangents_alone() -> None:
-    exact = over(GRAPHS["ring"], LOSSY, {}, layers=4)
+    exact = over(GRAPHS["ring"], LOSSY, {}, layers=4, plan="torch")  # the products of the other one
     rounded = over(GRAPHS["ring"], LOSSY | {"bits_back": 8}, {}, layers=4)
     y = torch.randn(BATCH, exact.neurons, dtype=torch.float64)
     outputs, gradients = [], []

@@ -17,6 +17,10 @@ from dist_hdnn.transport import Transport, run_threads
 BATCH = 6
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "zero": ({"seed": 0, "loss": (0.0, 0.6), "bits": 4, "bits_back": 6}, {"pair": "exchange", "stochastic": True}),
+    "lost": (
+        {"seed": 4, "loss": (0.0, 0.6), "burst": (1.0, 3.0), "outage": 0.1},
+        {"pair": "answer", "failout": 0.5, "agent_outage": np.full(12, 0.1), "dead": (2,)},
+    ),
     "own": (
         {"seed": 1, "loss": (0.0, 0.6), "burst": (1.0, 3.0), "outage": 0.1},
         {"fill": "own", "failout": 0.5, "agent_outage": np.full(12, 0.1), "dead": (2,)},

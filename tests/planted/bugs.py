@@ -33,6 +33,7 @@ LEDGER = (
 SAVES = ("faults/test_durable.py", "training/test_fill.py", "faults/test_damaged.py", "faults/test_resuming.py")
 RECIPE = ("training/test_recipe.py", "training/test_loop.py", "training/test_optimizers.py")
 READOUT = ("ends/test_readout.py", "ends/test_gossip.py")
+LINKS = ("links/test_impaired.py", "links/test_fates.py")
 ANALYSIS = (
     "analysis/test_bounds.py",
     "analysis/test_sensitivity.py",
@@ -590,5 +591,62 @@ BUGS = (
         'keyed_stream(cut.seed, f"noise of {name}")',
         'keyed_stream(0, f"noise of {name}")',
         DATA,
+    ),
+    # impaired links
+    Bug(
+        "agents answer what they have not heard",
+        "operators/wires.py",
+        "lost = unheard if lost is None else lost if unheard is None else lost | unheard",
+        "lost = unheard if lost is None else lost",
+        LINKS,
+    ),
+    Bug(
+        "cotangents meet the fates of slices, not of answers",
+        "operators/impaired.py",
+        "self._pull(part, slices, at._replace(reply=1))",
+        "self._pull(part, slices, at)",
+        LINKS,
+    ),
+    Bug(
+        "the adjoint of a held slice forgets the line",
+        "operators/impaired.py",
+        "missing, 2.0 if line else 1.0)",
+        "missing, 1.0)",
+        LINKS,
+    ),
+    Bug(
+        "masked tiles take the fates of slices for those of answers backward",
+        "operators/tiles/masked.py",
+        "reversed(fates) if adjoint else fates",
+        "fates",
+        LINKS,
+    ),
+    Bug(
+        "what is certainly lost arrives once in 2**32 times or always",
+        "operators/tiles/masked.py",
+        "bits[certain] = 0",
+        "bits[certain] = 255",
+        LINKS,
+    ),
+    Bug(
+        "evaluations share the fates of training",
+        "links/fates.py",
+        "code << 1 | moment.training",
+        "code << 1",
+        LINKS,
+    ),
+    Bug(
+        "an outage of one way counts for both",
+        "operators/wires.py",
+        "for rows in self.rows:",
+        "for rows in self.rows[:1] * 2:",
+        LINKS,
+    ),
+    Bug(
+        "the least delay is left out",
+        "operators/wires.py",
+        "least[:, None] + ((bits",
+        "((bits",
+        LINKS,
     ),
 )

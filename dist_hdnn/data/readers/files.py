@@ -106,14 +106,20 @@ def read_dataset(
     for option in (option for option, used in uses.items() if used):
         raise ValueError(f"{who}: expected a table for {option}, got arrays; cut them beforehand")
     arrays = _arrays_of(path, who)
-    names = arrays.pop(NAMES, None)
-    if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+    names = _names_of(arrays.pop(NAMES, None), who)
+    return dataset_of(arrays, replace(task, blank=replace(blank, target=None)), names)
+
+
+def _names_of(names: npt.NDArray[Any] | None, who: str) -> list[str] | None:
+    """Return the names of the features. Raises ValueError for what is no row of texts."""
+    if names is None:
+        return None
+    if names.ndim != 1 or names.dtype.kind != "U":
         raise ValueError(
             f"{who}: expected {NAMES} as one row of texts, got {names.dtype} of shape {names.shape}; write it by "
             "numpy.array of a list of str"
         )
-    names = None if names is None else names.tolist()
-    return dataset_of(arrays, replace(task, blank=replace(blank, target=None)), names)
+    return names.tolist()  # type: ignore[no-any-return]
 
 
 def _blank(target: str, table: TableOptions) -> Preparation:

@@ -7,6 +7,7 @@
 A segment is a run of weights of agent i that meet consecutive rows of x. A tile is a few rows times a few vectors of
 the batch. Every element is one chain of fused multiply-adds in the order of the segments, so its bits depend neither on
 its tile nor on threads. If the length of a vector does not divide the batch, the last vector overlaps the one before.
+Masked kernels take a slice of x as zero for every sample whose bit in the row of the segment's link is not set.
 Shapes: x, z, out (rows, B), rows contiguous; per agent `start` its first row, `segments` its range of segments.
 """
 
@@ -25,8 +26,22 @@ def tile_shape() -> tuple[int, int]:
     return (4, 3) if host().registers < 32 else (8, 3)
 
 
+class _Masks:
+    """The bits of links as kernels read them, see `masked.Masks`: entries of the table behind those of `Segments`."""
+
+    def __init__(self, writer: Writer, table: Value) -> None:
+        self.writer = writer
+        self.link, self.first, self.second, stride = (writer.pointer(table, place) for place in range(7, 11))
+        self.stride = writer.b.ptrtoint(stride, writer.code.integer)
+
+    def of(self, bits: Value, segment: Value, place: Value) -> Value:
+        """Return the mask of the samples from `place` on."""
+        w = self.writer
+        return w.bits(bits, w.integer(self.link, segment), self.stride, place)
+
+
 @once
-def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str) -> Compiled:
+def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str, masked: bool = False) -> Compiled:
     """Compile f(W, x, bias, z, out, table, first, last, B), for agents order[first:last] of `operator.Segments`.
 
     table: the addresses of its arrays. transposed: columns of W give the rows of `out`. Epilogues: "tanh" of the sum,
@@ -35,21 +50,24 @@ def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str) 
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
-        _Pull(Writer(code, element, lanes), transposed, bias, epilogue, arguments).write()
+        _Pull(Writer(code, element, lanes), transposed, bias, epilogue, masked, arguments).write()
 
-    name = f"pull_{8 * element}_{lanes}_{int(transposed)}_{int(bias)}_{epilogue}"
+    name = f"pull_{8 * element}_{lanes}_{int(transposed)}_{int(bias)}_{epilogue}_{int(masked)}"
     return compile_function(name, 6, 3, write, shared=(3, 4) if epilogue == "add" else ())
 
 
 class _Pull:
     """The body of `pull`."""
 
-    def __init__(self, writer: Writer, transposed: bool, bias: bool, epilogue: str, arguments: list[Value]) -> None:
+    def __init__(
+        self, writer: Writer, transposed: bool, bias: bool, epilogue: str, masked: bool, arguments: list[Value]
+    ) -> None:
         self.writer, self.code, self.b = writer, writer.code, writer.b
         self.transposed, self.has_bias, self.epilogue = transposed, bias, epilogue
         self.W, self.x, self.bias, self.z, self.out, table, self.first, self.last, self.batch = arguments
         arrays = writer.arrays(table)
         self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
+        self.masks = _Masks(writer, table) if masked else None
         self.factor = writer.broadcast(self.bias) if epilogue in ("slope", "add") else None
         self.in_place = self.b.icmp_unsigned(
             "==", self.b.ptrtoint(self.z, self.code.integer), self.b.ptrtoint(self.out, self.code.integer)
@@ -120,9 +138,12 @@ class _Pull:
             starts = [w.at(weights, b.mul(across, code.number(t))) for t in range(size)]
             source = b.mul(w.integer(self.row, s), self.batch)  # x[row, 0] of the segment
             sources = [w.at(self.x, b.add(source, place)) for place in places]
+            masks = [] if self.masks is None else [self.masks.of(self.masks.first, s, place) for place in places]
             with code.loop(code.number(0), w.integer(self.length, s)) as k:
                 there, here = b.mul(k, self.batch), b.mul(k, along)  # offsets in x and in W
                 vectors = [w.load(w.at(pointer, there)) for pointer in sources]
+                if masks:
+                    vectors = [w.kept(*pair) for pair in zip(masks, vectors, strict=True)]
                 for t in range(size):
                     scalar = w.broadcast(w.at(starts[t], here))
                     for vector, place in zip(vectors, sums[t], strict=True):
@@ -151,28 +172,29 @@ def gradient_shape() -> tuple[int, int]:
 
 
 @once
-def gradient(element: int, lanes: int) -> Compiled:
+def gradient(element: int, lanes: int, masked: bool = False) -> Compiled:
     """Compile f(W, z, v, w, x, table, first, last, B, pairs, add, factor), with the arguments of `pull`.
 
     It writes the gradient c z vᵀ, of two pairs c z vᵀ + w xᵀ, to W or adds it. factor: the address of c.
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
-        _Gradient(Writer(code, element, lanes), arguments).write()
+        _Gradient(Writer(code, element, lanes), masked, arguments).write()
 
-    return compile_function(f"gradient_{8 * element}_{lanes}", 6, 6, write)
+    return compile_function(f"gradient_{8 * element}_{lanes}_{int(masked)}", 6, 6, write)
 
 
 class _Gradient:
     """The body of `gradient`."""
 
-    def __init__(self, writer: Writer, arguments: list[Value]) -> None:
+    def __init__(self, writer: Writer, masked: bool, arguments: list[Value]) -> None:
         self.writer, self.code, self.b = writer, writer.code, writer.b
         self.W, self.z, self.v, self.w, self.x, table, self.first, self.last, self.batch = arguments[:9]
         self.pairs, self.add, factor = arguments[9:]
         self.factor = writer.broadcast(self.b.inttoptr(factor, ir.PointerType()))
         arrays = writer.arrays(table)
         self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
+        self.masks = _Masks(writer, table) if masked else None
 
     def write(self) -> None:
         code, b, w = self.code, self.b, self.writer
@@ -189,7 +211,7 @@ class _Gradient:
                 # row, column count inside the block of the segment, (rows, length) with `width` weights from row to row
                 def columns(column: Value, across: int) -> None:
                     def tile(row: Value, down: int) -> None:
-                        sums = self.sums(b.add(first, row), down, b.add(source, column), across, whole)
+                        sums = self.sums(s, b.add(first, row), down, b.add(source, column), across, whole)
                         for t in range(down):
                             place = b.add(weight, b.add(b.mul(b.add(row, code.number(t)), width), column))
                             self.write_sums(sums[t], w.at(self.W, place), across)
@@ -198,7 +220,9 @@ class _Gradient:
 
                 code.split(w.integer(self.length, s), largest_columns, columns)
 
-    def sums(self, row: Value, down: int, column: Value, across: int, whole: Value) -> list[list[Value]]:
+    def sums(
+        self, segment: Value, row: Value, down: int, column: Value, across: int, whole: Value
+    ) -> list[list[Value]]:
         """Return vectors of partial sums of a tile, [rows][columns], summed over full vectors of the batch and a rest.
 
         row, down: rows of z and w. column, across: rows of v and x. whole: elements of the batch in full vectors.
@@ -211,20 +235,23 @@ class _Gradient:
             left, right = b.select(first, self.z, self.w), b.select(first, self.v, self.x)  # (z, v), then (w, x)
             lefts = [w.at(left, b.mul(b.add(row, code.number(t)), self.batch)) for t in range(down)]
             rights = [w.at(right, b.mul(b.add(column, code.number(t)), self.batch)) for t in range(across)]
+            masks = self.masks
+            bits = None if masks is None else b.select(first, masks.first, masks.second)
 
-            def add(load: Callable[[Value], Value]) -> None:
+            def add(load: Callable[[Value], Value], place: Value) -> None:
                 # each of `across` vectors is loaded once and meets `down` vectors that stay in registers
                 values = [load(pointer) for pointer in lefts]
+                mask = None if masks is None else masks.of(bits, segment, place)
                 for c, pointer in enumerate(rights):
-                    other = load(pointer)
+                    other = load(pointer) if mask is None else w.kept(mask, load(pointer))
                     for value, places in zip(values, sums, strict=True):
                         b.store(w.multiply_add(value, other, code.get(places[c], w.vector)), places[c])
 
             with code.loop(code.number(0), whole, w.lanes) as k:
-                add(lambda pointer: w.load(w.at(pointer, k)))
+                add(lambda pointer: w.load(w.at(pointer, k)), k)
             if w.lanes > 1:
                 with b.if_then(b.icmp_signed("<", whole, self.batch)):
-                    add(lambda pointer: w.load_first(w.at(pointer, whole), b.sub(self.batch, whole)))
+                    add(lambda pointer: w.load_first(w.at(pointer, whole), b.sub(self.batch, whole)), whole)
             with b.if_then(first):  # c belongs to the first pair, whose sums stand alone so far
                 for place in itertools.chain(*sums):
                     b.store(b.fmul(self.factor, code.get(place, w.vector)), place)

@@ -23,7 +23,7 @@ class Segments(NamedTuple):
 
     By agent: order of work, start (first row of its result), segments (its first segment). By segment: row, length (of
     x), weight (its first weight), width (weights from one row of the block to the next). cost: multiply-adds per column
-    of x before each position of `order`. Offsets have one entry more than agents.
+    of x before each position of `order`. Offsets have one entry more than agents. block: the first block of a segment.
     """
 
     order: IntArray
@@ -34,6 +34,7 @@ class Segments(NamedTuple):
     weight: IntArray
     width: IntArray
     cost: IntArray
+    block: IntArray
 
     def table(self) -> IntArray:
         """Return the addresses of the arrays that kernels read, (7,)."""
@@ -43,13 +44,13 @@ class Segments(NamedTuple):
 class TileOperator:
     """The arrangement of one matrix for tiles, see `sparsity.Arrangement`.
 
-    interior: number of agents, the first in by_row.order, that need no ghost. owned: number of column agents that have
-    rows here; the rest are ghosts.
+    joined: whether blocks side by side are one segment. interior: number of agents, the first in by_row.order, that
+    need no ghost. owned: number of column agents that have rows here; the rest are ghosts.
     """
 
     rows_in_order = True
 
-    def __init__(self, pattern: ScalarPattern) -> None:
+    def __init__(self, pattern: ScalarPattern, joined: bool = True) -> None:
         self.rows, self.column_neurons = int(pattern.row_sizes.sum()), int(pattern.column_sizes.sum())
         self.owned = len(pattern.row_sizes)
         agent_start = offsets(pattern.row_widths * pattern.row_sizes)
@@ -60,7 +61,7 @@ class TileOperator:
         self.row_shapes: list[tuple[int, ...]] = [(self.rows, 1)]
         self.row_order = torch.arange(self.rows)
         first = agent_start[pattern.block_rows] + pattern.block_start_in_row  # first weight of each block
-        self.by_row = _by_row(pattern, first)
+        self.by_row = _by_row(pattern, first, joined)
         self.by_column = _by_column(pattern, first)
         needs_ghosts = np.bincount(pattern.block_rows, pattern.columns >= self.owned, self.owned) > 0
         self.interior = int(self.owned - needs_ghosts.sum())
@@ -84,13 +85,14 @@ class TileOperator:
         return rows
 
 
-def _by_row(pattern: ScalarPattern, first: IntArray) -> Segments:
+def _by_row(pattern: ScalarPattern, first: IntArray, joined: bool) -> Segments:
     """Join blocks side by side in a row whose columns are side by side too into segments, interior agents first."""
     agents = len(pattern.row_sizes)
     column_start, widths = offsets(pattern.column_sizes)[pattern.columns], pattern.column_sizes[pattern.columns]
     # a block begins a segment unless its columns follow those of the block before, in the same row of blocks
     begins = np.ones(len(widths), dtype=bool)
-    begins[1:] = (column_start[1:] != (column_start + widths)[:-1]) | (np.diff(pattern.block_rows) != 0)
+    if joined:
+        begins[1:] = (column_start[1:] != (column_start + widths)[:-1]) | (np.diff(pattern.block_rows) != 0)
     heads = np.flatnonzero(begins)
     lengths = np.add.reduceat(widths, heads) if len(heads) else widths  # columns of each segment
     agent = pattern.block_rows[heads]
@@ -105,6 +107,7 @@ def _by_row(pattern: ScalarPattern, first: IntArray) -> Segments:
         first[heads],
         pattern.row_widths[agent],
         offsets((pattern.row_widths * pattern.row_sizes)[order]),
+        heads,
     )
 
 
@@ -123,4 +126,5 @@ def _by_column(pattern: ScalarPattern, first: IntArray) -> Segments:
         first[by_column],
         pattern.row_widths[rows],
         offsets(np.bincount(pattern.columns, weights, agents).astype(np.int64)),
+        by_column,
     )

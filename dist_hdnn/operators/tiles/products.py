@@ -32,8 +32,9 @@ class TileProducts(BlockProducts):
         self._agents, self._interior = operator.owned, operator.interior
         self._by_row, self._by_column = Work(operator.by_row, self.batch), Work(operator.by_column, self.batch)
         self._column_agents = len(operator.by_column.order)
-        self._kernels: dict[tuple[bool, bool, str], Compiled] = {}
-        self._gradient: Compiled | None = None
+        self._kernels: dict[tuple[bool, bool, str, bool], Compiled] = {}
+        self._gradients: dict[bool, Compiled] = {}
+        self._masked = False  # whether kernels take slices that are lost as zero
         self._factors: dict[float, Tensor] = {}
 
     def affine(self, weights: BlockWeights, x: GhostedTensor, out: Rows) -> None:
@@ -78,15 +79,15 @@ class TileProducts(BlockProducts):
         if not (self.batch or accumulate):
             dK.zero_()
         (z, v), (w, x) = pairs[0], pairs[-1]
-        work, call = self._by_row, self._gradient
+        work, call = self._by_row, self._gradients.get(self._masked)
         if call is None:
-            call = self._gradient = gradient_kernel(self._element, self._lanes)
+            call = self._gradients[self._masked] = gradient_kernel(self._element, self._lanes, self._masked)
         tensors = dK, z.flat, v.tensor, w.flat, x.tensor
         arguments = *(address(tensor) for tensor in tensors), work.table
         work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate), address(self._factor(scale)))
 
     def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Compiled:
-        key = transposed, bias, epilogue
+        key = transposed, bias, epilogue, self._masked
         call = self._kernels.get(key)
         if call is None:
             call = self._kernels[key] = pull(self._element, self._lanes, *key)
