@@ -228,6 +228,9 @@ def emulate(line: Line) -> int:
     other = [word for word in line.overrides if not word.startswith("--links.")]
     if other:
         raise ValueError(f"emulate: expected options of links, such as --links.loss=0.1, got {other[0]}; leave it out")
+    for name in line.own:
+        if any(word.startswith(f"--links.{name}=") for word in line.overrides):
+            raise ValueError(f"emulate: expected one of --{name} and --links.{name}, got both; leave one out")
     short = [f"--links.{name}={line.own[name]}" for name in LINKS if name in line.own]
     given = {name: positive(f"emulate: --{name}", line.own[name]) for name in ("samples", "window") if name in line.own}
     deadline = _seconds(line, "deadline")

@@ -27,6 +27,7 @@ def build_links(config: Config, graph: CommunicationGraph) -> Links | None:
     if options == LinksConfig():
         return None
     table, notes = link_table(config, graph)
+    _warn_of_idle(options, table)
     table.bits_back[table.bits_back == 0] = table.bits[table.bits_back == 0]  # by default as bits
     outage = units.probability(options.agent_outage, "links.agent_outage")
     return Links(
@@ -36,7 +37,7 @@ def build_links(config: Config, graph: CommunicationGraph) -> Links | None:
         pair=options.pair,
         backward=options.backward,
         agent_outage=np.full(graph.agents, outage) if outage else None,
-        dead=tuple(agent_number(graph, agent, "links.dead") for agent in options.dead),
+        dead=tuple(sorted({agent_number(graph, agent, "links.dead") for agent in options.dead})),
         failout=units.probability(options.failout, "links.failout"),
         ramp=options.ramp,
         stochastic=options.rounding == "stochastic",
@@ -44,6 +45,17 @@ def build_links(config: Config, graph: CommunicationGraph) -> Links | None:
         seed=config.seed if options.seed is None else options.seed,
         notes=tuple(notes),
     )
+
+
+def _warn_of_idle(options: LinksConfig, table: LinkTable) -> None:
+    """Warn of options that change nothing without another one."""
+    for name, idle, needs in (
+        ("burst", bool((table.burst > 1).any() and not table.loss.any()), "losses; set links.loss"),
+        ("rounding", options.rounding == "stochastic" and not table.bits.any(), "few bits; set links.bits"),
+        ("units", bool(options.units) and not options.read, "a file that is read; set links.read"),
+    ):
+        if idle:
+            warnings.warn(f"links.{name} has no effect without {needs}, or leave it out", stacklevel=3)
 
 
 def link_table(config: Config, graph: CommunicationGraph) -> tuple[LinkTable, list[str]]:

@@ -11,15 +11,15 @@ class LinkProperties:
     """Properties that links can have: of all of them, or of those that a rule selects."""
 
     latency: float | str | None = None
-    """time that a message takes, such as 5 ms; like jitter and bandwidth it changes predicted times, not the numbers"""
+    """time that a message takes, such as 5 ms; like bandwidth it changes predicted and emulated times, not the numbers"""
     jitter: float | str | None = None
-    """standard deviation of the latency"""
+    """standard deviation of the latency in emulations"""
     bandwidth: float | str | None = None
     """such as 1 Gbit/s; a number is in bit/s (default: no limit)"""
     loss: float | str | None = None
     """probability that a slice is lost, such as 0.3 or 30 %, in both sweeps; it is not sent again"""
     burst: float | None = None
-    """mean length of a run of lost slices, in layers (default: losses are independent)"""
+    """mean length of a run of lost slices, in layers, at least 1 / (1 - loss) (default: losses are independent)"""
     delay: int | list[int] | None = None
     """layers by which slices are late, or [least, most], drawn per link and sample"""
     bits: int | None = None

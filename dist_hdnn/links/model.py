@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -80,6 +80,15 @@ class Links:
     def _check_numbers(self) -> None:
         """Raise ValueError for numbers that cannot be."""
         table, agents = self.table, self.agents
+        if not isinstance(table, LinkTable):
+            raise ValueError(f"links: expected a LinkTable, got {type(table).__name__}. Make one of the graph.")
+        for column in fields(table):
+            values = getattr(table, column.name)
+            if not isinstance(values, np.ndarray) or values.shape != (len(table.sender),):
+                raise ValueError(
+                    f"links: {column.name}: expected an array of {len(table.sender)} links, got {values!r:.60}. Write "
+                    f"table.{column.name}[:] = ... for all of them."
+                )
         outage = np.zeros(agents) if self.agent_outage is None else np.asarray(self.agent_outage)
         share, most = "probabilities from 0 to 1", np.iinfo(np.int64).max
         for name, values, low, high, expected in (

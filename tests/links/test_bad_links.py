@@ -109,6 +109,30 @@ def test_a_rule_that_meets_no_link_is_named_in_a_warning() -> None:
     assert len(caught) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"burst": 3.0}, "links.burst has no effect without losses; set links.loss"),
+        ({"rounding": "stochastic", "loss": 0.1}, "links.rounding has no effect without few bits"),
+        ({"units": {"capacity": "Mbit/s"}, "loss": 0.1}, "links.units has no effect without a file that is read"),
+    ],
+)
+def test_options_that_change_nothing_are_named_in_a_warning(options: Any, message: str) -> None:
+    with pytest.warns(UserWarning, match=message) as caught:
+        build_links(Config(links=LinksConfig(**options)), as_graph(GRAPHS["ring"]))
+    assert len(caught) == 1
+
+
+def test_what_is_no_table_is_refused_in_one_line() -> None:
+    table: Any = table_of(as_graph(GRAPHS["ring"]))
+    for value in (0.3, [0.3] * 16, torch.zeros(16), np.zeros(3)):
+        table.loss = value
+        with pytest.raises(ValueError, match=r"links: loss: expected an array of 16 links, got .*table\.loss\[:\]"):
+            Links(table, 8)
+    with pytest.raises(ValueError, match="links: expected a LinkTable, got dict"):
+        Links({"loss": 0.3}, 8)  # type: ignore[arg-type]
+
+
 def test_a_rule_for_no_agents_meets_no_link() -> None:
     options = LinksConfig(rules=[LinkRule(agents=[], loss=0.5)])
     with pytest.warns(UserWarning, match=r"links\.rules\[0\]: expected to meet some link, got none"):
