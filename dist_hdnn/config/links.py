@@ -11,7 +11,7 @@ class LinkProperties:
     """Properties that links can have: of all of them, or of those that a rule selects."""
 
     latency: float | str | None = None
-    """time that a message takes, such as 5 ms; like bandwidth it changes predicted and emulated times, not the numbers"""
+    """time that a message takes, such as 5 ms; like bandwidth it changes predicted and emulated times, no number"""
     jitter: float | str | None = None
     """standard deviation of the latency in emulations"""
     bandwidth: float | str | None = None
