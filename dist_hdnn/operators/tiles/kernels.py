@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from dist_hdnn.operators.tiles.machine import Code, Compiled, Value, compile_function, host, ir, once
 from dist_hdnn.operators.tiles.vectors import Writer
@@ -40,35 +40,46 @@ class _Masks:
         return w.bits(bits, w.integer(self.link, segment), self.stride, place)
 
 
+class Kind(NamedTuple):
+    """A variant of `pull`.
+
+    transposed: columns of W give the rows of `out`. epilogue: "none"; "tanh" of the sum; "slope" is c times the sum
+    times 1 - z²; "add" is z + c times the sum, where `out` may be z. With the last two `bias` is the address of c.
+    thin: agents are so small that the lines of the next one are fetched ahead.
+    """
+
+    transposed: bool = False
+    bias: bool = False
+    epilogue: str = "none"
+    masked: bool = False
+    thin: bool = False
+
+
 @once
-def pull(element: int, lanes: int, transposed: bool, bias: bool, epilogue: str, masked: bool = False) -> Compiled:
+def pull(element: int, lanes: int, kind: Kind) -> Compiled:
     """Compile f(W, x, bias, z, out, table, first, last, B), for agents order[first:last] of `operator.Segments`.
 
-    table: the addresses of its arrays. transposed: columns of W give the rows of `out`. Epilogues: "tanh" of the sum,
-    "slope" is c times the sum times 1 - z², "add" is z + c times the sum, where `out` may be z. With the last two
-    `bias` is the address of c.
+    table: the addresses of its arrays, and of masks.
     """
 
     def write(code: Code, arguments: list[Value]) -> None:
-        _Pull(Writer(code, element, lanes), transposed, bias, epilogue, masked, arguments).write()
+        _Pull(Writer(code, element, lanes), kind, arguments).write()
 
-    name = f"pull_{8 * element}_{lanes}_{int(transposed)}_{int(bias)}_{epilogue}_{int(masked)}"
-    return compile_function(name, 6, 3, write, shared=(3, 4) if epilogue == "add" else ())
+    name = "_".join(["pull", *(str(int(v) if isinstance(v, bool) else v) for v in (8 * element, lanes, *kind))])
+    return compile_function(name, 6, 3, write, shared=(3, 4) if kind.epilogue == "add" else ())
 
 
 class _Pull:
     """The body of `pull`."""
 
-    def __init__(
-        self, writer: Writer, transposed: bool, bias: bool, epilogue: str, masked: bool, arguments: list[Value]
-    ) -> None:
+    def __init__(self, writer: Writer, kind: Kind, arguments: list[Value]) -> None:
         self.writer, self.code, self.b = writer, writer.code, writer.b
-        self.transposed, self.has_bias, self.epilogue = transposed, bias, epilogue
+        self.transposed, self.has_bias, self.epilogue, masked, self.thin = kind
         self.W, self.x, self.bias, self.z, self.out, table, self.first, self.last, self.batch = arguments
         arrays = writer.arrays(table)
         self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
         self.masks = _Masks(writer, table) if masked else None
-        self.factor = writer.broadcast(self.bias) if epilogue in ("slope", "add") else None
+        self.factor = writer.broadcast(self.bias) if self.epilogue in ("slope", "add") else None
         self.in_place = self.b.icmp_unsigned(
             "==", self.b.ptrtoint(self.z, self.code.integer), self.b.ptrtoint(self.out, self.code.integer)
         )
@@ -84,6 +95,7 @@ class _Pull:
             first = w.integer(self.start, agent)  # its rows of out are first .. first + rows - 1
             rows = b.sub(w.integer(self.start, b.add(agent, one)), first)
             segments = w.integer(self.segments, agent), w.integer(self.segments, b.add(agent, one))
+            ahead = self.ahead(position) if self.thin else None
 
             def strip(vector: Value, count: int) -> None:
                 # `count` vectors of the batch, for all rows of the agent
@@ -91,7 +103,7 @@ class _Pull:
                 places = [b.select(b.icmp_signed("<", place, final), place, final) for place in wanted]
                 done = [b.sub(*pair) for pair in zip(wanted, places, strict=True)]  # lanes of the vector before
                 self.done = [b.select(self.in_place, lanes_done, code.number(0)) for lanes_done in done]
-                code.split(rows, rows_of_tile, lambda row, size: self.tile(first, row, size, places, segments))
+                code.split(rows, rows_of_tile, lambda row, size: self.tile(first, row, size, places, segments, ahead))
 
             code.split(vectors, vectors_of_tile, strip)
             if self.epilogue == "tanh":
@@ -113,10 +125,35 @@ class _Pull:
             w.store(w.tanh(w.load(address)), address)
         w.store(last, place)
 
-    def tile(self, first: Value, row: Value, size: int, places: list[Value], segments: tuple[Value, Value]) -> None:
+    def ahead(self, position: Value) -> tuple[Value, Value]:
+        """Return what the next agent will touch first: its first row of `out`, and the end of its last slice of x.
+
+        That slice is the one least likely to be in the cache. An agent without segments repeats its own row.
+        """
+        code, b, w = self.code, self.b, self.writer
+        one, final = code.number(1), b.sub(self.last, code.number(1))
+        following = b.add(position, one)
+        agent = w.integer(self.order, b.select(b.icmp_signed("<", following, final), following, final))
+        first, end = w.integer(self.start, agent), w.integer(self.segments, b.add(agent, one))
+        source = code.variable(first)
+        with b.if_then(b.icmp_signed("<", w.integer(self.segments, agent), end)):
+            last = b.sub(end, one)
+            b.store(b.add(w.integer(self.row, last), w.integer(self.length, last)), source)
+        return first, code.get(source, code.integer)
+
+    def tile(
+        self,
+        first: Value,
+        row: Value,
+        size: int,
+        places: list[Value],
+        segments: tuple[Value, Value],
+        ahead: tuple[Value, Value] | None,
+    ) -> None:
         """Write `size` rows from `row` on of the agent, at the vectors that begin at `places` of the batch.
 
-        first: the agent's first row of `out`. segments: its range of segments.
+        first: the agent's first row of `out`. segments: its range of segments. ahead: rows of the next agent, to
+        bring to the cache.
         """
         code, b, w = self.code, self.b, self.writer
         # rows of out, and a register of sums for each row and vector: sums[t][j] is (lanes,)
@@ -124,11 +161,15 @@ class _Pull:
         zero = w.constant(0.0)
         initial = [w.broadcast(w.at(self.bias, line)) if self.has_bias else zero for line in lines]
         sums = [[code.variable(value) for _ in places] for value in initial]
-        for line, place in itertools.product(lines, places):  # on its way to the cache while the sums are made
+        for t, place in itertools.product(range(size), places):  # on its way to the cache while the sums are made
+            line = lines[t] if ahead is None else b.add(ahead[0], b.add(row, code.number(t)))
             where = b.add(b.mul(line, self.batch), place)
             w.prefetch(w.at(self.out, where), to_write=True)
             if self.factor is not None:
                 w.prefetch(w.at(self.z, where))
+            if ahead is not None:
+                source = b.sub(ahead[1], code.number(size - t))
+                w.prefetch(w.at(self.x, b.add(b.mul(source, self.batch), place)))
         with code.loop(*segments) as s:
             width = w.integer(self.width, s)
             one = code.number(1)

@@ -14,12 +14,14 @@ from torch import Tensor
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.ghosted import Exchange, GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Pair, Rows, Saved, Sum
+from dist_hdnn.operators.tiles.kernels import Kind, pull
 from dist_hdnn.operators.tiles.kernels import gradient as gradient_kernel
-from dist_hdnn.operators.tiles.kernels import pull
 from dist_hdnn.operators.tiles.machine import Compiled
 from dist_hdnn.operators.tiles.operator import TileOperator
 from dist_hdnn.operators.tiles.threads import Work
 from dist_hdnn.operators.tiles.vectors import lanes
+
+THIN = 4  # rows of an agent, in the mean, up to which fetching ahead pays: 10 000 x 4 17 % faster, 64 x 64 4 % slower
 
 
 class TileProducts(BlockProducts):
@@ -32,8 +34,9 @@ class TileProducts(BlockProducts):
         self._agents, self._interior = operator.owned, operator.interior
         self._by_row, self._by_column = Work(operator.by_row, self.batch), Work(operator.by_column, self.batch)
         self._column_agents = len(operator.by_column.order)
-        self._kernels: dict[tuple[bool, bool, str, bool], Compiled] = {}
+        self._kernels: dict[Kind, Compiled] = {}
         self._gradients: dict[bool, Compiled] = {}
+        self._thin = operator.rows <= THIN * operator.owned
         self._masked = False  # whether kernels take slices that are lost as zero
         self._factors: dict[float, Tensor] = {}
 
@@ -87,10 +90,10 @@ class TileProducts(BlockProducts):
         work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate), address(self._factor(scale)))
 
     def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Compiled:
-        key = transposed, bias, epilogue, self._masked
-        call = self._kernels.get(key)
+        kind = Kind(transposed, bias, epilogue, self._masked, self._thin)
+        call = self._kernels.get(kind)
         if call is None:
-            call = self._kernels[key] = pull(self._element, self._lanes, *key)
+            call = self._kernels[kind] = pull(self._element, self._lanes, kind)
         return call
 
     def _factor(self, value: float) -> Tensor:
