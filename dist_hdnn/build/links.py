@@ -189,7 +189,7 @@ def _selected(table: LinkTable, config: Config, graph: CommunicationGraph, rule:
 
 
 def _strengths(options: dict[str, float]) -> dict[int, float]:
-    """Return step -> strength. Raises ValueError for what is no step, and for a negative strength."""
+    """Return step -> strength. Raises ValueError for what is no step, and for a strength outside 0 to 1."""
     strengths = {}
     for step, strength in options.items():
         if not str(step).isdecimal() or not 0 <= strength <= 1:
