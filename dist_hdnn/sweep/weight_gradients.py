@@ -12,6 +12,7 @@ from torch import Tensor
 from dist_hdnn.dynamics.use import TermGradients
 from dist_hdnn.operators.products import GradientSum, layer_panels
 from dist_hdnn.operators.sparsity import Arrangement
+from dist_hdnn.sweep.pages import in_huge_pages
 from dist_hdnn.sweep.weights import WeightPanels, Weights
 
 
@@ -26,7 +27,7 @@ class GradientPanels:
         self.groups, self.buffer, self.biases_in_panels = panels.groups, panels.buffer, panels.biases_in_panels
         self.counts = {name: len(tensors) for name, tensors in weights.items()}
         self.results = {  # new ones, because autograd takes them over
-            name: [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
+            name: [in_huge_pages(torch.empty_like(tensor, memory_format=torch.contiguous_format)) for tensor in tensors]
             for name, tensors in weights.items()
             if name not in fixed
         }
