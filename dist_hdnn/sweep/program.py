@@ -21,18 +21,18 @@ TRIES = 4  # recordings that are never replayed before a program stops recording
 
 
 class Program:
-    """One direction of a sweep on `tape`. ledger: where replays book what they send. replays: how many there were."""
+    """One direction of a sweep on one tape. ledger: where to book what replays send. replays: how many there were."""
 
-    def __init__(self, tape: Tape, ledger: Ledger) -> None:
-        self.tape, self.ledger = tape, ledger
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
         self.replays, self.unused = 0, 0
         self._key: Hashable = None
         self._recording: Recording | None = None
         self._rounds: Rounds = {}
         self._reached: object = None  # progress of the tape at the end
 
-    def run(self, weights: Weights, work: Callable[[], None], place: Hashable = None) -> None:
-        """Do the work or replay it. place: of the tape, where the work depends on it."""
+    def run(self, tape: Tape, weights: Weights, work: Callable[[], None], place: Hashable = None) -> None:
+        """Do the work or replay it. tape: ever the same. place: its own, where the work depends on it."""
         key = place, torch.is_inference_mode_enabled(), *addresses(weights)
         if key != self._key:
             self._key, self._recording = key, None
@@ -41,13 +41,13 @@ class Program:
             self.unused, self.replays = 0, self.replays + 1
             self._recording.play()
             self.ledger.book_all(self._rounds)
-            self.tape.progress = self._reached
+            tape.progress = self._reached
         elif self.unused < TRIES:
-            self._record(work)
+            self._record(tape, work)
         else:
             work()
 
-    def _record(self, work: Callable[[], None]) -> None:
+    def _record(self, tape: Tape, work: Callable[[], None]) -> None:
         self.unused += 1
         with self.ledger.aside() as rounds, Recording() as made:
             work()
@@ -55,7 +55,7 @@ class Program:
         if made.refused or not made.kernels:  # without kernels Python calls as many operations as before
             self.unused = TRIES
         else:
-            self._recording, self._rounds, self._reached = made, dict(rounds), self.tape.progress
+            self._recording, self._rounds, self._reached = made, dict(rounds), tape.progress
 
 
 def addresses(weights: Weights) -> list[tuple[int, int]]:

@@ -114,7 +114,7 @@ class Sweep(Indexed):
         """Give a tape the programs of its directions if its products are small."""
         weights = tape.weights.stored * tape.layers
         if self.replays is not None and tape.buffers.small and weights <= WEIGHTS:
-            tape.programs = Program(tape, self.replays), Program(tape, self.replays)
+            tape.programs = Program(self.replays), Program(self.replays)
         return tape
 
     def first_non_finite(self) -> int | None:
@@ -231,7 +231,7 @@ def _forward(sweep: Sweep, tape: Tape, y: Tensor, weights: Weights, see: See | N
     if tape.programs is None or see is not None:
         work()
     else:
-        tape.programs[0].run(weights, work)
+        tape.programs[0].run(tape, weights, work)
     sweep.where.leave()
     return sweep.unpack(tape.end(sweep.layers - 1))
 
@@ -262,7 +262,7 @@ def run_back(sweep: Sweep, tape: Tape, y: Tensor, dy: Tensor, weights: Weights) 
         work()
     else:
         tape.results = results
-        tape.programs[1].run(weights, work, tape.place)
+        tape.programs[1].run(tape, weights, work, tape.place)
         results = {name: [each.clone() for each in found] for name, found in results.items()}  # autograd takes these
     where.leave()
     dy0, flat = sweep.unpack(d), flat_results(weights, results)
