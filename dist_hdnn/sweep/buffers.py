@@ -41,10 +41,12 @@ class Buffers:
     def __init__(self, spec: LayerSpec, like: Tensor, kept: int = 0, reverses: bool = False) -> None:
         self.spec, self.kept, self.batch, self.like = spec, kept, like.shape[0], like.new_empty(0)
         self._K: list[BlockProducts] = []
+        self._products: list[BlockProducts] = []  # all of them
         self._terms: list[list[Term]] = []
         for graph in spec.graphs:
             K, X = graph.bound(like)
             self._K.append(K)
+            self._products += [K] if X is None else [K, X]
             self._terms.append(spec.terms(K, X))
         pairs = zip(spec.graphs, self._terms, strict=True)
         self._joint = [spec.reversals(c, terms, like) if reverses else [None] * len(terms) for c, terms in pairs]
@@ -64,6 +66,11 @@ class Buffers:
             steps = enumerate(spec.architecture.integrator.steps)
             self.uses.append([self._use(s, current, written, number, *step) for number, step in steps])
             self.boundaries.append([version.owned for version in current])
+
+    @property
+    def small(self) -> bool:
+        """Whether all products are."""
+        return all(products.small for products in self._products)
 
     def interconnected(self, part: int, graph: int, v: Tensor, X: BlockWeights | None) -> Tensor:
         """Apply the interconnection of a part's force alone to owned rows: X v, Xᵀ v, J v, or v if there is none."""
