@@ -58,6 +58,11 @@ class Recording(TorchDispatchMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         self._close()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Tell PyTorch not to import its compiler, which takes a second, because a mode is used."""
+        return False
+
     def kernel(self, kernel: Compiled, arguments: tuple[int, ...]) -> None:
         """Add a call of a kernel, which the caller makes."""
         assert len(arguments) <= ARGUMENTS, "the table has room for more arguments than any kernel takes"
