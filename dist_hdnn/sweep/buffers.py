@@ -17,6 +17,7 @@ from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.dynamics.use import Term, Use
 from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, BlockWeights, Saved
+from dist_hdnn.sweep.pages import in_huge_pages
 
 
 class Version:
@@ -53,7 +54,7 @@ class Buffers:
         forces = spec.architecture.forces
         owned = spec.graphs[0].K.rows
         largest = max(graph.K.column_neurons for graph in spec.graphs)
-        memory = [self.like.new_empty(largest, self.batch) for _ in forces]
+        memory = [in_huge_pages(self.like.new_empty(largest, self.batch)) for _ in forces]
         self.cotangents = [tensor[:owned] for tensor in memory]
         self._pulled = [Version(tensor, owned) for tensor in memory]
         written = [iter(self._versions(part, owned, largest)) for part in range(len(forces))]
@@ -89,7 +90,7 @@ class Buffers:
         )
         writes = sum(advanced == part for advanced, _ in architecture.integrator.steps)
         rows = largest if gathered else owned
-        memory = self.like.new_empty(1 + self.kept * writes, rows, self.batch)
+        memory = in_huge_pages(self.like.new_empty(1 + self.kept * writes, rows, self.batch))
         return [Version(tensor, owned) for tensor in memory.unbind(0)]
 
     def _use(

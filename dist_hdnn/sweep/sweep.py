@@ -26,6 +26,7 @@ from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.operators.where import Where
 from dist_hdnn.sweep.cuda_graphs import RECORDERS, Captured
 from dist_hdnn.sweep.execution import Kept
+from dist_hdnn.sweep.pages import in_huge_pages
 from dist_hdnn.sweep.program import Program
 from dist_hdnn.sweep.reconstruction import Reconstruction
 from dist_hdnn.sweep.surroundings import under_autocast
@@ -138,7 +139,9 @@ class Sweep(Indexed):
 
     def pack(self, y: Tensor, parts: State) -> None:
         """Copy y (batch, neurons) to parts, (neurons of the part, batch) each."""
-        rows = y.t().contiguous()  # no copy where neurons already lie row by row, as lifts and readouts have them
+        rows = y.t()
+        if not rows.is_contiguous():  # neurons lie row by row already where lifts and readouts made them
+            rows = in_huge_pages(torch.empty_like(rows, memory_format=torch.contiguous_format)).copy_(rows)
         for part, tensor in enumerate(parts):
             torch.index_select(rows, 0, getattr(self, f"columns{part}"), out=tensor)
 
@@ -146,6 +149,7 @@ class Sweep(Indexed):
         """Copy parts (neurons of the part, batch) to a new y (batch, neurons), in memory neuron by neuron."""
         batch = parts[0].shape[1]
         y = parts[0].new_empty_strided((batch, self.parts * self.owned), (1, batch))  # no view: may change in place
+        in_huge_pages(y)
         for part, tensor in enumerate(parts):
             y.t().index_copy_(0, getattr(self, f"columns{part}"), tensor)
         return y

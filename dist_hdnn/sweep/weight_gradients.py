@@ -12,13 +12,14 @@ from torch import Tensor
 from dist_hdnn.dynamics.use import TermGradients
 from dist_hdnn.operators.products import GradientSum, layer_panels
 from dist_hdnn.operators.sparsity import Arrangement
+from dist_hdnn.sweep.pages import in_huge_pages
 from dist_hdnn.sweep.weights import WeightPanels, Weights
 
 
 def new_results(weights: Weights, fixed: frozenset[str]) -> dict[str, list[Tensor]]:
     """Allocate the gradients of all weights but the fixed ones, name by name."""
     return {
-        name: [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
+        name: [in_huge_pages(torch.empty_like(tensor, memory_format=torch.contiguous_format)) for tensor in tensors]
         for name, tensors in weights.items()
         if name not in fixed
     }
