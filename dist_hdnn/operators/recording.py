@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dist_hdnn.operators.tiles.elementwise import translated
 from dist_hdnn.operators.tiles.machine import Code, Compiled, Value, compile_function, ir, once
 
 ARGUMENTS = 15  # of a kernel, at most; one that takes fewer never reads the rest
@@ -58,10 +59,18 @@ class Recording(TorchDispatchMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         self._close()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Tell PyTorch not to import its compiler, which takes a second, because a mode is used."""
+        return False
+
     def kernel(self, kernel: Compiled, arguments: tuple[int, ...]) -> None:
         """Add a call of a kernel, which the caller makes."""
-        assert len(arguments) <= ARGUMENTS, "the table has room for more arguments than any kernel takes"
         self.kernels += 1
+        self._add(kernel, arguments)
+
+    def _add(self, kernel: Compiled, arguments: tuple[int, ...]) -> None:
+        assert len(arguments) <= ARGUMENTS, "the table has room for more arguments than any kernel takes"
         self._calls.append((kernel.address, *arguments, *[0] * (ARGUMENTS - len(arguments))))
 
     def step(self, function: Callable[[], object]) -> None:
@@ -92,7 +101,13 @@ class Recording(TorchDispatchMode):
         if function.is_view or name.startswith(("empty", "new_empty")):
             return result
         if function._schema.is_mutable:
-            self.step(functools.partial(function, *arguments, **named))
+            known = translated(function, arguments, named)
+            if known is None:
+                self.step(functools.partial(function, *arguments, **named))
+            else:
+                kernel, given = known
+                self._keep.append(given)
+                self._add(kernel, tuple(each.data_ptr() if isinstance(each, Tensor) else each for each in given))
             return result
         into = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
 

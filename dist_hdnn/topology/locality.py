@@ -1,7 +1,8 @@
 """The order in which one worker keeps its agents in memory: neighbors near each other, so that caches find them.
 
 Nothing but memory follows it. Numbers of agents, columns of states, weights and messages stay as they are, and so do
-the orders of sums, hence all bits of a state.
+the orders of sums, hence the bits of states and gradients. (PyTorch computes the last elements of a tensor in another
+way, so bits of another σ than tanh may follow places, as they follow partitions, where the batch is no multiple of 16.)
 """
 
 from collections.abc import Sequence

@@ -24,6 +24,7 @@ class Segments(NamedTuple):
     By agent: order of work, start (first row of its result), segments (its first segment). By segment: row, length (of
     x), weight (its first weight), width (weights from one row of the block to the next). cost: multiply-adds per column
     of x before each position of `order`. Offsets have one entry more than agents. block: the first block of a segment.
+    By agent: far, the segment that reads the highest rows, which no agent before may have read.
     """
 
     order: IntArray
@@ -35,6 +36,7 @@ class Segments(NamedTuple):
     width: IntArray
     cost: IntArray
     block: IntArray
+    far: IntArray
 
     def table(self) -> IntArray:
         """Return the addresses of the arrays that kernels read, (7,)."""
@@ -121,6 +123,7 @@ def _by_row(pattern: ScalarPattern, first: IntArray, joined: bool, order: IntArr
         row_widths[agent],
         offsets((row_widths * sizes)[work]),
         blocks[heads],
+        _far(agent, column_start[heads], agents),
     )
 
 
@@ -130,15 +133,24 @@ def _by_column(pattern: ScalarPattern, first: IntArray, order: IntArray) -> Segm
     columns = np.argsort(order)[pattern.columns]
     by_column = np.lexsort((pattern.block_rows, columns))  # the last key sorts first
     rows = pattern.block_rows[by_column]
+    starts = starts_in(order, pattern.column_sizes)[rows]
     weights = pattern.row_sizes[pattern.block_rows] * pattern.column_sizes[pattern.columns]
     return Segments(
         np.arange(agents),
         offsets(pattern.column_sizes[order]),
         offsets(np.bincount(columns, minlength=agents)),
-        starts_in(order, pattern.column_sizes)[rows],
+        starts,
         pattern.row_sizes[rows],
         first[by_column],
         pattern.row_widths[rows],
         offsets(np.bincount(columns, weights, agents).astype(np.int64)),
         by_column,
+        _far(columns[by_column], starts, agents),
     )
+
+
+def _far(agent: IntArray, row: IntArray, agents: int) -> IntArray:
+    """Return each agent's segment with the highest row, any for agents without one. agent: of segments, ascending."""
+    highest = np.lexsort((row, agent))
+    last = np.cumsum(np.bincount(agent, minlength=agents)) - 1
+    return highest[np.maximum(last, 0)] if len(highest) else np.zeros(agents, dtype=np.int64)
