@@ -70,7 +70,7 @@ def parts(model: AgentClassifier) -> list[Part]:
         (sweep.Sweep, "pack", packing),
         (sweep.Sweep, "unpack", packing),
         *((weights.WeightPanels, name, arranging) for name in ("hold", "of", "release")),
-        *((weight_gradients.GradientPanels, name, arranging) for name in ("__init__", "of", "collected")),
+        *((weight_gradients.GradientPanels, name, arranging) for name in ("__init__", "of", "finish")),
         (step, "forward", "sweep: additions, calls of terms"),
         (tape.Forget, "back", "sweep: additions, calls of terms"),
         (tape.Reverse, "back", "sweep: additions, calls of terms"),

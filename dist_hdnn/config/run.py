@@ -121,6 +121,8 @@ class Config:
     """how products are computed: tiles need llvmlite, auto takes them where it is installed"""
     cuda_graphs: bool = False
     """on one GPU, record the sweeps of a training step and replay them; takes a copy of the weights; not measured"""
+    replay: bool = True
+    """record the kernel calls of small sweeps on the CPU and replay them: the same bits, less time between kernels"""
     timeout: float = 120.0
     """seconds a worker waits for another before the job ends"""
 
@@ -135,6 +137,7 @@ def execution_of(config: Config) -> Execution:
         keep_every=network.keep_every,
         keep_dtype=network.keep_dtype,
         cuda_graphs=config.cuda_graphs,
+        replay=config.replay,
         check_batches=False,
     )
 
@@ -158,7 +161,7 @@ def with_seeds(config: Config) -> Config:
 
 ELSEWHERE = (
     "name output resume restarts checkpoint workers transport partition plots deterministic overlap cuda_graphs "
-    "timeout device"
+    "replay timeout device"
 ).split()
 """Options that may change when a run is resumed."""
 UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "steps": 1.0, "epochs": 1.0}

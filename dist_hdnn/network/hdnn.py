@@ -132,7 +132,8 @@ class HDNN(Indexed):
         columns = [torch.from_numpy(index) for index in self.columns]
         fixed = self.layout.fixed(trains_j=isinstance(J, str) and J == "trained")
         captures = self.ownership.ledger if execution.cuda_graphs and self.ownership.alone else None
-        self.sweep = Sweep(spec, columns, shared_x, fixed, self.ownership.where, kept, captures)
+        replays = self.ownership.ledger if execution.replay and self.links is None else None
+        self.sweep = Sweep(spec, columns, shared_x, fixed, self.ownership.where, kept, captures, replays)
         self._make_parameters(wave or initial_scale, J, dtype, wave=bool(wave))
         for s, places in enumerate(self.layout.unions() if len(self.graphs) > 1 else ()):
             self.keep_index(f"union{s}", places)

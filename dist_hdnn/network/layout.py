@@ -160,7 +160,12 @@ class Layout:
             watch_optimizers()
             if execution.check_batches:
                 names = self.architecture.name, self.architecture.integrator.name
-                network = (*names, *options, replace(execution, products="", cuda_graphs=False), self.digest())
+                network = (
+                    *names,
+                    *options,
+                    replace(execution, products="", cuda_graphs=False, replay=True),
+                    self.digest(),
+                )
                 self.ownership.compare_batches(self.graphs, mark(repr(network)))
 
     def fixed(self, trains_j: bool) -> frozenset[str]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.operators.ghosted import GhostedTensor, Links, Work
+from dist_hdnn.operators.recording import do
 from dist_hdnn.operators.where import Where
 from dist_hdnn.topology import BlockPattern, Halo
 from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
@@ -142,10 +143,10 @@ class HaloExchange:
         channel, packing, row_bytes = x.gathering or self._bind_gathering(x)
         for rows, packed in packing:
             torch.index_select(x.tensor, 0, rows, out=packed)
-        channel.start()
+        do(channel.start)
         if meanwhile is not None:
             meanwhile()
-        channel.wait()
+        do(channel.wait)
         self.ledger.book(self.gather_entry, self.where.phase, row_bytes)
 
     def scatter_add(
@@ -155,10 +156,10 @@ class HaloExchange:
             self._stay(self.scatter_entry, x, meanwhile)
             return
         channel, adding, row_bytes = x.scattering or self._bind_scattering(x)
-        channel.start()
+        do(channel.start)
         if meanwhile is not None:
             meanwhile()
-        channel.wait()
+        do(channel.wait)
         for rows, target, contributions in adding:
             if isinstance(rows, slice):
                 (target if owned is None else owned[rows]).add_(contributions, alpha=share)

@@ -196,6 +196,11 @@ class BlockProducts:
         return result
 
     @property
+    def small(self) -> bool:
+        """Whether products are so fast that what a call costs beside them counts, see `sweep.program`."""
+        return False
+
+    @property
     def alone(self) -> bool:
         """Whether owned rows are all of column space: no ghosts, and nobody else adds to them."""
         return not self.exchange.moves and len(self.output.owned) == self.operator.column_neurons

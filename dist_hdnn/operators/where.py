@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from dist_hdnn.links.fates import Moment
+from dist_hdnn.operators.recording import do
 from dist_hdnn.transport import Transport
 
 
@@ -39,7 +41,7 @@ class Where:
             places = self._places.get((sweep, layers))
             if places is None:
                 places = self._places[sweep, layers] = [Place(j, layers, sweep) for j in range(layers)]
-            self.transport.context = places[layer]
+            do(partial(setattr, self.transport, "context", places[layer]))
 
     def leave(self) -> None:
         """Leave the sweep."""

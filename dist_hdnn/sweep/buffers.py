@@ -17,6 +17,7 @@ from dist_hdnn.dynamics.layer import LayerSpec
 from dist_hdnn.dynamics.use import Term, Use
 from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.products import BlockProducts, BlockWeights, Saved
+from dist_hdnn.sweep.pages import in_huge_pages
 
 
 class Version:
@@ -40,10 +41,12 @@ class Buffers:
     def __init__(self, spec: LayerSpec, like: Tensor, kept: int = 0, reverses: bool = False) -> None:
         self.spec, self.kept, self.batch, self.like = spec, kept, like.shape[0], like.new_empty(0)
         self._K: list[BlockProducts] = []
+        self._products: list[BlockProducts] = []  # all of them
         self._terms: list[list[Term]] = []
         for graph in spec.graphs:
             K, X = graph.bound(like)
             self._K.append(K)
+            self._products += [K] if X is None else [K, X]
             self._terms.append(spec.terms(K, X))
         pairs = zip(spec.graphs, self._terms, strict=True)
         self._joint = [spec.reversals(c, terms, like) if reverses else [None] * len(terms) for c, terms in pairs]
@@ -51,7 +54,7 @@ class Buffers:
         forces = spec.architecture.forces
         owned = spec.graphs[0].K.rows
         largest = max(graph.K.column_neurons for graph in spec.graphs)
-        memory = [self.like.new_empty(largest, self.batch) for _ in forces]
+        memory = [in_huge_pages(self.like.new_empty(largest, self.batch)) for _ in forces]
         self.cotangents = [tensor[:owned] for tensor in memory]
         self._pulled = [Version(tensor, owned) for tensor in memory]
         written = [iter(self._versions(part, owned, largest)) for part in range(len(forces))]
@@ -63,6 +66,11 @@ class Buffers:
             steps = enumerate(spec.architecture.integrator.steps)
             self.uses.append([self._use(s, current, written, number, *step) for number, step in steps])
             self.boundaries.append([version.owned for version in current])
+
+    @property
+    def small(self) -> bool:
+        """Whether all products are."""
+        return all(products.small for products in self._products)
 
     def interconnected(self, part: int, graph: int, v: Tensor, X: BlockWeights | None) -> Tensor:
         """Apply the interconnection of a part's force alone to owned rows: X v, Xᵀ v, J v, or v if there is none."""
@@ -82,7 +90,7 @@ class Buffers:
         )
         writes = sum(advanced == part for advanced, _ in architecture.integrator.steps)
         rows = largest if gathered else owned
-        memory = self.like.new_empty(1 + self.kept * writes, rows, self.batch)
+        memory = in_huge_pages(self.like.new_empty(1 + self.kept * writes, rows, self.batch))
         return [Version(tensor, owned) for tensor in memory.unbind(0)]
 
     def _use(

@@ -45,6 +45,7 @@ class Execution:
         is kept so, and each layer is computed once more. "bfloat16" halves the memory of a float32 network.
     cuda_graphs: on a GPU without other workers, record the sweeps of a training step and replay them; takes a copy of
         the weights and of their gradients. Not yet measured.
+    replay: record the kernel calls of small sweeps on the CPU and replay them, see `sweep.program`.
     check_batches: workers with a link compare size, features (of a lift or `local`) and labels (of a readout) of every
         batch, 336 bytes a step each way; DisagreementError where they differ.
     """
@@ -55,6 +56,7 @@ class Execution:
     keep_every: int | None = None
     keep_dtype: Any = None
     cuda_graphs: bool = False
+    replay: bool = True
     check_batches: bool = True
 
     def kept(self, architecture: Architecture, layers: int, graphs: int, dtype: object) -> Kept:

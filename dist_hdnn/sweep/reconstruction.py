@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,20 +26,25 @@ class ReconstructionError(ArithmeticError):
     exit_code = 6
 
 
-class Error:
-    """The error of one sweep. last: the state that its backward starts from."""
+class Error(NamedTuple):
+    """The error of one sweep so far. last: the largest magnitude in the state that its backward starts from."""
 
-    def __init__(self, last: Sequence[Tensor]) -> None:
-        self._last = largest(last)
-        self.value = torch.zeros_like(self._last)
+    last: Tensor
+    value: Tensor
 
-    def compare(self, rebuilt: Sequence[Tensor], known: Sequence[Tensor], scratch: Sequence[Tensor]) -> None:
+    @classmethod
+    def of(cls, last: Sequence[Tensor]) -> Error:
+        """Return none, for a backward that starts from this state."""
+        size = largest(last)
+        return cls(size, torch.zeros_like(size))
+
+    def compared(self, rebuilt: Sequence[Tensor], known: Sequence[Tensor], scratch: Sequence[Tensor]) -> Error:
         """Compare rebuilt parts with what they were. scratch: memory of their shapes."""
         for a, b, difference in zip(rebuilt, known, scratch, strict=True):
             torch.sub(a, b, out=difference)
         of_known = largest(known)
-        scale = torch.where(of_known == 0, self._last, of_known).clamp_min(torch.finfo(of_known.dtype).tiny)
-        self.value = torch.maximum(self.value, largest(scratch) / scale)  # hands on NaN
+        scale = torch.where(of_known == 0, self.last, of_known).clamp_min(torch.finfo(of_known.dtype).tiny)
+        return self._replace(value=torch.maximum(self.value, largest(scratch) / scale))  # hands on NaN
 
 
 class Reconstruction:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +26,18 @@ from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.operators.where import Where
 from dist_hdnn.sweep.cuda_graphs import RECORDERS, Captured
 from dist_hdnn.sweep.execution import Kept
+from dist_hdnn.sweep.pages import in_huge_pages
+from dist_hdnn.sweep.program import Program
 from dist_hdnn.sweep.reconstruction import Reconstruction
 from dist_hdnn.sweep.surroundings import under_autocast
 from dist_hdnn.sweep.tape import Forget, Keep, Pool, Recompute, Reverse, State, Tape
-from dist_hdnn.sweep.weight_gradients import GradientPanels
+from dist_hdnn.sweep.weight_gradients import GradientPanels, flat_results, new_results
 from dist_hdnn.sweep.weights import Weights, flatten, unflatten
 from dist_hdnn.transport import Ledger
 
 Gradients = list[Tensor | None]
+T = TypeVar("T", bound=Tape)
+WEIGHTS = 1 << 20  # of all layers, beyond which handing out copies of their gradients costs what a replay saves
 See = Callable[[int, State], object]
 """Called with a position, 0 for the input, and the state that a forward sweep has reached there."""
 
@@ -45,6 +49,7 @@ class Sweep(Indexed):
     layers. fixed: names of weights that are constants. where: is told of the layer and the sweep, for exchanges.
     kept: what sweeps with gradients keep, see `tape`.
     captures: the ledger to book replayed sweeps in, if sweeps are to be recorded where a device can, see `cuda_graphs`.
+    replays: the ledger, if small sweeps on the CPU are to be recorded, see `program`.
     """
 
     def __init__(
@@ -56,10 +61,11 @@ class Sweep(Indexed):
         where: Where,
         kept: Kept,
         captures: Ledger | None = None,
+        replays: Ledger | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.layers, self.shared, self.fixed, self.where = spec, spec.layers, shared, fixed, where
-        self.kept, self.captures = kept, captures
+        self.kept, self.captures, self.replays = kept, captures, replays
         operators = [operator for each in spec.graphs for operator in (each.K, each.X) if operator is not None]
         self.operators = nn.ModuleList(operators)  # so that their index tensors follow the module to its device
         self.owned, self.parts = len(columns[0]), len(columns)
@@ -85,10 +91,10 @@ class Sweep(Indexed):
         def make() -> Tape:
             arguments = self.spec, self.shared, y
             if kept.memory == "recompute":
-                return Recompute(*arguments, kept.every, dtype)
+                return self.programmed(Recompute(*arguments, kept.every, dtype))
             if kept.memory == "reversible":
-                return Reverse(*arguments, kept.every, self.reconstruction, dtype)
-            return Keep(*arguments)
+                return self.programmed(Reverse(*arguments, kept.every, self.reconstruction, dtype))
+            return self.programmed(Keep(*arguments))
 
         if self.captures is None or y.device.type not in RECORDERS:
             return self.pool.lease(kept.memory, y, make)
@@ -98,11 +104,19 @@ class Sweep(Indexed):
 
     def lease_plain(self, y: Tensor) -> Forget:
         """Lease the tape of a sweep without gradients over a batch like y."""
-        return self.pool.lease("evaluate", y, lambda: Forget(self.spec, self.shared, y))  # type: ignore[no-any-return]
+        make = lambda: self.programmed(Forget(self.spec, self.shared, y))  # noqa: E731
+        return self.pool.lease("evaluate", y, make)  # type: ignore[no-any-return]
 
     def lease_kept(self, y: Tensor) -> Keep:
         """Lease a tape that keeps everything, whatever the memory mode."""
         return self.pool.lease("store", y, lambda: Keep(self.spec, self.shared, y))  # type: ignore[no-any-return]
+
+    def programmed(self, tape: T) -> T:
+        """Give a tape the programs of its directions if its products are small."""
+        weights = tape.weights.stored * tape.layers
+        if self.replays is not None and tape.buffers.small and weights <= WEIGHTS:
+            tape.programs = Program(self.replays), Program(self.replays)
+        return tape
 
     def first_non_finite(self) -> int | None:
         """Return the first layer of the last training sweep whose state is not finite (0: the input), or None.
@@ -125,7 +139,9 @@ class Sweep(Indexed):
 
     def pack(self, y: Tensor, parts: State) -> None:
         """Copy y (batch, neurons) to parts, (neurons of the part, batch) each."""
-        rows = y.t().contiguous()  # no copy where neurons already lie row by row, as lifts and readouts have them
+        rows = y.t()
+        if not rows.is_contiguous():  # neurons lie row by row already where lifts and readouts made them
+            rows = in_huge_pages(torch.empty_like(rows, memory_format=torch.contiguous_format)).copy_(rows)
         for part, tensor in enumerate(parts):
             torch.index_select(rows, 0, getattr(self, f"columns{part}"), out=tensor)
 
@@ -133,6 +149,7 @@ class Sweep(Indexed):
         """Copy parts (neurons of the part, batch) to a new y (batch, neurons), in memory neuron by neuron."""
         batch = parts[0].shape[1]
         y = parts[0].new_empty_strided((batch, self.parts * self.owned), (1, batch))  # no view: may change in place
+        in_huge_pages(y)
         for part, tensor in enumerate(parts):
             y.t().index_copy_(0, getattr(self, f"columns{part}"), tensor)
         return y
@@ -157,19 +174,7 @@ class Layers(torch.autograd.Function):
         if isinstance(tape, Captured):
             output = tape.run(y, weights, see)
         else:
-            sweep.pack(y, tape.start)
-            if see is not None:
-                see(0, tape.start)
-            tape.weights.hold(weights)
-            tape.moment = sweep.where.moment
-            for layer in range(sweep.layers):
-                sweep.where.at("forward", layer, sweep.layers)
-                tape.before(layer)
-                step.forward(tape.uses(layer), tape.weights.of(layer))
-                if see is not None:
-                    see(layer + 1, tape.end(layer))
-            sweep.where.leave()
-            output = sweep.unpack(tape.end(sweep.layers - 1))
+            output = _forward(sweep, tape, y, weights, see)
         if not tape.keeps:
             sweep.pool.give_back(tape)
         elif flat:
@@ -212,6 +217,29 @@ def run(sweep: Sweep, tape: Any, y: Tensor, weights: Weights, see: See | None = 
     return Layers.apply(sweep, tape, weights, see, y)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def _forward(sweep: Sweep, tape: Tape, y: Tensor, weights: Weights, see: See | None) -> Tensor:
+    sweep.pack(y, tape.start)
+    if see is not None:
+        see(0, tape.start)
+    tape.weights.hold(weights)
+    tape.moment = sweep.where.moment
+
+    def work() -> None:
+        for layer in range(sweep.layers):
+            sweep.where.at("forward", layer, sweep.layers)
+            tape.before(layer)
+            step.forward(tape.uses(layer), tape.weights.of(layer))
+            if see is not None:
+                see(layer + 1, tape.end(layer))
+
+    if tape.programs is None or see is not None:
+        work()
+    else:
+        tape.programs[0].run(tape, weights, work)
+    sweep.where.leave()
+    return sweep.unpack(tape.end(sweep.layers - 1))
+
+
 def run_back(sweep: Sweep, tape: Tape, y: Tensor, dy: Tensor, weights: Weights) -> tuple[Tensor, Gradients]:
     """Run a backward sweep: δyN -> δy0, (batch, neurons), and every weight's gradient. y, weights: as forward."""
     where, d = sweep.where, tape.cotangents
@@ -219,20 +247,30 @@ def run_back(sweep: Sweep, tape: Tape, y: Tensor, dy: Tensor, weights: Weights) 
     sweep.pack(dy, d)
     if tape.weights.weights is None:
         tape.weights.hold(weights)  # autograd sees to it that they are the same
-    gradients = GradientPanels(weights, tape.weights, sweep.fixed)
+    results = tape.results or new_results(weights, sweep.fixed)
 
     def rerun(layer: int) -> None:
         where.at("backward", layer, sweep.layers)
         step.forward(tape.uses(layer), tape.weights.of(layer))
 
-    for layer in reversed(range(sweep.layers)):
-        tape.before_back(layer, rerun)
-        where.at("backward", layer, sweep.layers)
-        tape.back(tape.uses(layer), tape.weights.of(layer), gradients.of(layer))
-        tape.after_back(layer)
+    def work() -> None:
+        gradients = GradientPanels(tape.weights, results)
+        for layer in reversed(range(sweep.layers)):
+            tape.before_back(layer, rerun)
+            where.at("backward", layer, sweep.layers)
+            tape.back(tape.uses(layer), tape.weights.of(layer), gradients.of(layer))
+            tape.after_back(layer)
+        gradients.finish()
+
+    if tape.programs is None:
+        work()
+    else:
+        tape.results = results
+        tape.programs[1].run(tape, weights, work, tape.place)
+        results = {name: [each.clone() for each in found] for name, found in results.items()}  # autograd takes these
     where.leave()
-    dy0, collected = sweep.unpack(d), gradients.collected()
+    dy0, flat = sweep.unpack(d), flat_results(weights, results)
     if tape.compares:
         sweep.pack(y, d)
         tape.close(d)
-    return dy0, collected
+    return dy0, flat

@@ -15,7 +15,7 @@ Shapes: a state is a list of its parts, owned rows (neurons of a part, B).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ from dist_hdnn.sweep.buffers import Buffers
 from dist_hdnn.sweep.reconstruction import Error, Reconstruction
 from dist_hdnn.sweep.weights import WeightPanels
 
+if TYPE_CHECKING:
+    from dist_hdnn.sweep.program import Program
+
 State = Sequence[Tensor]
 
 
@@ -37,6 +40,8 @@ class Tape:
     key, ticket: see `Pool`. moment: of the sweep, for the fates of its messages. keeps: whether a backward sweep may
     follow. repeatable: whether a further one finds what it needs. compares: whether the backward compares the
     rebuilt input. back: what the backward does to a layer.
+    progress: what a direction leaves for the next one besides numbers in memory. programs: of both directions, where
+    they are recorded. results: gradients that recorded backward sweeps write.
     kept, reverses: as in `Buffers`. at_once: layers whose weights are arranged at a time; None: as many as fit the
     cache.
     """
@@ -58,6 +63,14 @@ class Tape:
         self.layers, self.buffers = spec.layers, Buffers(spec, like, kept, reverses)
         self.cotangents, self.start = self.buffers.cotangents, self.buffers.boundaries[0]
         self.weights = WeightPanels(spec, shared, like, at_once)
+        self.progress: Any = None
+        self.programs: tuple[Program, Program] | None = None
+        self.results: dict[str, list[Tensor]] | None = None
+
+    @property
+    def place(self) -> Hashable:
+        """Return what the work of a backward sweep depends on besides numbers."""
+        return None
 
     def uses(self, layer: int) -> list[Use]:
         """Return the updates of a layer, in order."""
@@ -117,8 +130,12 @@ class Recompute(Tape):
         self, spec: LayerSpec, shared: bool, like: Tensor, every: int, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__(spec, shared, like, kept=every)
-        self.every, self.loaded = every, -1
+        self.every, self.progress = every, -1  # the segment in memory
         self.starts = [_memory_for(self.start, dtype) for _ in range(0, spec.layers, every)]
+
+    @property
+    def place(self) -> int:
+        return self.progress  # type: ignore[no-any-return]
 
     def uses(self, layer: int) -> list[Use]:
         return self.buffers.uses[layer % self.every]
@@ -133,21 +150,21 @@ class Recompute(Tape):
             _copy(reached, self.starts[segment])
             if segment:
                 _copy(reached, self.start)
-            self.loaded = segment
+            self.progress = segment
 
     def before_back(self, layer: int, rerun: Callable[[int], None]) -> None:
         segment = layer // self.every
-        if self.loaded != segment:
+        if self.progress != segment:
             _copy(self.starts[segment], self.start)
             for again in range(segment * self.every, min((segment + 1) * self.every, self.layers)):
                 rerun(again)
-            self.loaded = segment
+            self.progress = segment
 
     def known(self) -> Iterator[tuple[int, State]]:
         for segment, start in enumerate(self.starts):
             yield segment * self.every, start
-        if self.loaded == len(self.starts) - 1:
-            for layer in range(self.loaded * self.every, self.layers):
+        if self.progress == len(self.starts) - 1:
+            for layer in range(self.progress * self.every, self.layers):
                 yield layer + 1, self.end(layer)
 
 
@@ -171,7 +188,6 @@ class Reverse(Tape):
     ) -> None:
         super().__init__(spec, shared, like, reverses=True)
         self.reconstruction = reconstruction
-        self._error: Error | None = None
         places = range(every, spec.layers, every) if every else ()
         self.anchors = {layer: _memory_for(self.start, dtype) for layer in places}
         self._bounds = [_memory_for(self.start) for _ in range(2)] if dtype and places else []
@@ -184,21 +200,19 @@ class Reverse(Tape):
 
     def before_back(self, layer: int, rerun: Callable[[int], None]) -> None:
         if layer == self.layers - 1:
-            self._error = Error(self.start)
+            self.progress = Error.of(self.start)
 
     def after_back(self, layer: int) -> None:
-        if layer in self.anchors and self._error is not None:
+        if layer in self.anchors:
             known = self._allowed(self.anchors[layer])
-            self._error.compare(self.start, known, self._scratch)
+            self.progress = self.progress.compared(self.start, known, self._scratch)
             _copy(known, self.start)
 
     def close(self, packed: State) -> None:
-        if self._error is not None:
-            self._error.compare(self.start, packed, self._scratch)
+        self.progress = self.progress.compared(self.start, packed, self._scratch)
 
     def settle(self) -> None:
-        if self._error is not None:
-            self.reconstruction.finish(self._error)
+        self.reconstruction.finish(self.progress)
 
     def known(self) -> Iterator[tuple[int, State]]:
         yield from self.anchors.items()

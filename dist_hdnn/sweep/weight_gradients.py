@@ -12,24 +12,37 @@ from torch import Tensor
 from dist_hdnn.dynamics.use import TermGradients
 from dist_hdnn.operators.products import GradientSum, layer_panels
 from dist_hdnn.operators.sparsity import Arrangement
+from dist_hdnn.sweep.pages import in_huge_pages
 from dist_hdnn.sweep.weights import WeightPanels, Weights
+
+
+def new_results(weights: Weights, fixed: frozenset[str]) -> dict[str, list[Tensor]]:
+    """Allocate the gradients of all weights but the fixed ones, name by name."""
+    return {
+        name: [in_huge_pages(torch.empty_like(tensor, memory_format=torch.contiguous_format)) for tensor in tensors]
+        for name, tensors in weights.items()
+        if name not in fixed
+    }
+
+
+def flat_results(weights: Weights, results: dict[str, list[Tensor]]) -> list[Tensor | None]:
+    """List the gradients as `flatten` lists the weights, None for fixed ones."""
+    found: list[Tensor | None] = []
+    for name, tensors in weights.items():
+        found += results.get(name, [None] * len(tensors))  # type: ignore[arg-type]
+    return found
 
 
 class GradientPanels:
     """Panels for every layer's gradients. A backward sweep asks for the layers in one run, up or down.
 
-    panels: of the weights, whose groups of layers it shares. fixed: names of weights that get no gradient.
+    panels: of the weights, whose groups of layers it shares. results: where to write gradients, see `new_results`.
     """
 
-    def __init__(self, weights: Weights, panels: WeightPanels, fixed: frozenset[str]) -> None:
+    def __init__(self, panels: WeightPanels, results: dict[str, list[Tensor]]) -> None:
         self.architecture, self.operators, self.shared = panels.architecture, panels.operators, panels.shared
         self.groups, self.buffer, self.biases_in_panels = panels.groups, panels.buffer, panels.biases_in_panels
-        self.counts = {name: len(tensors) for name, tensors in weights.items()}
-        self.results = {  # new ones, because autograd takes them over
-            name: [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
-            for name, tensors in weights.items()
-            if name not in fixed
-        }
+        self.results = results
         self._start = [-1] * len(self.operators)
         self._ready: list[list[list[TermGradients]]] = [[] for _ in self.operators]
         self._panels: list[dict[str, Tensor]] = [{} for _ in self.operators]  # of this group, to be collected
@@ -44,17 +57,13 @@ class GradientPanels:
             self._start[s] = start
         return self._ready[s][place]
 
-    def collected(self) -> list[Tensor | None]:
-        """Return the gradients in canonical order, flat as `flatten` has them, None for fixed weights."""
+    def finish(self) -> None:
+        """Bring what panels still hold to the results."""
         for s in range(len(self.operators)):
             self._collect(s)
         name = self.architecture.interconnection
         if name in self.results:
             self._finish_interconnection(name)
-        found: list[Tensor | None] = []
-        for name, count in self.counts.items():
-            found += self.results.get(name, [None] * count)  # type: ignore[arg-type]
-        return found
 
     def _opened(self, s: int, rows: slice) -> list[list[TermGradients]]:
         """Make the sums for the layers of one group, by layer and force."""

@@ -42,8 +42,13 @@ def unflatten(tensors: Sequence[Tensor], counts: Mapping[str, int]) -> Weights:
 
 def layers_at_once(architecture: Architecture, operators: Operators, item_bytes: int) -> int:
     """Return the layers of a graph to arrange at a time: the same number from 8 layers on, at any depth."""
-    stored = max(len(architecture.matrices) * K.stored + (X.stored if X else 0) for K, X in operators)
+    stored = stored_weights(architecture, operators)
     return min(max(1, PANEL_BYTES // max(1, stored * item_bytes)), PANEL_LAYERS)
+
+
+def stored_weights(architecture: Architecture, operators: Operators) -> int:
+    """Return the weights that panels of one layer hold, at most."""
+    return max(len(architecture.matrices) * K.stored + (X.stored if X else 0) for K, X in operators)
 
 
 class Grouping:
@@ -76,6 +81,7 @@ class WeightPanels:
         self.operators: Operators = [
             (arrangement(each.K, like), None if each.X is None else arrangement(each.X, like)) for each in spec.graphs
         ]
+        self.stored = stored_weights(spec.architecture, self.operators)
         at_once = at_once or layers_at_once(spec.architecture, self.operators, like.element_size())
         self.groups = Grouping(spec.layers, len(self.operators), min(at_once, spec.layers))
         self.weights: Weights | None = None

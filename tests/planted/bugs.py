@@ -295,9 +295,30 @@ BUGS = (
     Bug(
         "reversible compares with nothing",
         "sweep/tape.py",
-        "            self._error.compare(self.start, packed, self._scratch)",
-        "            pass",
+        "        self.progress = self.progress.compared(self.start, packed, self._scratch)",
+        "        pass",
         ("sweep/test_memory_modes.py",),
+    ),
+    Bug(
+        "weights in other memory not recorded anew",
+        "sweep/program.py",
+        "        key = place, torch.is_inference_mode_enabled(), *addresses(weights)",
+        "        key = place, torch.is_inference_mode_enabled()",
+        ("sweep/test_program.py",),
+    ),
+    Bug(
+        "replays booked nowhere",
+        "sweep/program.py",
+        "            self._recording.play()\n            self.ledger.book_all(self._rounds)",
+        "            self._recording.play()",
+        ("sweep/test_program.py",),
+    ),
+    Bug(
+        "gradients of replays handed out where the next ones go",
+        "sweep/sweep.py",
+        "        results = {name: [each.clone() for each in found] for name, found in results.items()}",
+        "        results = {name: [each for each in found] for name, found in results.items()}",
+        ("sweep/test_program.py",),
     ),
     Bug(
         "anchors not put back",

@@ -40,6 +40,10 @@ class TileProducts(BlockProducts):
         self._masked = False  # whether kernels take slices that are lost as zero
         self._factors: dict[float, Tensor] = {}
 
+    @property
+    def small(self) -> bool:
+        return self._by_row.small and self._by_column.small
+
     def affine(self, weights: BlockWeights, x: GhostedTensor, out: Rows) -> None:
         self._gathered(self._pull(bias=True), weights, x, out.flat, out.flat, weights.bias[0])
 

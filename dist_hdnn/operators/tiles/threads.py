@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from dist_hdnn.operators.recording import recording
 from dist_hdnn.operators.tiles.machine import Compiled, openmp, team
 from dist_hdnn.operators.tiles.operator import Segments
 
@@ -37,7 +38,7 @@ class Work:
         self._table = np.zeros(TABLE, dtype=np.int64)
         self._table[: len(segments.table())] = segments.table()
         self.table = self._table.ctypes.data
-        self._small = int(segments.cost[-1]) * batch < WORTH
+        self.small = int(segments.cost[-1]) * batch < WORTH
         self._cuts: dict[tuple[int, int, int], list[int]] = {}
 
     def read(self, *entries: int) -> None:
@@ -48,10 +49,16 @@ class Work:
         """Call kernel(*arguments, start, stop, batch, *extra) in parallel on parts of equal cost of first .. last."""
         if not self.batch and not extra:  # nothing to pull; a gradient (with extra) is zero, which the kernel writes
             return
-        threads = 1 if self._small else torch.get_num_threads()
+        threads = 1 if self.small else torch.get_num_threads()
+        current = recording()
         if threads == 1:
-            kernel.call(*arguments, first, last, self.batch, *extra)
+            called = *arguments, first, last, self.batch, *extra
+            if current is not None:
+                current.kernel(kernel, called)
+            kernel.call(*called)
             return
+        if current is not None:
+            current.refused = "a kernel runs on several threads"
         cuts = self._cuts.get((first, last, threads)) or self._cut(first, last, threads)
         start = openmp()
         if start is not None:
