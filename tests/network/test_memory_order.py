@@ -15,6 +15,7 @@ from networks import FAMILY, PLACEMENTS, hdnn, quiet_graph, uneven_widths
 from on_workers import columns_of, largest_difference, random_owners
 
 import dist_hdnn
+from dist_hdnn.network import layout
 from dist_hdnn.operators import choice
 from dist_hdnn.operators.tiles.machine import available
 from dist_hdnn.topology import as_graph, barabasi_albert, locality, memory_order, neighbours, ring, torus
@@ -91,6 +92,16 @@ def test_bits_and_messages_on_workers_do_not_depend_on_the_order(placement: str,
         return outcome(transport, PLACEMENTS[placement])
 
     assert same(lambda: run_threads(workers, work, timeout=60))
+
+
+@needs_tiles
+def test_slices_that_only_seem_to_lie_side_by_side_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 4 agents has a neighbor on the other worker, so all slices travel, the first and the last in place."""
+    orders = {4: np.array([0, 2, 1, 3]), 8: None}
+    rungs = nx.Graph([(agent, agent + 4) for agent in range(4)] + [(0, 1)])
+    options = {"width": 2, "layers": 3, "step": 0.3, "products": "tiles"}
+    monkeypatch.setattr(layout, "memory_order", lambda patterns, owned, neurons: orders[len(owned)])
+    assert largest_difference(rungs, 2, [0] * 4 + [1] * 4, **options) <= 1e-12
 
 
 @needs_tiles
