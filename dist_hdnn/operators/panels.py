@@ -70,14 +70,16 @@ class PanelOperator(Indexed):
         self.weight_shapes: list[tuple[int, ...]] = list(self.shapes)
         self.row_shapes: list[tuple[int, ...]] = [(count, height, 1) for count, height, _ in self.shapes]
         self.gathered = sum(count * columns for count, _, columns in self.shapes)
-        # the row of a state for every column neuron in canonical order: the owned ones may be in another order
-        place = np.arange(self.column_neurons)
-        place[: self.rows] = ragged_ranges(starts_in(rows, pattern.row_sizes), pattern.row_sizes)
-        state_columns, state_rows = place[panels.columns], place[panels.row_order]
+        place = ragged_ranges(starts_in(rows, pattern.row_sizes), pattern.row_sizes)  # of canonical rows in a state
+        everyone = np.arange(len(pattern.column_sizes))  # ghosts come last, as they are
+        if rows is not None:
+            everyone[: len(rows)] = rows
+        column_place = ragged_ranges(starts_in(everyone, pattern.column_sizes), pattern.column_sizes)
+        state_columns, state_rows = column_place[panels.columns], place[panels.row_order]
         self.keep_index("columns", torch.from_numpy(state_columns))
         self.keep_index("positions", torch.from_numpy(panels.positions))
         self.keep_index("row_order", torch.from_numpy(panels.row_order))
-        self.keep_index("state_order", torch.from_numpy(np.argsort(place[: self.rows])))
+        self.keep_index("state_order", torch.from_numpy(np.argsort(place)))
         self.keep_index("state_rows", torch.from_numpy(state_rows))
         self.columns_in_order = not deterministic and _is_arange(state_columns, self.column_neurons)
         self.rows_in_order = _is_arange(panels.row_order, self.rows)

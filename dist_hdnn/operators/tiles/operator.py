@@ -133,7 +133,7 @@ def _by_column(pattern: ScalarPattern, first: IntArray, order: IntArray) -> Segm
     columns = np.argsort(order)[pattern.columns]
     by_column = np.lexsort((pattern.block_rows, columns))  # the last key sorts first
     rows = pattern.block_rows[by_column]
-    starts = starts_in(order, pattern.column_sizes)[rows]
+    starts = starts_in(order[: len(pattern.row_sizes)], pattern.row_sizes)[rows]
     weights = pattern.row_sizes[pattern.block_rows] * pattern.column_sizes[pattern.columns]
     return Segments(
         np.arange(agents),
