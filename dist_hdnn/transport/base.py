@@ -90,6 +90,10 @@ class Transport:
             messages.append(Message(peer, number, bytes_of(tensor)))
         return messages
 
+    def empty(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return a tensor like `like`, not filled, where messages arrive without a further copy."""
+        return like.new_empty(shape)
+
     def barrier(self) -> None:
         """Return when all workers have called it."""
         self._star.barrier()

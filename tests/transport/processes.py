@@ -1,9 +1,10 @@
 """Cases in real processes: a script that is one worker or forks several, and `run`, with which tests start it.
 
-    python processes.py gloo|batched ADDRESS WORKERS CASE...     forks the workers, prints one line of JSON;
-                                                    with cases of FAILURES: one after the other, a line each
+    python processes.py gloo|shm|hosts|batched ADDRESS WORKERS CASE...     forks the workers, prints one line of JSON;
+                                                    with cases of FAILURES: one after the other, a line each;
+                                                    hosts: shm between workers that seem to be on two machines
     mpiexec -n WORKERS python processes.py mpi CASE...           is one of them
-    torchrun ... processes.py torchrun CASE...                   is one of them; worker 1 is killed in two attempts
+    torchrun ... processes.py torchrun [shm] CASE...             is one of them; worker 1 is killed in two attempts
 
 The JSON: for each worker its exit code (negative: signal) and when it ended, in seconds from the fork. A worker whose
 case fails prints one line and exits as a command of the library would.
@@ -25,6 +26,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from transport.cases import CASES, Exchange, shapes  # noqa: E402
+from transport.shared import SHARED  # noqa: E402
 
 from dist_hdnn.transport import Transport, TransportError  # noqa: E402
 
@@ -96,7 +98,7 @@ def run_cases(names: list[str], make: Callable[[], Transport]) -> None:
         sys.exit(getattr(error, "exit_code", 2))
     for name in names:
         try:
-            (CASES[name] if name in CASES else broken(name))(transport)
+            ({**CASES, **SHARED}.get(name) or broken(name))(transport)
         except TransportError as error:
             transport.abort(error.exit_code, str(error))
         print(f"worker {transport.rank}: {name} ok\n", end="", flush=True)
@@ -145,9 +147,12 @@ def main() -> None:
 
         run_cases(rest, lambda: MpiTransport(timeout=20))
         return
-    from dist_hdnn.transport.gloo import join
+    from dist_hdnn.transport import gloo, shm
     from dist_hdnn.transport.nccl import NcclTransport
     from dist_hdnn.transport.rendezvous import open_store
+
+    join = shm.join if kind in ("shm", "hosts") or "shm" in rest else gloo.join
+    rest = [word for word in rest if word != "shm"]
 
     if kind == "torchrun":
         attempt, rank = (os.environ[name] for name in ("TORCHELASTIC_RESTART_COUNT", "RANK"))
@@ -158,6 +163,9 @@ def main() -> None:
     address, workers, names = rest[0], int(rest[1]), rest[2:]
 
     def work(rank: int) -> None:
+        if kind == "hosts":
+            os.environ["DIST_HDNN_HOST"] = f"host{rank % 2}"
+
         def make() -> Transport:
             if address == "environment":
                 os.environ.update(RANK=str(rank), WORLD_SIZE=str(workers))

@@ -1,4 +1,4 @@
-"""gloo between real processes on loopback, the batched calls of nccl run over gloo, and a restart under torchrun."""
+"""gloo and shm between real processes, the batched calls of nccl run over gloo, and a restart under torchrun."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ import pytest
 from transport.cases import CASES
 from transport.processes import FAILURES, SCRIPT, run
 
-from dist_hdnn.transport import PeerLostError
-from dist_hdnn.transport.gloo import join
+from dist_hdnn.transport import PeerLostError, Transport, gloo, shm
 from dist_hdnn.transport.rendezvous import environment_store, serve_store
 
 pytestmark = pytest.mark.processes
@@ -32,9 +32,10 @@ def codes(ended: dict[int, tuple[int, float]]) -> list[int]:
     return [ended[rank][0] for rank in sorted(ended)]
 
 
-def test_every_case_holds_between_gloo_processes() -> None:
+@pytest.mark.parametrize("transport", ["gloo", "shm", "hosts"])
+def test_every_case_holds_between_processes(transport: str) -> None:
     store, address = serve_store()
-    ended, done = forked("gloo", address, "4", *CASES)
+    ended, done = forked(transport, address, "4", *CASES)
     assert codes(ended) == [0] * 4, done.stderr
     assert done.stdout.count("ok\n") == 4 * len(CASES)
     del store
@@ -55,11 +56,13 @@ def test_workers_meet_through_the_variables_of_torchrun() -> None:
     assert codes(ended) == [0] * 2, done.stderr
 
 
-@pytest.fixture(scope="module")
-def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[int, tuple[int, float]], str]]:
+@pytest.fixture(scope="module", params=["gloo", "shm"])
+def failures(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, tuple[dict[int, tuple[int, float]], str]]:
     """Every way to fail, one after the other, from one script: how the workers ended and what they printed."""
     store = tmp_path_factory.mktemp("stores") / "store"
-    done = run(sys.executable, str(SCRIPT), "gloo", f"file://{store}", "3", *FAILURES)
+    done = run(sys.executable, str(SCRIPT), request.param, f"file://{store}", "3", *FAILURES)
     assert done.returncode == 0, done.stderr
     printed = dict(part.split("\n", 1) for part in done.stderr.split("== ")[1:])
     lines = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
@@ -68,7 +71,7 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[i
 
 
 @pytest.mark.parametrize("how", FAILURES)
-def test_a_gloo_worker_that_fails_ends_the_others_within_the_deadline(how: str, failures: Any) -> None:
+def test_a_worker_that_fails_ends_the_others_within_the_deadline(how: str, failures: Any) -> None:
     ended, printed = failures[how]
     own = {"raises": 1, "exits": 3, "is killed": -9, "aborts": 7}
     if how in own:
@@ -83,7 +86,8 @@ def test_a_gloo_worker_that_fails_ends_the_others_within_the_deadline(how: str, 
     assert all(ended[rank][1] < 10 for rank in (0, 2)), ended
 
 
-def test_a_worker_that_is_left_alone_at_the_start_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("join", [gloo.join, shm.join])
+def test_a_worker_that_is_left_alone_at_the_start_says_so(join: Callable[..., Transport], tmp_path: Path) -> None:
     message = r"worker 0 of 2 did not reach all others within [0-9.]+ s: .*; check their logs"
     with pytest.raises(PeerLostError, match=message):
         join(0, 2, f"file://{tmp_path}/store", timeout=0.5)
@@ -93,7 +97,7 @@ def test_a_worker_that_is_left_alone_at_the_start_says_so(tmp_path: Path) -> Non
 def test_nothing_but_loopback_is_listened_on() -> None:
     before = listening()
     store, address = serve_store()
-    transport = join(0, 1, address)
+    transport = gloo.join(0, 1, address)
     opened = listening() - before
     transport.close()
     assert len(opened) >= 2  # the store and gloo
