@@ -311,7 +311,7 @@ BUGS = (
         "operators/tiles/sums.py",
         '    with b.if_then(b.icmp_signed("!=", add, code.number(0))):',
         '    with b.if_then(b.icmp_signed("!=", code.number(0), code.number(0))):',
-        ("network",),
+        ("network/test_architectures.py",),
     ),
     Bug(
         "replays booked nowhere",
