@@ -30,7 +30,7 @@ class Interconnected(Term):
 
     def saved(self, count: int) -> list[Saved]:
         like = self._X.output.tensor if self.map.reads_ghosts else self._X.output.owned
-        memory = like.new_empty(count, *like.shape).unbind(0)
+        memory = self._X.exchange.memory((count, *like.shape), like).unbind(0)
         bind = self._X.ghosted if self.map.reads_ghosts else GhostedTensor.without_ghosts
         return [s._replace(v=bind(v)) for s, v in zip(self.gradient.saved(count), memory, strict=True)]
 

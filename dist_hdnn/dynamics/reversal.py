@@ -35,7 +35,7 @@ class GradientReversal:
         whole, owned = gradient.columns.tensor, gradient.columns.owned
         batch = whole.shape[1]
         rows = len(whole) if exchange.moves else 0  # else rounds are only booked
-        self.there, self.back = (exchange.ghosted(whole.new_empty(rows, 2 * batch)) for _ in range(2))
+        self.there, self.back = (exchange.ghosted(exchange.memory((rows, 2 * batch), whole)) for _ in range(2))
         self.x, self.dv = self.there.tensor.split(batch, dim=1)
         self.dx, self.v = self.back.tensor.split(batch, dim=1)
         self.value = torch.empty_like(owned) if not exchange.moves else self.v

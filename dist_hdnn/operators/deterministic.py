@@ -108,7 +108,7 @@ class OrderedSum:
         if buffers is None:
             assert self.transport is not None, "several workers have a transport"
             sent = like.new_empty(sum(count for _, count in self._sends), like.shape[1])
-            received = like.new_empty(sum(count for _, count in self._receives), like.shape[1])
+            received = self.transport.empty((sum(count for _, count in self._receives), like.shape[1]), like)
             channel = self.transport.channel(
                 deal(sent, self._sends), deal(received, self._receives), f"{self.label} ordered scatter-add"
             )

@@ -38,6 +38,9 @@ class Silent:
     def ghosted(self, tensor: Tensor) -> GhostedTensor:
         return GhostedTensor(tensor, len(tensor) if self.owned is None else self.owned)
 
+    def memory(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return like.new_empty(shape)
+
     def gather(self, x: GhostedTensor, meanwhile: Work | None = None) -> None:
         if meanwhile is not None:
             meanwhile()
@@ -136,6 +139,9 @@ class HaloExchange:
     def ghosted(self, tensor: Tensor) -> GhostedTensor:
         return GhostedTensor(tensor, self.owned)
 
+    def memory(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return self.transport.empty(shape, like) if self.moves else like.new_empty(shape)
+
     def gather(self, x: GhostedTensor, meanwhile: Work | None = None) -> None:
         if not self.moves:
             self._stay(self.gather_entry, x, meanwhile)
@@ -214,7 +220,7 @@ class HaloExchange:
         key = slices.shape[1], slices.dtype, slices.device
         memory = self._slice_memory.get(key)
         if memory is None:
-            memory = slices.new_empty(sum(count for _, count in self.sends), slices.shape[1])
+            memory = self.memory((sum(count for _, count in self.sends), slices.shape[1]), slices)
             self._slice_memory[key] = memory
         return deal(memory, self.sends)
 

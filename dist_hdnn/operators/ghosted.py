@@ -50,6 +50,9 @@ class Exchange(Protocol):
     def ghosted(self, tensor: Tensor) -> GhostedTensor:
         """Bind (owned + ghost neurons, B) to this exchange."""
 
+    def memory(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return a new tensor like `like`, not filled, whose ghost rows messages reach best."""
+
     def gather(self, x: GhostedTensor, meanwhile: Work | None = None) -> None:
         """Fill the ghost rows with their owners' rows. X forward, Xᵀ backward.
 

@@ -108,7 +108,7 @@ class BlockProducts:
     def ghosted(self, memory: Tensor | None = None) -> GhostedTensor:
         """Bind memory (rows >= column neurons, B), new by default, as an argument of these products."""
         size = self.operator.column_neurons
-        memory = self._like.new_empty(size, self.batch) if memory is None else memory
+        memory = self.exchange.memory((size, self.batch), self._like) if memory is None else memory
         return self.exchange.ghosted(memory[:size])
 
     def rows(self, count: int = 1) -> list[Rows]:

@@ -54,7 +54,7 @@ class Buffers:
         forces = spec.architecture.forces
         owned = spec.graphs[0].K.rows
         largest = max(graph.K.column_neurons for graph in spec.graphs)
-        memory = [in_huge_pages(self.like.new_empty(largest, self.batch)) for _ in forces]
+        memory = [in_huge_pages(self._K[0].exchange.memory((largest, self.batch), self.like)) for _ in forces]
         self.cotangents = [tensor[:owned] for tensor in memory]
         self._pulled = [Version(tensor, owned) for tensor in memory]
         written = [iter(self._versions(part, owned, largest)) for part in range(len(forces))]
@@ -90,7 +90,8 @@ class Buffers:
         )
         writes = sum(advanced == part for advanced, _ in architecture.integrator.steps)
         rows = largest if gathered else owned
-        memory = in_huge_pages(self.like.new_empty(1 + self.kept * writes, rows, self.batch))
+        shape = (1 + self.kept * writes, rows, self.batch)
+        memory = in_huge_pages(self._K[0].exchange.memory(shape, self.like) if gathered else self.like.new_empty(shape))
         return [Version(tensor, owned) for tensor in memory.unbind(0)]
 
     def _use(

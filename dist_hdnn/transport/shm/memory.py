@@ -126,11 +126,12 @@ class Heap:
 
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return a tensor in this heap, whose piece comes back when the last view of it is gone. Raises OSError."""
-        size = torch.Size(shape).numel() * dtype.itemsize
-        piece = self.take(max(size, 1))
-        array = self.segments[piece.segment].bytes[piece.start : piece.start + size]
+        piece = self.take(max(torch.Size(shape).numel() * dtype.itemsize, 1))
+        array = self.segments[piece.segment].bytes[piece.start : piece.start + piece.size]
         weakref.finalize(array, self._dropped.append, piece).atexit = False
-        return torch.from_numpy(array).view(dtype).view(shape)
+        whole = torch.from_numpy(array)  # keeps the array, and every tensor on its storage does
+        strides = torch.empty(shape, device="meta").stride()
+        return torch.empty(0, dtype=dtype).set_(whole.untyped_storage(), 0, shape, strides)  # no view
 
     def place(self, address: int, size: int) -> int | None:
         """Return the place of memory that lies in this heap, None for other memory."""
