@@ -42,9 +42,6 @@ def join(
 
 def open_transport(name: str, store: Store, place: Launch, address: str, meeting: float) -> Transport:
     """Return the transport of this name between all who meet at the store within `meeting` seconds."""
-    from dist_hdnn.transport.rendezvous import is_local
-
-    local = is_local(address or None)
     if name == "nccl":
         import torch
 
@@ -55,10 +52,11 @@ def open_transport(name: str, store: Store, place: Launch, address: str, meeting
     if name == "shm":
         from dist_hdnn.transport.shm import ShmTransport
 
-        return ShmTransport(store, place.rank, place.size, meeting, local)
+        return ShmTransport(store, place.rank, place.size, meeting)
     from dist_hdnn.transport.gloo import GlooTransport
+    from dist_hdnn.transport.rendezvous import is_local
 
-    return GlooTransport(store, place.rank, place.size, meeting, local)
+    return GlooTransport(store, place.rank, place.size, meeting, is_local(address or None))
 
 
 def _join_mpi(place: Launch | None, timeout: float, meeting: float) -> Transport:
