@@ -26,6 +26,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from transport.cases import CASES, Exchange, shapes  # noqa: E402
+from transport.shared import SHARED  # noqa: E402
 
 from dist_hdnn.transport import Transport, TransportError  # noqa: E402
 
@@ -97,7 +98,7 @@ def run_cases(names: list[str], make: Callable[[], Transport]) -> None:
         sys.exit(getattr(error, "exit_code", 2))
     for name in names:
         try:
-            (CASES[name] if name in CASES else broken(name))(transport)
+            ({**CASES, **SHARED}.get(name) or broken(name))(transport)
         except TransportError as error:
             transport.abort(error.exit_code, str(error))
         print(f"worker {transport.rank}: {name} ok\n", end="", flush=True)

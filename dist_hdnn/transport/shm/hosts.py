@@ -14,15 +14,25 @@ from pathlib import Path
 from dist_hdnn.transport.channel import Wire
 
 HOST = "DIST_HDNN_HOST"  # a name that is added to the machine's, so that one machine can play several
-BOOT, PROCESSES = Path("/proc/sys/kernel/random/boot_id"), "/proc/self/ns/pid"
+BOOT, SPACES = Path("/proc/sys/kernel/random/boot_id"), "/proc/self/ns"
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, "200000 100000" for 2 cores
 
 
 def this_host() -> str:
     """Return a name that workers have in common if and only if they can share memory."""
+    return f"{_space('pid')} {os.environ.get(HOST, '')}"
+
+
+def this_network() -> str:
+    """Return a name that workers have in common if and only if they have the same loopback."""
+    return _space("net")
+
+
+def _space(kind: str) -> str:
+    """Name a namespace of this process: that of process numbers, or that of networks."""
     with suppress(OSError):
-        return f"{BOOT.read_text().strip()} {os.stat(PROCESSES).st_ino} {os.environ.get(HOST, '')}"
-    return f"{socket.gethostname()} {os.environ.get(HOST, '')}"
+        return f"{BOOT.read_text().strip()} {os.stat(f'{SPACES}/{kind}').st_ino}"
+    return socket.gethostname()
 
 
 def usable_cores() -> list[int]:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import weakref
 from datetime import timedelta
 from typing import Any
 
@@ -18,14 +19,17 @@ from dist_hdnn.transport.channel import Wire
 from dist_hdnn.transport.errors import PeerLostError, TransportError
 from dist_hdnn.transport.gloo import GlooTransport, GlooWire
 from dist_hdnn.transport.messages import Message
-from dist_hdnn.transport.rendezvous import environment_store, first_line, is_local, open_store
+from dist_hdnn.transport.rendezvous import environment_store, first_line, open_store
 from dist_hdnn.transport.shm import rounds
-from dist_hdnn.transport.shm.hosts import SplitWire, this_host, usable_cores
+from dist_hdnn.transport.shm.hosts import SplitWire, this_host, this_network, usable_cores
 from dist_hdnn.transport.shm.peers import Home, Peer
 from dist_hdnn.transport.shm.wire import ShmWire
 
 PATIENT = 1000, 20  # tries with a pause, then with a yield, before a nap, where every worker has a core
 CROWDED = 100, 0  # the same where workers outnumber cores: whoever waits is in the way of who works
+
+
+_OPEN: weakref.WeakSet[ShmTransport] = weakref.WeakSet()  # of this process
 
 
 def missing() -> str:
@@ -44,17 +48,21 @@ def join(
     meet within `timeout`.
     """
     if rank is not None and size is not None and address is not None:
-        return ShmTransport(open_store(address, size, timeout), rank, size, timeout, is_local(address))
+        return ShmTransport(open_store(address, size, timeout), rank, size, timeout)
     if any(value is not None for value in (rank, size, address)):
         raise ValueError("shm: expected rank, size and store address together, or none of them under torchrun")
     store, rank, size = environment_store(timeout)
-    return ShmTransport(store, rank, size, timeout, is_local())
+    return ShmTransport(store, rank, size, timeout)
+
+
+def patience(workers: int, cores: int) -> tuple[int, int]:
+    """Return the tries with a pause and with a yield before a nap, for so many workers of a machine on its cores."""
+    return PATIENT if workers <= cores else CROWDED
 
 
 class ShmTransport(Transport):
     """One of `size` processes that meet at `store` and make it at the same time.
 
-    loopback: of gloo, where it is needed because workers are on several machines.
     home: what this worker shows to others of its machine. peers: those others, by rank. patience: tries with a pause
     and with a yield before a nap.
     Raises ValueError where shared memory cannot work, PeerLostError when the workers do not meet within `timeout`.
@@ -62,7 +70,7 @@ class ShmTransport(Transport):
 
     name = "shm"
 
-    def __init__(self, store: Store, rank: int, size: int, timeout: float = 120.0, loopback: bool = True) -> None:
+    def __init__(self, store: Store, rank: int, size: int, timeout: float = 120.0) -> None:
         super().__init__(rank, size, timeout)
         if lack := missing():
             raise ValueError(f"transport: {lack}; use gloo")
@@ -71,9 +79,11 @@ class ShmTransport(Transport):
         everybody = self._meet(store)
         here = [k for k in range(size) if everybody[k]["host"] == everybody[rank]["host"]]
         cores = {core for k in here for core in everybody[k]["cores"]}
-        self.patience = PATIENT if len(here) <= len(cores) else CROWDED
+        self.patience = patience(len(here), len(cores))
         self.peers = {k: self._peer(k, everybody[k]) for k in here if k != rank}
-        self._far = GlooTransport(store, rank, size, timeout, loopback) if len(here) < size else None
+        one_network = len({said["network"] for said in everybody}) == 1
+        self._far = GlooTransport(store, rank, size, timeout, one_network) if len(here) < size else None
+        _OPEN.add(self)
 
     def _meet(self, store: Store) -> list[dict[str, Any]]:
         """Return what every worker says of itself."""
@@ -81,6 +91,7 @@ class ShmTransport(Transport):
         own.set_timeout(timedelta(seconds=self.timeout))
         mine = {
             "host": this_host(),
+            "network": this_network(),
             "cores": usable_cores(),
             "process": os.getpid(),
             "home": [home.segment.descriptor, home.segment.size, home.lock],
@@ -112,7 +123,7 @@ class ShmTransport(Transport):
             ) from None
 
     def empty(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        if like.device.type == "cpu":
+        if like.device.type == "cpu" and not self._closed:
             try:
                 return self.home.heap.tensor(shape, like.dtype)
             except OSError:  # no shared memory is left: messages take the way through a mailbox
@@ -141,6 +152,17 @@ class ShmTransport(Transport):
         self.home.close()
         if self._far is not None:
             self._far.close()
+
+
+def _leave_to_parent() -> None:
+    """Close the transports of a forked child, which has no lock and must not write where its parent does."""
+    for transport in _OPEN:
+        transport._closed = True
+        for channel in transport._channels:
+            channel._wire, channel._state = None, "of the parent process"
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _new_home(rank: int, size: int) -> Home:
