@@ -1,13 +1,16 @@
-"""Measure one halo round on 2 workers against the raw exchange of the same bytes.
+"""Measure rounds between workers over shared memory, MPI and gloo, which take turns in one job.
 
     python benchmarks/exchange.py --json exchange.json        # starts these two jobs, one after the other:
-    mpiexec -n 2 python -m mpi4py benchmarks/exchange.py --transport mpi
-    torchrun --standalone --nproc-per-node=2 benchmarks/exchange.py --transport gloo
+    mpiexec -n 2 python -m mpi4py benchmarks/exchange.py
+    mpiexec -n 4 python -m mpi4py benchmarks/exchange.py      # 4 workers, which share the cores of the machine
+    torchrun --standalone --nproc-per-node=2 benchmarks/exchange.py   # such jobs without mpi4py, and without MPI
 
-A halo round is `HaloExchange.gather`: pack the slice, send and receive, unpack into the ghost rows. Raw is a persistent
-mpi4py exchange on numpy views, or torch.distributed's isend and irecv, of buffers that are never written or read, so
-its bytes stay in the caches; "raw + 2 copies" shows the cost of moving fresh ones. The round back is the scatter-add.
-Blocks of all methods take turns in one job. A block's time is the slower worker's; p10 and median are over blocks.
+Every worker has two agents and sends a slice to each of its neighbors: on a path with 2 workers, on a ring with more.
+A halo round is `HaloExchange.gather`, the round back is the scatter-add. Raw is the same exchange without the product:
+persistent requests of mpi4py, isend and irecv of torch.distributed, put and wait of our shared memory. Buffers that
+nobody writes or reads stay in the caches; in "written and read" the slices are, and "write and read" is that alone.
+Before each block worker 0 waits until the machine is idle. A block's time is the slowest worker's; p10 and median are
+over blocks. The last lines are ratios of two rows of the table.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,10 +33,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as distributed
-from measure import command, p10_and_median, packages
+from measure import Quiet, command, p10_and_median, packages
 
-from dist_hdnn import connect, path
+from dist_hdnn import connect, path, ring
 from dist_hdnn.operators.exchange import HaloExchange
+from dist_hdnn.operators.ghosted import GhostedTensor
 from dist_hdnn.operators.where import Where
 from dist_hdnn.run.files import versions
 from dist_hdnn.topology import build_halo, build_pattern, make_partition
@@ -43,50 +47,113 @@ from dist_hdnn.transport.rendezvous import launched, open_store, serve_store
 BATCH = 128
 SIZES = {"1 KB": 1 << 10, "64 KB": 1 << 16, "1 MB": 1 << 20}  # of the slice that goes each way
 BLOCK_SECONDS = 5e-3  # what one block should take: long against the clock, short against other jobs' time slices
-HALO, BACK, RAW, COPIES = "halo round", "scatter-add", "raw", "raw + 2 copies"
-TARGET = 1.5
+WORK = 90e-6  # seconds of CPU time between rounds, where there is work
+RAW, HALO, BACK, TOUCHED, WORKING = "raw", "halo round", "scatter-add", "written and read", "halo round, work"
+LOCAL = "write and read"
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # for Open MPI; others ignore it
+ASKED = {  # workers -> slice, row and its transport, row and transport under it, what the ratio should be at most
+    2: [
+        ("1 KB", RAW, "shm", RAW, "mpi", 0.7),
+        ("64 KB", RAW, "shm", RAW, "mpi", 0.4),
+        ("1 MB", RAW, "shm", RAW, "mpi", 0.5),
+        ("1 KB", HALO, "shm", HALO, "mpi", 0.9),
+        ("1 MB", TOUCHED, "shm", TOUCHED, "mpi", 0.6),
+        ("1 KB", HALO, "shm", HALO, "gloo", None),
+        ("1 KB", HALO, "mpi", RAW, "mpi", None),
+    ],
+    4: [
+        ("1 KB", HALO, "shm", HALO, "mpi", 0.2),
+        ("1 KB", HALO, "shm", RAW, "mpi", None),
+        ("1 KB", HALO, "shm", HALO, "gloo", None),
+        ("1 KB", WORKING, "shm", WORKING, "mpi", None),
+        ("64 KB", HALO, "shm", HALO, "mpi", None),
+    ],
+}
 
 Method = Callable[[], None]
+Times = dict[tuple[str, str], list[float]]  # (row, transport) -> seconds per round of every block
 
 
-def methods(transport: Transport, size: int, at_end: ExitStack) -> dict[str, Method]:
-    """Return one round of each method, for a slice of `size` bytes each way; `at_end` frees what they hold."""
-    graph, neurons = path(4), size // (BATCH * 4)
-    pattern, partition = build_pattern(graph, "neighbours"), make_partition(graph, 2)
-    halo = build_halo(pattern, partition, transport.rank)
-    per_agent = np.full(graph.agents, neurons, np.int64)
-    exchange = HaloExchange(
-        halo, pattern, np.asarray(partition.owners), per_agent, Ledger(), Where(transport), f"K of {size} bytes"
-    )
-    slices = torch.full((3 * neurons, BATCH), float(transport.rank))  # two owned slices, one ghost
-    x = exchange.ghosted(slices)
-    exchange.gather(x)
-    if not bool((slices[2 * neurons :] == 1 - transport.rank).all()):
-        raise RuntimeError(f"worker {transport.rank} did not receive the slice of the other worker")
-    slices.zero_()  # so that sums stay finite
-    out, into = torch.zeros(neurons, BATCH), torch.zeros(neurons, BATCH)
-    raw = (raw_mpi if transport.name == "mpi" else raw_gloo)(1 - transport.rank, out, into, at_end)
-    mine, ghosts = slices[:neurons], slices[2 * neurons :]
+class Slices:
+    """The tensor of one worker, (two owned slices and the ghosts, batch), and its exchange over one transport."""
 
-    def with_copies() -> None:
-        out.copy_(mine)
-        raw()
-        ghosts.copy_(into)
+    def __init__(self, transport: Transport, size: int) -> None:
+        workers, neurons = transport.size, size // (BATCH * 4)
+        graph = path(4) if workers == 2 else ring(2 * workers)
+        pattern, partition = build_pattern(graph, "neighbours"), make_partition(graph, workers)
+        halo = build_halo(pattern, partition, transport.rank)
+        per_agent, owners = np.full(graph.agents, neurons, np.int64), np.asarray(partition.owners)
+        self.exchange = HaloExchange(halo, pattern, owners, per_agent, Ledger(), Where(transport), f"K of {size} bytes")
+        self.peers = [peer for peer, _ in halo.receive]
+        self.tensor = receivable(transport, ((2 + len(self.peers)) * neurons, BATCH))
+        self.own, self.ghosts = self.tensor[: 2 * neurons], self.tensor[2 * neurons :]
+        rows = torch.cat(self.exchange.send_rows)
+        self.sent = self.tensor[int(rows.min()) : int(rows.max()) + 1]
+        self.x: GhostedTensor = self.exchange.ghosted(self.tensor)
+        self.check(transport.rank, neurons)
 
-    return {
-        RAW: raw,
-        COPIES: with_copies,
-        HALO: lambda: exchange.gather(x),
-        BACK: lambda: exchange.scatter_add(x),
-    }
+    def check(self, rank: int, neurons: int) -> None:
+        """Raise RuntimeError unless the first round brings the slices of the others."""
+        self.own.fill_(float(rank))
+        self.exchange.gather(self.x)
+        for place, peer in enumerate(self.peers):
+            if not bool((self.ghosts[place * neurons : (place + 1) * neurons] == peer).all()):
+                raise RuntimeError(f"worker {rank} did not receive the slice of worker {peer}")
+        self.tensor.zero_()  # so that sums stay finite
+
+    def gather(self) -> None:
+        self.exchange.gather(self.x)
+
+    def scatter_add(self) -> None:
+        self.exchange.scatter_add(self.x)
+
+    def touch(self) -> None:
+        """Write what is sent and read what has come, without a round."""
+        self.sent.add_(1.0)
+        self.ghosts.sum()
+
+    def touched(self) -> None:
+        self.sent.add_(1.0)
+        self.gather()
+        self.ghosts.sum()
+
+    def working(self) -> None:
+        self.gather()
+        end = time.thread_time() + WORK
+        while time.thread_time() < end:
+            pass
 
 
-def raw_mpi(peer: int, out: torch.Tensor, into: torch.Tensor, at_end: ExitStack) -> Method:
+def receivable(transport: Transport, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return a tensor, zero, in memory that this transport likes to receive into, as sweeps have it."""
+    return transport.empty(shape, torch.empty(0)).zero_()
+
+
+def methods(
+    transports: Mapping[str, Transport], size: int, crowded: bool, at_end: ExitStack
+) -> dict[tuple[str, str], Method]:
+    """Return one round of every row and transport, for slices of `size` bytes; `at_end` frees what they hold."""
+    calls: dict[tuple[str, str], Method] = {}
+    slices = {name: Slices(transport, size) for name, transport in transports.items()}
+    for name, transport in transports.items():
+        calls[RAW, name] = RAWS[name](transport, slices[name].peers, size, at_end)
+        calls[HALO, name] = slices[name].gather
+        if crowded:
+            calls[WORKING, name] = slices[name].working
+        else:
+            calls[BACK, name] = slices[name].scatter_add
+            calls[TOUCHED, name] = slices[name].touched
+            calls[LOCAL, name] = slices[name].touch
+    return calls
+
+
+def raw_mpi(transport: Transport, peers: list[int], size: int, at_end: ExitStack) -> Method:
     from mpi4py import MPI
 
-    world = MPI.COMM_WORLD
-    requests = [world.Recv_init(into.numpy(), peer, 7), world.Send_init(out.numpy(), peer, 7)]
+    requests = []
+    for peer in peers:
+        out, into = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+        requests += [MPI.COMM_WORLD.Recv_init(into, peer, 7), MPI.COMM_WORLD.Send_init(out, peer, 7)]
     for request in requests:
         at_end.callback(request.Free)
     start, wait = MPI.Prequest.Startall, MPI.Request.Waitall
@@ -98,15 +165,70 @@ def raw_mpi(peer: int, out: torch.Tensor, into: torch.Tensor, at_end: ExitStack)
     return exchange
 
 
-def raw_gloo(peer: int, out: torch.Tensor, into: torch.Tensor, at_end: ExitStack) -> Method:
+def raw_gloo(transport: Transport, peers: list[int], size: int, at_end: ExitStack) -> Method:
+    buffers = [(peer, torch.zeros(size // 4), torch.zeros(size // 4)) for peer in peers]
+
     def exchange() -> None:
-        received = distributed.irecv(into, peer, tag=7)
-        sent = distributed.isend(out, peer, tag=7)
-        assert received is not None and sent is not None, "both workers are in the group"
-        received.wait()
-        sent.wait()
+        works = [distributed.irecv(into, peer, tag=7) for peer, _, into in buffers]
+        works += [distributed.isend(out, peer, tag=7) for peer, out, _ in buffers]
+        for work in works:
+            assert work is not None, "all workers are in the group"
+            work.wait()
 
     return exchange
+
+
+def raw_shm(transport: Transport, peers: list[int], size: int, at_end: ExitStack) -> Method:
+    """Return the compiled post and complete of a channel, without its own account of rounds and waits."""
+    memory = receivable(transport, (len(peers), size // 4))
+    sends = [(peer, torch.zeros(size // 4)) for peer in peers]
+    channel = transport.channel(sends, list(zip(peers, memory, strict=True)), f"raw of {size} bytes")
+    at_end.callback(channel.close)
+    channel.start()  # from now on every worker knows where the others want its slices
+    channel.wait()
+    wire: Any = channel._wire
+    post, complete, address, timeout = wire._post, wire._complete, wire.address, transport.timeout
+
+    def exchange() -> None:
+        post(address)
+        if complete(address):  # a nap without news
+            wire._wait(timeout)
+
+    return exchange
+
+
+RAWS: dict[str, Callable[[Transport, list[int], int, ExitStack], Method]] = {
+    "shm": raw_shm,
+    "mpi": raw_mpi,
+    "gloo": raw_gloo,
+}
+
+
+def all_transports(first: Transport, wanted: Sequence[str]) -> dict[str, Transport]:
+    """Return the wanted transports between the workers of the first one, which is one of them or not."""
+    served, address = serve_store() if first.rank == 0 else (None, "")
+    address = first.all_gather_bytes(address.encode().ljust(64))[0].decode().strip()
+    found: dict[str, Transport] = {}
+    for name in wanted:
+        found[name] = first if name == first.name else JOINS[name](first.rank, first.size, address)
+    first.barrier()
+    del served
+    return found
+
+
+def join_shm(rank: int, size: int, address: str) -> Transport:
+    from dist_hdnn.transport.shm import join
+
+    return join(rank, size, address)
+
+
+def join_gloo(rank: int, size: int, address: str) -> Transport:
+    from dist_hdnn.transport.gloo import join
+
+    return join(rank, size, address)
+
+
+JOINS: dict[str, Callable[[int, int, str], Transport]] = {"shm": join_shm, "gloo": join_gloo}
 
 
 def join_group(transport: Transport) -> None:
@@ -118,21 +240,21 @@ def join_group(transport: Transport) -> None:
     distributed.init_process_group("gloo", store=store, rank=transport.rank, world_size=transport.size)
 
 
-def measure(transport: Transport, size: int, blocks: int) -> dict[str, list[float]]:
-    """Measure seconds per round of every method and block, on the slower worker."""
-    with ExitStack() as at_end:
-        calls = methods(transport, size, at_end)
-        rounds = {name: calibrate(transport, call) for name, call in calls.items()}
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(blocks):
-            for name, call in calls.items():
-                transport.barrier()
-                call()  # the workers leave the barrier one after the other
-                began = time.perf_counter()
-                for _ in range(rounds[name]):
-                    call()
-                times[name].append((time.perf_counter() - began) / rounds[name])
-    return {name: slowest(transport, mine) for name, mine in times.items()}
+def measure(first: Transport, calls: Mapping[tuple[str, str], Method], blocks: int, quiet: Quiet) -> Times:
+    """Measure seconds per round of every row and block, on the slowest worker."""
+    rounds = {name: calibrate(first, call) for name, call in calls.items()}
+    times: Times = {name: [] for name in calls}
+    for _ in range(blocks):
+        for name, call in calls.items():
+            if first.rank == 0:
+                quiet.wait()
+            first.barrier()
+            call()  # the workers leave the barrier one after the other
+            began = time.perf_counter()
+            for _ in range(rounds[name]):
+                call()
+            times[name].append((time.perf_counter() - began) / rounds[name])
+    return {name: slowest(first, mine) for name, mine in times.items()}
 
 
 def calibrate(transport: Transport, call: Method) -> int:
@@ -154,92 +276,123 @@ def slowest(transport: Transport, values: list[float]) -> list[float]:
     return maximum.tolist()
 
 
-def table(name: str, times: dict[str, list[float]]) -> list[str]:
-    raw = p10_and_median(times[RAW])
+def table(size: str, times: Times) -> list[str]:
+    """Return a line per row of the table: p10 and median in microseconds for every transport."""
+    names = list(dict.fromkeys(name for _, name in times))
     lines = []
-    for method, values in times.items():
-        low, middle = p10_and_median(values)
-        by_low, by_middle = low / raw[0], middle / raw[1]
-        verdict = "" if method != HALO else "within" if max(by_low, by_middle) <= TARGET else "over"
-        numbers = f"{1e6 * low:9.1f} {1e6 * middle:9.1f} {by_low:8.2f} {by_middle:8.2f}"
-        lines.append(f"{name:6} {method:15} {numbers}  {verdict}".rstrip())
+    for row in dict.fromkeys(row for row, _ in times):
+        cells = []
+        for name in names:
+            low, middle = p10_and_median(times[row, name])
+            cells.append(f"{1e6 * low:10.2f} {1e6 * middle:10.2f}")
+        lines.append(f"{size:6} {row:17} " + " ".join(cells))
     return lines
 
 
-def header(transport: Transport) -> str:
+def ratios(workers: int, found: Mapping[str, Times]) -> list[str]:
+    """Return a line per ratio that is asked for and was measured: by p10, by median."""
+    lines = []
+    for size, row, name, under, other, limit in ASKED.get(workers, ASKED[4]):
+        times = found.get(size, {})
+        if (row, name) not in times or (under, other) not in times:
+            continue
+        over, below = p10_and_median(times[row, name]), p10_and_median(times[under, other])
+        by_low, by_middle = over[0] / below[0], over[1] / below[1]
+        target = "" if limit is None else f"; target {limit:g} {'reached' if by_middle <= limit else 'missed'}"
+        lines.append(f"{size}, {row} {name} / {under} {other}: p10 {by_low:.3f}, median {by_middle:.3f}{target}")
+    return lines
+
+
+def header(transports: Mapping[str, Transport]) -> str:
     """Return one line on the software and the machine."""
-    library = f"gloo of torch {torch.__version__}"
-    if transport.name == "mpi":
+    said = [f"gloo of torch {torch.__version__}"]
+    if "mpi" in transports:
         from mpi4py import MPI
 
         words = MPI.Get_library_version().rstrip("\0").splitlines()[0].split()
-        library = f"mpi4py {importlib.metadata.version('mpi4py')}, {' '.join(words[:3]).rstrip(',')}"
+        said.append(f"mpi4py {importlib.metadata.version('mpi4py')}, {' '.join(words[:3]).rstrip(',')}")
     threads, load = torch.get_num_threads(), ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return f"{transport.name}: {library}; {threads} thread each, {os.cpu_count()} cores, load {load}"
+    workers = next(iter(transports.values())).size
+    return f"{workers} workers: {'; '.join(said)}; {threads} thread each, {os.cpu_count()} cores, load {load}"
 
 
-def work(transport: Transport, blocks: int) -> dict[str, Any]:
+def work(first: Transport, args: argparse.Namespace) -> dict[str, Any]:
     """Do one worker's part of a job; return the job's results."""
-    if transport.name == "gloo":
-        join_group(transport)
-    result: dict[str, Any] = {"header": header(transport), "blocks": blocks, "seconds": {}}
-    if transport.rank == 0:
+    join_group(first)
+    transports, quiet = all_transports(first, args.transports), Quiet(args.patience)
+    crowded, found = first.size > 2, dict[str, Times]()
+    result: dict[str, Any] = {"header": header(transports), "blocks": args.blocks, "seconds": {}}
+    if first.rank == 0:
         print(result["header"])
-        print(f"{'slice':6} {'method':15} {'p10 us':>9} {'median us':>9} {'/raw p10':>8} {'/raw med':>8}")
-    for name, size in SIZES.items():
-        result["seconds"][name] = measure(transport, size, blocks)
-        if transport.rank == 0:
-            print("\n".join(table(name, result["seconds"][name])), flush=True)
-    result["load at the end"] = os.getloadavg()
+        print(f"{'slice':6} {'us':17} " + " ".join(f"{name + ' p10':>10} {'median':>10}" for name in transports))
+    for name, size in list(SIZES.items())[: 2 if crowded else None]:
+        with ExitStack() as at_end:
+            found[name] = measure(first, methods(transports, size, crowded, at_end), args.blocks, quiet)
+        result["seconds"][name] = {f"{row}, {kind}": values for (row, kind), values in found[name].items()}
+        if first.rank == 0:
+            print("\n".join(table(name, found[name])), flush=True)
+    result["ratios"] = [*ratios(first.size, found), str(quiet)]
+    if first.rank == 0:
+        print("\n".join(result["ratios"]), flush=True)
+    for transport in transports.values():
+        if transport is not first:
+            transport.barrier()
+            transport.close()
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--transport", choices=["mpi", "gloo"], help="only this one; needed under a launcher")
-    parser.add_argument("--blocks", type=int, default=60, help="blocks per method (default 60)")
-    parser.add_argument("--json", type=Path, help="also write the time of every block here")
+    parser.add_argument("--blocks", type=int, default=60, help="blocks per row and transport (default 60)")
+    add_options(parser, [2, 4])
     args = parser.parse_args()
-    run_jobs(__file__, args, ["--blocks", str(args.blocks)], lambda transport: work(transport, args.blocks))
+    run_jobs(__file__, args, ["--blocks", str(args.blocks)], lambda transport: work(transport, args))
+
+
+def add_options(parser: argparse.ArgumentParser, workers: list[int]) -> None:
+    """Add the options of jobs with several transports."""
+    installed = ["shm", "mpi", "gloo"] if importlib.util.find_spec("mpi4py") else ["shm", "gloo"]
+    parser.add_argument("--transports", nargs="+", choices=["shm", "mpi", "gloo"], default=installed, help="only these")
+    parser.add_argument("--workers", type=int, nargs="+", default=workers, help=f"jobs of so many (default {workers})")
+    parser.add_argument("--patience", type=float, default=300.0, help="seconds a job may wait for an idle machine")
+    parser.add_argument("--json", type=Path, help="also write the time of every block here")
 
 
 def run_jobs(script: str, args: argparse.Namespace, arguments: list[str], work: Callable[[Transport], Any]) -> None:
     """Work in the job that a launcher has started, or start the jobs and gather their results in args.json."""
     if launched() is not None:
         torch.set_num_threads(1)
-        transport = connect(transport=args.transport)
+        transport = connect(transport=None if "mpi" in args.transports else "gloo")
         result = work(transport)
         if transport.rank == 0 and args.json:
-            report = {"versions": versions(), "command": command(), "jobs": {transport.name: result}}
-            args.json.write_text(json.dumps(report, indent=2))
+            jobs = {f"{transport.size} workers": result}
+            args.json.write_text(json.dumps({"versions": versions(), "command": command(), "jobs": jobs}, indent=2))
         transport.barrier()
         transport.close()
         return
     print(f"{command()}   {packages()}", flush=True)
-    reports = []
-    for name in [args.transport] if args.transport else ["mpi", "gloo"]:
-        if name == "mpi" and importlib.util.find_spec("mpi4py") is None:
-            print("mpi: left out, mpi4py is not installed")
-            continue
+    reports, name = [], "mpi" if "mpi" in args.transports else "gloo"
+    arguments = [*arguments, "--transports", *args.transports, "--patience", str(args.patience)]
+    for workers in args.workers:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "report.json"
-            program = [script, "--transport", name, "--json", str(file), *arguments]
-            ended = subprocess.run([*launcher(name), *program], env=AS_ROOT | os.environ | {"OMP_NUM_THREADS": "1"})
+            program = [*launcher(name, workers), script, "--json", str(file), *arguments]
+            ended = subprocess.run(program, env=AS_ROOT | os.environ | {"OMP_NUM_THREADS": "1"})
             if ended.returncode:
-                sys.exit(f"{name}: the job ended with exit code {ended.returncode}; see above")
+                sys.exit(f"{workers} workers: the job ended with exit code {ended.returncode}; see above")
             reports.append(json.loads(file.read_text()))
     if args.json and reports:
         jobs = {name: result for report in reports for name, result in report["jobs"].items()}
         args.json.write_text(json.dumps(reports[0] | {"command": command(), "jobs": jobs}, indent=2))
 
 
-def launcher(name: str) -> list[str]:
-    """Return the command that starts 2 workers; the mpiexec beside this interpreter fits its mpi4py."""
-    if name == "gloo":
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def launcher(name: str, workers: int = 2) -> list[str]:
+    """Return the command that starts workers; the mpiexec beside this interpreter fits its mpi4py."""
+    if name != "mpi":
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
     beside = Path(sys.executable).with_name("mpiexec")
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec") or "mpiexec"
-    return [mpiexec, "-n", "2", sys.executable, "-m", "mpi4py"]
+    return [mpiexec, "-n", str(workers), sys.executable, "-m", "mpi4py"]
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import torch
 from dist_hdnn.run.files import versions
 
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+CPU_TIMES = Path("/proc/stat")  # of all cores: user, nice, system, idle, iowait, irq, softirq, steal
 NAMED = ("dist_hdnn", "python", "torch", "numpy")
 
 
@@ -81,6 +82,45 @@ def take_turns(
             if block >= 0:
                 times[name].append((clock() - began) / inner)
     return times
+
+
+class Quiet:
+    """Waits for moments in which the rest of the machine is idle, and counts how often there was one.
+
+    A moment: 30 ms in which 85 % of all cores' time is idle, by the kernel's count. patience: seconds that all waits
+    may take together, most: one of them; then blocks start anyway. Elsewhere than on Linux nothing waits.
+    """
+
+    def __init__(self, patience: float = 300.0, most: float = 2.0) -> None:
+        self.patience, self.most = patience, most
+        self.waits = self.found = 0
+
+    def wait(self) -> None:
+        """Return when the machine is idle, or when patience is at its end."""
+        self.waits += 1
+        began = time.monotonic()
+        while time.monotonic() < began + min(self.most, self.patience):
+            if _idle_share(0.03) >= 0.85:
+                self.found += 1
+                break
+        self.patience -= time.monotonic() - began
+
+    def __str__(self) -> str:
+        return f"{self.found} of {self.waits} blocks began on an idle machine"
+
+
+def _idle_share(seconds: float) -> float:
+    """Return the share of all cores' time that is idle in the next seconds."""
+    if not CPU_TIMES.exists():
+        return 1.0
+    before = _cpu_times()
+    time.sleep(seconds)
+    spent = np.subtract(_cpu_times(), before)
+    return float(spent[3:5].sum() / max(spent.sum(), 1))  # idle, and idle while a disk works
+
+
+def _cpu_times() -> list[int]:
+    return [int(word) for word in CPU_TIMES.read_text().split("\n", 1)[0].split()[1:9]]
 
 
 def p10_and_median(values: Sequence[float]) -> tuple[float, float]:

@@ -11,7 +11,6 @@ meanwhile. Their JSON and output go to --results. Exits with 1 if one of them fa
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import subprocess
@@ -33,7 +32,6 @@ BENCHMARKS = {
     "exchange": ["exchange.py", "--blocks", "20"],
     "scaling": ["scaling.py", "--blocks", "5", "--widths", "64"],
 }
-NEEDS_MPI = {"exchange", "scaling"}  # without mpi4py they run over gloo alone
 NAMED = ("torch", "numpy")
 
 
@@ -42,7 +40,6 @@ def run(name: str, results: Path) -> dict[str, Any] | None:
     script, *options = BENCHMARKS[name]
     report = results / f"{name}.json"
     report.unlink(missing_ok=True)
-    options += ["--transport", "gloo"] if name in NEEDS_MPI and importlib.util.find_spec("mpi4py") is None else []
     command = [sys.executable, str(HERE / script), *options, "--json", str(report)]
     printed = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

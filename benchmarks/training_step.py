@@ -8,6 +8,7 @@ steps run unchanged, some with a clock around the methods of every part, which a
 parts inside it; they take turns by tens, so that both meet the same conditions. The cost of a clock, measured in
 the same run on a function that does nothing, is subtracted. Shares are of the sum over all parts, means over the half
 of the steps that had the processor most to themselves; "parts over a step" compares this sum with steps without clocks.
+Sweeps are run, not replayed (`replay: false`), because a replay has no parts.
 "rest" is the loop itself: Python, learning rate, sum of the loss. The products are the batched GEMMs of the sweep,
 gradients of the weights included; with register tiles they are the kernels, which also gather, add and apply the
 activation and its derivative.
@@ -235,7 +236,7 @@ def measured(name: str, steps: int) -> dict[str, Any]:
     """Measure seconds of every part of a training step, and CPU seconds of every step without clocks."""
     file, options = NETWORKS[name]
     options = [*options, *WIDE_GRAPH] if name == WIDE else options
-    config = read_config(CONFIGS / f"{file}.yaml", ["--train.epochs=1", *options])
+    config = read_config(CONFIGS / f"{file}.yaml", ["--train.epochs=1", "--replay=false", *options])
     data = random_data(file, config.train.batch_size * (2 * steps + BLOCK))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -11,6 +11,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+from dist_hdnn.launching.choice import shared_memory_missing, usual
 from dist_hdnn.launching.supervisor import cores
 
 REQUIRED = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "rich", "safetensors")
@@ -30,6 +31,8 @@ def install_extra(extra: str) -> str:
         return f'pip install -e ".[{extra}]" in the checkout of dist_hdnn'
     return f"pip install {' '.join(map(shlex.quote, wanted))}"
 
+
+ELSEWHERE = "mpi under mpiexec and srun, gloo on GPUs"
 
 Findings = dict[str, tuple[bool, str]]
 """what was looked for -> (whether it is there, what was found or how to get it)"""
@@ -73,7 +76,9 @@ def _processor() -> Findings:
 
 
 def _transports() -> Findings:
-    findings: Findings = {"local": (True, "one worker")}
+    missing = shared_memory_missing()
+    shared = (not missing, missing or "memory that the workers of a machine share")
+    findings: Findings = {"local": (True, "one worker"), "shm": shared}
     for name in ("gloo", "nccl"):
         available = importlib.util.find_spec("torch") is not None and _in_torch(name)
         findings[name] = (available, "in this PyTorch" if available else "not in this PyTorch")
@@ -81,6 +86,8 @@ def _transports() -> Findings:
     parts = ["mpi4py" if package else "no mpi4py", launcher or "no mpiexec on the path"]
     remedy = "" if package and launcher else f"; {install_extra('mpi')}"
     findings["mpi"] = (package and launcher is not None, ", ".join(parts) + remedy)
+    choice = usual("torchrun")
+    findings["default"] = (True, f"{choice.transport} with --workers and torchrun, as {choice.reason}; {ELSEWHERE}")
     return findings
 
 

@@ -415,7 +415,7 @@ def test_an_option_that_the_family_does_not_use_is_a_warning(capsys: pytest.Capt
 def test_doctor_reports_and_never_fails(capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(capsys, "doctor")
     assert found["software"]["torch"]["ok"] and found["transports"]["local"]["ok"]
-    assert set(found["transports"]) == {"local", "gloo", "nccl", "mpi"}
+    assert set(found["transports"]) == {"local", "shm", "gloo", "nccl", "mpi", "default"}
     assert found["runs"]["write access"]["ok"]
     assert main(["doctor"]) == 0
     assert "ok  python" in capsys.readouterr().out

@@ -24,6 +24,7 @@ import torch
 
 from dist_hdnn.config import Config, TrainConfig
 from dist_hdnn.launching import launcher
+from dist_hdnn.launching.choice import usual
 from dist_hdnn.launching.mpiexec import OPEN_MPI as OPEN_MPI_NEEDS
 from dist_hdnn.launching.mpiexec import OVERSUBSCRIBED
 from dist_hdnn.launching.supervisor import run_workers
@@ -45,6 +46,7 @@ MPIEXEC = Path(sys.executable).with_name("mpiexec")
 MPI_MISSING = [] if importlib.util.find_spec("mpi4py") else ["mpi4py"]
 MPI_MISSING += [] if MPIEXEC.exists() else ["mpiexec"]
 needs_mpi = pytest.mark.skipif(bool(MPI_MISSING), reason=f"no {' and no '.join(MPI_MISSING)} in {sys.prefix}")
+USUAL = usual("torchrun").transport  # shm, except where a machine cannot
 FAILURES = {
     "raises": (1, "worker 1 of 2 failed first, with exit code 1; last line of worker 1: RuntimeError: made to fail"),
     "exits": (3, "worker 1 of 2 failed first, with exit code 3; last line of worker 1: called sys.exit(3) before"),
@@ -135,17 +137,19 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.processes
-def test_workers_started_by_gloo_have_ranks_from_0_and_only_worker_0_is_heard(start: Start) -> None:
+def test_workers_have_ranks_from_0_and_only_worker_0_is_heard(start: Start) -> None:
     job = start("works", "default", 3, 60)
     assert job.end() == 0, job.errors
-    assert job.met["ranks"] == [0, 1, 2] and job.met["sum"] == 6 and job.met["transport"] == "gloo"
+    assert job.met["ranks"] == [0, 1, 2] and job.met["sum"] == 6 and job.met["transport"] == USUAL
     assert len(set(job.met["pids"])) == 3 and job.errors == ""
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("how", FAILURES)
-def test_a_worker_that_fails_ends_the_job_soon_and_is_named(how: str, start: Start) -> None:
-    job = start(how, "gloo", 2, 1.5)
+@pytest.mark.parametrize(
+    ("how", "transport"), [*((how, USUAL) for how in FAILURES), ("is killed", "gloo"), ("hangs", "gloo")]
+)
+def test_a_worker_that_fails_ends_the_job_soon_and_is_named(how: str, transport: str, start: Start) -> None:
+    job = start(how, transport, 2, 1.5)
     job.wait_until_met()
     code, message = FAILURES[how]
     assert job.end() == code, job.errors
@@ -256,11 +260,12 @@ def listeners(pids: list[int]) -> set[str]:
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
 def test_jobs_at_once_listen_on_loopback_only_and_end_with_their_launcher(start: Start) -> None:
     ends = {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
-    jobs = [start("waits", "gloo", 2, 60) for _ in ends]
-    for job, (number, code) in zip(jobs, ends.items(), strict=True):
+    transports = {"gloo": {"0100007F"}, USUAL: set[str](), "default": set[str]()}  # who shares memory has no socket
+    jobs = [start("waits", transport, 2, 60) for transport in transports]
+    for job, allowed, (number, code) in zip(jobs, transports.values(), ends.items(), strict=True):
         pids = job.wait_until_met()["pids"]
         assert job.met["ranks"] == [0, 1] and job.met["sum"] == 3
-        assert listeners([*pids, job.process.pid]) == {"0100007F"}
+        assert listeners([*pids, job.process.pid]) == (allowed if USUAL == "shm" else {"0100007F"})
         os.kill(job.process.pid, number)
         assert job.end(10) == code, job.errors
 
@@ -391,7 +396,7 @@ def test_torchrun_starts_the_same_program(start: Start) -> None:
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", PROGRAM)
     job = start("works", "default", 0, 60, before=torchrun)
     assert job.end(60) == 0, job.errors
-    assert job.met["ranks"] == [0, 1] and job.met["transport"] == "gloo"
+    assert job.met["ranks"] == [0, 1] and job.met["transport"] == USUAL
 
 
 @pytest.fixture
@@ -591,7 +596,7 @@ def test_the_command_trains_on_several_processes(start: Start, tmp_path: Path) -
     assert job.end() == 0, job.errors
     assert job.output.count("test accuracy") == 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
-    assert (summary["workers"], summary["transport"], summary["status"]) == (2, "gloo", "done")
+    assert (summary["workers"], summary["transport"], summary["status"]) == (2, USUAL, "done")
 
 
 def test_the_command_trains_on_several_threads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

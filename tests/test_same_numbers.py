@@ -1,4 +1,4 @@
-"""The command line on real processes: gloo and MPI workers give the losses and weights of one process."""
+"""The command line on real processes: workers over shm, gloo and MPI give the losses and weights of one process."""
 
 import importlib.util
 import json
@@ -60,12 +60,12 @@ def alone_in_order(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("workers", [2, 4])
-def test_gloo_workers_give_the_numbers_of_one_process(workers: int, alone: Path, tmp_path: Path) -> None:
-    run = train(tmp_path / "run", f"--workers={workers}", "--transport=gloo")
+@pytest.mark.parametrize(("workers", "transport"), [(2, "shm"), (4, "shm"), (4, "gloo")])
+def test_workers_give_the_numbers_of_one_process(workers: int, transport: str, alone: Path, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", f"--workers={workers}", f"--transport={transport}")
     assert difference(run, alone) <= 1e-12
     summary, simulated = (json.loads((path / "summary.json").read_text()) for path in (run, alone))
-    assert (summary["workers"], summary["transport"], summary["non_neighbour_messages"]) == (workers, "gloo", 0)
+    assert (summary["workers"], summary["transport"], summary["non_neighbour_messages"]) == (workers, transport, 0)
     assert summary["parameters"] == simulated["parameters"]
 
 
@@ -74,8 +74,9 @@ def test_threads_of_one_process_give_the_same_numbers(alone: Path, tmp_path: Pat
 
 
 @pytest.mark.processes
-def test_deterministic_gloo_workers_give_the_same_bits(alone_in_order: Path, tmp_path: Path) -> None:
-    run = train(tmp_path / "run", "--workers=3", "--transport=gloo", "--deterministic=true")
+@pytest.mark.parametrize("transport", ["shm", "gloo"])
+def test_deterministic_workers_give_the_same_bits(transport: str, alone_in_order: Path, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", "--workers=3", f"--transport={transport}", "--deterministic=true")
     assert difference(run, alone_in_order) == 0.0
 
 

@@ -108,8 +108,8 @@ class Config:
     """restart the workers of this machine up to this many times, from the newest checkpoint, if one fails"""
     workers: int | None = None
     """workers to start on this machine (default: as many as torchrun, mpiexec or srun started, else one)"""
-    transport: Literal["threads", "gloo", "nccl", "mpi"] | None = None
-    """how workers talk (default: mpi under mpiexec and srun, else gloo)"""
+    transport: Literal["threads", "shm", "gloo", "nccl", "mpi"] | None = None
+    """how workers talk (default: mpi under mpiexec, else shm or gloo)"""
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     plots: bool = True
     """save plots at the end of the run (about one second; switch it off for many short runs)"""

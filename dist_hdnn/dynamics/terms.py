@@ -58,7 +58,7 @@ class Gradient(TermOfK):
             use.weights.K, dv, scale, use.x, self.sigma, use.saved, self.w, gradients.K, into
         )
         if gradients.b is not None:
-            gradients.b.add_rows(self.w.flat)
+            self.products.row_sums(self.w.flat, gradients.b)
         return dx
 
     def tangent(self, use: Use, dx: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Activated(TermOfK):
     exchanges: ClassVar[tuple[str, ...]] = Matrix.exchanges
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
-        self.linear, self.sigma = self.map(K, constants), constants.sigma
+        self.products, self.linear, self.sigma = K, self.map(K, constants), constants.sigma
         self.reads_ghosts = self.linear.reads_ghosts
         self.u, self.w = (torch.empty_like(K.output.owned) for _ in range(2))
 
@@ -108,7 +108,7 @@ class Activated(TermOfK):
         gradients = use.gradients
         w = _times_slope(self.sigma, scaled(use.dv.owned, use.scale, self.u), use.saved, self.w)
         if gradients.b is not None:
-            gradients.b.add_rows(w)
+            self.products.row_sums(w, gradients.b)
         return self.linear.adjoint(w, 1.0, use.x, use.weights.K, gradients.K)
 
     def tangent(self, use: Use, dx: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ class NearIdentity(TermOfK):
     reads_ghosts = True
 
     def __init__(self, K: BlockProducts, constants: Constants) -> None:
-        self.linear, self.sigma, self.h = Matrix(K), constants.sigma, constants.h
+        self.products, self.linear, self.sigma, self.h = K, Matrix(K), constants.sigma, constants.h
         self.u, self.v, self.w = (torch.empty_like(K.output.owned) for _ in range(3))
 
     def saved(self, count: int) -> list[Saved]:
@@ -182,7 +182,7 @@ class NearIdentity(TermOfK):
         w = _times_slope(self.sigma, dv, use.saved, self.w)
         f = torch.add(dv, w, alpha=self.h, out=self.v)
         if gradients.b is not None:
-            gradients.b.add_rows(f)
+            self.products.row_sums(f, gradients.b)
         return torch.add(w, self.linear.adjoint(f, 1.0, use.x, use.weights.K, gradients.K), out=self.u)
 
     def tangent(self, use: Use, dx: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dist_hdnn.config import Config
+from dist_hdnn.launching.choice import usual
+from dist_hdnn.launching.joining import join
 from dist_hdnn.launching.mpiexec import become_mpiexec
 from dist_hdnn.launching.supervisor import WORKER, cores, run_workers
 from dist_hdnn.launching.worker import INTERRUPTED, STOPPED, USAGE, StopRequest, follow_launcher, tell_processes, work
@@ -81,8 +83,8 @@ def launch(
     if _alone(place, config.transport):
         announce("loading PyTorch")
         return run(config, None) or 0
-    name = config.transport or _usual_transport(place)
-    transport = _join(name, place, address, config.timeout, config.device)
+    meeting = max(config.timeout, START_UP)
+    transport = join(config.transport, place, address, config.timeout, meeting, config.device)
     if config.workers not in (None, transport.size):
         transport.abort(USAGE, f"workers: MPI was started with {transport.size}, the config asks for {config.workers}")
     if place is not None and place.launcher.startswith("mpiexec of MPICH") and place.local_size == place.size:
@@ -94,8 +96,8 @@ def launch(
 def connect(timeout: float = 120.0, transport: str | None = None, device: str = "cpu") -> Transport:
     """Return this process's transport to the workers that torchrun, mpiexec or srun started, or to itself alone.
 
-    timeout: seconds that a worker waits for another. transport: gloo, nccl or mpi (default: mpi under mpiexec and srun,
-    else gloo). device: with "cuda" each worker of a machine gets one of its GPUs.
+    timeout: seconds that a worker waits for another. transport: shm, gloo, nccl or mpi (default: mpi under mpiexec and
+    srun, else shm on CPUs under Linux, else gloo). device: with "cuda" each worker of a machine gets one of its GPUs.
     Use it in a `with` statement, or let all workers call `barrier` and `close` at the end.
     Raises ValueError when launcher and transport do not fit, PeerLostError when the workers do not meet.
     """
@@ -107,7 +109,7 @@ def connect(timeout: float = 120.0, transport: str | None = None, device: str = 
         from dist_hdnn.transport import LocalTransport
 
         return LocalTransport(timeout)
-    return _join(transport or _usual_transport(place), place, address, timeout, device)
+    return join(transport, place, address, timeout, max(timeout, START_UP), device)
 
 
 def _place() -> tuple[Launch | None, str]:
@@ -135,20 +137,20 @@ def _check(place: Launch, transport: str | None, workers: int | None) -> None:
             f"workers: {place.launcher} started {place.size}, but the config asks for {workers}; "
             f"leave workers out, or let {place.launcher} start {workers}"
         )
-    usual = _usual_transport(place)
-    if place.launcher == OURS or place.size == 1 or transport in (None, usual):
+    name = usual(place.launcher).transport
+    if place.launcher == OURS or place.size == 1 or transport in (None, name):
         return
     if transport == "threads":
         raise ValueError(
             f"transport: threads are workers of one process, but {place.launcher} started {place.size} processes; "
-            f"use {usual}, or start one process"
+            f"use {name}, or start one process"
         )
     if transport == "mpi":
         raise ValueError(
             f"transport: mpi needs mpiexec or srun, but {place.launcher} started this worker ({place.rank} of "
-            f"{place.size}); start with mpiexec, or use gloo"
+            f"{place.size}); start with mpiexec, or use {name}"
         )
-    if usual == "mpi" and not (os.environ.get("MASTER_ADDR") and os.environ.get("MASTER_PORT")):
+    if name == "mpi" and not (os.environ.get("MASTER_ADDR") and os.environ.get("MASTER_PORT")):
         raise ValueError(
             f"transport: {transport} under {place.launcher} needs MASTER_ADDR and MASTER_PORT, where worker 0 can be "
             "reached; export them, or use mpi"
@@ -167,56 +169,6 @@ def _check_group() -> None:
             )
 
 
-def _usual_transport(place: Launch | None) -> str:
-    return "mpi" if place is None or place.launcher.startswith(("mpiexec", "srun")) else "gloo"
-
-
-def _join(name: str, place: Launch | None, address: str, timeout: float, device: str) -> Transport:
-    """Meet the other workers. Raises ValueError, PeerLostError."""
-    meeting = max(timeout, START_UP)
-    if device == "cuda" or name == "nccl":
-        _take_gpu(name, place)
-    if name == "mpi":
-        from dist_hdnn.transport.rendezvous import limit_start_up
-
-        with limit_start_up(meeting, f"worker {place.rank} of {place.size}" if place else "a worker"):
-            try:
-                from dist_hdnn.transport.mpi import MpiTransport
-            except ImportError as error:
-                raise ValueError(f"transport: {error}") from None
-            return MpiTransport(timeout)
-    assert place is not None, f"{name} needs a launcher"
-    if not address:  # srun and mpiexec do not set the names that torch reads
-        os.environ.update(RANK=str(place.rank), WORLD_SIZE=str(place.size))
-    if name == "nccl":
-        import torch
-
-        from dist_hdnn.transport.nccl import NcclTransport
-        from dist_hdnn.transport.rendezvous import environment_store, open_store
-
-        store = open_store(address, place.size, meeting) if address else environment_store(meeting)[0]
-        gpu = torch.device("cuda", torch.cuda.current_device())
-        return NcclTransport(store, place.rank, place.size, gpu, timeout)
-    from dist_hdnn.transport.gloo import join
-
-    transport: Transport = join(place.rank, place.size, address, meeting) if address else join(timeout=meeting)
-    transport.timeout = timeout
-    return transport
-
-
-def _take_gpu(name: str, place: Launch | None) -> None:
-    """Make one GPU of this machine the current one. NCCL refuses two workers on one GPU."""
-    import torch
-
-    here, gpus = (place and place.local_size) or 1, torch.cuda.device_count()
-    if gpus == 0 or (name == "nccl" and here > gpus):
-        raise ValueError(
-            f"transport: {name} with device=cuda has {here} workers on this machine, but PyTorch sees {gpus} GPUs; "
-            "gloo and mpi let workers share a GPU, device=cpu needs none"
-        )
-    torch.cuda.set_device(((place and place.local_rank) or 0) % gpus)
-
-
 def _share_cores(config: Config, workers: int) -> None:
     """Set the threads of this process, which shares its cores with other workers, unless the user has set them."""
     import torch
@@ -230,8 +182,8 @@ def _start(arguments: list[str], config: Config, run: Run, program: Sequence[str
     workers = config.workers or 1
     if config.restarts and config.transport in ("threads", "mpi"):
         raise ValueError(
-            f"restarts: expected workers that are processes of this launcher, got transport={config.transport}; use "
-            "gloo, or start the command again with --resume=auto"
+            f"restarts: expected workers that are processes of this launcher, got transport={config.transport}; leave "
+            "transport out, or start the command again with --resume=auto"
         )
     announce(f"starting {workers} worker{'s' * (workers > 1)}")
     if config.transport == "threads":

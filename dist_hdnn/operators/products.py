@@ -161,6 +161,10 @@ class BlockProducts:
         """Add Σ rows ⊗ columns of one or two pairs, summed over the batch. scale: factor of the first pair."""
         raise NotImplementedError
 
+    def row_sums(self, w: Tensor, gradient: GradientSum) -> None:
+        """Add Σ w over the batch, (rows,), the gradient of a bias. w: in row space, or owned rows."""
+        gradient.add_rows(w)
+
     def gradient_value(
         self, weights: BlockWeights, x: GhostedTensor, sigma: Activation, saved: Saved, into: Sum | None = None
     ) -> Tensor | None:

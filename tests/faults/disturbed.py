@@ -268,9 +268,9 @@ class Fork:
 def fork_instead_of_starting() -> None:
     """From now on the launcher forks its workers. All that they import is imported here, once, by a small training."""
     from dist_hdnn.launching import supervisor
-    from dist_hdnn.transport import gloo
+    from dist_hdnn.transport import gloo, shm
 
-    assert gloo
+    assert gloo and shm
     with tempfile.TemporaryDirectory() as folder:
         command(
             ["--data.samples=40", "--network.layers=1", "--train.epochs=1", "--plots=false", f"--output={folder}/run"]

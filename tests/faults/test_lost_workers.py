@@ -1,4 +1,7 @@
-"""F01-F07: a worker is killed, fails, leaves, stops or is slow: all end soon and it is named, or all go on."""
+"""F01-F07: a worker is killed, fails, leaves, stops or is slow: all end soon and it is named, or all go on.
+
+Over the usual transport, which is shared memory.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 
 import pytest
 from faults.conftest import Outcome
-from faults.faulty import PHASES, WORKERS, Ended, a_fault, forked, started
+from faults.faulty import PHASES, SMALL, WORKERS, Ended, a_fault, forked, started
 from faults.small import repetitions
 
 from dist_hdnn.launching.mpiexec import OPEN_MPI, OVERSUBSCRIBED
@@ -53,9 +56,13 @@ def assert_names_the_first(job: Ended, how: str) -> None:
     assert job.said.splitlines().count(f"dist-hdnn: resume with: {report.get('go_on_with')}") == 1
 
 
+GLOO = (*SMALL, "--transport=gloo")
+
+
 def test_F01_a_killed_worker_ends_the_job_and_is_named(tmp_path: Path, outcome: Outcome) -> None:
     faults = [a_fault("kill") for _ in range(repetitions(5, 50))]
-    jobs = forked(tmp_path, faults[1:], limit=3000) + [started(tmp_path / "started", faults[0])]
+    jobs = forked(tmp_path / "usual", faults[2:], limit=3000) + [started(tmp_path / "started", faults[0])]
+    jobs += forked(tmp_path / "gloo", faults[1:2], arguments=GLOO)
     for job in jobs:
         with outcome.trial(job, job.seconds):
             job.assert_failed_within(10)

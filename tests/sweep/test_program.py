@@ -150,6 +150,18 @@ def test_states_that_are_watched_are_run() -> None:
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"X": "neighbours"}, {"architecture": "leapfrog"}, {"integrator": "stormer_verlet"}], ids=str
+)
+def test_sweeps_of_gradients_are_kernels_alone(options: dict[str, Any]) -> None:
+    net = made(quiet_graph("grid"), **{"layers": 4, "width": 4, "architecture": "hamiltonian", **options})
+    for _ in range(3):
+        step(net, torch.ones(5, net.neurons))
+    (tape,) = net.sweep.pool._idle.values()
+    for program in tape.programs:
+        assert len(program._recording._steps) == 1, "one call of the compiled loop"
+
+
 def test_weights_in_other_memory_are_recorded_anew() -> None:
     net, plain = (made(quiet_graph("grid"), layers=3, replay=on) for on in (True, False))
     same_steps(net, plain)

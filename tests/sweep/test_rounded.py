@@ -169,7 +169,8 @@ def test_a_layer_allocates_nothing(mode: dict[str, Any]) -> None:
                 run_back(net.sweep, tape, y, run(net.sweep, tape, y, weights), weights)
                 net.sweep.pool.give_back(tape)
 
-        sweep()
+        for _ in range(2):  # the second one is recorded
+            sweep()
         found.append(allocations(sweep).allocated - handed_out)
     assert abs(found[1] - found[0]) < 0.1 * 256 * net.neurons * 4
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dist_hdnn.operators.tiles.machine import Code, Compiled, Value, compile_function, host, ir, once
+from dist_hdnn.operators.tiles.sums import write_sums
 from dist_hdnn.operators.tiles.vectors import Writer
 
 
@@ -255,7 +256,7 @@ class _Gradient:
                         sums = self.sums(s, b.add(first, row), down, b.add(source, column), across, whole)
                         for t in range(down):
                             place = b.add(weight, b.add(b.mul(b.add(row, code.number(t)), width), column))
-                            self.write_sums(sums[t], w.at(self.W, place), across)
+                            write_sums(w, sums[t], w.at(self.W, place), self.add)
 
                     code.split(rows, largest_rows, tile)
 
@@ -297,27 +298,3 @@ class _Gradient:
                 for place in itertools.chain(*sums):
                     b.store(b.fmul(self.factor, code.get(place, w.vector)), place)
         return [[code.get(place, w.vector) for place in places] for places in sums]
-
-    def write_sums(self, sums: list[Value], address: Value, count: int) -> None:
-        """Write the sum of each vector to consecutive weights, by one tree for any number of them."""
-        b, w = self.b, self.writer
-        if w.lanes == 1:
-            for t, vector in enumerate(sums):  # vectors of one element are the sums
-                self.put(b.bitcast(vector, w.scalar), w.at(address, self.code.number(t)), w.scalar)
-            return
-        total = w.sum_of_each(sums + [w.constant(0.0)] * (4 - count))  # (4,)
-        if count == 4:
-            self.put(total, address, total.type)
-            return
-        for t in range(count):
-            value = b.extract_element(total, ir.Constant(ir.IntType(32), t))
-            self.put(value, w.at(address, self.code.number(t)), w.scalar)
-
-    def put(self, value: Value, address: Value, type: Any) -> None:
-        """Write a value, or add it to what lies there if the call says so."""
-        b, align = self.b, self.writer.element
-        wanted = b.icmp_signed("!=", self.add, self.code.number(0))
-        before = self.code.variable(ir.Constant(type, None if type == self.writer.scalar else [0.0] * type.count))
-        with b.if_then(wanted):
-            b.store(b.load(address, align=align, typ=type), before)
-        b.store(b.fadd(value, b.load(before, typ=type)), address, align=align)

@@ -18,6 +18,7 @@ from dist_hdnn.operators.tiles.kernels import Kind, pull
 from dist_hdnn.operators.tiles.kernels import gradient as gradient_kernel
 from dist_hdnn.operators.tiles.machine import Compiled
 from dist_hdnn.operators.tiles.operator import TileOperator
+from dist_hdnn.operators.tiles.sums import row_sums
 from dist_hdnn.operators.tiles.threads import Work
 from dist_hdnn.operators.tiles.vectors import lanes
 
@@ -92,6 +93,14 @@ class TileProducts(BlockProducts):
         tensors = dK, z.flat, v.tensor, w.flat, x.tensor
         arguments = *(address(tensor) for tensor in tensors), work.table
         work.run(call, arguments, 0, self._agents, len(pairs), int(accumulate), address(self._factor(scale)))
+
+    def row_sums(self, w: Tensor, gradient: GradientSum) -> None:
+        (db,), accumulate = gradient.target()
+        if not (self.batch or accumulate):
+            db.zero_()
+        out, work = address(db), self._by_row
+        arguments = address(w), out, out, out, out, work.table
+        work.run(row_sums(self._element, self._lanes), arguments, 0, self._agents, int(accumulate))
 
     def _pull(self, transposed: bool = False, bias: bool = False, epilogue: str = "none") -> Compiled:
         kind = Kind(transposed, bias, epilogue, self._masked, self._thin)
