@@ -8,9 +8,10 @@ Cells are agents x neurons of p or q each: a ring up to 256 agents, two neighbor
 graph (barabasi_albert, 2 links per new agent), a ring of unequal agents of 4 to 28, a hub linked to all others, a
 ring with as many weights as the hub, a torus of 100 x 100, and a random geometric graph (4.8 neighbors in the mean),
 its agents in reverse Cuthill-McKee order or with labels at random.
-K sparse, X the identity, batch 128, float32, a sweep of LAYERS layers with everything stored; large cells and slow methods compute fewer layers. Times are CPU times of the process per layer.
-The methods take turns; a time is the best of 5 medians, or one call where that takes seconds, and all ratios are of
-one run. "floor" and the others: see `baselines.py`.
+K sparse, X the identity, batch 128, float32, a sweep of LAYERS layers with everything stored; large cells and slow
+methods compute fewer layers. Times are CPU times of the process per layer. The methods take turns; a time is the best
+of 5 medians, or one call where that takes seconds, and all ratios are of one run. "floor" and the others: see
+`baselines.py`.
 The roofline is the best that the machine could do: the layer's multiply-adds at the rate of registers, or the bytes
 that must move at the rate of a copy, see `rates.py`.
 Threads: the wall time of our plans with one thread over that with two, which also take turns.
@@ -21,8 +22,6 @@ same bits on one and on two threads.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import time
 import warnings
@@ -36,12 +35,13 @@ import torch
 from cells import graph_of
 from measure import header, table, take_turns, write_report
 from rates import machine_rates, roofline
-from trees import OWN, Measured, in_turns, ratios, serve
+from served import one_median
+from trees import OWN, in_turns, ratios
 
 from dist_hdnn import HDNN, Execution
 
 LAYERS, FEW, BATCH, MEDIANS = 8, 3, 128, 5
-SECONDS, SLOW = 0.25, 2.0  # a method's share of one round; calls longer than this are not repeated
+SLOW = 2.0  # calls longer than this are not repeated
 DENSE_BYTES = 16  # per weight of a dense layer: K twice, mask, masked K and gradients, some at a time
 LARGEST_PUBLISHED = 1 << 12  # neurons of the whole state: a matrix product of that size cubed in every half step
 Step = Callable[[], object]
@@ -147,29 +147,6 @@ def best_medians(methods: dict[str, Method]) -> dict[str, float]:
     return {name: min(found[name] or [first[name]]) / layers * 1e3 for name, (_, layers) in methods.items()}
 
 
-def one_median(step: Step) -> float:
-    """Return the median CPU seconds of calls for SECONDS, at least one."""
-    times, end = [], time.perf_counter() + SECONDS
-    while not times or time.perf_counter() < end:
-        began = time.process_time()
-        step()
-        times.append(time.process_time() - began)
-    return float(np.median(times))
-
-
-def serve_case(cell: str, layers: int, batch: int) -> None:
-    """Measure blocks of our sweep for a `Tree`, after one digest of output and states on one and on two threads."""
-    net, method = ours(cell, "auto", layers, batch)
-    y, digests = torch.randn(batch, net.neurons, generator=torch.Generator().manual_seed(1)), []
-    for threads in (2, 1):
-        torch.set_num_threads(threads)
-        outputs = [net(y).detach(), net.states(y)]
-        digests.append(hashlib.sha256(b"".join(each.contiguous().numpy().tobytes() for each in outputs)).hexdigest())
-    for _ in range(3):
-        method.step()
-    serve({"bits": digests}, lambda: one_median(method.step) / layers)
-
-
 def compare(before: Path, cells: Sequence[str] | None, blocks: int, rates: dict[str, float]) -> dict[str, Any]:
     """Print and return new / before for the compared cells, and shuffled labels over ordered ones."""
     found: dict[str, Any] = {}
@@ -181,8 +158,8 @@ def compare(before: Path, cells: Sequence[str] | None, blocks: int, rates: dict[
     for cell, layers, batch, asked in COMPARED:
         if cells and cell not in cells:
             continue
-        case = {"cell": cell, "layers": layers, "batch": batch}
-        both = in_turns(__file__, {"new": (OWN, case), "before": (before, case)}, blocks)
+        case = {"kind": "layer", "cell": cell, "layers": layers, "batch": batch}
+        both = in_turns({"new": (OWN, case), "before": (before, case)}, blocks)
         new, old = both["new"], both["before"]
         best = roofline(ours(cell, "torch", 1, batch)[0], batch, layers, rates)["roofline"]
         found[f"{cell}, {layers} layers"] = {name: measured.seconds for name, measured in both.items()}
@@ -194,8 +171,8 @@ def compare(before: Path, cells: Sequence[str] | None, blocks: int, rates: dict[
             flush=True,
         )
     if not cells or SHUFFLED in cells:
-        cases = {cell: (OWN, {"cell": cell, "layers": FEW, "batch": BATCH}) for cell in (SHUFFLED, ORDERED)}
-        labels: dict[str, Measured] = in_turns(__file__, cases, blocks)
+        case = {"kind": "layer", "layers": FEW, "batch": BATCH}
+        labels = in_turns({cell: (OWN, case | {"cell": cell}) for cell in (SHUFFLED, ORDERED)}, blocks)
         median, least = ratios(labels[SHUFFLED], labels[ORDERED])
         print(f"{SHUFFLED} / {ORDERED}: median {median:.3f}, least {least:.3f} (target <= {SHUFFLED_TARGET})")
         found["shuffled / ordered"] = {cell: measured.seconds for cell, measured in labels.items()}
@@ -278,6 +255,7 @@ def lines_of(cells: dict[str, dict[str, float]], threads: dict[str, float]) -> l
 
 def main() -> None:
     warnings.filterwarnings("ignore", "graph: information travels")  # these networks are too shallow on purpose
+    warnings.filterwarnings("ignore", "graph: the graph is disconnected")  # a few points of a random geometric graph
     warnings.filterwarnings("ignore", "Sparse")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", nargs="*", help="such as 256x16, 256x16-power-law or 256x4..28")
@@ -286,12 +264,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--before", type=Path, metavar="PATH", help="root of another source tree, to compare with")
     parser.add_argument("--blocks", type=int, default=9, help="blocks of each tree with --before (default 9)")
-    parser.add_argument("--serve", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.serve is not None:
-        serve_case(**args.serve)
-        return
     print(header(), flush=True)
     rates, began = machine_rates(), time.perf_counter()
     print(
@@ -308,8 +282,8 @@ def main() -> None:
         net, methods = methods_of(cell, args.only)
         times = cells[cell] = best_medians(methods) | roofline(net, BATCH, methods["torch plan"].layers, rates)
         for name, value in times.items():
-            ratios = value / times["floor"], value / fastest(times)
-            print(f"{cell:18} {name:14} {value:10.3f} {ratios[0]:8.2f} {ratios[1]:15.2f}", flush=True)
+            over = value / times["floor"], value / fastest(times)
+            print(f"{cell:18} {name:14} {value:10.3f} {over[0]:8.2f} {over[1]:15.2f}", flush=True)
         del net, methods
     threads = two_threads(SCALED) if args.threads == 2 else {}
     lines = lines_of(cells, threads)

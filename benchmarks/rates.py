@@ -41,6 +41,7 @@ def register_rate() -> float:
     return 2 * lanes * CHAINS * TURNS / seconds / 1e9
 
 
+@machine.once
 def multiply_adds(lanes: int) -> machine.Compiled:
     """Compile f(data, n): n turns of CHAINS independent sums s <- a b + s. data: a, b, then the first sums."""
 

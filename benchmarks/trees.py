@@ -1,10 +1,7 @@
 """Run the same measurement in other source trees, in turns: `--before PATH` of the benchmarks.
 
 A tree is a checkout of this project, such as `git worktree add /tmp/before COMMIT`. Each runs in a process of its own
-with PYTHONPATH before everything else, and by the same script, of which it asks one block after the other:
-
-    python benchmarks/layer.py --serve '{"cell": "8x2"}'     prints a line of JSON, then one number per line it reads
-
+with PYTHONPATH before everything else, and runs `served.py`, of which it asks one block after the other.
 The new tree runs so too, hence under the same conditions, and all processes take turns block by block.
 """
 
@@ -14,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import dist_hdnn
-
 OWN = Path(__file__).resolve().parents[1]
-Block = Callable[[], float]
+SERVED = str(Path(__file__).with_name("served.py"))
 
 
 class Measured(NamedTuple):
@@ -43,8 +38,8 @@ class Measured(NamedTuple):
 class Tree:
     """A process that measures one case with the package of a source tree. hello: what it says first."""
 
-    def __init__(self, root: Path, script: str, case: Mapping[str, Any]) -> None:
-        command = [sys.executable, "-W", "ignore", script, "--serve", json.dumps(dict(case))]
+    def __init__(self, root: Path, case: Mapping[str, Any]) -> None:
+        command = [sys.executable, "-W", "ignore", SERVED, json.dumps(dict(case))]
         environment = os.environ | {"PYTHONPATH": str(root.resolve()), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -76,18 +71,10 @@ class Tree:
         self.process.communicate()
 
 
-def serve(hello: Mapping[str, Any], block: Block) -> None:
-    """Answer a `Tree`: the hello, then a block for every line that comes."""
-    package = str(Path(dist_hdnn.__file__).resolve().parent)
-    print(json.dumps({"package": package, **hello}), flush=True)
-    for _ in sys.stdin:
-        print(json.dumps(block()), flush=True)
-
-
-def in_turns(script: str, cases: Mapping[str, tuple[Path, Mapping[str, Any]]], blocks: int) -> dict[str, Measured]:
+def in_turns(cases: Mapping[str, tuple[Path, Mapping[str, Any]]], blocks: int) -> dict[str, Measured]:
     """Measure cases, each in the tree of its root, block by block in turns."""
     with ExitStack() as stack:
-        trees = {name: stack.enter_context(Tree(root, script, case)) for name, (root, case) in cases.items()}
+        trees = {name: stack.enter_context(Tree(root, case)) for name, (root, case) in cases.items()}
         times = [{name: tree.block() for name, tree in trees.items()} for _ in range(blocks)]
         return {name: Measured([block[name] for block in times], tree.hello) for name, tree in trees.items()}
 
