@@ -24,6 +24,8 @@ from dist_hdnn.topology import BlockPattern, Halo
 from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
 from dist_hdnn.transport import Channel, Ledger
 
+MOST_RUNS = 256  # of rows for one peer, beyond which packing them first is as fast
+
 
 class Silent:
     """No exchange, for products whose caller exchanges the ghosts. owned: number of owned rows, None for all."""
@@ -186,14 +188,19 @@ class HaloExchange:
     def _bind_gathering(self, x: GhostedTensor) -> _Gathering:
         """Make the channel of this tensor's gathers."""
         slices, sends, packing = x.tensor, [], []
+        taken: dict[int, list[Tensor]] = {}
         for (peer, packed), rows in zip(self._memory_of_slices(slices), self.send_rows, strict=True):
             if _is_run(rows):
                 sends.append((peer, slices[int(rows[0]) : int(rows[-1]) + 1]))
+                continue
+            sends.append((peer, packed))
+            runs = _runs_of(rows)
+            if len(runs) <= MOST_RUNS and not slices.is_cuda and self.transport.takes_runs(peer):
+                taken[peer] = [slices[run] for run in runs]
             else:
-                sends.append((peer, packed))
                 packing.append((rows.to(slices.device), packed))
         receives = deal(slices[self.owned :], self.receives)
-        channel = self.transport.channel(sends, receives, f"{self.label} gather")
+        channel = self.transport.channel(sends, receives, f"{self.label} gather", taken)
         x.gathering = made = _Gathering(channel, packing, _row_bytes(slices))
         retire_with(x, channel)
         return made
@@ -260,6 +267,13 @@ def retire_with(owner: object, channel: Channel) -> None:
 def _is_run(rows: Tensor) -> bool:
     """Tell whether these ascending rows lie side by side."""
     return int(rows[-1] - rows[0]) + 1 == len(rows)
+
+
+def _runs_of(rows: Tensor) -> list[slice]:
+    """Cut ascending rows into runs that lie side by side."""
+    ends = torch.nonzero(rows[1:] - rows[:-1] != 1).flatten().tolist()
+    first, last = [0, *(end + 1 for end in ends)], [*ends, len(rows) - 1]
+    return [slice(int(rows[a]), int(rows[b]) + 1) for a, b in zip(first, last, strict=True)]
 
 
 def _row_bytes(slices: Tensor) -> int:

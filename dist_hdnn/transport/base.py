@@ -21,7 +21,7 @@ from dist_hdnn.topology.ragged import IntArray
 from dist_hdnn.transport import collectives
 from dist_hdnn.transport.channel import Channel, Staging, Wire, needs_staging
 from dist_hdnn.transport.errors import PeerLostError, TransportTimeoutError, naming
-from dist_hdnn.transport.messages import Buffers, Message, bytes_of, check_buffers
+from dist_hdnn.transport.messages import Buffers, Message, Runs, bytes_of, check_buffers, check_runs
 from dist_hdnn.transport.traffic import Record
 
 FIRST_TAG = 512  # smaller tags are for collectives
@@ -55,39 +55,49 @@ class Transport:
         self._star = collectives.Star(self)
         self._closed = False
 
-    def channel(self, sends: Buffers, receives: Buffers, label: str) -> Channel:
+    def takes_runs(self, peer: int) -> bool:
+        """Tell whether this transport copies what it sends to a peer from several runs by itself."""
+        return False
+
+    def channel(self, sends: Buffers, receives: Buffers, label: str, runs: Runs | None = None) -> Channel:
         """Return a channel that sends each (peer, buffer) of `sends` and fills each (peer, buffer) of `receives`.
 
         At most one buffer per peer and direction. An empty buffer sends nothing, at both ends. Raises ValueError for a
         wrong buffer, before anything is posted.
+        runs: of peers for whom `takes_runs` holds, what is sent instead of their buffers, which only give the size.
         """
-        return self._open(sends, receives, label, None)
+        return self._open(sends, receives, label, None, runs)
 
-    def _open(self, sends: Buffers, receives: Buffers, label: str, tag: int | None) -> Channel:
+    def _open(
+        self, sends: Buffers, receives: Buffers, label: str, tag: int | None, runs: Runs | None = None
+    ) -> Channel:
         """Make a channel. Without a tag it takes the next one per peer and direction, so both ends count alike."""
         if self._closed:
             raise RuntimeError(f"{label}: the transport of worker {self.rank} is closed; make channels before that")
         self._close_retired()
         sends, receives = list(sends), list(receives)
         check_buffers(self.rank, self.size, sends, receives, label)
+        runs = runs or {}
+        check_runs(sends, runs, label)
         sends, receives = ([pair for pair in pairs if pair[1].numel()] for pairs in (sends, receives))
         staging = Staging(sends, receives) if self.stages and needs_staging(sends, receives) else None
         if staging is not None:
             sends, receives = staging.sends, staging.receives
-        outgoing, incoming = self._messages("send", sends, tag), self._messages("receive", receives, tag)
+        outgoing, incoming = self._messages("send", sends, tag, runs), self._messages("receive", receives, tag, {})
         wire = self._wire(outgoing, incoming, label) if outgoing or incoming else None
         channel = Channel(self, wire, staging, (outgoing, incoming), label)
         self._channels[channel] = None
         return channel
 
-    def _messages(self, direction: str, buffers: Sequence[tuple[int, Tensor]], tag: int | None) -> list[Message]:
+    def _messages(self, direction: str, buffers: Buffers, tag: int | None, runs: Runs) -> list[Message]:
         messages = []
         for peer, tensor in sorted(buffers, key=lambda pair: pair[0]):
             number = tag
             if number is None:
                 number = FIRST_TAG + self._tags[direction, peer]
                 self._tags[direction, peer] += 1
-            messages.append(Message(peer, number, bytes_of(tensor)))
+            parts = tuple(bytes_of(run) for run in runs.get(peer, ()) if run.numel())
+            messages.append(Message(peer, number, bytes_of(tensor), parts))
         return messages
 
     def empty(self, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -82,8 +82,8 @@ class GlooWire:
     ) -> None:
         self.label = label
         self._transport = transport
-        self._calls = [(group.recv, [data], peer, tag) for peer, tag, data in receives]
-        self._calls += [(group.send, [data], peer, tag) for peer, tag, data in sends]
+        self._calls = [(group.recv, [data], peer, tag) for peer, tag, data, _ in receives]
+        self._calls += [(group.send, [data], peer, tag) for peer, tag, data, _ in sends]
         self._works: list[tuple[int, Any]] = []
 
     def post(self) -> None:

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 Buffers = Sequence[tuple[int, Tensor]]
+Runs = Mapping[int, Sequence[Tensor]]
+"""By peer, the contiguous tensors whose memory, one after the other, is what the peer is sent."""
 
 
 class Message(NamedTuple):
     """One message of an exchange.
 
-    data: (bytes,) uint8 view of the caller's buffer. tag: its number between two peers.
+    data: (bytes,) uint8 view of the caller's buffer. tag: its number between two peers. runs: such views of the memory
+    that a transport copies from instead, one after the other; empty where the buffer is filled by the caller.
     """
 
     peer: int
     tag: int
     data: Tensor
+    runs: tuple[Tensor, ...] = ()
 
 
 def bytes_of(tensor: Tensor) -> Tensor:
     """Return the memory of a contiguous tensor of any dtype: (bytes,) uint8."""
     return tensor.detach().reshape(-1).view(torch.uint8)
+
+
+def check_runs(sends: Buffers, runs: Runs, label: str) -> None:
+    """Raise ValueError unless the runs of a peer have the bytes of its buffer, in contiguous memory of the host."""
+    sizes = {peer: tensor.nbytes for peer, tensor in sends}
+    for peer, tensors in runs.items():
+        given = sum(tensor.nbytes for tensor in tensors)
+        if given != sizes.get(peer):
+            raise ValueError(
+                f"{label}: expected runs of {sizes.get(peer, 0)} bytes for worker {peer}, got {given}; cut its buffer"
+            )
+        for tensor in tensors:
+            _check_tensor(f"{label}: a run for worker {peer}", tensor)
 
 
 def check_buffers(rank: int, size: int, sends: Buffers, receives: Buffers, label: str) -> None:

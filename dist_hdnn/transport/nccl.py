@@ -85,7 +85,7 @@ class NcclWire:
         self._transport = transport
         operations: dict[int, list[tuple[int, distributed.P2POp]]] = {}
         for call, messages in ((distributed.irecv, receives), (distributed.isend, sends)):
-            for peer, tag, data in messages:
+            for peer, tag, data, _ in messages:
                 number = sub_round(transport.rank, peer, transport.size, transport.most_operations)
                 operations.setdefault(number, []).append((peer, distributed.P2POp(call, data, peer, tag=tag)))
         self.rounds = [

@@ -156,8 +156,8 @@ class ThreadWire:
         self.open: set[tuple[int, bool]] = set()  # (peer, whether it is received)
         self.last = transport.rank  # who came last, and so was waited for
         rank = transport.rank
-        self.sends = [(peer, self.group.link(rank, peer, tag), data.numpy()) for peer, tag, data in sends]
-        self.receives = [(peer, self.group.link(peer, rank, tag), data.numpy()) for peer, tag, data in receives]
+        self.sends = [(peer, self.group.link(rank, peer, tag), data.numpy()) for peer, tag, data, _ in sends]
+        self.receives = [(peer, self.group.link(peer, rank, tag), data.numpy()) for peer, tag, data, _ in receives]
 
     def post(self) -> None:
         with self.group.lock:

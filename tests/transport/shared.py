@@ -80,6 +80,23 @@ def memory_is_used_again(transport: Transport) -> None:
     assert sum(segment.size for segment in heap.segments) <= 4 << 20, [segment.size for segment in heap.segments]
 
 
+def messages_are_taken_from_runs(transport: Transport) -> None:
+    """Rows that do not lie side by side are sent from where they are, into rows or through a mailbox."""
+    me, workers = transport.rank, transport.size
+    before, after = (me - 1) % workers, (me + 1) % workers
+    rows, packed = torch.zeros(9, 5), torch.zeros(6, 5)
+    runs = {after: [rows[:2], rows[3:3], rows[4:7], rows[8:]]}
+    for into in (transport.empty((6, 5), rows), torch.empty(6, 5)):
+        channel = transport.channel([(after, packed)], [(before, into)], "runs", runs)
+        for turn in range(5):
+            rows.copy_(torch.arange(45.0).view(9, 5) + 100 * me + 7 * turn)
+            channel.start()
+            channel.wait()
+            sent = torch.arange(45.0).view(9, 5) + 100 * before + 7 * turn
+            assert torch.equal(into, sent[[0, 1, 4, 5, 6, 8]])
+    assert not packed.any()
+
+
 def many_offers_wait(transport: Transport) -> None:
     """More channels than the ring of offers holds are made before the first round of any."""
     pairs = [Pair(transport, 3, straight=number % 2 == 0) for number in range(1300)]
@@ -173,6 +190,7 @@ SHARED: dict[str, Callable[[Transport], None]] = {
     for case in (
         nothing_is_overwritten_before_it_is_given_up,
         memory_is_used_again,
+        messages_are_taken_from_runs,
         many_offers_wait,
         channels_that_never_ran_are_closed,
         a_forked_child_disturbs_nobody,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.transport import LocalTransport, run_threads
-from dist_hdnn.transport.messages import Buffers, check_buffers
+from dist_hdnn.transport.messages import Buffers, check_buffers, check_runs
 
 GOOD = torch.zeros(4)
 SHARED = torch.zeros(10)
@@ -108,3 +108,15 @@ def test_a_tensor_that_cannot_be_reduced_is_refused(tensor: Tensor, op: str, mes
 def test_a_timeout_is_a_number_of_seconds(timeout: float) -> None:
     with pytest.raises(ValueError, match="expected a timeout in seconds"):
         run_threads(2, lambda transport: None, timeout)
+
+
+def test_runs_have_the_bytes_of_their_buffer() -> None:
+    rows = torch.zeros(6, 4)
+    sends = [(1, torch.zeros(3, 4)), (2, GOOD)]
+    check_runs(sends, {1: [rows[:1], rows[2:4]]}, "gather")
+    with pytest.raises(ValueError, match="gather: expected runs of 48 bytes for worker 1, got 32; cut its buffer"):
+        check_runs(sends, {1: [rows[:2]]}, "gather")
+    with pytest.raises(ValueError, match="gather: expected runs of 0 bytes for worker 3, got 16; cut its buffer"):
+        check_runs(sends, {3: [rows[:1]]}, "gather")
+    with pytest.raises(ValueError, match="a run for worker 1: expected contiguous memory"):
+        check_runs(sends, {1: [rows[:, :2]]}, "gather")

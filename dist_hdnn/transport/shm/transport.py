@@ -130,6 +130,9 @@ class ShmTransport(Transport):
                 pass
         return like.new_empty(shape)
 
+    def takes_runs(self, peer: int) -> bool:
+        return peer in self.peers
+
     def _buffer(self, *shape: int) -> Tensor:
         return self.empty(shape, torch.empty(0, dtype=torch.uint8)).zero_()
 

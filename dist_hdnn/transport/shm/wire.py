@@ -40,9 +40,8 @@ class ShmWire:
         self._complete = self._made.complete
         self._post = self._made.post
         self._never = np.array([-1], dtype=np.int64)  # what `allowed` is as long as there is no box
-        self._runs = np.array(
-            [(message.data.data_ptr(), message.data.numel()) for message in self._messages], dtype=np.int64
-        )
+        runs = [message.runs or (message.data,) for message in self._messages]
+        self._runs = [np.array([(run.data_ptr(), run.numel()) for run in parts], dtype=np.int64) for parts in runs]
         self._words = np.zeros(len(CHANNEL) + len(MESSAGE) * len(self._messages), dtype=np.int64)
         self._table = self._words[len(CHANNEL) :].reshape(-1, len(MESSAGE))
         self.address = int(self._words.ctypes.data)
@@ -68,7 +67,7 @@ class ShmWire:
                 allowed=self._never.ctypes.data,
                 bell=transport.peers[message.peer].bell,
                 bytes=message.data.numel(),
-                runs=1,
+                runs=len(self._runs[number]),
                 table=self._runs[number].ctypes.data,
                 peer=message.peer,
             )
