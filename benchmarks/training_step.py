@@ -51,7 +51,10 @@ NETWORKS: dict[str, tuple[str, list[str]]] = {
 }
 WIDE_GRAPH = ["--graph.family=watts_strogatz", "--graph.agents=1024", "--graph.neighbours=4", "--graph.probability=0"]
 PRODUCTS, CALLS, REST, TARGET = "sweep: products", "sweep: calls of products", "rest", 0.7
-METHODS = ("affine", "activated", "product", "sloped", "transposed", "weight_gradient")
+METHODS = (
+    *("affine", "activated", "product", "sloped", "transposed", "weight_gradient"),
+    *("gradient_value", "gradient_adjoint"),
+)
 BLOCK, WARM_UP, EVALUATED = 10, 10, 8  # steps; samples, as an epoch ends with an evaluation
 Part = tuple[Any, str, str, str]
 
