@@ -23,11 +23,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 LONGEST = 1 << 16  # bytes of a message
 POLL = 0.02  # seconds between looks at trials that run
-UNKNOWN = 1  # exit code of a trial whose warm process is gone
+UNKNOWN = 0  # exit code of a trial whose warm process is gone: its summary says how it ended
 
 
 class Child(Protocol):
@@ -170,11 +171,12 @@ def _received(connection: socket.socket) -> bytes:
 
 
 def _runs(pid: int) -> bool:
+    """Tell whether a process runs. One that has ended may stay a zombie in a container, where nobody waits for it."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
         return False
-    return True
+    return state.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
 
 def main() -> None:

@@ -147,7 +147,9 @@ class Runner:
         command = [*TRAIN, str(path), "--output", str(folder.run)]
         command += [] if step is None else ["--resume=auto"]
         with folder.output.open("wb" if step is None else "ab") as output:
-            process: Child = self.warm.start(command, output.fileno(), folder.lock) or subprocess.Popen(
+            # a variable must be set before PyTorch is loaded for equal bits, see `prepare_environment`
+            forked = None if config.deterministic else self.warm.start(command, output.fileno(), folder.lock)
+            process: Child = forked or subprocess.Popen(
                 [sys.executable, *command],
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from dist_hdnn.cli import main
 from dist_hdnn.launching import warm
 from dist_hdnn.launching.warm import Forked, WarmProcess
+from dist_hdnn.study import plots, runner
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere trials are processes of their own")
 
@@ -97,3 +99,16 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_deterministic_trial_is_not_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MKL_CBWR is to be set before PyTorch is loaded."""
+    asked: list[bool] = []
+    monkeypatch.setattr(WarmProcess, "start", lambda *_: asked.append(True))
+    monkeypatch.setattr(runner, "TRAIN", (str(Path(__file__).with_name("trial.py")),))
+    monkeypatch.setattr(plots, "plot_study", lambda *_: [])
+    for number, given in enumerate(("false", "true")):
+        study = tmp_path / f"{given}.yaml"
+        study.write_text(f"name: one\nconfig: {{deterministic: {given}}}\naxes: {{seed: [0]}}\n")
+        assert main(["study", str(study), f"--output={tmp_path / str(number) / 'out'}"]) == 0
+        assert asked == [True]
