@@ -26,7 +26,7 @@ from dist_hdnn.transport.shm.peers import Home, Peer
 from dist_hdnn.transport.shm.wire import ShmWire
 
 PATIENT = 1000, 20  # tries with a pause, then with a yield, before a nap, where every worker has a core
-CROWDED = 100, 0  # the same where workers outnumber cores: whoever waits is in the way of who works
+CROWDED = 20, 0  # the same where workers outnumber cores: whoever waits is in the way of who works
 
 
 _OPEN: weakref.WeakSet[ShmTransport] = weakref.WeakSet()  # of this process
