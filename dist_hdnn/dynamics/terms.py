@@ -25,7 +25,7 @@ from dist_hdnn.dynamics.linear import LinearMap, Matrix, Skew, Transposed, scale
 from dist_hdnn.dynamics.use import Constants, PlainMatrix, TermOfK, Use
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.ghosted import GhostedTensor
-from dist_hdnn.operators.products import BlockProducts, Rows, Saved, Sum
+from dist_hdnn.operators.products import BlockProducts, MatrixGradients, Rows, Saved, Sum
 
 
 class Gradient(TermOfK):
@@ -53,13 +53,10 @@ class Gradient(TermOfK):
 
     def pull(self, use: Use, dv: GhostedTensor, scale: float, into: Sum | None) -> Tensor | None:
         """Compute δx = Kᵀ w, w = K (scale δv) ⊙ σ'(u); δK = z δvᵀ + w xᵀ, δb = Σ w, both owned here."""
-        gradients = use.gradients
-        dx = self.products.gradient_adjoint(
-            use.weights.K, dv, scale, use.x, self.sigma, use.saved, self.w, gradients.K, into
+        gradients = MatrixGradients(use.gradients.K, use.gradients.b)
+        return self.products.gradient_adjoint(
+            use.weights.K, dv, scale, use.x, self.sigma, use.saved, self.w, gradients, into
         )
-        if gradients.b is not None:
-            self.products.row_sums(self.w.flat, gradients.b)
-        return dx
 
     def tangent(self, use: Use, dx: Tensor) -> Tensor:
         self.columns.owned.copy_(dx)

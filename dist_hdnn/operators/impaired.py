@@ -22,7 +22,7 @@ from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.ghosted import Exchange, GhostedTensor
 from dist_hdnn.operators.panel_products import PanelProducts
 from dist_hdnn.operators.panels import PanelOperator
-from dist_hdnn.operators.products import BlockWeights, GradientSum, Rows, Saved, Sum
+from dist_hdnn.operators.products import BlockWeights, MatrixGradients, Rows, Saved, Sum
 from dist_hdnn.operators.wires import Part, Wires
 
 
@@ -72,7 +72,7 @@ class ImpairedProducts(PanelProducts):
         sigma: Activation,
         saved: Saved,
         w: Rows,
-        gradient: GradientSum | None,
+        gradients: MatrixGradients,
         into: Sum | None = None,
     ) -> Tensor:
         self.exchange.gather(v)
@@ -80,7 +80,7 @@ class ImpairedProducts(PanelProducts):
         at, moment = Round(self.where.layer, saved.update), self.where.moment
         z, nothing = saved.z.views, [None] * len(self._parts)
         u: Sequence[Tensor | None] = nothing if saved.u is None else saved.u.views
-        views, accumulate = (nothing, False) if gradient is None else gradient.target()
+        views, accumulate = (nothing, False) if gradients.K is None else gradients.K.target()
         own = None if self.wires.own_rows is None else torch.zeros_like(self.output.owned)
         arguments = zip(self._parts, weights.panels, weights.transposed, u, z, w.views, views, strict=True)
         for part, K, KT, argument, value, out, dK in arguments:
@@ -97,6 +97,8 @@ class ImpairedProducts(PanelProducts):
                 self._add_own(part, replies, at, own)  # stays here, so it is not rounded
             self.wires.rounding(part, moment, at._replace(reply=1, backward=1), replies)
             self._answer(part, self._pull(part, replies, at))
+        if gradients.b is not None:
+            self.row_sums(w.flat, gradients.b)
         total = self._scattered()
         return total if own is None else total.add_(own)
 

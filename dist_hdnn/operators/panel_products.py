@@ -14,7 +14,17 @@ from torch import Tensor
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.ghosted import Exchange, GhostedTensor
 from dist_hdnn.operators.panels import PanelOperator
-from dist_hdnn.operators.products import BlockProducts, BlockWeights, GradientSum, Pair, Rows, Saved, Sum, Views
+from dist_hdnn.operators.products import (
+    BlockProducts,
+    BlockWeights,
+    GradientSum,
+    MatrixGradients,
+    Pair,
+    Rows,
+    Saved,
+    Sum,
+    Views,
+)
 
 
 class Chunk(NamedTuple):
@@ -106,7 +116,7 @@ class PanelProducts(BlockProducts):
         sigma: Activation,
         saved: Saved,
         w: Rows,
-        gradient: GradientSum | None,
+        gradients: MatrixGradients,
         into: Sum | None = None,
     ) -> Tensor:
         """Compute the adjoint chunk by chunk: v is gathered once for both products, and w stays in the cache."""
@@ -116,8 +126,8 @@ class PanelProducts(BlockProducts):
         u: Sequence[Tensor | None] = [None] * len(z) if saved.u is None else saved.u.views
         views: Sequence[Tensor | None] = [None] * len(z)
         accumulate = False
-        if gradient is not None:
-            views, accumulate = gradient.target()
+        if gradients.K is not None:
+            views, accumulate = gradients.K.target()
         parts = zip(weights.panels, weights.transposed, u, z, w.views, views, strict=True)
         chunks = zip(self._of(v), self._of(x), self._of(self.output), strict=True)
         for (K, KT, argument, value, out, dK), (of_v, of_x, of_output) in zip(parts, chunks, strict=True):
@@ -130,6 +140,8 @@ class PanelProducts(BlockProducts):
             torch.bmm(KT, out, out=of_output.panels)  # Kᵀ w
             if adds:
                 self.output.tensor.index_add_(0, of_output.columns, of_output.flat)
+        if gradients.b is not None:
+            self.row_sums(w.flat, gradients.b)
         return self._scattered()
 
     def _clear(self) -> None:

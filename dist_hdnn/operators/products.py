@@ -93,6 +93,13 @@ class GradientSum:
         self.fresh = False
 
 
+class MatrixGradients(NamedTuple):
+    """The gradients of a matrix and of its bias, None where they are not wanted."""
+
+    K: GradientSum | None = None
+    b: GradientSum | None = None
+
+
 class BlockProducts:
     """An operator and its `exchange` with the memory that a batch like `like` (batch, neurons) needs.
 
@@ -181,13 +188,18 @@ class BlockProducts:
         sigma: Activation,
         saved: Saved,
         w: Rows,
-        gradient: GradientSum | None,
+        gradients: MatrixGradients,
         into: Sum | None = None,
     ) -> Tensor | None:
-        """Compute Kᵀ w, w = K δ ⊙ σ'(u), for δ = scale v, and z δᵀ + w xᵀ if wanted: the adjoint of the value."""
+        """Compute Kᵀ w, w = K δ ⊙ σ'(u), for δ = scale v: the adjoint of the value.
+
+        gradients: z δᵀ + w xᵀ and Σ w are added to those that are wanted. w is memory, valid for nobody after the call.
+        """
         self.sloped(weights, v, scale, sigma, saved, w)
-        if gradient is not None:
-            self.weight_gradient(((saved.z, v), (w, x)), gradient, scale)
+        if gradients.K is not None:
+            self.weight_gradient(((saved.z, v), (w, x)), gradients.K, scale)
+        if gradients.b is not None:
+            self.row_sums(w.flat, gradients.b)
         return self.transposed(weights, w, into)
 
     def gradient_tangent(

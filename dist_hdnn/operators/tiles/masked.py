@@ -19,7 +19,7 @@ from torch import Tensor
 from dist_hdnn.links.fates import BoolArray, Moment, Round, limits
 from dist_hdnn.operators.activations import Activation
 from dist_hdnn.operators.ghosted import Exchange, GhostedTensor
-from dist_hdnn.operators.products import BlockWeights, GradientSum, Rows, Saved, Sum
+from dist_hdnn.operators.products import BlockWeights, MatrixGradients, Rows, Saved, Sum
 from dist_hdnn.operators.tiles.machine import Code, Compiled, Value, compile_function, ir, once
 from dist_hdnn.operators.tiles.operator import TileOperator
 from dist_hdnn.operators.tiles.products import TileProducts
@@ -54,11 +54,11 @@ class MaskedTileProducts(TileProducts):
         sigma: Activation,
         saved: Saved,
         w: Rows,
-        gradient: GradientSum | None,
+        gradients: MatrixGradients,
         into: Sum | None = None,
     ) -> Tensor | None:
         with self._lossy(saved.update, adjoint=True):
-            return super().gradient_adjoint(weights, v, scale, x, sigma, saved, w, gradient, into)
+            return super().gradient_adjoint(weights, v, scale, x, sigma, saved, w, gradients, into)
 
     def gradient_tangent(
         self, weights: BlockWeights, v: GhostedTensor, sigma: Activation, saved: Saved, w: Rows

@@ -8,7 +8,7 @@ Nothing is padded: an agent of n rows with W weights in each occupies n W weight
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -65,6 +65,7 @@ class TileOperator:
         self.by_column = _by_column(pattern, first)
         needs_ghosts = np.bincount(pattern.block_rows, pattern.columns >= self.owned, self.owned) > 0
         self.interior = int(self.owned - needs_ghosts.sum())
+        self.plans: dict[tuple[int, ...], Any] = {}  # of fused kernels, see `readiness`
 
     def arrange(self, weights: Tensor, out: Tensor) -> Tensor:
         """Bring canonical weights (layers, entries) to blocks (layers, stored), zero where a block has no weight."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from dist_hdnn.operators.tiles.machine import Code, Compiled, Value, compile_function, ir, once
@@ -39,6 +38,28 @@ def _put(writer: Writer, value: Value, address: Value, type: Any, add: Value) ->
     b.store(b.fadd(value, b.load(before, typ=type)), address, align=writer.element)
 
 
+def add_rows(writer: Writer, base: Value, row: Value, size: int, batch: Value, address: Value, add: Value) -> None:
+    """Write Σ over the batch of rows row .. row + size - 1 of `base`, up to 4 at a time. add: see `write_sums`."""
+    w, b, code, lanes = writer, writer.b, writer.code, writer.lanes
+    whole = b.mul(b.sdiv(batch, code.number(lanes)), code.number(lanes))  # in full vectors
+    for top in range(0, size, ROWS):
+        places = [b.mul(b.add(row, code.number(t)), batch) for t in range(top, min(top + ROWS, size))]
+        rows = [w.at(base, place) for place in places]
+        sums = [code.variable(w.constant(0.0)) for _ in rows]
+
+        def add_vector(values: list[Value], sums: list[Value] = sums) -> None:
+            for value, place in zip(values, sums, strict=True):
+                b.store(b.fadd(code.get(place, w.vector), value), place)
+
+        with code.loop(code.number(0), whole, lanes) as k:
+            add_vector([w.load(w.at(pointer, k)) for pointer in rows])
+        if lanes > 1:
+            with b.if_then(b.icmp_signed("<", whole, batch)):
+                add_vector([w.load_first(w.at(pointer, whole), b.sub(batch, whole)) for pointer in rows])
+        values = [code.get(place, w.vector) for place in sums]
+        write_sums(w, values, w.at(address, code.number(top)), add)
+
+
 @once
 def row_sums(element: int, lanes: int) -> Compiled:
     """Compile f(w, out, -, -, -, table, first, last, B, add), for agents order[first:last] of `operator.Segments`.
@@ -51,27 +72,14 @@ def row_sums(element: int, lanes: int) -> Compiled:
         base, out, *_, table, first, last, batch, add = arguments
         b, w = code.builder, Writer(code, element, lanes)
         order, start, *_ = w.arrays(table)
-        whole = b.mul(b.sdiv(batch, code.number(lanes)), code.number(lanes))  # in full vectors
-
-        def tile(first_row: Value, row: Value, size: int) -> None:
-            top = b.add(first_row, row)
-            rows = [w.at(base, b.mul(b.add(top, code.number(t)), batch)) for t in range(size)]
-            sums = [code.variable(w.constant(0.0)) for _ in rows]
-
-            def add_vector(values: list[Value]) -> None:
-                for value, place in zip(values, sums, strict=True):
-                    b.store(b.fadd(code.get(place, w.vector), value), place)
-
-            with code.loop(code.number(0), whole, lanes) as k:
-                add_vector([w.load(w.at(pointer, k)) for pointer in rows])
-            if lanes > 1:
-                with b.if_then(b.icmp_signed("<", whole, batch)):
-                    add_vector([w.load_first(w.at(pointer, whole), b.sub(batch, whole)) for pointer in rows])
-            write_sums(w, [code.get(place, w.vector) for place in sums], w.at(out, top), add)
-
         with code.loop(first, last) as position:
             agent = w.integer(order, position)
             begin, end = w.integer(start, agent), w.integer(start, b.add(agent, code.number(1)))
-            code.split(b.sub(end, begin), ROWS, functools.partial(tile, begin))
+
+            def tile(row: Value, size: int, begin: Value = begin) -> None:
+                top = b.add(begin, row)
+                add_rows(w, base, top, size, batch, w.at(out, top), add)
+
+            code.split(b.sub(end, begin), ROWS, tile)
 
     return compile_function(f"row_sums_{8 * element}_{lanes}", 6, 4, write, shared=(1, 2, 3, 4))

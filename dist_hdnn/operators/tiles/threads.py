@@ -49,7 +49,7 @@ class Work:
         """Call kernel(*arguments, start, stop, batch, *extra) in parallel on parts of equal cost of first .. last."""
         if not self.batch and not extra:  # nothing to pull; a gradient (with extra) is zero, which the kernel writes
             return
-        threads = 1 if self.small else torch.get_num_threads()
+        threads = self.threads()
         current = recording()
         if threads == 1:
             called = *arguments, first, last, self.batch, *extra
@@ -59,7 +59,7 @@ class Work:
             return
         if current is not None:
             current.refused = "a kernel runs on several threads"
-        cuts = self._cuts.get((first, last, threads)) or self._cut(first, last, threads)
+        cuts = self.parts(first, last)
         start = openmp()
         if start is not None:
             places, values = np.array(cuts), (*arguments, self.batch, *extra)  # begins of parts, other arguments
@@ -72,6 +72,17 @@ class Work:
         ]
         kernel.call(*arguments, *cuts[:2], self.batch, *extra)
         wait(others)
+
+    def threads(self) -> int:
+        """Return how many threads a call has."""
+        return 1 if self.small else torch.get_num_threads()
+
+    def parts(self, first: int, last: int) -> list[int]:
+        """Return where the parts of first .. last that threads take begin, and where the last one ends."""
+        threads = self.threads()
+        if threads == 1:
+            return [first, last]
+        return self._cuts.get((first, last, threads)) or self._cut(first, last, threads)
 
     def _cut(self, first: int, last: int, threads: int) -> list[int]:
         """Return where parts of equal cost begin, and where the last one ends."""
