@@ -2,12 +2,14 @@
 
     python benchmarks/agents.py --json agents.json
     python benchmarks/agents.py --agents 100000 --layers 64 --memory reversible          # the large one
+    python benchmarks/agents.py --layers 16 --memory reversible --before /tmp/before     # new / before, in turns
 
 A torus of agents of 4 neurons each, one thread. A step is forward, backward and fused Adam (which makes no
 temporary copies) for the mean square of the last state. Every size runs in its own process. Seconds are medians
 over steps, CPU and wall; the exponent is that of CPU time against agents, fitted from 1000 agents on. Set-up runs from
 the graph to the optimizer. Memory: "peak" is the resident memory of the whole process during the steps, "sweep" its
 growth since before the first step minus gradients and moments, i.e. the sweep's states, products and panels.
+--before: a step of the largest size by the package of another source tree too, see `trees.py`.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 from measure import header, in_new_process, memory, peak_memory, reset_peak_memory, table, write_report
+from trees import OWN, in_turns, ratios
 
 from dist_hdnn import HDNN, Execution
 from dist_hdnn.topology import torus
 
 SIDES = {100: (10, 10), 1000: (25, 40), 10_000: (100, 100), 100_000: (250, 400)}
 STEP, LEARNING_RATE, FITTED_FROM, TARGET = 0.1, 1e-3, 1000, 1.05
+BLOCKS = 5  # of each source tree
 MODES = ("store", "recompute", "reversible")
 MIB = 2**20
 
@@ -112,6 +116,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="(default 32)")
     parser.add_argument("--memory", choices=MODES, default="store", help="of the sweep (default store)")
     parser.add_argument("--seconds", type=float, default=4.0, help="CPU time of the steps of a size (default 4)")
+    parser.add_argument("--before", type=Path, metavar="PATH", help="root of another source tree, to compare with")
     parser.add_argument("--json", type=Path, help="also write every time here")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -125,9 +130,20 @@ def main() -> None:
     for agents in args.agents:
         results.append(in_new_process(__file__, {"agents": agents, **options}))
         print(f"{agents} agents done", flush=True)
-    lines = lines_of(results, args)
+    lines, compared = lines_of(results, args), None
+    if args.before is not None:
+        sizes = {"agents": max(args.agents), "layers": args.layers, "batch": args.batch, "memory": args.memory}
+        case = {"kind": "agents", **sizes}
+        compared = in_turns({"new": (OWN, case), "before": (args.before, case)}, BLOCKS)
+        median, least = ratios(compared["new"], compared["before"])
+        new, before = (each.milliseconds for each in compared.values())
+        text = (
+            f"{max(args.agents)} agents: {new:.0f} ms, before {before:.0f} ms; ratio of medians {median:.3f}, of least"
+        )
+        lines += ["", f"{text} {least:.3f}"]
     print("\n".join(lines))
-    write_report(args.json, lines, {"options": options, "exponent": exponent(results), "sizes": results})
+    results_of = {"options": options, "exponent": exponent(results), "sizes": results, "compared": compared}
+    write_report(args.json, lines, results_of)
 
 
 if __name__ == "__main__":

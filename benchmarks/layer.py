@@ -2,16 +2,21 @@
 
     python benchmarks/layer.py --json layer.json                 # all cells, one thread, then two: about 5 minutes
     python benchmarks/layer.py --cells 256x16 --only ours        # the floor and our plans
+    python benchmarks/layer.py --before /tmp/before              # new / before, in turns: about 10 minutes
 
 Cells are agents x neurons of p or q each: a ring up to 256 agents, two neighbors on each side at 1024, a power-law
-graph (barabasi_albert, 2 links per new agent), a ring of unequal agents of 4 to 28, a hub linked to all others, and a
-ring with as many weights as the hub. K sparse, X the identity, batch 128, float32, a sweep of LAYERS layers with
-everything stored; large cells and slow methods compute fewer layers. Times are CPU times of the process per layer.
-The methods take turns; a time is the best of 5 medians, or one call where that takes seconds, and all ratios are of
-one run. "floor" and the others: see `baselines.py`.
-The roofline is the best that the machine could do: the layer's multiply-adds at the rate of a GEMM of 1024 x 1024, and
-the bytes that must move (states, weights and gradients once per product) at the bandwidth of a copy.
+graph (barabasi_albert, 2 links per new agent), a ring of unequal agents of 4 to 28, a hub linked to all others, a
+ring with as many weights as the hub, a torus of 100 x 100, and a random geometric graph (4.8 neighbors in the mean),
+its agents in reverse Cuthill-McKee order or with labels at random.
+K sparse, X the identity, batch 128, float32, a sweep of LAYERS layers with everything stored; large cells and slow
+methods compute fewer layers. Times are CPU times of the process per layer. The methods take turns; a time is the best
+of 5 medians, or one call where that takes seconds, and all ratios are of one run. "floor" and the others: see
+`baselines.py`.
+The roofline is the best that the machine could do: the layer's multiply-adds at the rate of registers, or the bytes
+that must move at the rate of a copy, see `rates.py`.
 Threads: the wall time of our plans with one thread over that with two, which also take turns.
+--before: the same sweeps by the package of another source tree, see `trees.py`, and whether output and states have the
+same bits on one and on two threads.
 """
 
 from __future__ import annotations
@@ -20,20 +25,23 @@ import argparse
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import baselines
-import networkx as nx
 import numpy as np
 import torch
+from cells import graph_of
 from measure import header, table, take_turns, write_report
+from rates import machine_rates, roofline
+from served import one_median
+from trees import OWN, in_turns, ratios
 
 from dist_hdnn import HDNN, Execution
 
 LAYERS, FEW, BATCH, MEDIANS = 8, 3, 128, 5
-SECONDS, SLOW = 0.25, 2.0  # a method's share of one round; calls longer than this are not repeated
+SLOW = 2.0  # calls longer than this are not repeated
 DENSE_BYTES = 16  # per weight of a dense layer: K twice, mask, masked K and gradients, some at a time
 LARGEST_PUBLISHED = 1 << 12  # neurons of the whole state: a matrix product of that size cubed in every half step
 Step = Callable[[], object]
@@ -41,6 +49,8 @@ OURS = ("torch plan", "tile plan")
 OTHERS = ("dense masked", "torch CSR", "torch BSR", "published")
 CELLS = (
     "8x2",
+    "32x2",
+    "64x4",
     "64x16",
     "64x64",
     "128x16",
@@ -50,7 +60,22 @@ CELLS = (
     "256x4..28",
     "10001x4-hub",
     "10000x4-ring",
+    "10000x4-torus",
+    "10000x4-geometric",
+    "10000x4-shuffled",
 )
+COMPARED = (  # cell, layers, batch, and the ratio of new to before that was asked for
+    ("8x2", 16, 125, 0.28),
+    ("64x4", 16, 125, None),
+    ("10000x4-ring", 3, BATCH, 0.4),
+    ("10000x4-ring", 8, BATCH, 0.4),
+    ("10000x4-torus", 3, BATCH, 0.5),
+    ("10001x4-hub", 3, BATCH, 0.5),
+    ("10000x4-shuffled", 3, BATCH, None),
+    *((cell, 8, BATCH, 1.02) for cell in ("64x16", "64x64", "128x16", "256x16", "256x16-power-law", "256x4..28")),
+    ("1024x16", 3, BATCH, 1.02),
+)
+ORDERED, SHUFFLED, SHUFFLED_TARGET = "10000x4-geometric", "10000x4-shuffled", 1.2
 TORCH_TARGET, TILE_TARGET = ("256x16", "64x64", "1024x16"), ("256x16", "1024x16")
 SCALED = "1024x16"
 
@@ -62,29 +87,12 @@ class Method(NamedTuple):
     layers: int
 
 
-def graph_of(cell: str) -> tuple[nx.Graph, int | dict[int, int]]:
-    """Return graph and width (p and q together) of a cell such as 256x16, 256x16-power-law or 256x4..28."""
-    size, _, kind = cell.partition("-")
-    agents, neurons = size.split("x")
-    count = int(agents)
-    if kind == "power-law":
-        return nx.barabasi_albert_graph(count, 2, seed=0), 2 * int(neurons)
-    if kind == "hub":
-        return nx.star_graph(count - 1), 2 * int(neurons)
-    ring = nx.circulant_graph(count, [1] if count <= 256 or kind == "ring" else [1, 2])
-    if ".." in neurons:
-        low, high = map(int, neurons.split(".."))
-        widths = np.random.default_rng(0).integers(low, high + 1, count)
-        return ring, {agent: 2 * int(width) for agent, width in enumerate(widths)}
-    return ring, 2 * int(neurons)
-
-
-def ours(cell: str, plan: str, layers: int) -> tuple[HDNN, Method]:
+def ours(cell: str, plan: str, layers: int, batch: int = BATCH) -> tuple[HDNN, Method]:
     """Return a network, and a forward and backward sweep of its layers."""
     graph, width = graph_of(cell)
     torch.manual_seed(0)
     net = HDNN(graph, width, layers, step=0.1, execution=Execution(products=plan), dtype=torch.float32)
-    y, dy = torch.randn(BATCH, net.neurons).requires_grad_(), torch.randn(BATCH, net.neurons)
+    y, dy = torch.randn(batch, net.neurons).requires_grad_(), torch.randn(batch, net.neurons)
     inputs = [y, *net.parameters()]
     return net, Method(lambda: torch.autograd.grad(net(y), inputs, dy), layers)
 
@@ -135,31 +143,40 @@ def best_medians(methods: dict[str, Method]) -> dict[str, float]:
         for name, (step, _) in methods.items():
             if first[name] > SLOW:
                 continue
-            times, end = [], time.perf_counter() + SECONDS
-            while not times or time.perf_counter() < end:
-                began = time.process_time()
-                step()
-                times.append(time.process_time() - began)
-            found[name].append(float(np.median(times)))
+            found[name].append(one_median(step))
     return {name: min(found[name] or [first[name]]) / layers * 1e3 for name, (_, layers) in methods.items()}
 
 
-def machine_rates() -> dict[str, float]:
-    """Measure GFlop/s of a GEMM of 1024 x 1024 and GB/s of a copy of 64 MB (read and written)."""
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    source, target = torch.randn(1 << 24), torch.empty(1 << 24)
-    times = take_turns({"gemm": lambda: torch.mm(a, b), "copy": lambda: target.copy_(source)}, repeats=10)
-    gemm, copy = min(times["gemm"]), min(times["copy"])
-    return {"gemm_gflops": 2 * 1024**3 / gemm / 1e9, "copy_gbytes": 2 * source.numel() * 4 / copy / 1e9}
-
-
-def roofline(net: HDNN, rates: dict[str, float]) -> float:
-    """Return the least milliseconds per layer: arithmetic or memory, whichever is more."""
-    weights = sum(p.numel() for name, p in net.named_parameters() if name.startswith("K")) / net.layers
-    states = net.neurons * BATCH
-    flops = 6 * 2 * weights * BATCH
-    bytes_moved = 4 * (5 * weights + 14 * states)  # x -> z -> v -> x⁺; δ -> w -> δx -> δ⁺, z x v w for the gradient
-    return max(flops / rates["gemm_gflops"], bytes_moved / rates["copy_gbytes"]) / 1e6
+def compare(before: Path, cells: Sequence[str] | None, blocks: int, rates: dict[str, float]) -> dict[str, Any]:
+    """Print and return new / before for the compared cells, and shuffled labels over ordered ones."""
+    found: dict[str, Any] = {}
+    print(
+        f"{'cell':18} {'layers':>6} {'batch':>5} {'new, ms':>8} {'before':>8} {'median':>7} {'least':>6} {'asked':>6}",
+        end="",
+    )
+    print(f" {'new / roofline':>14}  bits")
+    for cell, layers, batch, asked in COMPARED:
+        if cells and cell not in cells:
+            continue
+        case = {"kind": "layer", "cell": cell, "layers": layers, "batch": batch}
+        both = in_turns({"new": (OWN, case), "before": (before, case)}, blocks)
+        new, old = both["new"], both["before"]
+        best = roofline(ours(cell, "torch", 1, batch)[0], batch, layers, rates)["roofline"]
+        found[f"{cell}, {layers} layers"] = {name: measured.seconds for name, measured in both.items()}
+        median, least = ratios(new, old)
+        bits = "equal" if new.hello["bits"] == old.hello["bits"] and len({*new.hello["bits"]}) == 1 else "DIFFER"
+        print(
+            f"{cell:18} {layers:6} {batch:5} {new.milliseconds:8.3f} {old.milliseconds:8.3f} {median:7.3f} {least:6.3f}"
+            f" {asked or '':>6} {new.milliseconds / best:14.2f}  {bits}",
+            flush=True,
+        )
+    if not cells or SHUFFLED in cells:
+        case = {"kind": "layer", "layers": FEW, "batch": BATCH}
+        labels = in_turns({cell: (OWN, case | {"cell": cell}) for cell in (SHUFFLED, ORDERED)}, blocks)
+        median, least = ratios(labels[SHUFFLED], labels[ORDERED])
+        print(f"{SHUFFLED} / {ORDERED}: median {median:.3f}, least {least:.3f} (target <= {SHUFFLED_TARGET})")
+        found["shuffled / ordered"] = {cell: measured.seconds for cell, measured in labels.items()}
+    return found
 
 
 def two_threads(cell: str) -> dict[str, float]:
@@ -225,41 +242,53 @@ def _times(ratio: float) -> str:
 def lines_of(cells: dict[str, dict[str, float]], threads: dict[str, float]) -> list[str]:
     """Return the document's table: floor in ms, plans over it, others over the fastest plan, and the targets."""
     heads = ["agents x neurons", "floor, ms", *(f"{name} / floor" for name in OURS), *OTHERS, "roofline, ms"]
+    heads += ["bound by", "ours / roofline"]
     rows = []
     for cell, times in cells.items():
         plans = [f"{times[name] / times['floor']:.2f}" if name in times else "" for name in OURS]
         rest = [_times(times[name] / fastest(times)) if name in times else "" for name in OTHERS]
-        rows.append([cell, times["floor"], *plans, *rest, times["roofline"]])
+        bound = "arithmetic" if times["arithmetic"] >= times["memory"] else "memory"
+        best = times["roofline"]
+        rows.append([cell, times["floor"], *plans, *rest, best, bound, f"{fastest(times) / best:.2f}"])
     return [*table(heads, rows), "", "Others: times over the fastest of our plans.", "", *verdicts(cells, threads)]
 
 
 def main() -> None:
     warnings.filterwarnings("ignore", "graph: information travels")  # these networks are too shallow on purpose
+    warnings.filterwarnings("ignore", "graph: the graph is disconnected")  # a few points of a random geometric graph
     warnings.filterwarnings("ignore", "Sparse")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", nargs="*", default=CELLS, help="such as 256x16, 256x16-power-law or 256x4..28")
+    parser.add_argument("--cells", nargs="*", help="such as 256x16, 256x16-power-law or 256x4..28")
     parser.add_argument("--only", choices=["all", "no-published", "ours"], default="all", help="leave others out")
     parser.add_argument("--threads", type=int, choices=(1, 2), default=2, help="1 leaves out the part on two threads")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--before", type=Path, metavar="PATH", help="root of another source tree, to compare with")
+    parser.add_argument("--blocks", type=int, default=9, help="blocks of each tree with --before (default 9)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(header(), flush=True)
     rates, began = machine_rates(), time.perf_counter()
-    print(f"GEMM {rates['gemm_gflops']:.0f} GFlop/s, copy {rates['copy_gbytes']:.1f} GB/s\n")
+    print(
+        f"registers {rates['peak_gflops']:.0f} GFlop/s, GEMM {rates['gemm_gflops']:.0f} GFlop/s, copy of 64 MiB "
+        f"{rates['copy_gbytes']:.1f} GB/s\n"
+    )
+    if args.before is not None:
+        results = {"rates": rates, "compared": compare(args.before, args.cells, args.blocks, rates)}
+        write_report(args.json, [], results)
+        return
     print(f"{'cell':18} {'method':14} {'ms a layer':>10} {'/ floor':>8} {'/ fastest plan':>15}")
     cells: dict[str, dict[str, float]] = {}
-    for cell in args.cells:
+    for cell in args.cells or CELLS:
         net, methods = methods_of(cell, args.only)
-        times = cells[cell] = best_medians(methods) | {"roofline": roofline(net, rates)}
+        times = cells[cell] = best_medians(methods) | roofline(net, BATCH, methods["torch plan"].layers, rates)
         for name, value in times.items():
-            ratios = value / times["floor"], value / fastest(times)
-            print(f"{cell:18} {name:14} {value:10.3f} {ratios[0]:8.2f} {ratios[1]:15.2f}", flush=True)
+            over = value / times["floor"], value / fastest(times)
+            print(f"{cell:18} {name:14} {value:10.3f} {over[0]:8.2f} {over[1]:15.2f}", flush=True)
         del net, methods
     threads = two_threads(SCALED) if args.threads == 2 else {}
     lines = lines_of(cells, threads)
     print("", *lines, f"\n{time.perf_counter() - began:.0f} s", sep="\n")
-    results: dict[str, Any] = {"rates": rates, "cells": cells, "two_threads": threads}
-    write_report(args.json, lines, results)
+    write_report(args.json, lines, {"rates": rates, "cells": cells, "two_threads": threads})
 
 
 if __name__ == "__main__":

@@ -24,8 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from dist_hdnn.run.files import versions
-
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 CPU_TIMES = Path("/proc/stat")  # of all cores: user, nice, system, idle, iowait, irq, softirq, steal
 NAMED = ("dist_hdnn", "python", "torch", "numpy")
@@ -50,6 +48,8 @@ def command() -> str:
 
 def packages() -> str:
     """Return names and versions of the dependencies."""
+    from dist_hdnn.run.files import versions  # here, because older source trees have it elsewhere
+
     return ", ".join(f"{name} {versions()[name]}" for name in NAMED)
 
 
@@ -190,6 +190,8 @@ def write_report(path: Path | None, lines: Sequence[str], results: object) -> No
     """Write table and figures as JSON, with command, date, machine and versions; without a path, nothing."""
     if path is None:
         return
+    from dist_hdnn.run.files import versions
+
     report = {
         "command": command(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -1,6 +1,7 @@
 """Measure where the time of a training step goes, and how many samples per second it trains.
 
     python benchmarks/training_step.py --json training_step.json
+    python benchmarks/training_step.py --what steps --before /tmp/before
 
 Three networks train by the loop that `dist-hdnn train` runs, on random data, one thread: mnist_grid16 (its config),
 swiss_roll_ring8 (its config), and 1024 agents with 16 neurons per half on a ring with two neighbors on each side. Some
@@ -12,6 +13,7 @@ Sweeps are run, not replayed (`replay: false`), because a replay has no parts.
 "rest" is the loop itself: Python, learning rate, sum of the loss. The products are the batched GEMMs of the sweep,
 gradients of the weights included; with register tiles they are the kernels, which also gather, add and apply the
 activation and its derivative.
+Then whole steps of small networks, in turns with plain PyTorch and with another source tree, see `steps.py`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from measure import header, table, write_report
+from steps import whole_steps
 
 from dist_hdnn.build import assembly
 from dist_hdnn.config.files import read_config
@@ -51,7 +54,10 @@ NETWORKS: dict[str, tuple[str, list[str]]] = {
 }
 WIDE_GRAPH = ["--graph.family=watts_strogatz", "--graph.agents=1024", "--graph.neighbours=4", "--graph.probability=0"]
 PRODUCTS, CALLS, REST, TARGET = "sweep: products", "sweep: calls of products", "rest", 0.7
-METHODS = ("affine", "activated", "product", "sloped", "transposed", "weight_gradient")
+METHODS = (
+    *("affine", "activated", "product", "sloped", "transposed", "weight_gradient"),
+    *("gradient_value", "gradient_adjoint"),
+)
 BLOCK, WARM_UP, EVALUATED = 10, 10, 8  # steps; samples, as an epoch ends with an evaluation
 Part = tuple[Any, str, str, str]
 
@@ -289,14 +295,23 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=40, help="steps of each network, with clocks and without (default 40)"
     )
+    parser.add_argument("--what", choices=("parts", "steps", "both"), default="both", help="(default both)")
+    parser.add_argument("--before", type=Path, metavar="PATH", help="root of another source tree, for whole steps")
+    parser.add_argument("--blocks", type=int, default=9, help="blocks of whole steps (default 9)")
     parser.add_argument("--json", type=Path, help="also write every time here")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(header(), flush=True)
-    results = {name: measured(name, args.steps) for name in args.network or NETWORKS}
-    lines = lines_of(results)
+    lines: list[str] = []
+    results: dict[str, Any] = {"steps": args.steps}
+    if args.what != "steps":
+        results["networks"] = {name: measured(name, args.steps) for name in args.network or NETWORKS}
+        lines += lines_of(results["networks"])
+    if args.what != "parts":
+        steps, results["whole"] = whole_steps(args.before, args.blocks)
+        lines += ["", *steps] if lines else steps
     print("\n".join(lines))
-    write_report(args.json, lines, {"steps": args.steps, "networks": results})
+    write_report(args.json, lines, results)
 
 
 if __name__ == "__main__":

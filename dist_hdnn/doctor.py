@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dist_hdnn.launching.choice import shared_memory_missing, usual
 from dist_hdnn.launching.supervisor import cores
+from dist_hdnn.operators.tiles import cache
 
 REQUIRED = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "rich", "safetensors")
 OPTIONAL = {"llvmlite": "", "mpi4py": "mpi", "pymetis": "partition", "optuna": "study", "pyarrow": "tables"}
@@ -44,7 +45,7 @@ def examine() -> dict[str, Findings]:
         "software": _software(),
         "processor": _processor(),
         "transports": _transports(),
-        "runs": {"write access": _write_access(Path("runs"))},
+        "runs": {"write access": _write_access(Path("runs")), "kernels": _kernels()},
     }
 
 
@@ -95,6 +96,14 @@ def _in_torch(backend: str) -> bool:
     import torch.distributed as distributed
 
     return distributed.is_available() and bool(getattr(distributed, f"is_{backend}_available")())
+
+
+def _kernels() -> tuple[bool, str]:
+    """Say where compiled kernels are kept."""
+    place, (entries, size) = cache.folder(), cache.size()
+    if place is None:
+        return False, f"compiled in every process; {cache.VARIABLE} names a folder to keep them in"
+    return True, f"{entries} compiled in {place}, {size / 2**10:.0f} KiB; {cache.VARIABLE}=off keeps none"
 
 
 def _write_access(directory: Path) -> tuple[bool, str]:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-SHARED = {"baselines", "measure"}  # imported by the others
+SHARED = {"baselines", "cells", "measure", "rates", "served", "steps", "trees"}  # imported by the others
 
 
 @pytest.fixture

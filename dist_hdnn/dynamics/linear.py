@@ -5,7 +5,7 @@
     Skew         x -> (S - Sᵀ - γ) x    gather and scatter-add, both ways
 
 Each is bound to the memory of one batch. Arguments of `value` are in column space and live as long as the map, because
-their ghosts stay for the weight gradient; everything else is owned rows in canonical order.
+their ghosts stay for the weight gradient; everything else is owned rows in the order of states.
 Shapes: owned rows (neurons, B). Results are valid until the next call.
 """
 
@@ -44,17 +44,17 @@ class LinearMap(Protocol):
 
 
 class PanelRows:
-    """Owned rows between canonical order and the panel order of one operator, with the memory for both."""
+    """Owned rows between the order of states and the panel order of one operator, with the memory for both."""
 
     def __init__(self, products: BlockProducts) -> None:
         operator = products.operator
         self.argument, self.result = products.rows(2)
-        self._order = None if operator.rows_in_order else operator.row_order
-        self._inverse = None if operator.rows_in_order else torch.argsort(operator.row_order)
-        self.canonical = self.result.flat if operator.rows_in_order else torch.empty_like(self.result.flat)
+        self._order = operator.rows_of_states
+        self._inverse = None if self._order is None else torch.argsort(self._order)
+        self.restored = self.result.flat if self._order is None else torch.empty_like(self.result.flat)
 
     def into(self, rows: Tensor, factor: float = 1.0) -> Rows:
-        """Bring factor times canonical rows into panel order."""
+        """Bring factor times rows of a state into panel order."""
         if self._order is None:
             scaled(rows, factor, self.argument.flat)
         else:
@@ -64,10 +64,10 @@ class PanelRows:
         return self.argument
 
     def out(self) -> Tensor:
-        """Bring `result` into canonical order."""
+        """Bring `result` into the order of states."""
         if self._inverse is None:
-            return self.canonical
-        return torch.index_select(self.result.flat, 0, self._inverse, out=self.canonical)
+            return self.restored
+        return torch.index_select(self.result.flat, 0, self._inverse, out=self.restored)
 
 
 class Matrix:
@@ -109,7 +109,7 @@ class Transposed:
 
     def __init__(self, products: BlockProducts, factor: float = 1.0) -> None:
         self.products, self.rows, self.columns = products, PanelRows(products), products.ghosted()
-        self.factor, self.cotangent = factor, self.rows.canonical
+        self.factor, self.cotangent = factor, self.rows.restored
 
     def value(self, x: GhostedTensor, weights: BlockWeights) -> Tensor:
         return self.tangent(x.owned, weights)

@@ -129,7 +129,7 @@ class HDNN(Indexed):
         spec = LayerSpec(self.architecture, self.layout.operators, sigma, layers, self.step, gamma)
         kept = execution.kept(self.architecture, layers, len(self.graphs), dtype)
         self.columns = self.layout.columns()
-        columns = [torch.from_numpy(index) for index in self.columns]
+        columns = [torch.from_numpy(index) for index in self.layout.rows()]
         fixed = self.layout.fixed(trains_j=isinstance(J, str) and J == "trained")
         captures = self.ownership.ledger if execution.cuda_graphs and self.ownership.alone else None
         replays = self.ownership.ledger if execution.replay and self.links is None else None

@@ -29,12 +29,14 @@ from dist_hdnn.network.optimizer_guard import watch_optimizers
 from dist_hdnn.network.ownership import Ownership, Shard
 from dist_hdnn.network.parameters import Matrix, draw_bias, skew_values
 from dist_hdnn.network.time_course import TimeCourse
+from dist_hdnn.operators.tiles.machine import available
 from dist_hdnn.sweep.execution import Execution
 from dist_hdnn.topology import (
     BlockPattern,
     CommunicationGraph,
     Partition,
     build_pattern,
+    memory_order,
     non_links,
     reach_warnings,
 )
@@ -49,7 +51,7 @@ class Layout:
     None for the identity. stored: of each, the blocks that have weights: of a skew matrix those not below the diagonal.
     sizes: neurons of a part that each agent has, (agents,). matrices: this worker's rows of "K" and "X", per graph.
     seed: of thinned patterns without a seed of their own. stated_links: also those that only take time; links: those
-    that impair slices, None where none does.
+    that impair slices, None where none does. order: see `topology.locality`.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Layout:
         pattern = self.K_patterns[0] if self.X_patterns is None else self.X_patterns[0]
         self.ownership = Ownership(graphs[0], widths, workers, partition, pattern, execution)
         self.sizes, self.agents = widths // parts, self.ownership.agents
+        self.order = self._order(execution)
         self.matrices: dict[str, list[Matrix]] = {"K": [], "X": []}
         self.operators = []
         for s in range(len(graphs)):
@@ -101,6 +104,7 @@ class Layout:
                         self.sizes,
                         skew[which],
                         links=self.links if which == "K" else None,
+                        order=self.order,
                     )
                     self.matrices[which].append(Matrix(operator, whole[which][s], self.agents, columns, self.sizes))
                     made[place : place + 2] = operator, exchange
@@ -177,6 +181,24 @@ class Layout:
         parts, sizes = len(self.architecture.parts), self.sizes[self.agents]
         starts = offsets(parts * sizes)[:-1]
         return [ragged_ranges(starts + part * sizes, sizes) for part in range(parts)]
+
+    def rows(self) -> list[IntArray]:
+        """Return the same columns in the order in which a sweep has the rows of each part."""
+        if self.order is None:
+            return self.columns()
+        sizes = self.sizes[self.agents]
+        index = ragged_ranges(offsets(sizes)[self.order], sizes[self.order])
+        return [columns[index] for columns in self.columns()]
+
+    def _order(self, execution: Execution) -> IntArray | None:
+        """Return the owned agents in the order of their rows in memory, None as they are.
+
+        Tiles alone gain; sums link by link, and links that impair slices, find agents by their numbers.
+        """
+        if execution.deterministic or execution.products == "torch" or self.links is not None or not available():
+            return None
+        patterns = [*self.K_patterns, *(self.X_patterns or [])]
+        return memory_order(patterns, self.agents, int(self.sizes[self.agents].sum()))
 
     def shards(self, names: Sequence[str]) -> dict[str, Shard]:
         """Return this worker's part of each of these parameters, such as "bp" or "Kp.0"."""

@@ -94,12 +94,14 @@ class Ownership:
         strictly_upper: bool = False,
         phase: str | None = None,
         links: Links | None = None,
+        order: IntArray | None = None,
     ) -> tuple[BlockOperator, Exchange, IntArray]:
         """Return this worker's rows of a pattern, their exchange, and the global number of each column agent.
 
         sizes: rows of every agent's slice, (agents,); None for half of its neurons. label: for error messages.
         strictly_upper: of diagonal blocks only the entries above the diagonal are weights. phase: what rounds are
-        booked to; None: to the sweep at hand. links: impaired links of the slices; None for perfect ones.
+        booked to; None: to the sweep at hand. links: impaired links of the slices; None for perfect ones. order: owned
+        agents, as positions, in the order of their rows in memory; None as they are.
         """
         sizes = self.all_halves if sizes is None else sizes
         own, owners = sizes[self.agents], np.asarray(self.partition.owners)
@@ -110,7 +112,7 @@ class Ownership:
             rows, columns, column_agents = pattern.row_start, pattern.columns, self.agents
         else:
             halo = build_halo(pattern, self.partition, self.rank)
-            exchange = HaloExchange(halo, pattern, owners, sizes, self.ledger, where, label)
+            exchange = HaloExchange(halo, pattern, owners, sizes, self.ledger, where, label, order)
             rows, columns, column_agents = halo.row_start, halo.columns, halo.agents
         operator = BlockOperator(
             rows,
@@ -122,6 +124,7 @@ class Ownership:
             strictly_upper=strictly_upper,
             products=self.products if links is None or links.only_lose else "torch",
             by_link=links is not None,
+            order=order,
         )
         if self.deterministic:
             ordered = panels(operator), pattern, owners, sizes, column_agents

@@ -49,7 +49,11 @@ def panels(operator: BlockOperator, device: torch.device | None = None) -> Panel
         device = device or torch.device("cpu")
         chunk = CHUNK if device.type == "cpu" else sys.maxsize  # on a GPU launches cost, not caches
         made = PanelOperator(
-            operator.pattern, order=order, deterministic=operator.deterministic or operator.by_link, chunk=chunk
+            operator.pattern,
+            order=order,
+            deterministic=operator.deterministic or operator.by_link,
+            chunk=chunk,
+            rows=operator.order,
         )
         operator.panels = made.to(device)
     return operator.panels  # type: ignore[no-any-return]
@@ -58,7 +62,7 @@ def panels(operator: BlockOperator, device: torch.device | None = None) -> Panel
 def tiles(operator: BlockOperator) -> TileOperator:
     """Return the tiles of a matrix, made when they are first needed."""
     if operator.tiles is None:
-        operator.tiles = TileOperator(operator.pattern, joined=not operator.by_link)
+        operator.tiles = TileOperator(operator.pattern, joined=not operator.by_link, order=operator.order)
     return operator.tiles  # type: ignore[no-any-return]
 
 

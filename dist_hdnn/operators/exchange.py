@@ -21,7 +21,7 @@ from dist_hdnn.operators.ghosted import GhostedTensor, Links, Work
 from dist_hdnn.operators.recording import do
 from dist_hdnn.operators.where import Where
 from dist_hdnn.topology import BlockPattern, Halo
-from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
+from dist_hdnn.topology.ragged import IntArray, ragged_ranges, starts_in
 from dist_hdnn.transport import Channel, Ledger
 
 MOST_RUNS = 256  # of rows for one peer, beyond which packing them first is as fast
@@ -109,7 +109,8 @@ class HaloExchange:
     Ghosts are received where they belong and sent from there, and so are slices that lie side by side; only others are
     packed. scatter_add sends ghost rows, each the sum of the contributions of this worker's agents, and adds the rows
     that arrive, peer by peer in ascending order.
-    label: for error messages, such as "K". idle: nothing is sent by or to the agents of this worker.
+    label: for error messages, such as "K". order: owned agents in the order of their rows; None as they are.
+    idle: nothing is sent by or to the agents of this worker.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class HaloExchange:
         ledger: Ledger,
         where: Where,
         label: str,
+        order: IntArray | None = None,
     ) -> None:
         assert where.transport is not None, "several workers have a transport"
         self.transport, self.ledger, self.where, self.label = where.transport, ledger, where, label
@@ -128,7 +130,7 @@ class HaloExchange:
         self.wires: Any = None
         own = slice_neurons[halo.owned]
         self.owned = int(own.sum())
-        starts = offsets(own)[:-1]
+        starts = starts_in(order, own)
         self.send_rows = []  # for each peer that needs some, the rows of my slices
         for _, agents in halo.send:
             mine = np.searchsorted(halo.owned, agents)
@@ -267,7 +269,7 @@ def retire_with(owner: object, channel: Channel) -> None:
 
 
 def _runs_of(rows: Tensor) -> list[slice]:
-    """Cut ascending rows into runs that lie side by side."""
+    """Cut rows into runs that lie side by side, in their order."""
     ends = torch.nonzero(rows[1:] - rows[:-1] != 1).flatten().tolist()
     first, last = [0, *(end + 1 for end in ends)], [*ends, len(rows) - 1]
     return [slice(int(rows[a]), int(rows[b]) + 1) for a, b in zip(first, last, strict=True)]

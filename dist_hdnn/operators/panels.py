@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dist_hdnn.operators.indexed import Indexed
 from dist_hdnn.operators.sparsity import ScalarPattern
-from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges, starts_in
 
 PANEL_ROWS = 16  # measured on 64-1024 agents of 1-8 neurons, batch 128: 8-16 rows a panel are fastest
 TINY = 64 * 64  # values of a matrix that is one panel: fewer calls, and no columns to gather
@@ -32,13 +32,15 @@ class PanelOperator(Indexed):
     order: column agents in the order in which panels show them; None when they ascend.
     deterministic: every agent has its own panel, columns by ascending global number, nothing rounded up: sums then
         depend neither on which worker computes them nor on what else it owns.
-    chunk: gathered rows at a time.
+    chunk: gathered rows at a time. rows: row agents in the order in which states have their rows; None as they are.
     shapes: of every chunk, (panels, rows, columns).
     """
 
     columns: Tensor
     positions: Tensor
     row_order: Tensor
+    state_order: Tensor
+    state_rows: Tensor
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class PanelOperator(Indexed):
         deterministic: bool = False,
         tiny: int = TINY,
         chunk: int = CHUNK,
+        rows: IntArray | None = None,
     ) -> None:
         super().__init__()
         self.pattern = pattern
@@ -67,11 +70,21 @@ class PanelOperator(Indexed):
         self.weight_shapes: list[tuple[int, ...]] = list(self.shapes)
         self.row_shapes: list[tuple[int, ...]] = [(count, height, 1) for count, height, _ in self.shapes]
         self.gathered = sum(count * columns for count, _, columns in self.shapes)
-        self.keep_index("columns", torch.from_numpy(panels.columns))
+        place = ragged_ranges(starts_in(rows, pattern.row_sizes), pattern.row_sizes)  # of canonical rows in a state
+        everyone = np.arange(len(pattern.column_sizes))  # ghosts come last, as they are
+        if rows is not None:
+            everyone[: len(rows)] = rows
+        column_place = ragged_ranges(starts_in(everyone, pattern.column_sizes), pattern.column_sizes)
+        state_columns, state_rows = column_place[panels.columns], place[panels.row_order]
+        self.keep_index("columns", torch.from_numpy(state_columns))
         self.keep_index("positions", torch.from_numpy(panels.positions))
         self.keep_index("row_order", torch.from_numpy(panels.row_order))
-        self.columns_in_order = not deterministic and _is_arange(panels.columns, self.column_neurons)
+        self.keep_index("state_order", torch.from_numpy(np.argsort(place)))
+        self.keep_index("state_rows", torch.from_numpy(state_rows))
+        self.columns_in_order = not deterministic and _is_arange(state_columns, self.column_neurons)
         self.rows_in_order = _is_arange(panels.row_order, self.rows)
+        self.states_in_order = rows is None
+        self._as_states = _is_arange(state_rows, self.rows)
         self.stored_in_order = _is_arange(panels.positions, self.stored)
 
     # -- weights between canonical order and panels: once per sweep, all layers together ----------------------------
@@ -86,13 +99,25 @@ class PanelOperator(Indexed):
         """Bring panels (layers, stored) to canonical weights (layers, entries): the adjoint of `arrange`."""
         return torch.index_select(panels, 1, self.positions, out=out)
 
-    def order_rows(self, rows: Tensor) -> Tensor:
-        """Bring canonical rows (layers, rows) to panel order."""
-        return rows if self.rows_in_order else rows.index_select(1, self.row_order)
+    @property
+    def rows_of_states(self) -> Tensor | None:
+        """Where to find each row in panel order among the rows of a state, (rows,); None if in the same place."""
+        return None if self._as_states else self.state_rows
 
-    def restore_rows(self, rows: Tensor) -> Tensor:
-        """Bring rows in panel order (layers, rows) to canonical order: the adjoint of `order_rows`."""
-        return rows if self.rows_in_order else torch.empty_like(rows).index_copy_(1, self.row_order, rows)
+    def order_rows(self, rows: Tensor, of_states: bool = False) -> Tensor:
+        """Bring canonical rows (layers, rows) to panel order, or to the order of states."""
+        order = self._order(of_states)
+        return rows if order is None else rows.index_select(1, order)
+
+    def restore_rows(self, rows: Tensor, of_states: bool = False) -> Tensor:
+        """Bring rows (layers, rows) to canonical order: the adjoint of `order_rows`."""
+        order = self._order(of_states)
+        return rows if order is None else torch.empty_like(rows).index_copy_(1, order, rows)
+
+    def _order(self, of_states: bool) -> Tensor | None:
+        if of_states:
+            return None if self.states_in_order else self.state_order
+        return None if self.rows_in_order else self.row_order
 
 
 def _chunks(classes: list[tuple[int, int, int]], gathered: int) -> list[tuple[int, int, int]]:

@@ -75,8 +75,9 @@ class Arrangement(Protocol):
     """The order in memory of one matrix's weights for its products, called panels throughout.
 
     rows, column_neurons: neurons of the result and of the argument. stored: values of one layer's panels.
-    stored_in_order, rows_in_order: whether panels and rows are in canonical order. row_order: rows in panel order.
-    weight_shapes, row_shapes: of the views of one layer's panels and of its bias.
+    stored_in_order, rows_in_order, states_in_order: whether panels, rows and states are in canonical order.
+    row_order: rows in panel order. rows_of_states: the row of a state for every row in panel order, None where these
+    orders are the same. weight_shapes, row_shapes: of the views of one layer's panels and of its bias.
     """
 
     rows: int
@@ -84,6 +85,7 @@ class Arrangement(Protocol):
     stored: int
     stored_in_order: bool
     rows_in_order: bool
+    states_in_order: bool
     row_order: Tensor
     weight_shapes: list[tuple[int, ...]]
     row_shapes: list[tuple[int, ...]]
@@ -94,11 +96,15 @@ class Arrangement(Protocol):
     def collect(self, panels: Tensor, out: Tensor | None = None) -> Tensor:
         """Bring panels (layers, stored) to canonical weights (layers, entries): the adjoint of `arrange`."""
 
-    def order_rows(self, rows: Tensor) -> Tensor:
-        """Bring canonical rows (layers, rows) to panel order."""
+    @property
+    def rows_of_states(self) -> Tensor | None:
+        """Where to find each row in panel order among the rows of a state."""
 
-    def restore_rows(self, rows: Tensor) -> Tensor:
-        """Bring rows in panel order (layers, rows) to canonical order: the adjoint of `order_rows`."""
+    def order_rows(self, rows: Tensor, of_states: bool = False) -> Tensor:
+        """Bring canonical rows (layers, rows) to panel order, or to the order of states."""
+
+    def restore_rows(self, rows: Tensor, of_states: bool = False) -> Tensor:
+        """Bring rows (layers, rows) to canonical order: the adjoint of `order_rows`."""
 
 
 class BlockOperator(nn.Module):
@@ -108,7 +114,8 @@ class BlockOperator(nn.Module):
     row_sizes, column_sizes: neurons of each row and column agent.
     column_agents: global numbers of the column agents; None when they ascend.
     deterministic: of its panels, see `PanelOperator`. strictly_upper: as in `ScalarPattern`. by_link: whether every
-    block is kept apart, since slices that travel for it may be lost.
+    block is kept apart, since slices that travel for it may be lost. order: row agents in the order in which states
+    have their rows, see `topology.locality`; None as they are.
     products: "torch", "tiles" or "auto": which products `choice.bind` takes.
     """
 
@@ -123,9 +130,10 @@ class BlockOperator(nn.Module):
         strictly_upper: bool = False,
         products: str = "auto",
         by_link: bool = False,
+        order: IntArray | None = None,
     ) -> None:
         super().__init__()
-        self.deterministic, self.products, self.by_link = deterministic, products, by_link
+        self.deterministic, self.products, self.by_link, self.order = deterministic, products, by_link, order
         self.pattern = ScalarPattern(row_start, columns, row_sizes, column_sizes, strictly_upper)
         self.column_agents = column_agents
         self.rows, self.entries = int(row_sizes.sum()), self.pattern.entries

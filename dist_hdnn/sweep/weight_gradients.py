@@ -98,7 +98,7 @@ class GradientPanels:
         return panels
 
     def _bias_panels(self, name: str, s: int, K: Arrangement, rows: slice) -> Tensor:
-        if K.rows_in_order or name not in self.biases_in_panels:
+        if K.rows_in_order if name in self.biases_in_panels else K.states_in_order:
             return self._bias(name, s)[rows]
         panels = self.buffer("gradient of " + name, s, self.groups.size, K.rows)[: rows.stop - rows.start]
         self._panels[s][name] = panels
@@ -120,7 +120,7 @@ class GradientPanels:
         rows, (K, X) = self.groups.span(s, self._start[s]), self.operators[s]
         for name, panels in self._panels[s].items():
             if name in self.architecture.biases:
-                self._bias(name, s)[rows] = K.restore_rows(panels)
+                self._bias(name, s)[rows] = K.restore_rows(panels, of_states=name not in self.biases_in_panels)
             else:
                 operator = K if name in self.architecture.matrices else X
                 assert operator is not None, "an interconnection has an operator"

@@ -174,7 +174,7 @@ class WeightPanels:
         assert self.weights is not None, "weights are held during a sweep"
         K, bias = self.operators[s][0], self.weights[name][0][s :: len(self.operators)][rows]
         out = self.buffer(name, s, self.groups.size, K.rows)[: len(bias)]
-        return out.copy_(K.order_rows(bias) if name in self.biases_in_panels else bias)
+        return out.copy_(K.order_rows(bias, of_states=name not in self.biases_in_panels))
 
     def _interconnections(self, s: int, rows: slice) -> list[BlockWeights | None]:
         name, X = self.architecture.interconnection, self.operators[s][1]

@@ -26,6 +26,7 @@ from dist_hdnn.topology.halo import (
     message_digests,
     plan_digest,
 )
+from dist_hdnn.topology.locality import memory_order
 from dist_hdnn.topology.numbering import as_graph
 from dist_hdnn.topology.partition import Partition, describe_partition, from_mapping, make_partition
 from dist_hdnn.topology.partitioners import METHODS
@@ -73,6 +74,7 @@ __all__ = [
     "is_locally_computable",
     "link_records",
     "make_partition",
+    "memory_order",
     "message_digests",
     "neighbours",
     "non_links",

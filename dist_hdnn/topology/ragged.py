@@ -13,6 +13,15 @@ def offsets(sizes: IntArray) -> IntArray:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
 
 
+def starts_in(order: IntArray | None, sizes: IntArray) -> IntArray:
+    """Return the start of every block, (len(sizes),), where blocks lie in `order`; None: one after the other."""
+    if order is None:
+        return offsets(sizes)[:-1]
+    starts = np.empty_like(sizes)
+    starts[order] = offsets(sizes[order])[:-1]
+    return starts
+
+
 def ragged_ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     """Concatenate arange(start, start + length) for every pair, without a Python loop."""
     ends = np.cumsum(lengths)

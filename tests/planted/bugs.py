@@ -42,6 +42,7 @@ ANALYSIS = (
     "analysis/test_certificate.py",
 )
 STUDY = ("study/test_results.py", "study/test_axes.py", "study/test_plan.py")
+ORDER = ("network/test_memory_order.py",)
 DATA = ("data/test_toys.py", "data/test_batches.py", "data/test_tabular.py")
 
 BUGS = (
@@ -705,5 +706,27 @@ BUGS = (
         "least[:, None] + ((bits",
         "((bits",
         LINKS,
+    ),
+    # the order in memory
+    Bug(
+        "slices in another order pass for a run of rows",
+        "operators/exchange.py",
+        "bool((rows.diff() == 1).all())",
+        "int(rows[-1] - rows[0]) + 1 == len(rows)",
+        ORDER,
+    ),
+    Bug(
+        "biases stay where the agents were",
+        "sweep/weights.py",
+        "K.order_rows(bias, of_states=name not in self.biases_in_panels)",
+        "K.order_rows(bias) if name in self.biases_in_panels else bias",
+        ORDER,
+    ),
+    Bug(
+        "sums follow the order in memory",
+        "operators/tiles/operator.py",
+        "np.lexsort((pattern.block_rows, columns))",
+        "np.lexsort((np.argsort(order)[pattern.block_rows], columns))",
+        ORDER,
     ),
 )

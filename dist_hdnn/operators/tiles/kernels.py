@@ -80,6 +80,7 @@ class _Pull:
         arrays = writer.arrays(table)
         self.order, self.start, self.segments, self.row, self.length, self.weight, self.width = arrays
         self.masks = _Masks(writer, table) if masked else None
+        self.far = writer.pointer(table, 11) if self.thin else None
         self.factor = writer.broadcast(self.bias) if self.epilogue in ("slope", "add") else None
         self.in_place = self.b.icmp_unsigned(
             "==", self.b.ptrtoint(self.z, self.code.integer), self.b.ptrtoint(self.out, self.code.integer)
@@ -126,21 +127,27 @@ class _Pull:
             w.store(w.tanh(w.load(address)), address)
         w.store(last, place)
 
-    def ahead(self, position: Value) -> tuple[Value, Value]:
-        """Return what the next agent will touch first: its first row of `out`, and the end of its last slice of x.
+    def ahead(self, position: Value) -> tuple[Value, ...]:
+        """Return what the next agent will touch first: its first row of `out`, and the end of its farthest slice of x.
 
-        That slice is the one least likely to be in the cache. An agent without segments repeats its own row.
+        That slice is the one least likely to be in the cache. Then the address of weights that are new with it, and the
+        distance between their rows. An agent without segments repeats its own row.
         """
         code, b, w = self.code, self.b, self.writer
         one, final = code.number(1), b.sub(self.last, code.number(1))
         following = b.add(position, one)
         agent = w.integer(self.order, b.select(b.icmp_signed("<", following, final), following, final))
         first, end = w.integer(self.start, agent), w.integer(self.segments, b.add(agent, one))
-        source = code.variable(first)
-        with b.if_then(b.icmp_signed("<", w.integer(self.segments, agent), end)):
-            last = b.sub(end, one)
-            b.store(b.add(w.integer(self.row, last), w.integer(self.length, last)), source)
-        return first, code.get(source, code.integer)
+        source, weight, width = code.variable(first), code.variable(code.number(0)), code.variable(code.number(0))
+        begin = w.integer(self.segments, agent)
+        with b.if_then(b.icmp_signed("<", begin, end)):
+            far = w.integer(self.far, agent)
+            b.store(b.add(w.integer(self.row, far), w.integer(self.length, far)), source)
+            new = far if self.transposed else begin  # rows of K lie side by side, of their transpose far apart
+            b.store(w.integer(self.weight, new), weight)
+            b.store(w.integer(self.width, new), width)
+        address = w.at(self.W, code.get(weight, code.integer))
+        return first, code.get(source, code.integer), address, code.get(width, code.integer)
 
     def tile(
         self,
@@ -149,7 +156,7 @@ class _Pull:
         size: int,
         places: list[Value],
         segments: tuple[Value, Value],
-        ahead: tuple[Value, Value] | None,
+        ahead: tuple[Value, ...] | None,
     ) -> None:
         """Write `size` rows from `row` on of the agent, at the vectors that begin at `places` of the batch.
 
@@ -171,6 +178,9 @@ class _Pull:
             if ahead is not None:
                 source = b.sub(ahead[1], code.number(size - t))
                 w.prefetch(w.at(self.x, b.add(b.mul(source, self.batch), place)))
+        if ahead is not None:
+            for t in range(size):
+                w.prefetch(w.at(ahead[2], b.mul(b.add(row, code.number(t)), ahead[3])))
         with code.loop(*segments) as s:
             width = w.integer(self.width, s)
             one = code.number(1)

@@ -6,14 +6,17 @@ llvmlite brings LLVM as a wheel, so nothing is compiled at install time. A call 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, wraps
 from typing import Any, NamedTuple, ParamSpec
 
+from dist_hdnn.operators.tiles import cache
+
 try:
+    import llvmlite
     import llvmlite.binding as llvm
     from llvmlite import ir as ir
 except (ImportError, OSError):  # no wheel for this machine; `available` is false and nothing else is called
@@ -22,6 +25,7 @@ except (ImportError, OSError):  # no wheel for this machine; `available` is fals
 P = ParamSpec("P")
 Kernel = Callable[..., None]
 _COMPILING = threading.RLock()
+_ENGINES: list[Any] = []  # owners of machine code; they share a target machine, so none may be disposed of
 Value = Any  # an SSA value of llvmlite, which has no types
 INTEGER_BITS = 64
 _TEAM = ("omp_get_thread_num", "omp_get_num_threads")
@@ -39,7 +43,7 @@ class Shape(NamedTuple):
     registers: int
 
 
-@cache
+@functools.cache
 def host() -> Shape:
     """Return AVX-512, AVX2 or AVX on x86, and 128-bit vectors elsewhere, 32 of them on ARM."""
     features = llvm.get_host_cpu_features()
@@ -50,7 +54,7 @@ def host() -> Shape:
     return Shape(16, 32 if llvm.get_process_triple().startswith(("aarch64", "arm64")) else 16)
 
 
-@cache
+@functools.cache
 def _target() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -62,9 +66,9 @@ def _target() -> Any:
 
 def once(make: Callable[P, Compiled]) -> Callable[P, Compiled]:
     """Compile each function once per process, one at a time, because LLVM's global state is not thread-safe."""
-    made = cache(make)
+    made = functools.cache(make)
 
-    @wraps(make)
+    @functools.wraps(make)
     def alone(*arguments: P.args, **named: P.kwargs) -> Compiled:
         with _COMPILING:
             return made(*arguments, **named)  # type: ignore[arg-type]  # all of them can be hashed
@@ -73,11 +77,10 @@ def once(make: Callable[P, Compiled]) -> Callable[P, Compiled]:
 
 
 class Compiled(NamedTuple):
-    """A function and the engine that owns its machine code."""
+    """A function of machine code, which stays for ever."""
 
     call: Kernel
     address: int
-    engine: Any
 
 
 def compile_function(
@@ -85,8 +88,34 @@ def compile_function(
 ) -> Compiled:
     """Compile a function of pointers, then 64-bit integers, without a result, whose body `write` writes.
 
-    pointers, integers: how many. shared: numbers of the pointers that may lead to the same memory.
+    pointers, integers: how many. shared: numbers of the pointers that may lead to the same memory. The name tells all
+    that `write` depends on besides the host: machine code of an earlier process is taken instead where there is one.
     """
+    key = cache.key_of(write.__code__.co_filename, name, pointers, integers, shared, host(), *_versions())
+    binary = cache.load(key)
+    if binary is None:
+        binary = _target().emit_object(_optimized(name, pointers, integers, write, shared))
+        cache.keep(key, binary)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
+    engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(binary))
+    engine.finalize_object()
+    # an integer becomes a void pointer twice as fast as an int64
+    prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (pointers + integers))
+    address = engine.get_function_address(name)
+    _ENGINES.append(engine)
+    return Compiled(prototype(address), address)
+
+
+def _versions() -> tuple[str, ...]:
+    """Return what machine code depends on besides its source."""
+    features = llvm.get_host_cpu_features().flatten()
+    return llvmlite.__version__, str(llvm.llvm_version_info), llvm.get_host_cpu_name(), features
+
+
+def _optimized(
+    name: str, pointers: int, integers: int, write: Callable[[Code, list[Value]], None], shared: Sequence[int]
+) -> Any:
+    """Write the IR of a function and optimize it."""
     module = ir.Module(name)
     module.triple = llvm.get_process_triple()
     arguments = [ir.PointerType()] * pointers + [ir.IntType(INTEGER_BITS)] * integers
@@ -99,15 +128,10 @@ def compile_function(
     code.builder.ret_void()
     parsed = llvm.parse_assembly(str(module))
     _tidy(parsed)
-    engine = llvm.create_mcjit_compiler(parsed, _target())
-    engine.finalize_object()
-    # an integer becomes a void pointer twice as fast as an int64
-    prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (pointers + integers))
-    address = engine.get_function_address(name)
-    return Compiled(prototype(address), address, engine)
+    return parsed
 
 
-@cache
+@functools.cache
 def openmp() -> Callable[..., None] | None:
     """Return GOMP_parallel of the OpenMP library that PyTorch has loaded, whose threads are running, or None."""
     if os.name != "posix":

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dist_hdnn.operators.sparsity import ScalarPattern
-from dist_hdnn.topology.ragged import IntArray, offsets
+from dist_hdnn.topology.ragged import IntArray, offsets, ragged_ranges, starts_in
 
 
 class Segments(NamedTuple):
@@ -24,6 +24,7 @@ class Segments(NamedTuple):
     By agent: order of work, start (first row of its result), segments (its first segment). By segment: row, length (of
     x), weight (its first weight), width (weights from one row of the block to the next). cost: multiply-adds per column
     of x before each position of `order`. Offsets have one entry more than agents. block: the first block of a segment.
+    By agent: far, the segment that reads the highest rows, which no agent before may have read.
     """
 
     order: IntArray
@@ -35,6 +36,7 @@ class Segments(NamedTuple):
     width: IntArray
     cost: IntArray
     block: IntArray
+    far: IntArray
 
     def table(self) -> IntArray:
         """Return the addresses of the arrays that kernels read, (7,)."""
@@ -44,13 +46,15 @@ class Segments(NamedTuple):
 class TileOperator:
     """The arrangement of one matrix for tiles, see `sparsity.Arrangement`.
 
-    joined: whether blocks side by side are one segment. interior: number of agents, the first in by_row.order, that
-    need no ghost. owned: number of column agents that have rows here; the rest are ghosts.
+    joined: whether blocks side by side are one segment. order: row agents in the order of their rows, which numbers
+    them in `Segments`; the orders of sums and of weights stay canonical. None: as they are. interior: number of agents,
+    the first in by_row.order, that need no ghost. owned: number of column agents that have rows here; the rest are
+    ghosts.
     """
 
-    rows_in_order = True
+    rows_of_states: Tensor | None = None
 
-    def __init__(self, pattern: ScalarPattern, joined: bool = True) -> None:
+    def __init__(self, pattern: ScalarPattern, joined: bool = True, order: IntArray | None = None) -> None:
         self.rows, self.column_neurons = int(pattern.row_sizes.sum()), int(pattern.column_sizes.sum())
         self.owned = len(pattern.row_sizes)
         agent_start = offsets(pattern.row_widths * pattern.row_sizes)
@@ -59,10 +63,15 @@ class TileOperator:
         self.stored_in_order = self.selected is None
         self.weight_shapes: list[tuple[int, ...]] = [(self.stored,)]
         self.row_shapes: list[tuple[int, ...]] = [(self.rows, 1)]
-        self.row_order = torch.arange(self.rows)
+        self.rows_in_order = self.states_in_order = order is None
+        everyone = np.arange(len(pattern.column_sizes))  # ghosts are in order
+        if order is not None:
+            everyone[: self.owned] = order
+        owned = everyone[: self.owned]
+        self.row_order = torch.from_numpy(ragged_ranges(offsets(pattern.row_sizes)[owned], pattern.row_sizes[owned]))
         first = agent_start[pattern.block_rows] + pattern.block_start_in_row  # first weight of each block
-        self.by_row = _by_row(pattern, first, joined)
-        self.by_column = _by_column(pattern, first)
+        self.by_row = _by_row(pattern, first, joined, everyone)
+        self.by_column = _by_column(pattern, first, everyone)
         needs_ghosts = np.bincount(pattern.block_rows, pattern.columns >= self.owned, self.owned) > 0
         self.interior = int(self.owned - needs_ghosts.sum())
         self.plans: dict[tuple[int, ...], Any] = {}  # of fused kernels, see `readiness`
@@ -77,55 +86,72 @@ class TileOperator:
             return blocks if out is None else out.copy_(blocks)
         return torch.index_select(blocks, 1, self.selected, out=out)
 
-    def order_rows(self, rows: Tensor) -> Tensor:
-        """Rows stay as they are."""
-        return rows
+    def order_rows(self, rows: Tensor, of_states: bool = False) -> Tensor:
+        """Bring canonical rows (layers, rows) to the order of states."""
+        return rows if self.rows_in_order else rows.index_select(1, self.row_order)
 
-    def restore_rows(self, rows: Tensor) -> Tensor:
-        """Rows stay as they are."""
-        return rows
+    def restore_rows(self, rows: Tensor, of_states: bool = False) -> Tensor:
+        """Bring rows in the order of states (layers, rows) to canonical order: the adjoint of `order_rows`."""
+        return rows if self.rows_in_order else torch.empty_like(rows).index_copy_(1, self.row_order, rows)
 
 
-def _by_row(pattern: ScalarPattern, first: IntArray, joined: bool) -> Segments:
-    """Join blocks side by side in a row whose columns are side by side too into segments, interior agents first."""
+def _by_row(pattern: ScalarPattern, first: IntArray, joined: bool, order: IntArray) -> Segments:
+    """Join blocks side by side in a row whose columns are side by side too into segments, interior agents first.
+
+    order: column agents in the order of their rows, the owned ones first.
+    """
     agents = len(pattern.row_sizes)
-    column_start, widths = offsets(pattern.column_sizes)[pattern.columns], pattern.column_sizes[pattern.columns]
+    place = np.argsort(order)[pattern.block_rows]  # number of each block's row agent
+    blocks = np.argsort(place, kind="stable")  # agent by agent, the columns of one in canonical order
+    place, columns = place[blocks], pattern.columns[blocks]
+    column_start, widths = starts_in(order, pattern.column_sizes)[columns], pattern.column_sizes[columns]
     # a block begins a segment unless its columns follow those of the block before, in the same row of blocks
     begins = np.ones(len(widths), dtype=bool)
     if joined:
-        begins[1:] = (column_start[1:] != (column_start + widths)[:-1]) | (np.diff(pattern.block_rows) != 0)
+        begins[1:] = (column_start[1:] != (column_start + widths)[:-1]) | (np.diff(place) != 0)
     heads = np.flatnonzero(begins)
     lengths = np.add.reduceat(widths, heads) if len(heads) else widths  # columns of each segment
-    agent = pattern.block_rows[heads]
-    needs_ghosts = np.bincount(pattern.block_rows, pattern.columns >= agents, agents) > 0
-    order = np.argsort(needs_ghosts, kind="stable")  # False sorts first
+    agent, sizes, row_widths = place[heads], pattern.row_sizes[order[:agents]], pattern.row_widths[order[:agents]]
+    needs_ghosts = np.bincount(place, columns >= agents, agents) > 0
+    work = np.argsort(needs_ghosts, kind="stable")  # False sorts first
     return Segments(
-        order,
-        offsets(pattern.row_sizes),
+        work,
+        offsets(sizes),
         offsets(np.bincount(agent, minlength=agents)),
         column_start[heads],
         lengths,
-        first[heads],
-        pattern.row_widths[agent],
-        offsets((pattern.row_widths * pattern.row_sizes)[order]),
-        heads,
+        first[blocks[heads]],
+        row_widths[agent],
+        offsets((row_widths * sizes)[work]),
+        blocks[heads],
+        _far(agent, column_start[heads], agents),
     )
 
 
-def _by_column(pattern: ScalarPattern, first: IntArray) -> Segments:
-    """Make one segment per block, by column agent, those of lower row agents first."""
-    agents = len(pattern.column_sizes)
-    by_column = np.lexsort((pattern.block_rows, pattern.columns))  # the last key sorts first
+def _by_column(pattern: ScalarPattern, first: IntArray, order: IntArray) -> Segments:
+    """Make one segment per block, by column agent, those of lower row agents first. order: as in `_by_row`."""
+    agents = len(order)
+    columns = np.argsort(order)[pattern.columns]
+    by_column = np.lexsort((pattern.block_rows, columns))  # the last key sorts first
     rows = pattern.block_rows[by_column]
+    starts = starts_in(order[: len(pattern.row_sizes)], pattern.row_sizes)[rows]
     weights = pattern.row_sizes[pattern.block_rows] * pattern.column_sizes[pattern.columns]
     return Segments(
         np.arange(agents),
-        offsets(pattern.column_sizes),
-        offsets(np.bincount(pattern.columns, minlength=agents)),
-        offsets(pattern.row_sizes)[rows],
+        offsets(pattern.column_sizes[order]),
+        offsets(np.bincount(columns, minlength=agents)),
+        starts,
         pattern.row_sizes[rows],
         first[by_column],
         pattern.row_widths[rows],
-        offsets(np.bincount(pattern.columns, weights, agents).astype(np.int64)),
+        offsets(np.bincount(columns, weights, agents).astype(np.int64)),
         by_column,
+        _far(columns[by_column], starts, agents),
     )
+
+
+def _far(agent: IntArray, row: IntArray, agents: int) -> IntArray:
+    """Return each agent's segment with the highest row, any for agents without one. agent: of segments, ascending."""
+    highest = np.lexsort((row, agent))
+    last = np.cumsum(np.bincount(agent, minlength=agents)) - 1
+    return highest[np.maximum(last, 0)] if len(highest) else np.zeros(agents, dtype=np.int64)

@@ -18,7 +18,7 @@ from dist_hdnn.operators.tiles.operator import Segments
 
 WORTH = 1 << 23  # multiply-adds of a call below which a second thread costs more than it saves
 
-TABLE = 11  # entries of the tables of kernels: 7 of segments, then those of masks
+SEGMENTS, FAR = 7, 11  # entries of the tables of kernels: those of segments, then those of masks, then `far`
 
 
 @cache
@@ -35,15 +35,16 @@ class Work:
 
     def __init__(self, segments: Segments, batch: int) -> None:
         self.segments, self.batch = segments, batch
-        self._table = np.zeros(TABLE, dtype=np.int64)
-        self._table[: len(segments.table())] = segments.table()
+        self._table = np.zeros(FAR + 1, dtype=np.int64)
+        self._table[:SEGMENTS] = segments.table()
+        self._table[FAR] = segments.far.ctypes.data
         self.table = self._table.ctypes.data
         self.small = int(segments.cost[-1]) * batch < WORTH
         self._cuts: dict[tuple[int, int, int], list[int]] = {}
 
     def read(self, *entries: int) -> None:
         """Let kernels read these entries of the table, behind those of the segments."""
-        self._table[-len(entries) :] = entries
+        self._table[SEGMENTS : SEGMENTS + len(entries)] = entries
 
     def run(self, kernel: Compiled, arguments: tuple[int, ...], first: int, last: int, *extra: int) -> None:
         """Call kernel(*arguments, start, stop, batch, *extra) in parallel on parts of equal cost of first .. last."""
