@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # launch/torchrun.sh 4 configs/swiss_roll_ring8.yaml [--key=value ...]
 #
-# Start this many workers on this machine with torchrun, over gloo, on loopback only. Shorter, and without
+# Start this many workers on this machine with torchrun; on CPUs they share memory. Shorter, and without
 # torchrun: dist-hdnn train CONFIG --workers 4. torchrun gives every worker one thread unless OMP_NUM_THREADS is set.
 # RESTARTS=3 restarts all workers when one fails; add --output=DIR --resume=auto, so that they resume.
 # Python: the one on the path, or PYTHON.

@@ -37,6 +37,7 @@ NOT_RUN = {
     "dist-hdnn certify runs/swiss_roll_ring8/<run> --workers 4": "takes long; test_certify.py certifies on workers",
     "python tests/transport/collected.py threads 600": "takes long; test_collected.py runs it for seconds",
     "mpiexec -n 3 python tests/transport/collected.py mpi 600": "the same",
+    "python tests/faults/killed_rounds.py": "takes a minute; test_killed_rounds.py kills some",
     "docker compose -f docker/compose.yaml up": "needs Docker",
     "dist-hdnn export runs/swiss_roll_ring8/<run>": "takes long; test_exporting.py exports runs",
     "dist-hdnn export runs/swiss_roll_ring8/<run> --output=exported": "the same",

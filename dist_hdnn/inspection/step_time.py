@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from dist_hdnn.config import Config
+from dist_hdnn.launching import choice
 from dist_hdnn.network.layout import Layout
 from dist_hdnn.topology import BlockPattern, make_partition
 
@@ -143,7 +144,7 @@ def step_of_config(config: Config, layout: Layout, calibration: Mapping[str, Any
     Hamiltonian ones with X = 1, agents of several widths, other memory modes, dtypes or numbers of workers.
     """
     workers, widths = config.workers or 1, layout.ownership.all_widths
-    kind = "one" if workers == 1 else config.transport or "gloo"
+    kind = "one" if workers == 1 else config.transport or choice.usual("dist-hdnn", config.device).transport
     pattern = layout.stored["K"][0]
     owners = np.zeros(pattern.agents, np.int64)
     if workers > 1:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from dist_hdnn.launching.warm import Child
 from dist_hdnn.launching.worker import LOST, RESUME, STOPPED, StopRequest
 
 WORKER = "DIST_HDNN_WORKER"  # the variable that tells a process its rank, the number of workers and their store
@@ -134,7 +135,7 @@ def how_it_ended(code: int | None) -> str:
 
 @contextlib.contextmanager
 def ending(
-    children: list[subprocess.Popen[bytes]],
+    children: Sequence[Child],
     signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGHUP),
 ) -> Iterator[None]:
     """End all children at the end of the block, also when SIGINT or one of `signals` ends it."""
@@ -155,7 +156,7 @@ def ending(
             signal.signal(number, handler)
 
 
-def _end(children: list[subprocess.Popen[bytes]]) -> None:
+def _end(children: Sequence[Child]) -> None:
     """Ask the remaining children to end, then kill them, each with all processes that it has started."""
     left = [child for child in children if child.poll() is None]
     for child in left:
@@ -174,6 +175,6 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
                 child.stdin.close()
 
 
-def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal(child: Child, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, number)

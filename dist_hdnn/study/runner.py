@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_hdnn.launching.supervisor import ending, how_it_ended
+from dist_hdnn.launching.warm import Child, WarmProcess
 from dist_hdnn.study.axes import Trial
 from dist_hdnn.study.plan import Plan
 from dist_hdnn.study.search import Search
@@ -20,6 +21,7 @@ from dist_hdnn.study.trials import DONE, FAILED, TrialFolder
 POLL = 0.1  # seconds between looks at the trials
 ELSEWHERE = 2.0  # seconds between looks at a trial that another process runs
 TRAIN = ("-m", "dist_hdnn", "train")  # the command to which a trial's config and run directory are added
+IMPORTED = ("dist_hdnn.cli", "dist_hdnn.experiment.tasks", "dist_hdnn.experiment.pictures")  # before a trial starts
 STOPPED = {-2, -15, -1, 130, 143, 129, 75}  # exit codes of trials that were told to stop and have not failed
 
 
@@ -29,7 +31,7 @@ class Running:
 
     trial: Trial
     folder: TrialFolder
-    process: subprocess.Popen[bytes]
+    process: Child
     epochs: int
     before: float = 0.0
     started: float = field(default_factory=time.monotonic)
@@ -76,7 +78,8 @@ class Runner:
 
     def run(self) -> None:
         """Run until no trial is left, from the main thread. All trials end with it, whatever ends it."""
-        self.progress, self.children = Progress(self.search), list[subprocess.Popen[bytes]]()
+        self.progress, self.children = Progress(self.search), list[Child]()
+        self.warm = WarmProcess(self.environment, IMPORTED)
         try:
             with ending(self.children):
                 while self._fill() or self.progress.running or self.progress.elsewhere:
@@ -86,6 +89,7 @@ class Runner:
         finally:
             for job in self.progress.running:
                 job.folder.stopped(job.seconds)
+            self.warm.close()
 
     def _fill(self) -> bool:
         """Start trials until enough are running. Returns False when none is left."""
@@ -140,11 +144,11 @@ class Runner:
         except ValueError as error:  # a combination that Optuna chose
             self._finish(trial, folder, {"status": FAILED, "error": str(error), **self.start})
             return
-        command = [sys.executable, *TRAIN, str(path), "--output", str(folder.run)]
+        command = [*TRAIN, str(path), "--output", str(folder.run)]
         command += [] if step is None else ["--resume=auto"]
         with folder.output.open("wb" if step is None else "ab") as output:
-            process = subprocess.Popen(
-                command,
+            process: Child = self.warm.start(command, output.fileno(), folder.lock) or subprocess.Popen(
+                [sys.executable, *command],
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -29,6 +29,7 @@ SPACE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def trials_that_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "TRAIN", (str(TRIAL),))
+    monkeypatch.setattr(runner, "IMPORTED", ())
     monkeypatch.setattr(plots, "plot_study", lambda *_: [])  # which takes longer than these trials
 
 

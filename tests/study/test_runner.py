@@ -23,12 +23,13 @@ from dist_hdnn.study import plots, runner
 TRIAL = Path(__file__).with_name("trial.py")
 ROOT = TRIAL.parents[2]
 GRID: dict[str, Any] = {"axes": {"network.layers": [2, 4, 8], "seed": [0, 1]}}
-STARTER = f"import sys; from dist_hdnn.study import runner; runner.TRAIN = ({str(TRIAL)!r},); "
+STARTER = f"import sys; from dist_hdnn.study import runner; runner.TRAIN = ({str(TRIAL)!r},); runner.IMPORTED = (); "
 
 
 @pytest.fixture(autouse=True)
 def trials_that_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "TRAIN", (str(TRIAL),))
+    monkeypatch.setattr(runner, "IMPORTED", ())
     monkeypatch.setattr(plots, "plot_study", lambda *_: [])  # which takes longer than these trials
 
 
