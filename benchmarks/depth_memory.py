@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gc
 import math
+import os
 import statistics
 import warnings
 from collections.abc import Callable
@@ -107,6 +108,7 @@ def difference(found: list[Tensor], expected: list[Tensor]) -> float:
 
 def peak_bytes(work: Callable[[], object]) -> int:
     """Return the peak of bytes allocated by `work`."""
+    os.environ["KINETO_LOG_LEVEL"] = "9"  # nothing of the profiler's own on the screen
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         work()

@@ -57,7 +57,7 @@ def multiply_adds(lanes: int) -> machine.Compiled:
         for value, place in zip(sums, places[2:], strict=True):
             writer.store(code.get(value, writer.vector), place)
 
-    return machine.compile_function(f"multiply_adds_{lanes}", 1, 1, write)
+    return machine.compile_function(f"multiply_adds_{lanes}_{CHAINS}", 1, 1, write)
 
 
 @cache
