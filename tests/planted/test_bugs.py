@@ -21,7 +21,8 @@ spec.loader.exec_module(bugs)
 def test_a_bug_can_be_planted(bug) -> None:
     text = (PACKAGE / bug.file).read_text(encoding="utf-8")
     assert text.count(bug.old) == 1
-    ast.parse(text.replace(bug.old, bug.new))
+    if bug.file.endswith(".py"):
+        ast.parse(text.replace(bug.old, bug.new))
     missing = [test for test in bug.tests if not (TESTS / test).is_file()]
     assert not missing
 

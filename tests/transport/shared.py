@@ -55,6 +55,25 @@ def nothing_is_overwritten_before_it_is_given_up(transport: Transport) -> None:
             if turn % 3 == transport.rank % 3:
                 time.sleep(clock.random() * 0.01)
             assert bool((pair.into == 100 * pair.before + pair.round).all()), "a later round has come too early"
+    for straight in (True, False):
+        _one_way(transport, straight)
+
+
+def _one_way(transport: Transport, straight: bool) -> None:
+    """Worker 0 sends rounds as fast as it may, worker 1 looks at each for a while."""
+    data = transport.empty((5000,), torch.zeros(0)).fill_(-1) if straight else torch.full((5000,), -1.0)
+    buffers = [[(1 - transport.rank, data)], []] if transport.rank < 2 else [[], []]
+    channel = transport.channel(buffers[transport.rank == 1], buffers[transport.rank != 1], "one way")
+    for turn in range(8 if transport.rank < 2 else 0):
+        if transport.rank == 0:
+            data.fill_(turn)
+        else:
+            time.sleep(0.003)
+            assert bool((data == turn - 1).all()), f"{data[0]} before round {turn}"
+        channel.start()
+        channel.wait()
+        assert bool((data == turn).all()), f"{data[0]} in round {turn}"
+    channel.close()
 
 
 def memory_is_used_again(transport: Transport) -> None:

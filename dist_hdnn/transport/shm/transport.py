@@ -28,7 +28,7 @@ from dist_hdnn.transport.shm.wire import ShmWire
 # Tries with a pause, then with a yield, before a nap, where every worker has a core. Two workers that the system has
 # put on one core wait for each other's pauses: a round took 59 us with 1000 of them, 15 with 200.
 PATIENT = 200, 100
-CROWDED = 100, 0  # the same where workers outnumber cores: whoever waits is in the way of who works
+CROWDED = 20, 0  # the same where workers outnumber cores: whoever waits is in the way of who works
 
 
 _OPEN: weakref.WeakSet[ShmTransport] = weakref.WeakSet()  # of this process
