@@ -2,8 +2,8 @@
 
     python benchmarks/step_time.py --json docs/step_time.json        # measures, fits, predicts
 
-A step is forward, backward and fused Adam, one thread per worker; kinds of workers are one, and two over threads, gloo
-and MPI. Cases take turns. Two workers are timed by wall time, the slower one, and their fastest step counts. One is
+A step is forward, backward and fused Adam, one thread per worker; kinds of workers are one, and two over threads, gloo,
+MPI and shared memory. Cases take turns. Two workers are timed by wall time, the slower one, and their fastest step counts. One is
 timed by CPU time, in pieces between rounds: the sum of the fastest is what a step takes while others keep out of its
 caches. "repeated" is how far apart the times of odd and of even turns are, median and p90. Measurements go to
 --measured, a line each, and are not repeated; with --rounds 2 all are measured twice. Empty --kinds measure nothing.
@@ -37,8 +37,8 @@ from dist_hdnn.topology import families
 from dist_hdnn.transport import Ledger, Transport, run_threads
 from dist_hdnn.transport.rendezvous import launched
 
-KINDS = ("one", "threads", "gloo", "mpi")
-CASES = {"one": 160, "threads": 44, "gloo": 44, "mpi": 44}
+KINDS = ("one", "threads", "gloo", "mpi", "shm")
+CASES = {"one": 160, "threads": 44, "gloo": 44, "mpi": 44, "shm": 44}
 PASSES, SECONDS, GROUP = 6, 0.2, 22  # turns of a case, and their seconds; cases in memory at once
 NEURONS, BATCHES = (1, 2, 4, 8, 16, 32), (16, 24, 32, 48, 64, 96, 128, 192, 256)  # of the probes
 MOST_ARITHMETIC, MOST_STATES, MOST_WEIGHTS = 2.5e8, 4e6, 8e6  # of all layers: multiplications of a product, values, K
@@ -330,7 +330,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=1, help="times that every case is measured (default 1)")
     parser.add_argument("--passes", type=int, default=PASSES, help=f"turns of a case in a round (default {PASSES})")
-    parser.add_argument("--transport", choices=("gloo", "mpi"), help=argparse.SUPPRESS)
+    parser.add_argument("--transport", choices=("gloo", "mpi", "shm"), help=argparse.SUPPRESS)
     parser.add_argument("--fresh", type=int, default=0, help="predict so many new cases of every kind by --calibration")
     parser.add_argument("--calibration", type=Path, default=CALIBRATION, help="of the new cases (default: of docs/)")
     parser.add_argument("--json", type=Path, help="write the calibration and its errors here")
