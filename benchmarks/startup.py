@@ -67,25 +67,30 @@ def one(case: str, tree: Path, place: Path, kernels: Path, trials: int, epochs: 
     """Return wall and CPU seconds of a case, of a trial where it is a study. The first warm run fills the cache."""
     environment = os.environ | {"PYTHONPATH": str(tree), "DIST_HDNN_KERNELS": str(kernels)}
     if case == "import":
-        return timed([sys.executable, "-c", IMPORTS], environment)
+        return timed([sys.executable, "-c", IMPORTS], environment, place)
     train = [sys.executable, "-m", "dist_hdnn", "train", str(CONFIG), f"--train.epochs={epochs}"]
     if "warm" in case and not kernels.exists():
-        timed([*train, f"--output={place / 'first'}"], environment)
+        timed([*train, f"--output={place / 'first'}"], environment, place)
     if "train" in case:
-        return timed([*train, f"--output={place / 'run'}"], environment)
+        return timed([*train, f"--output={place / 'run'}"], environment, place)
     study = place / "study.yaml"
     study.write_text(
         f"name: startup\nbase: {CONFIG}\nconfig: {{train.epochs: {epochs}}}\naxes: {{seed: {list(range(trials))}}}\n"
     )
     words = ["study", str(study), f"--output={place / 'out'}", "--parallel=1"]
-    wall, cpu = timed([sys.executable, "-m", "dist_hdnn", *words], environment)
+    wall, cpu = timed([sys.executable, "-m", "dist_hdnn", *words], environment, place)
     return wall / trials, cpu / trials
 
 
-def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Run a command that must end well, and return its wall seconds and the CPU seconds of all its processes."""
+def timed(command: list[str], environment: dict[str, str], place: Path) -> tuple[float, float]:
+    """Run a command that must end well, and return its wall seconds and the CPU seconds of all its processes.
+
+    place: the folder to run it in, where no package lies that Python would take before that of the tree.
+    """
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, env=environment, cwd=place, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
