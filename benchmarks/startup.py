@@ -25,7 +25,7 @@ from measure import header, table, write_report
 
 HERE = Path(__file__).resolve().parents[1]
 CONFIG = HERE / "configs" / "swiss_roll_ring8.yaml"
-IMPORTS = "import dist_hdnn.experiment.tasks"
+IMPORTS = "import dist_hdnn; dist_hdnn.HDNN"
 CASES = ("import", "train, cold", "train, warm", "trial, cold", "trial, warm")
 
 
