@@ -5,8 +5,9 @@
 A step is forward, backward and fused Adam, one thread per worker; kinds of workers are one, and two over threads, gloo,
 MPI and shared memory. Cases take turns. Two workers are timed by wall time, the slower one, and their fastest step
 counts. One is timed by CPU time, in pieces between rounds: the sum of the fastest is what a step takes while others
-keep out of its caches. "repeated" is how far apart the times of odd and of even turns are, median and p90. Measurements go to
---measured, a line each, and are not repeated; with --rounds 2 all are measured twice. Empty --kinds measure nothing.
+keep out of its caches. "repeated" is how far apart the times of odd and of even turns are, median and p90.
+Measurements go to --measured, a line each, and are not repeated; with --rounds 2 all are measured twice. Empty --kinds
+measure nothing.
 --fresh 20 draws new cases, which calibrate nothing and chose no feature, and predicts them by what is in docs/.
 """
 
