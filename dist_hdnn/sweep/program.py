@@ -32,7 +32,7 @@ class Program:
         self._reached: object = None  # progress of the tape at the end
 
     def run(self, tape: Tape, weights: Weights, work: Callable[[], None], place: Hashable = None) -> None:
-        """Do the work or replay it. tape: ever the same. place: its own, where the work depends on it."""
+        """Do the work or replay it. tape: ever the same. place: what else the work depends on."""
         key = place, torch.is_inference_mode_enabled(), *addresses(weights)
         if key != self._key:
             self._key, self._recording = key, None
@@ -49,9 +49,11 @@ class Program:
 
     def _record(self, tape: Tape, work: Callable[[], None]) -> None:
         self.unused += 1
-        with self.ledger.aside() as rounds, Recording() as made:
-            work()
-        self.ledger.book_all(rounds)
+        try:
+            with self.ledger.aside() as rounds, Recording() as made:
+                work()
+        finally:
+            self.ledger.book_all(rounds)
         if made.refused or not made.kernels:  # without kernels Python calls as many operations as before
             self.unused = TRIES
         else:

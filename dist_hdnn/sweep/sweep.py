@@ -245,7 +245,8 @@ def run_back(sweep: Sweep, tape: Tape, y: Tensor, dy: Tensor, weights: Weights) 
     where, d = sweep.where, tape.cotangents
     where.moment = tape.moment
     sweep.pack(dy, d)
-    if tape.weights.weights is None:
+    again = tape.weights.weights is None  # a further backward, whose panels may hold other layers than the first one's
+    if again:
         tape.weights.hold(weights)  # autograd sees to it that they are the same
     results = tape.results or new_results(weights, sweep.fixed)
 
@@ -266,7 +267,7 @@ def run_back(sweep: Sweep, tape: Tape, y: Tensor, dy: Tensor, weights: Weights) 
         work()
     else:
         tape.results = results
-        tape.programs[1].run(tape, weights, work, tape.place)
+        tape.programs[1].run(tape, weights, work, (tape.place, again))
         results = {name: [each.clone() for each in found] for name, found in results.items()}  # autograd takes these
     where.leave()
     dy0, flat = sweep.unpack(d), flat_results(weights, results)

@@ -26,7 +26,7 @@ def memory_order(patterns: Sequence[BlockPattern], owned: IntArray, neurons: int
     if neurons < NEURONS:
         return None
     rows, columns = (np.concatenate(ends) for ends in zip(*(_within(each, owned) for each in patterns), strict=True))
-    links = csr_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(owned), len(owned)))
+    links = csr_array((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=(len(owned), len(owned)))
     order = csgraph.reverse_cuthill_mckee(csr_array(links + links.T), symmetric_mode=True).astype(np.int64)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))

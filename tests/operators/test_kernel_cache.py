@@ -102,6 +102,12 @@ def test_off_and_no_place_to_write_to(tmp_path: Path, monkeypatch: pytest.Monkey
     assert cache.folder() == tmp_path / "dist_hdnn" / "kernels"
 
 
+def test_an_entry_that_goes_meanwhile_counts_nowhere(folder: Path) -> None:
+    written(1)
+    (folder / "gone").symlink_to(folder / "nowhere")
+    assert cache.size()[0] == 1
+
+
 def test_the_oldest_entries_go_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "KEPT", 2)
     for age, name in enumerate(("one", "two", "three")):

@@ -127,6 +127,22 @@ def test_two_sweeps_at_once_and_a_graph_differentiated_again(mode: dict[str, Any
     same_steps(net, plain)
 
 
+@pytest.mark.parametrize("every", [8, 16, 24])
+@pytest.mark.parametrize("options", [{"architecture": "antisymmetric"}, {"X": "neighbours"}, {}], ids=str)
+def test_a_further_backward_after_replays(options: dict[str, Any], every: int) -> None:
+    mode = {"layers": 16, "width": 2, "memory": "recompute", "keep_every": every, "step": 0.1}
+    net, plain = (made(dist_hdnn.ring(8), **mode, **options, replay=on) for on in (True, False))
+    same_steps(net, plain)  # every layer's panels do not fit at a time
+    found = []
+    for each in (net, plain):
+        loss = each(torch.ones(5, net.neurons)).square().sum()
+        parameters = list(each.parameters())
+        for _ in range(3):
+            found.append(torch.autograd.grad(loss, parameters, retain_graph=True))
+    for first, second in zip(found[:3], found[3:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_gradients_and_outputs_that_were_handed_out_stay() -> None:
     net = made(quiet_graph("ring"), layers=4)
     ys = torch.randn(6, 5, net.neurons, generator=torch.Generator().manual_seed(2))

@@ -77,15 +77,24 @@ def keep(key: str, code: bytes) -> None:
 
 def size() -> tuple[int, int]:
     """Return the number of entries and their bytes."""
-    place = folder()
-    sizes = [path.stat().st_size for path in place.iterdir()] if place is not None and place.is_dir() else []
-    return len(sizes), sum(sizes)
+    ages = _ages(folder())
+    return len(ages), sum(about.st_size for _, about in ages)
 
 
 def _drop_oldest(place: Path) -> None:
-    entries = sorted(place.iterdir(), key=lambda path: path.stat().st_mtime)
-    for path in entries[:-KEPT]:
+    entries = sorted(_ages(place), key=lambda entry: entry[1].st_mtime)
+    for path, _ in entries[:-KEPT]:
         path.unlink(missing_ok=True)
+
+
+def _ages(place: Path | None) -> list[tuple[Path, os.stat_result]]:
+    """List the entries; another process may remove some meanwhile."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in place.iterdir() if place is not None else ():
+            with contextlib.suppress(OSError):
+                found.append((path, path.stat()))
+    return found
 
 
 def _mine(place: Path) -> bool:
