@@ -34,21 +34,30 @@ def test_F21_four_jobs_at_once_need_no_fixed_port(tmp_path: Path, outcome: Outco
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
 def test_F22_a_job_of_one_machine_listens_on_loopback_alone(tmp_path: Path, outcome: Outcome) -> None:
+    with outcome.trial():
+        assert addresses(tmp_path, "gloo") == {"0100007F"}, "127.0.0.1 in hexadecimal"
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
+def test_over_shared_memory_nobody_listens(tmp_path: Path) -> None:
+    assert addresses(tmp_path, "shm") == set()
+
+
+def addresses(folder: Path, transport: str) -> set[str]:
+    """Where the workers of a job listen in the middle of a sweep."""
     stop = {"kind": "stop", "worker": 1, "step": 5, "phase": "forward", "exchange": 1}
-    job = threading.Thread(target=forked, args=(tmp_path, [stop]), kwargs={"resume_after": 4.0, "limit": 300})
+    options = {"resume_after": 4.0, "limit": 300, "arguments": [*SMALL, f"--transport={transport}"]}
+    job = threading.Thread(target=forked, args=(folder, [stop]), kwargs=options)
     job.start()
-    found: set[str] = set()
     try:
         deadline = time.monotonic() + 120
-        while not (tmp_path / "0" / "fault").exists() and time.monotonic() < deadline:
+        while not (folder / "0" / "fault").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        pids = [int(path.read_text()) for path in (tmp_path / "0").glob("pid-*")]
+        pids = [int(path.read_text()) for path in (folder / "0").glob("pid-*")]
         assert len(pids) == 4
-        found = listeners(pids)
+        return listeners(pids)
     finally:
         job.join()
-    with outcome.trial():
-        assert found == {"0100007F"}, "127.0.0.1 in hexadecimal"
 
 
 def listeners(pids: list[int]) -> set[str]:

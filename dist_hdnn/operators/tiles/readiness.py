@@ -107,20 +107,16 @@ def _slots(order: IntArray, dies: IntArray, parts: Sequence[int]) -> IntArray:
     dies: by position, the position after which w is free; `len(order)` for never.
     """
     slots = np.arange(len(order))
-    after = np.argsort(dies, kind="stable")
-    ends = np.searchsorted(dies[after], np.arange(len(order) + 1)).tolist()  # of the positions that die at each
-    after, names, found = after.tolist(), order.tolist(), slots.tolist()
     for begin, end in zip(parts[:-1], parts[1:], strict=True):
-        free: list[int] = []
-        used = begin
-        for here in range(begin, end):
-            if free:
-                found[names[here]] = free.pop()
-            else:
-                found[names[here]] = names[used]
-                used += 1
-            free += [found[names[each]] for each in after[ends[here] : ends[here + 1]]]
-    return np.array(found, dtype=np.int64)
+        here, ends = np.arange(end - begin), np.sort(dies[begin:end])
+        freed = np.argsort(dies[begin:end], kind="stable")  # in turn, the first ones of them in this part
+        most = int(np.max(here + 1 - np.searchsorted(ends, begin + here), initial=0))  # at a time
+        # the n-th takes what the (n - most)-th freed, which that one took itself from another, down to the first ones
+        heir = np.concatenate([here[:most], freed[: len(here) - most]])
+        while (heir >= most).any():
+            heir = heir[heir]
+        slots[order[begin:end]] = order[begin + heir]
+    return slots
 
 
 def _farthest(by_row: Segments, size: int, agents: int) -> IntArray:
