@@ -193,12 +193,13 @@ class HaloExchange:
         slices, sends, packing = x.tensor, [], []
         taken: dict[int, list[Tensor]] = {}
         for (peer, packed), rows in zip(self._memory_of_slices(slices), self.send_rows, strict=True):
-            runs = _runs_of(rows)
+            direct = not slices.is_cuda and self.transport.takes_runs(peer)
+            runs = _runs_of(rows, MOST_RUNS if direct else 1)
             if len(runs) == 1:
                 sends.append((peer, slices[runs[0]]))
                 continue
             sends.append((peer, packed))
-            if len(runs) <= MOST_RUNS and not slices.is_cuda and self.transport.takes_runs(peer):
+            if runs:
                 taken[peer] = [slices[run] for run in runs]
             else:
                 packing.append((rows.to(slices.device), packed))
@@ -214,8 +215,8 @@ class HaloExchange:
         arrivals, mine = self._memory_of_slices(slices), slices[: self.owned]
         adding: list[tuple[Tensor | slice, Tensor, Tensor]] = []
         for (_, part), rows in zip(arrivals, self.send_rows, strict=True):
-            runs = _runs_of(rows)
-            if len(runs) <= FEW_RUNS:  # an addition each, which a recorded sweep replays without PyTorch
+            runs = _runs_of(rows, FEW_RUNS)
+            if runs:  # an addition each, which a recorded sweep replays without PyTorch
                 parts = part.split([run.stop - run.start for run in runs])
                 adding += [(run, mine[run], of_run) for run, of_run in zip(runs, parts, strict=True)]
             else:
@@ -268,9 +269,12 @@ def retire_with(owner: object, channel: Channel) -> None:
     weakref.finalize(owner, channel.retire).atexit = False
 
 
-def _runs_of(rows: Tensor) -> list[slice]:
-    """Cut rows into runs that lie side by side, in their order."""
-    ends = torch.nonzero(rows[1:] - rows[:-1] != 1).flatten().tolist()
+def _runs_of(rows: Tensor, most: int) -> list[slice]:
+    """Cut rows into runs that lie side by side, in their order; into none if there are more than `most`."""
+    cuts = torch.nonzero(rows[1:] - rows[:-1] != 1).flatten()
+    if len(cuts) >= most:
+        return []
+    ends = cuts.tolist()
     first, last = [0, *(end + 1 for end in ends)], [*ends, len(rows) - 1]
     return [slice(int(rows[a]), int(rows[b]) + 1) for a, b in zip(first, last, strict=True)]
 
