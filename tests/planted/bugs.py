@@ -344,6 +344,13 @@ BUGS = (
         ("network/test_architectures.py",),
     ),
     Bug(
+        "a further backward replayed as the first one",
+        "sweep/sweep.py",
+        "(tape.place, again))",
+        "(tape.place, False))",
+        ("sweep/test_program.py",),
+    ),
+    Bug(
         "replays booked nowhere",
         "sweep/program.py",
         "            self._recording.play()\n            self.ledger.book_all(self._rounds)",
@@ -711,8 +718,8 @@ BUGS = (
     Bug(
         "slices in another order pass for a run of rows",
         "operators/exchange.py",
-        "    ends = torch.nonzero(",
-        "    rows = rows.sort().values\n    ends = torch.nonzero(",
+        "    cuts = torch.nonzero(",
+        "    rows = rows.sort().values\n    cuts = torch.nonzero(",
         ORDER,
     ),
     Bug(
