@@ -90,6 +90,6 @@ class Reconstruction:
 
 def largest(parts: Sequence[Tensor]) -> Tensor:
     """Return the largest magnitude in some tensors, a scalar: NaN if there is one, 0 for no tensors."""
-    ends = [torch.aminmax(part) for part in parts if part.numel()]  # a norm takes five times as long
+    ends = [torch.aminmax(part) for part in parts if part.numel()]  # a norm takes 17 times as long
     found = [end for low, high in ends for end in (-low, high)]
     return torch.stack(found).max() if found else torch.zeros(())

@@ -77,18 +77,18 @@ def keep(key: str, code: bytes) -> None:
 
 def size() -> tuple[int, int]:
     """Return the number of entries and their bytes."""
-    ages = _ages(folder())
-    return len(ages), sum(about.st_size for _, about in ages)
+    entries = _entries(folder())
+    return len(entries), sum(about.st_size for _, about in entries)
 
 
 def _drop_oldest(place: Path) -> None:
-    entries = sorted(_ages(place), key=lambda entry: entry[1].st_mtime)
+    entries = sorted(_entries(place), key=lambda entry: entry[1].st_mtime)
     for path, _ in entries[:-KEPT]:
         path.unlink(missing_ok=True)
 
 
-def _ages(place: Path | None) -> list[tuple[Path, os.stat_result]]:
-    """List the entries; another process may remove some meanwhile."""
+def _entries(place: Path | None) -> list[tuple[Path, os.stat_result]]:
+    """List the entries and their figures; another process may remove some meanwhile."""
     found = []
     with contextlib.suppress(OSError):
         for path in place.iterdir() if place is not None else ():
